@@ -1,0 +1,1 @@
+"""Sequence classifiers on frames: reading records, heads, training, metrics, bundles."""

@@ -1,0 +1,634 @@
+"""The command line: `audiotag embed`, `audiotag weights`.
+
+Everything heavy is imported by the command that needs it: `audiotag --help` loads neither
+numpy nor a runtime.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import csv
+import hashlib
+import io
+import os
+import shutil
+import sys
+import tempfile
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vggish.errors import AudiotagError, OptionError
+from vggish.params import PATCH_SECONDS, VERSION
+
+if TYPE_CHECKING:
+    from vggish.batch import Destination, Failure, Report
+    from vggish.frames import ClipFrames
+    from vggish.inputs import Inputs, Item
+    from vggish.weights import InstalledWeights
+
+EXIT_OK, EXIT_SOME_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
+# Up to so many outputs are named one by one on a terminal or in a log.
+MAX_OUTPUTS_NAMED = 10
+STDOUT = "-"
+DEFAULT_JOBS = 2
+
+_FORMATS = ("npz", "csv", "parquet", "jsonl", "tfrecord")
+
+_EMBED_EPILOG = """\
+examples:
+  audiotag embed clip.wav                        writes clip.npz here
+  audiotag embed sounds/ --out-dir frames        the same tree of files, .npz each
+  audiotag embed 'data/**/*.flac' -o all.parquet one file for all
+  audiotag embed sounds/ -o all.tfrecord --hop 1 rows that advance 1 s, as AudioSet's
+  audiotag embed sounds/ --out-dir frames --resume   go on with a run that was killed
+  ffmpeg -i film.mkv -f wav - | audiotag embed - -o film.csv
+
+exit status: 0 all embedded, 1 some inputs failed, 2 nothing could be done, 130 interrupted
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of the whole command line."""
+    parser = argparse.ArgumentParser(
+        prog="audiotag", description="Sound in, tags out: VGGish embeddings and what they say."
+    )
+    parser.add_argument("--version", action="version", version=f"audiotag {VERSION}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    _add_embed(commands)
+    _add_weights(commands)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    options = build_parser().parse_args(arguments)
+    try:
+        status: int = options.run(options)
+        return status
+    except AudiotagError as error:
+        if options.debug:
+            raise
+        print(f"audiotag: error: {error}", file=sys.stderr)
+        return EXIT_USAGE
+    except KeyboardInterrupt:
+        print("\naudiotag: interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has had enough (`| head`); that is not an error.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_OK
+
+
+def _add_common(parser: argparse._ActionsContainer) -> None:
+    parser.add_argument("--quiet", "-q", action="store_true", help="only errors on stderr")
+    parser.add_argument("--debug", action="store_true", help="show tracebacks of errors")
+
+
+# --- audiotag embed ----------------------------------------------------------------------
+
+
+def _add_embed(commands: Any) -> None:
+    parser: argparse.ArgumentParser = commands.add_parser(
+        "embed",
+        help="sound files -> AudioSet-compatible 128-d frames",
+        description="Turn sound into AudioSet-compatible frames: 128 numbers for each 0.96 s.",
+        epilog=_EMBED_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "inputs",
+        nargs="*",
+        metavar="INPUT",
+        help="sound file, directory (searched through), 'pattern', or - for standard input",
+    )
+    parser.add_argument(
+        "--files-from", metavar="FILE", help="more inputs, one a line (- for standard input)"
+    )
+    where = parser.add_argument_group("output")
+    where.add_argument(
+        "-o", "--out", metavar="FILE", help="one file for all; its suffix says the format"
+    )
+    where.add_argument(
+        "--out-dir",
+        metavar="DIR",
+        help="one file per input, in the tree of the inputs (default: the current directory)",
+    )
+    where.add_argument(
+        "--format", choices=_FORMATS, help="format of the outputs (default: npz, or -o's suffix)"
+    )
+    where.add_argument(
+        "--values",
+        choices=("uint8", "pca", "raw"),
+        default="uint8",
+        help="quantised frames (default), float32 after PCA, or the raw network output",
+    )
+    where.add_argument(
+        "--labels", metavar="CSV", help="labels for tfrecord and jsonl: columns clip, labels"
+    )
+    where.add_argument(
+        "--label-names",
+        metavar="CSV",
+        help="class_labels_indices.csv, if the labels are names or AudioSet ids",
+    )
+    how = parser.add_argument_group("method")
+    how.add_argument(
+        "--hop",
+        type=float,
+        default=PATCH_SECONDS,
+        metavar="SECONDS",
+        help=f"from one frame to the next (default {PATCH_SECONDS}; AudioSet's advance by 1)",
+    )
+    how.add_argument(
+        "--tail",
+        choices=("pad", "drop"),
+        default="pad",
+        help="complete the last patch with silence (default), or leave it out",
+    )
+    how.add_argument(
+        "--resampler",
+        choices=("soxr", "resampy"),
+        default="soxr",
+        help="soxr (default), or the slow one of the reference",
+    )
+    how.add_argument(
+        "--precision",
+        choices=("float32", "int8"),
+        default="float32",
+        help="float32 (default), or int8: several times faster, a little different",
+    )
+    how.add_argument(
+        "--device",
+        choices=("auto", "cpu", "gpu"),
+        default="auto",
+        help="auto (default) takes a GPU if onnxruntime has one",
+    )
+    run = parser.add_argument_group("run")
+    run.add_argument(
+        "--jobs", "-j", type=int, default=DEFAULT_JOBS, metavar="N", help="files at once"
+    )
+    run.add_argument(
+        "--resume", action="store_true", help="go on with a run that was killed or had failures"
+    )
+    run.add_argument("--errors", metavar="FILE", help="write a CSV of the inputs that failed")
+    _add_common(run)
+    parser.set_defaults(run=_run_embed)
+
+
+def _run_embed(options: argparse.Namespace) -> int:
+    from vggish.inputs import find_inputs, read_list
+
+    names = list(options.inputs)
+    if options.files_from is not None:
+        names += read_list(options.files_from)
+    if not names:
+        raise OptionError("nothing to embed: name a sound file, a directory, or -")
+    if options.jobs < 1:
+        raise OptionError(f"--jobs must be at least 1. Received: {options.jobs}")
+    inputs = find_inputs(names)
+    with contextlib.ExitStack() as stack:
+        destination = _destination(options, names, inputs, stack)
+        labels = _labels(options, destination)
+
+        from vggish.api import load_extractor
+        from vggish.batch import embed_batch
+
+        extractor = load_extractor(
+            precision=options.precision,
+            device=options.device,
+            values=options.values,
+            hop_seconds=options.hop,
+            tail=options.tail,
+            resampler=options.resampler,
+        )
+        shown = sys.stderr.isatty() and not options.quiet
+        bar = stack.enter_context(_ProgressBar(inputs.items)) if shown else None
+        started = time.perf_counter()
+        report = embed_batch(
+            extractor,
+            inputs.items,
+            destination,
+            jobs=options.jobs,
+            resume=options.resume,
+            labels=labels,
+            observer=bar,
+        )
+        elapsed = time.perf_counter() - started
+        if bar is not None:
+            bar.stop()
+        if options.out == STDOUT and destination.file is not None:
+            with open(destination.file, "rb") as file:
+                shutil.copyfileobj(file, sys.stdout.buffer)
+    _tell(options, inputs, destination, report, elapsed)
+    if options.errors is not None:
+        _write_errors(Path(options.errors), report)
+    return EXIT_SOME_FAILED if report.failures else EXIT_OK
+
+
+def _destination(
+    options: argparse.Namespace,
+    names: Sequence[str],
+    inputs: Inputs,
+    stack: contextlib.ExitStack,
+) -> Destination:
+    from vggish.batch import Destination
+    from vggish.frame_files import format_of
+
+    if options.out is not None and options.out_dir is not None:
+        raise OptionError("use -o for one file or --out-dir for one file per input, not both")
+    if options.out is None:
+        places = [name if name == "-" else os.path.abspath(name) for name in names]
+        run_key = hashlib.sha256("\n".join(places).encode()).hexdigest()[:8]
+        directory = Path(options.out_dir or ".")
+        if directory.exists() and not directory.is_dir():
+            raise OptionError(f"--out-dir {directory} is a file, not a directory")
+        return Destination(options.format or "npz", directory, run_key=run_key)
+    if options.out == STDOUT:
+        if options.format is None:
+            raise OptionError("-o - needs --format, for there is no suffix to tell it")
+        scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="audiotag-"))
+        return Destination(options.format, file=Path(scratch) / f"out.{options.format}")
+    out = Path(options.out)
+    if out.is_dir() or options.out.endswith(("/", os.sep)):
+        raise OptionError(f"-o {options.out} is a directory; use --out-dir for one file per input")
+    sources = {os.path.realpath(item.source) for item in inputs.items}
+    if os.path.realpath(out) in sources:
+        raise OptionError(f"-o {out} is one of the inputs and would be overwritten")
+    return Destination(format_of(out, options.format), file=out)
+
+
+def _labels(
+    options: argparse.Namespace, destination: Destination
+) -> dict[str, tuple[int, ...]] | None:
+    if options.labels is None:
+        if options.label_names is not None:
+            raise OptionError("--label-names explains the labels of --labels, which is missing")
+        return None
+    if destination.file_format not in ("tfrecord", "jsonl"):
+        raise OptionError(
+            f"{destination.file_format} files hold no labels; use --format tfrecord or jsonl"
+        )
+    from vggish.labels_file import read_label_names, read_labels
+
+    names = None if options.label_names is None else read_label_names(Path(options.label_names))
+    return read_labels(Path(options.labels), names)
+
+
+class _ProgressBar:
+    """A progress bar over the bytes of the inputs, with speed in times real time.
+
+    The sizes of files are known before any is opened, their durations are not; within a file
+    the share of its seconds stands for the share of its bytes.
+    """
+
+    def __init__(self, items: Sequence[Item]) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._size = {item.source: max(1, _file_size(item.source)) for item in items}
+        self._bytes: dict[str, float] = {}
+        self._seconds: dict[str, float] = {}
+        self._done_bytes, self._done_seconds, self._n_done = 0.0, 0.0, 0
+        self._lock = threading.Lock()
+        self._started = time.perf_counter()
+        self._bar = Progress(
+            TextColumn("embedding"),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f}%  {task.fields[state]}"),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            transient=True,
+        )
+        self._task = self._bar.add_task("", total=sum(self._size.values()), state="")
+
+    def __enter__(self) -> _ProgressBar:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Take the bar off the screen."""
+        self._bar.stop()
+
+    def progress(self, item: Item, seconds: float, total_seconds: float | None) -> None:
+        with self._lock:
+            self._seconds[item.source] = seconds
+            if total_seconds:
+                share = min(1.0, seconds / total_seconds)
+                self._bytes[item.source] = share * self._size[item.source]
+            self._show()
+
+    def finished(self, item: Item, clip: ClipFrames | None) -> None:
+        with self._lock:
+            self._bytes.pop(item.source, None)
+            self._done_bytes += self._size[item.source]
+            self._done_seconds += self._seconds.pop(item.source, 0.0)
+            self._n_done += 1
+            self._show()
+
+    def _show(self) -> None:
+        elapsed = max(time.perf_counter() - self._started, 1e-3)
+        speed = (self._done_seconds + sum(self._seconds.values())) / elapsed
+        self._bar.update(
+            self._task,
+            completed=self._done_bytes + sum(self._bytes.values()),
+            state=f"{self._n_done}/{len(self._size)} files, {speed:.0f}x real time",
+        )
+
+
+def _file_size(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return 0
+
+
+def _tell(
+    options: argparse.Namespace,
+    inputs: Inputs,
+    destination: Destination,
+    report: Report,
+    elapsed: float,
+) -> None:
+    """Say what was done, where it is, and what was odd."""
+    for failure in report.failures:
+        print(f"audiotag: error: {_failure_text(failure, options.debug)}", file=sys.stderr)
+    if options.quiet:
+        return
+    for source, warning in report.warnings:
+        print(f"audiotag: warning: {source}: {warning}", file=sys.stderr)
+    notes = []
+    if inputs.skipped:
+        few = ", ".join(inputs.skipped[:3]) + (", ..." if len(inputs.skipped) > 3 else "")
+        notes.append(f"{_count(len(inputs.skipped), 'file')} not taken for sound: {few}")
+    if inputs.repeated:
+        notes.append(f"{_count(len(inputs.repeated), 'input')} named more than once, done once")
+    if report.unlabelled:
+        few = ", ".join(report.unlabelled[:3])
+        notes.append(f"{_count(len(report.unlabelled), 'clip')} not in {options.labels}: {few}")
+    for note in notes:
+        print(f"audiotag: note: {note}", file=sys.stderr)
+    out = sys.stderr if options.out == STDOUT else sys.stdout
+    for line in _summary(options, inputs, destination, report, elapsed):
+        print(line, file=out)
+
+
+def _summary(
+    options: argparse.Namespace,
+    inputs: Inputs,
+    destination: Destination,
+    report: Report,
+    elapsed: float,
+) -> Iterator[str]:
+    kind = "uint8" if options.values == "uint8" else f"float32 ({options.values})"
+    what = f"{_count(report.n_frames, 'frame')} [128] {kind}, {report.seconds:.1f} s of sound"
+    speed = f"{report.seconds / max(elapsed, 1e-9):.0f}x real time"
+    method = f"vggish {options.precision}, {speed}"
+    failed = {failure.source for failure in report.failures}
+    if destination.file is not None:
+        if len(failed) < len(inputs.items) or destination.file.exists():
+            where = "standard output" if options.out == STDOUT else str(destination.file)
+            yield f"{_count(report.n_clips, 'clip')} -> {where}: {what}  ({method})"
+    else:
+        written = [item for item in inputs.items if item.source not in failed]
+        if len(written) <= MAX_OUTPUTS_NAMED:
+            for item in written:
+                yield f"{item.source} -> {destination.path(item)}"
+        else:
+            yield f"{_count(len(written), 'file')} -> {destination.directory}{os.sep}"
+        if written:
+            yield f"{what}  ({method})"
+    if report.n_resumed:
+        yield f"{_count(report.n_resumed, 'input')} done by an earlier run"
+    if failed:
+        yield f"{_count(len(failed), 'input')} of {len(inputs.items)} failed"
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n:,} {noun}" + ("" if n == 1 else "s")
+
+
+def _failure_text(failure: Failure, debug: bool) -> str:
+    if debug:
+        return "".join(traceback.format_exception(failure.error))
+    if isinstance(failure.error, AudiotagError):
+        return str(failure.error)
+    return (
+        f"{failure.source}: unexpected {type(failure.error).__name__}: {failure.error} "
+        "(please report it, with the output of --debug)"
+    )
+
+
+def _write_errors(path: Path, report: Report) -> None:
+    from vggish.frame_files import atomic_write
+
+    with atomic_write(path) as file, io.TextIOWrapper(file, "utf-8", newline="") as text:
+        rows = csv.writer(text, lineterminator="\n")
+        rows.writerow(["input", "error", "message"])
+        for failure in report.failures:
+            kind = type(failure.error).__name__
+            rows.writerow([failure.source, kind, _failure_text(failure, debug=False)])
+
+
+# --- audiotag weights --------------------------------------------------------------------
+
+
+def _add_weights(commands: Any) -> None:
+    parser: argparse.ArgumentParser = commands.add_parser(
+        "weights",
+        help="fetch, install and check networks",
+        description="Get VGGish's weights onto this machine, and look after them. They live in"
+        " $AUDIOTAG_HOME (default ~/.cache/audiotag).",
+    )
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+
+    def add(name: str, run: Any, summary: str) -> argparse.ArgumentParser:
+        action: argparse.ArgumentParser = actions.add_parser(
+            name, help=summary, description=summary[0].upper() + summary[1:] + "."
+        )
+        action.set_defaults(run=run)
+        _add_common(action)
+        return action
+
+    def add_install_options(action: argparse.ArgumentParser) -> None:
+        action.add_argument(
+            "--calibration",
+            nargs="+",
+            default=[],
+            metavar="SOUND",
+            help="recordings to calibrate int8 on (default: those that come with audiotag)",
+        )
+        action.add_argument(
+            "--manifest",
+            type=Path,
+            metavar="FILE",
+            help="another list of known weights, such as one with the URLs of a mirror",
+        )
+        action.add_argument(
+            "--force", action="store_true", help="install again what is installed already"
+        )
+
+    add("list", _weights_list, "show which weights are known and installed")
+    fetch = add("fetch", _weights_fetch, "download weights, convert, check and install them")
+    fetch.add_argument("name", nargs="?", default="vggish", metavar="NAME")
+    add_install_options(fetch)
+    install = add("install", _weights_install, "install weights from files fetched elsewhere")
+    install.add_argument(
+        "files",
+        nargs="+",
+        type=Path,
+        metavar="FILE",
+        help="vggish_model.ckpt, and vggish_pca_params.npz unless it lies beside it",
+    )
+    install.add_argument("--name", default="vggish", help="which weights they are")
+    add_install_options(install)
+    for name, run, summary in (
+        ("verify", _weights_verify, "check installed weights against their checksums"),
+        ("path", _weights_path, "print the directory of installed weights"),
+    ):
+        add(name, run, summary).add_argument("name", nargs="?", default="vggish", metavar="NAME")
+
+
+def _weights_list(options: argparse.Namespace) -> int:
+    from vggish.errors import WeightsNotInstalledError
+    from vggish.weights import find_installed, known_weights
+
+    for known in known_weights().values():
+        print(f"{known.name}: {known.description} ({known.licence})")
+        try:
+            installed = find_installed(known.name)
+        except WeightsNotInstalledError:
+            print(f"  not installed; get it with: audiotag weights fetch {known.name}")
+        except AudiotagError as error:
+            print(f"  damaged: {error}")
+        else:
+            _print_installed(installed)
+            if installed.checkpoint_sha256 != known.files["checkpoint"].sha256:
+                print("  these are NOT the weights described above: another manifest was used")
+    return EXIT_OK
+
+
+def _weights_fetch(options: argparse.Namespace) -> int:
+    from vggish.weights import choose_known, fetch
+
+    known = choose_known(options.name, options.manifest)
+    with _native_logs_hidden(options), _download_bar(options) as on_progress:
+        installed = fetch(
+            known,
+            _reporter(options),
+            on_progress,
+            calibration=[Path(sound) for sound in options.calibration],
+            force=options.force,
+        )
+    _tell_installed(options, installed)
+    return EXIT_OK
+
+
+def _weights_install(options: argparse.Namespace) -> int:
+    from vggish.weights import choose_known, install
+
+    known = choose_known(options.name, options.manifest)
+    with _native_logs_hidden(options):
+        installed = install(
+            known,
+            options.files,
+            _reporter(options),
+            calibration=[Path(sound) for sound in options.calibration],
+            force=options.force,
+        )
+    _tell_installed(options, installed)
+    return EXIT_OK
+
+
+def _weights_verify(options: argparse.Namespace) -> int:
+    from vggish.weights import verify
+
+    installed = verify(options.name)
+    if not options.quiet:
+        print(f"{options.name}: {len(installed.files)} files in {installed.directory}, all right")
+    return EXIT_OK
+
+
+def _weights_path(options: argparse.Namespace) -> int:
+    from vggish.weights import find_installed
+
+    print(find_installed(options.name).directory)
+    return EXIT_OK
+
+
+def _tell_installed(options: argparse.Namespace, installed: InstalledWeights) -> None:
+    if not options.quiet:
+        print(f"{installed.name} is installed and checked")
+        _print_installed(installed)
+
+
+def _print_installed(installed: InstalledWeights) -> None:
+    size = sum(file.size for file in installed.files.values()) / 2**20
+    fidelity = installed.facts["int8_fidelity"]
+    print(f"  installed {installed.facts['installed_at']} in {installed.directory}, {size:.0f} MiB")
+    print(f"  checkpoint sha256 {installed.checkpoint_sha256}")
+    print(
+        f"  int8 against float32, after PCA: cosine {fidelity['cosine_after_pca']:.4f}, "
+        f"mean change {fidelity['mean_absolute_change']:.2f} of 255"
+    )
+
+
+def _reporter(options: argparse.Namespace) -> Callable[[str], None]:
+    def report(line: str) -> None:
+        if not options.quiet:
+            print(f"audiotag: {line}", file=sys.stderr)
+
+    return report
+
+
+@contextlib.contextmanager
+def _native_logs_hidden(options: argparse.Namespace) -> Iterator[None]:
+    """Keep what TensorFlow's C++ side writes to stderr off the screen; ours still gets there."""
+    if options.debug:
+        yield
+        return
+    sys.stderr.flush()
+    terminal = os.dup(2)
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 2)
+    os.close(null)
+    python_stderr = sys.stderr
+    try:
+        with os.fdopen(os.dup(terminal), "w", encoding="utf-8", errors="replace") as ours:
+            sys.stderr = ours
+            yield
+    finally:
+        sys.stderr = python_stderr
+        os.dup2(terminal, 2)
+        os.close(terminal)
+
+
+@contextlib.contextmanager
+def _download_bar(options: argparse.Namespace) -> Iterator[Callable[[int, int], None] | None]:
+    """A progress bar for a download on a terminal, and nothing elsewhere."""
+    if options.quiet or not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+
+    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("")
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

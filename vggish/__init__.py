@@ -1,0 +1,90 @@
+"""VGGish: sound -> log-mel patches -> AudioSet-compatible 128-d frames.
+
+    import vggish
+
+    clip = vggish.embed("clip.wav")              # frames uint8 [n, 128], start_seconds [n]
+    vggish.write_frames("clip.npz", clip)
+
+    extractor = vggish.load_extractor(precision="int8", hop_seconds=1.0)
+    for path in paths:                           # the network is loaded once
+        clip = extractor(path)
+
+    waveform = vggish.load_audio("clip.wav")     # float32 [n_samples], mono, 16 kHz
+    patches = vggish.log_mel_patches(waveform)   # float32 [n, 96, 64]
+
+Names are loaded when they are first used, so that importing this package costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from vggish.params import VERSION
+
+if TYPE_CHECKING:
+    from vggish.api import embed, load_extractor
+    from vggish.audio import load_audio, open_audio
+    from vggish.errors import AudiotagError
+    from vggish.extractor import EmbedOptions, Extractor
+    from vggish.frame_files import read_frames, write_frames
+    from vggish.frames import ClipFrames
+    from vggish.mel_features import log_mel_patches, log_mel_spectrogram
+    from vggish.postprocess import Pca, dequantize, load_pca, quantize
+    from vggish.runtime import Embedder
+    from vggish.weights import load_embedder
+
+__version__ = VERSION
+
+_MODULE_OF = {
+    "AudiotagError": "errors",
+    "ClipFrames": "frames",
+    "EmbedOptions": "extractor",
+    "Embedder": "runtime",
+    "Extractor": "extractor",
+    "Pca": "postprocess",
+    "dequantize": "postprocess",
+    "embed": "api",
+    "load_audio": "audio",
+    "load_embedder": "weights",
+    "load_extractor": "api",
+    "load_pca": "postprocess",
+    "log_mel_patches": "mel_features",
+    "log_mel_spectrogram": "mel_features",
+    "open_audio": "audio",
+    "quantize": "postprocess",
+    "read_frames": "frame_files",
+    "write_frames": "frame_files",
+}
+
+__all__ = [
+    "AudiotagError",
+    "ClipFrames",
+    "EmbedOptions",
+    "Embedder",
+    "Extractor",
+    "Pca",
+    "__version__",
+    "dequantize",
+    "embed",
+    "load_audio",
+    "load_embedder",
+    "load_extractor",
+    "load_pca",
+    "log_mel_patches",
+    "log_mel_spectrogram",
+    "open_audio",
+    "quantize",
+    "read_frames",
+    "write_frames",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module 'vggish' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"vggish.{_MODULE_OF[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,62 @@
+"""Every error audiotag raises on purpose, in one tree.
+
+    AudiotagError
+    ├── OptionError                 an option that cannot be honoured
+    ├── MissingPackageError         an optional package is not installed
+    ├── AudioError                  sound that cannot be read
+    │   └── EmptyAudioError         ... because there is none in it
+    ├── WeightsError                weights that are absent, damaged or wrong
+    │   ├── WeightsNotInstalledError
+    │   ├── DownloadError
+    │   └── ConversionError
+    └── FrameFileError              a file of embeddings that cannot be read or written
+        └── ResumeError             a journal that does not fit this run
+
+Messages say what is wrong, the value received, and what to do next.
+"""
+
+from __future__ import annotations
+
+
+class AudiotagError(Exception):
+    """Root of all errors that audiotag raises on purpose."""
+
+
+class OptionError(AudiotagError, ValueError):
+    """An option or argument has a value that cannot be honoured."""
+
+
+class MissingPackageError(AudiotagError, ImportError):
+    """An optional package is needed and not installed; the message holds the pip line."""
+
+
+class AudioError(AudiotagError):
+    """Sound that cannot be read: no such file, unknown format, damaged, no ffmpeg."""
+
+
+class EmptyAudioError(AudioError):
+    """A readable file that holds no samples."""
+
+
+class WeightsError(AudiotagError):
+    """Weights that are absent, damaged, or not what they should be."""
+
+
+class WeightsNotInstalledError(WeightsError):
+    """The weights have not been fetched or installed yet."""
+
+
+class DownloadError(WeightsError):
+    """A download that failed, or that gave something else than what was asked for."""
+
+
+class ConversionError(WeightsError):
+    """A checkpoint that could not be converted, or whose conversion failed its checks."""
+
+
+class FrameFileError(AudiotagError):
+    """A file of embeddings that cannot be read or written."""
+
+
+class ResumeError(FrameFileError):
+    """A journal of an earlier run that does not fit the options of this one."""

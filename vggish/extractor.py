@@ -1,0 +1,184 @@
+"""The extractor: a file or a stream of sound -> frames.
+
+Decoding, resampling and log-mel run in a thread of their own, one batch ahead of the network;
+memory holds two batches, whatever the length of the sound.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, cast, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from vggish.audio import AudioStream, Source, open_audio, source_name, waveform_blocks
+from vggish.errors import OptionError
+from vggish.frames import ClipFrames, FrameArray
+from vggish.mel_features import FloatArray, PatchStream, Tail, n_patches
+from vggish.params import EMBEDDING_SIZE, PATCH_SECONDS, VERSION
+from vggish.postprocess import Pca, quantize
+from vggish.resample import RESAMPLERS, ResamplerName
+from vggish.runtime import BATCH_PATCHES, PatchEmbedder
+
+Values = Literal["uint8", "pca", "raw"]
+VALUES: tuple[Values, ...] = get_args(Values)
+
+Progress = Callable[[float, float | None], None]
+
+
+@dataclass(frozen=True)
+class EmbedOptions:
+    """What decides the values of the frames, besides the network.
+
+    Attributes:
+        values: "uint8" frames as AudioSet's, "pca" (float32, whitened), or "raw" (float32, the
+            network's pre-activation output).
+        hop_seconds: time from one frame to the next, a multiple of 10 ms. AudioSet's released
+            features advance by 1 s.
+        tail: "pad" completes the last patch with silence, "drop" leaves it out.
+        resampler: "soxr", or "resampy" for the reference's.
+
+    Raises:
+        OptionError: an attribute has another value than these.
+    """
+
+    values: Values = "uint8"
+    hop_seconds: float = PATCH_SECONDS
+    tail: Tail = "pad"
+    resampler: ResamplerName = "soxr"
+
+    def __post_init__(self) -> None:
+        n_patches(0, self.hop_seconds, self.tail)
+        if self.values not in VALUES:
+            raise OptionError(f"values must be one of {VALUES}. Received: {self.values!r}")
+        if self.resampler not in RESAMPLERS:
+            raise OptionError(
+                f"resampler must be one of {sorted(RESAMPLERS)}. Received: {self.resampler!r}"
+            )
+
+
+class Extractor:
+    """Sound in, frames out. Loaded once; safe to call from several threads.
+
+    Args:
+        embedder: patches [n, 96, 64] -> raw embeddings [n, 128].
+        pca: the PCA of the embedder's space.
+        options: see `EmbedOptions`.
+    """
+
+    def __init__(
+        self, embedder: PatchEmbedder, pca: Pca, options: EmbedOptions | None = None
+    ) -> None:
+        self.embedder = embedder
+        self.pca = pca
+        self.options = EmbedOptions() if options is None else options
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """What every output says of how it was made; equal provenance, comparable frames."""
+        return {
+            "audiotag_version": VERSION,
+            "embedder": dict(self.embedder.provenance),
+            **asdict(self.options),
+        }
+
+    def __call__(
+        self,
+        source: Source,
+        clip_id: str | None = None,
+        on_progress: Progress | None = None,
+    ) -> ClipFrames:
+        """Embed one sound.
+
+        Args:
+            source: path, "-" for standard input, bytes, or a binary file object.
+            clip_id: name of the clip; the file's name without its suffix by default.
+            on_progress: called with the seconds of sound read so far, and in all as the header
+                has it (None when it does not say).
+
+        Returns:
+            Frames [n, 128] with `start_seconds` [n] and provenance;
+            n = `n_patches(samples at 16 kHz, hop_seconds, tail)`.
+
+        Raises:
+            AudioError: the sound cannot be read, or there is none.
+        """
+        if clip_id is None:
+            clip_id = Path(source_name(source)).stem
+        with open_audio(source) as stream:
+            blocks = list(self.stream(stream, on_progress))
+            frames = cast(FrameArray, np.concatenate([self._empty(), *blocks]))
+            metadata = {
+                **self.provenance,
+                "duration_seconds": round(stream.seconds_read, 6),
+                "source": {
+                    "name": stream.name,
+                    "sample_rate_hz": stream.sample_rate_hz,
+                    "n_channels": stream.n_channels,
+                    "format": stream.format,
+                },
+                "warnings": stream.warnings,
+            }
+        return ClipFrames(clip_id, frames, self.start_seconds(len(frames)), metadata)
+
+    def stream(
+        self, stream: AudioStream, on_progress: Progress | None = None
+    ) -> Iterator[FrameArray]:
+        """Frames of a sound of any length, in blocks [m, 128] of at most 32 rows.
+
+        Raises:
+            AudioError: the sound turns out unreadable, or empty.
+        """
+        batches = _batches(self._patches(stream, on_progress))
+        with contextlib.closing(batches), ThreadPoolExecutor(1, "audiotag-front-end") as pool:
+            ahead = pool.submit(next, batches, None)
+            while (batch := ahead.result()) is not None:
+                ahead = pool.submit(next, batches, None)
+                yield self.postprocess(self.embedder(batch))
+
+    def postprocess(self, raw: npt.NDArray[np.float32]) -> FrameArray:
+        """Raw embeddings [n, 128] -> the values that the options ask for, [n, 128]."""
+        if self.options.values == "raw":
+            return raw
+        whitened = self.pca(raw)
+        return whitened if self.options.values == "pca" else quantize(whitened)
+
+    def start_seconds(self, n: int) -> npt.NDArray[np.float64]:
+        """Where each of the first `n` frames begins: float64 [n]."""
+        return np.round(np.arange(n) * self.options.hop_seconds, 6)
+
+    def _patches(self, stream: AudioStream, on_progress: Progress | None) -> Iterator[FloatArray]:
+        patches = PatchStream(self.options.hop_seconds, self.options.tail)
+        for block in waveform_blocks(stream, self.options.resampler):
+            yield patches.feed(block)
+            if on_progress is not None:
+                on_progress(stream.seconds_read, stream.seconds_in_header)
+        yield patches.flush()
+
+    def _empty(self) -> FrameArray:
+        if self.options.values == "uint8":
+            return np.zeros((0, EMBEDDING_SIZE), np.uint8)
+        return np.zeros((0, EMBEDDING_SIZE), np.float32)
+
+
+def _batches(patches: Iterator[FloatArray]) -> Generator[FloatArray]:
+    """Regroup patches into batches of `BATCH_PATCHES`; the last one may be smaller."""
+    waiting: list[FloatArray] = []
+    n_waiting = 0
+    for some in patches:
+        waiting.append(some)
+        n_waiting += len(some)
+        if n_waiting < BATCH_PATCHES:
+            continue
+        joined = np.concatenate(waiting)
+        n_full = len(joined) - len(joined) % BATCH_PATCHES
+        for start in range(0, n_full, BATCH_PATCHES):
+            yield joined[start : start + BATCH_PATCHES]
+        waiting, n_waiting = [joined[n_full:]], len(joined) - n_full
+    if n_waiting:
+        yield np.concatenate(waiting)

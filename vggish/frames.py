@@ -1,0 +1,54 @@
+"""The result of embedding one clip."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from vggish.errors import OptionError
+from vggish.params import EMBEDDING_SIZE
+
+FrameArray = npt.NDArray[np.uint8] | npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class ClipFrames:
+    """The frames of one clip, with their times and where they come from.
+
+    Attributes:
+        clip_id: name of the clip.
+        frames: [n, 128], uint8 when quantised, float32 when raw or PCA.
+        start_seconds: float64 [n], where each frame's 0.96 s of sound begins.
+        metadata: JSON-ready provenance: embedder, weights' sha256, precision, resampler, hop,
+            tail, values, version, duration, source, warnings.
+        labels: class indices, where they are known.
+    """
+
+    clip_id: str
+    frames: FrameArray
+    start_seconds: npt.NDArray[np.float64]
+    metadata: dict[str, Any] = field(default_factory=dict)
+    labels: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        n = len(self.start_seconds)
+        if self.frames.shape != (n, EMBEDDING_SIZE) or self.start_seconds.shape != (n,):
+            raise OptionError(
+                f"frames must be [n, {EMBEDDING_SIZE}] and start_seconds [n]. Received: "
+                f"{self.frames.shape} and {self.start_seconds.shape}"
+            )
+        if self.frames.dtype not in (np.uint8, np.float32):
+            raise OptionError(f"frames must be uint8 or float32. Received: {self.frames.dtype}")
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+
+def frame_array(rows: npt.ArrayLike, quantised: bool) -> FrameArray:
+    """Rows of numbers, none included, as frames [n, 128] of the dtype that they had."""
+    if quantised:
+        return np.asarray(rows, np.uint8).reshape(-1, EMBEDDING_SIZE)
+    return np.asarray(rows, np.float32).reshape(-1, EMBEDDING_SIZE)

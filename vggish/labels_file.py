@@ -1,0 +1,101 @@
+"""Labels of clips, from a CSV file."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from vggish.errors import OptionError
+
+CLIP_COLUMNS = ("clip", "video_id", "id", "fname", "filename", "file")
+LABEL_COLUMNS = ("labels", "label", "positive_labels")
+_NAME_COLUMNS = ("index", "mid", "display_name")
+
+
+def read_labels(path: Path, names: Mapping[str, int] | None = None) -> dict[str, tuple[int, ...]]:
+    """Class indices by clip id.
+
+    Args:
+        path: CSV with a column of clips (`clip`, `video_id`, `id`, `fname`, `filename` or
+            `file`; a suffix such as `.wav` is ignored) and one of labels (`labels`, `label` or
+            `positive_labels`), which are indices or names, several parted by `|`, `;` or `,`.
+            A clip may have several rows.
+        names: index by name or AudioSet id, where labels are not indices.
+
+    Raises:
+        OptionError: the file cannot be read, lacks a column, or has an unknown label; the
+            message says in which line.
+    """
+    labels: dict[str, tuple[int, ...]] = {}
+    for line, row in _rows(path):
+        clip = _column(row, CLIP_COLUMNS, path)
+        text = _column(row, LABEL_COLUMNS, path)
+        parts = [part.strip() for part in _split(text, names) if part.strip()]
+        indices = tuple(_index(part, names, f"{path}, line {line}") for part in parts)
+        known = labels.get(_clip_id(clip), ())
+        labels[_clip_id(clip)] = known + tuple(i for i in indices if i not in known)
+    return labels
+
+
+def read_label_names(path: Path) -> dict[str, int]:
+    """Class index by display name and by AudioSet id, from `class_labels_indices.csv`.
+
+    Raises:
+        OptionError: the file cannot be read, or lacks the columns index, mid, display_name.
+    """
+    names: dict[str, int] = {}
+    for line, row in _rows(path):
+        if any(column not in row for column in _NAME_COLUMNS):
+            raise OptionError(
+                f"{path} must have the columns {', '.join(_NAME_COLUMNS)}. Received: "
+                f"{', '.join(row)}"
+            )
+        index = _index(row["index"], None, f"{path}, line {line}")
+        names[row["mid"]] = names[row["display_name"]] = index
+    return names
+
+
+def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, skipinitialspace=True, restval="")
+            for row in reader:
+                yield reader.line_num, {k: v for k, v in row.items() if k is not None}
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise OptionError(f"cannot read {path}: {error}") from error
+
+
+def _column(row: Mapping[str, str], names: tuple[str, ...], path: Path) -> str:
+    for name in names:
+        if name in row:
+            return row[name]
+    raise OptionError(f"{path} needs a column {' or '.join(names)}. Received: {', '.join(row)}")
+
+
+def _split(text: str, names: Mapping[str, int] | None) -> list[str]:
+    # Some names hold a comma ("Child speech, kid speaking"); such a label stands for itself.
+    if names is not None and text in names:
+        return [text]
+    parts = re.split(r"[|;]", text)
+    return [
+        piece
+        for part in parts
+        for piece in ([part] if names is not None and part.strip() in names else part.split(","))
+    ]
+
+
+def _index(text: str, names: Mapping[str, int] | None, where: str) -> int:
+    if names is not None and text in names:
+        return names[text]
+    if text.isascii() and text.isdigit():
+        return int(text)
+    hint = (
+        "it is not in the label names" if names is not None else "name the classes: --label-names"
+    )
+    raise OptionError(f"{where}: {text!r} is no class index; {hint}")
+
+
+def _clip_id(clip: str) -> str:
+    return re.sub(r"\.[A-Za-z0-9]{2,5}$", "", clip.strip())

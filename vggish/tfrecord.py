@@ -1,0 +1,199 @@
+"""TFRecord files of AudioSet-format clips, without TensorFlow.
+
+A TFRecord file is a sequence of (length, crc of length, data, crc of data), little-endian,
+with masked CRC-32C. The data is a `SequenceExample`: context `video_id`, `start_time_seconds`,
+`end_time_seconds`, `labels`; feature list `audio_embedding`, one row a frame. Ours add the
+context feature `audiotag_metadata`, the provenance as JSON.
+
+Source: the format notes of AudioSet's feature download and of TensorFlow's `record_writer`.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import struct
+from collections.abc import Iterator
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from vggish.errors import FrameFileError
+from vggish.frames import ClipFrames, frame_array
+from vggish.params import EMBEDDING_SIZE
+
+METADATA_KEY = "audiotag_metadata"
+# AudioSet's released features advance by one second a row; our own say their hop.
+AUDIOSET_HOP_SECONDS = 1.0
+# Other writers call it `id` (tensorflow/models#5345).
+_ID_KEYS = ("video_id", "id")
+
+
+def frame_record(data: bytes) -> bytes:
+    """`data` as it stands in a TFRecord file: with its length and checksums."""
+    length = struct.pack("<Q", len(data))
+    checksums = (struct.pack("<I", _masked_crc(part)) for part in (length, data))
+    return length + next(checksums) + data + next(checksums)
+
+
+def read_records(file: BinaryIO, name: str) -> Iterator[bytes]:
+    """The records of an open TFRecord file, in order.
+
+    Raises:
+        FrameFileError: a record is cut off or damaged; the message names file and record.
+    """
+    number = 0
+    while header := file.read(12):
+        number += 1
+        where = f"{name}, record {number}"
+        if len(header) < 12:
+            raise FrameFileError(f"{where}: the file ends within it")
+        length, length_crc = struct.unpack("<QI", header)
+        if _masked_crc(header[:8]) != length_crc:
+            raise FrameFileError(f"{where}: damaged, or no TFRecord file (wrong length checksum)")
+        body = file.read(length + 4)
+        if len(body) < length + 4:
+            raise FrameFileError(f"{where}: the file ends within it")
+        data = body[:length]
+        if _masked_crc(data) != struct.unpack("<I", body[length:])[0]:
+            raise FrameFileError(f"{where}: damaged (wrong checksum)")
+        yield data
+
+
+def encode_clip(clip: ClipFrames) -> bytes:
+    """A clip as a serialised `SequenceExample`: uint8 frames as bytes, float32 as float lists."""
+    example = _sequence_example()()
+    context = example.context.feature
+    context["video_id"].bytes_list.value.append(clip.clip_id.encode())
+    context["start_time_seconds"].float_list.value.append(0.0)
+    duration = float(clip.metadata.get("duration_seconds", 0.0))
+    context["end_time_seconds"].float_list.value.append(duration)
+    context["labels"].int64_list.value.extend(clip.labels)
+    context[METADATA_KEY].bytes_list.value.append(json.dumps(clip.metadata).encode())
+    rows = example.feature_lists.feature_list["audio_embedding"].feature
+    for row in clip.frames:
+        if clip.frames.dtype == np.uint8:
+            rows.add().bytes_list.value.append(row.tobytes())
+        else:
+            rows.add().float_list.value.extend(row.tolist())
+    # Maps have no order of their own; equal clips shall be equal bytes.
+    return bytes(example.SerializeToString(deterministic=True))
+
+
+def decode_clip(data: bytes, where: str) -> ClipFrames:
+    """A clip from a serialised `SequenceExample`, ours or AudioSet's.
+
+    A missing id becomes "", missing labels become none; without our metadata the frames are
+    taken to advance by 1 s, as AudioSet's do.
+
+    Raises:
+        FrameFileError: no such message, or no `audio_embedding` of 128 values a row.
+    """
+    example = _sequence_example()()
+    try:
+        example.ParseFromString(data)
+    except Exception as error:  # protobuf's DecodeError lies at another place in each version
+        raise FrameFileError(f"{where}: no SequenceExample ({error})") from error
+    context = example.context.feature
+    if "audio_embedding" not in example.feature_lists.feature_list:
+        raise FrameFileError(f"{where}: it has no feature list 'audio_embedding'")
+    rows = example.feature_lists.feature_list["audio_embedding"].feature
+    values = [_row(row) for row in rows]
+    if any(len(value) != EMBEDDING_SIZE for value in values):
+        raise FrameFileError(f"{where}: a row of 'audio_embedding' has not {EMBEDDING_SIZE} values")
+    metadata: dict[str, Any] = {}
+    if METADATA_KEY in context:
+        metadata = json.loads(context[METADATA_KEY].bytes_list.value[0])
+    quantised = all(value.dtype == np.uint8 for value in values)
+    if not values:
+        quantised = metadata.get("values", "uint8") == "uint8"
+    frames = frame_array(values, quantised)
+    hop_seconds = metadata.get("hop_seconds", AUDIOSET_HOP_SECONDS)
+    ids = [context[key].bytes_list.value[0].decode() for key in _ID_KEYS if key in context]
+    return ClipFrames(
+        ids[0] if ids else "",
+        frames,
+        np.round(np.arange(len(frames)) * hop_seconds, 6),
+        metadata,
+        tuple(context["labels"].int64_list.value) if "labels" in context else (),
+    )
+
+
+def _row(feature: Any) -> Any:
+    if feature.WhichOneof("kind") == "bytes_list":
+        return np.frombuffer(b"".join(feature.bytes_list.value), np.uint8)
+    return np.array(feature.float_list.value, np.float32)
+
+
+def _masked_crc(data: bytes) -> int:
+    import google_crc32c
+
+    crc: int = google_crc32c.value(data)
+    return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
+
+
+@functools.cache
+def _sequence_example() -> Any:
+    """The message class `tensorflow.SequenceExample`.
+
+    It is declared here, in a pool of its own, so that it neither needs TensorFlow nor clashes
+    with TensorFlow's own declaration in the same process.
+    """
+    from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+
+    field = descriptor_pb2.FieldDescriptorProto
+    file = descriptor_pb2.FileDescriptorProto(
+        name="audiotag/example.proto", package="tensorflow", syntax="proto3"
+    )
+
+    def add_message(name: str, *fields: tuple[str, int, bool, str | None]) -> Any:
+        message = file.message_type.add(name=name)
+        for number, (field_name, kind, repeated, type_name) in enumerate(fields, start=1):
+            message.field.add(
+                name=field_name,
+                number=number,
+                type=kind,
+                label=field.LABEL_REPEATED if repeated else field.LABEL_OPTIONAL,
+                type_name=f".tensorflow.{type_name}" if type_name else None,
+            )
+        return message
+
+    def add_map(name: str, map_field: str, value_type: str) -> None:
+        entry = "".join(part.capitalize() for part in map_field.split("_")) + "Entry"
+        message = add_message(
+            name, (map_field, field.TYPE_MESSAGE, True, f"{name}.{entry}")
+        ).nested_type.add(name=entry)
+        message.options.map_entry = True
+        message.field.add(name="key", number=1, type=field.TYPE_STRING, label=1)
+        message.field.add(
+            name="value",
+            number=2,
+            type=field.TYPE_MESSAGE,
+            label=1,
+            type_name=f".tensorflow.{value_type}",
+        )
+
+    add_message("BytesList", ("value", field.TYPE_BYTES, True, None))
+    add_message("FloatList", ("value", field.TYPE_FLOAT, True, None))
+    add_message("Int64List", ("value", field.TYPE_INT64, True, None))
+    kinds = add_message(
+        "Feature",
+        ("bytes_list", field.TYPE_MESSAGE, False, "BytesList"),
+        ("float_list", field.TYPE_MESSAGE, False, "FloatList"),
+        ("int64_list", field.TYPE_MESSAGE, False, "Int64List"),
+    )
+    kinds.oneof_decl.add(name="kind")
+    for kind in kinds.field:
+        kind.oneof_index = 0
+    add_map("Features", "feature", "Feature")
+    add_message("FeatureList", ("feature", field.TYPE_MESSAGE, True, "Feature"))
+    add_map("FeatureLists", "feature_list", "FeatureList")
+    add_message(
+        "SequenceExample",
+        ("context", field.TYPE_MESSAGE, False, "Features"),
+        ("feature_lists", field.TYPE_MESSAGE, False, "FeatureLists"),
+    )
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    descriptor = pool.FindMessageTypeByName("tensorflow.SequenceExample")
+    return message_factory.GetMessageClass(descriptor)
