@@ -176,9 +176,8 @@ def save_v1_checkpoint(path: Path, variables: dict[str, Any]) -> None:
         saver.save(session, str(path), write_meta_graph=False, write_state=False)
 
 
-@pytest.fixture(scope="session")
-def seeded_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """All of VGGish with seeded weights, in the official checkpoint's format and names."""
+def write_seeded_checkpoint(path: Path) -> None:
+    """Write all of VGGish with seeded weights, in the official checkpoint's format and names."""
     from vggish.model import variable_shapes
 
     rng = np.random.default_rng(3)
@@ -186,9 +185,15 @@ def seeded_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, shape in variable_shapes().items():
         # He's initialisation keeps activations in range through all layers.
         scale = np.sqrt(2 / np.prod(shape[:-1])) if len(shape) > 1 else 0.01
-        variables[name] = (rng.standard_normal(shape, np.float32) * np.float32(scale)).astype("f")
-    path = tmp_path_factory.mktemp("checkpoint") / "vggish_model.ckpt"
+        variables[name] = rng.standard_normal(shape, np.float32) * np.float32(scale)
     save_v1_checkpoint(path, variables)
+
+
+@pytest.fixture(scope="session")
+def seeded_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All of VGGish with seeded weights, in the official checkpoint's format and names."""
+    path = tmp_path_factory.mktemp("checkpoint") / "vggish_model.ckpt"
+    write_seeded_checkpoint(path)
     return path
 
 
