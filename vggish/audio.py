@@ -21,7 +21,7 @@ import struct
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, BinaryIO, Protocol, cast
 
@@ -80,6 +80,11 @@ _FFMPEG_DEMUXERS = (
 )
 FFMPEG_HINT = "install ffmpeg (or: pip install imageio-ffmpeg)"
 
+# What libsndfile says where a header does not tell the number of frames is 2^63 - 1.
+_UNKNOWN_FRAMES = 1 << 62
+# A read that meets damage returns nothing, so the sound before it is read in such steps.
+_SALVAGE_FRAMES = 64
+
 
 _Block = npt.NDArray[np.float32] | npt.NDArray[np.int16]
 
@@ -99,54 +104,99 @@ class _Decoder(Protocol):
 
 
 class _SoundFileDecoder:
+    """libsndfile, read strictly forward.
+
+    Attributes:
+        guessed_end: why the file may go on where libsndfile takes it to end; None if it cannot.
+    """
+
     def __init__(self, path: str, suffix: str) -> None:
         import soundfile
 
+        class ForwardFile(soundfile.SoundFile):  # type: ignore[misc]
+            def seekable(self) -> bool:
+                # soundfile would seek after each read: that fails in FLAC of unknown length, and
+                # loses the state of an MP3 decoder, so that each block would begin with noise.
+                return False
+
+        self._open: Callable[[], soundfile.SoundFile] = lambda: ForwardFile(os.fsencode(path))
         self._library_error = soundfile.LibsndfileError
         try:
-            self._file: soundfile.SoundFile = soundfile.SoundFile(path)
+            self._file = self._open()
         except TypeError as error:
             # soundfile asks for rate and channels where the name says that there is no header.
             raise AudioError("raw samples without a header; convert them to WAV first") from error
         except soundfile.LibsndfileError as error:
-            raise AudioError(error.error_string) from error
+            reason = error.error_string
+            # That is what it says of files too short to have a format.
+            raise AudioError("unknown format" if "not exist" in reason else reason) from error
         self.sample_rate_hz = self._file.samplerate
         self.n_channels = self._file.channels
-        self.n_frames: int | None = self._file.frames
         self.format = f"{self._file.format}/{self._file.subtype}"
+        log = self._file.extra_info
+        self.guessed_end = _guessed_end(self._file.format, log, path)
+        unknown = self.guessed_end is not None or self._file.frames >= _UNKNOWN_FRAMES
+        self.n_frames: int | None = None if unknown else self._file.frames
         # 16-bit samples skip a conversion: the mean over channels is exact in float32.
         self._dtype = "int16" if self._file.subtype == "PCM_16" else "float32"
         self._n_read = 0
+        self._at_end = False
         self.warnings = []
         expected = _FORMATS_BY_SUFFIX.get(suffix)
         if expected is not None and self._file.format not in expected:
             self.warnings.append(f"named {suffix}, but it is {self._file.format}")
-        self.warnings += _shortfall(self._file.format, self._file.extra_info, path)
+        self.warnings += _shortfall(self._file.format, log, path)
 
     def read(self, n_frames: int) -> _Block:
+        if self.n_frames is not None:
+            # Beyond the last frame there may be tags, which are no damage.
+            n_frames = min(n_frames, self.n_frames - self._n_read)
+        if self._at_end or n_frames <= 0:
+            return np.zeros((0, self.n_channels), self._dtype)
         try:
-            block: _Block = self._file.read(n_frames, dtype=self._dtype, always_2d=True)
+            block = self._read(n_frames)
         except self._library_error as error:
-            if self._n_read == 0:
+            self._at_end = True
+            block = self._before_damage(n_frames)
+            if self._n_read + len(block) == 0:
                 raise AudioError(f"damaged from the start: {error.error_string}") from error
-            block = np.zeros((0, self.n_channels), self._dtype)
+            self._n_read += len(block)
             self._warn_damaged(error.error_string)
-        else:
-            if len(block) == 0 and self.n_frames and self._n_read < self.n_frames:
-                self._warn_damaged("the rest is missing")
+            return block
         self._n_read += len(block)
+        if len(block) == 0:
+            self._at_end = True
+            if self.n_frames and self._n_read < self.n_frames:
+                self._warn_damaged("the rest is missing")
+            if self.guessed_end is not None and self._n_read == self._file.frames:
+                self.warnings.append(f"{self.guessed_end}; to be sure of its end, {FFMPEG_HINT}")
         return block
 
     def close(self) -> None:
         self._file.close()
 
+    def _read(self, n_frames: int) -> _Block:
+        block: _Block = self._file.read(n_frames, dtype=self._dtype, always_2d=True)
+        return block
+
+    def _before_damage(self, n_frames: int) -> _Block:
+        """Of the block whose reading failed, what comes before the damage."""
+        self._file.close()
+        self._file = self._open()
+        blocks = [np.zeros((0, self.n_channels), self._dtype)]
+        with contextlib.suppress(self._library_error):
+            n_left = self._n_read
+            while n_left > 0:
+                n_left -= len(self._read(min(n_left, n_frames))) or n_left
+            for _ in range(0, n_frames, _SALVAGE_FRAMES):
+                blocks.append(self._read(_SALVAGE_FRAMES))
+        return cast("_Block", np.concatenate(blocks))
+
     def _warn_damaged(self, reason: str) -> None:
-        read_seconds = self._n_read / self.sample_rate_hz
-        header_seconds = (self.n_frames or 0) / self.sample_rate_hz
-        self.warnings.append(
-            f"truncated or damaged: {read_seconds:.2f} s of {header_seconds:.2f} s could be read "
-            f"({reason.rstrip('.')})"
-        )
+        read = f"{self._n_read / self.sample_rate_hz:.2f} s"
+        if self.n_frames is not None:
+            read += f" of {self.n_frames / self.sample_rate_hz:.2f} s"
+        self.warnings.append(f"truncated or damaged: {read} could be read ({reason.rstrip('.')})")
 
 
 class _FfmpegDecoder:
@@ -156,13 +206,18 @@ class _FfmpegDecoder:
 
     def __init__(self, path: str, executable: str) -> None:
         # The log goes to a file: a pipe that nobody reads could block ffmpeg.
+        self._url = "file:" + os.path.abspath(path)
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 closed by close()
         command = [executable, "-v", "error", "-nostdin", "-protocol_whitelist", "file"]
-        command += ["-format_whitelist", _FFMPEG_DEMUXERS, "-i", "file:" + os.path.abspath(path)]
+        command += ["-format_whitelist", _FFMPEG_DEMUXERS, "-i", self._url]
         command += ["-map", "0:a:0", "-c:a", "pcm_f32be", "-f", "au", "pipe:1"]
-        self._process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=self._log
-        )
+        try:
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=self._log
+            )
+        except OSError:
+            self._log.close()
+            raise
         assert self._process.stdout is not None
         self._pipe: IO[bytes] = self._process.stdout
         header = self._pipe.read(24)
@@ -198,7 +253,9 @@ class _FfmpegDecoder:
         lines = self._log.read(1 << 16).decode("utf-8", "replace").strip().splitlines()
         if any("matches no streams" in line for line in lines):
             return "there is no audio stream in it"
-        return re.sub(r"^\[[^]]*\]\s*", "", lines[0]).strip() if lines else "no reason given"
+        if not lines:
+            return "no reason given"
+        return re.sub(r"^\[[^]]*\]\s*", "", lines[0]).replace(f"{self._url}: ", "").strip()
 
 
 @dataclasses.dataclass
@@ -261,14 +318,17 @@ class AudioStream:
                 break
             yield _mono(block, self._counts)
         if self._counts.total == 0:
-            raise EmptyAudioError(f"{self.name} holds no sound: 0 samples")
+            reasons = "".join(f"; {warning}" for warning in self.warnings)
+            raise EmptyAudioError(f"{self.name} holds no sound: 0 samples{reasons}")
 
     def close(self) -> None:
         """Stop decoding, and remove the temporary copy if there is one."""
-        self._decoder.close()
-        if self._temporary is not None:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(self._temporary)
+        try:
+            self._decoder.close()
+        finally:
+            if self._temporary is not None:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(self._temporary)
 
     def __enter__(self) -> AudioStream:
         return self
@@ -360,6 +420,8 @@ def _as_file(source: Source, name: str | None) -> tuple[str, str, str | None]:
     if isinstance(source, (str, os.PathLike)):
         path = os.fspath(source)
         if path == "-":
+            if sys.stdin is None:
+                raise AudioError(f"cannot read {name}: it is closed")
             return _spool(sys.stdin.buffer, name)
         try:
             status = os.stat(path)
@@ -385,8 +447,9 @@ def _spool(source: Any, name: str) -> tuple[str, str, str]:
     """Copy bytes or a stream to a temporary file: formats need to seek, and ffmpeg a path."""
     suffix = Path(name).suffix.lower()
     suffix = suffix if suffix in AUDIO_SUFFIXES else ""
-    descriptor, path = tempfile.mkstemp(prefix="audiotag-", suffix=suffix)
+    path = None
     try:
+        descriptor, path = tempfile.mkstemp(prefix="audiotag-", suffix=suffix)
         with os.fdopen(descriptor, "wb") as copy:
             if isinstance(source, (bytes, bytearray, memoryview)):
                 copy.write(source)
@@ -394,35 +457,76 @@ def _spool(source: Any, name: str) -> tuple[str, str, str]:
                 shutil.copyfileobj(source, copy, 1 << 20)
             if copy.tell() == 0:
                 raise EmptyAudioError(f"{name} is empty: 0 bytes")
-    except BaseException:
-        os.unlink(path)
+    except BaseException as error:
+        if path is not None:
+            os.unlink(path)
+        if isinstance(error, OSError):
+            raise AudioError(f"cannot copy {name} to a temporary file: {error}") from error
         raise
     return path, name, path
 
 
 def _open_decoder(path: str, name: str) -> _Decoder:
     suffix = Path(path).suffix.lower()
+    sndfile = None
     try:
-        return _SoundFileDecoder(path, suffix)
+        sndfile = _SoundFileDecoder(path, suffix)
+        if sndfile.guessed_end is None:
+            return sndfile
+        sndfile_reason = sndfile.guessed_end
     except AudioError as error:
         sndfile_reason = str(error).rstrip(".")
     ffmpeg = find_ffmpeg()
     if ffmpeg is None:
+        if sndfile is not None:
+            return sndfile
         raise AudioError(
             f"cannot read {name}: {sndfile_reason}. Formats beyond WAV, FLAC, Ogg, MP3 and AIFF "
             f"(m4a, webm, video) need ffmpeg, and none was found: {FFMPEG_HINT}"
         )
     try:
         decoder = _FfmpegDecoder(path, ffmpeg)
-    except OSError as error:
-        raise AudioError(f"cannot read {name}: ffmpeg at {ffmpeg} does not run: {error}") from error
-    except AudioError as error:
-        raise AudioError(
-            f"cannot read {name}: neither libsndfile ({sndfile_reason}) nor ffmpeg ({error}) can"
-        ) from error
-    if suffix in _FORMATS_BY_SUFFIX:
+    except (OSError, AudioError) as error:
+        if sndfile is not None:
+            return sndfile
+        if isinstance(error, OSError):
+            reason = f"ffmpeg at {ffmpeg} does not run: {error}"
+        else:
+            reason = f"neither libsndfile ({sndfile_reason}) nor ffmpeg ({error}) can"
+        raise AudioError(f"cannot read {name}: {reason}") from error
+    if sndfile is not None:
+        sndfile.close()
+        decoder.warnings += sndfile.warnings
+    elif suffix in _FORMATS_BY_SUFFIX:
         decoder.warnings.append(f"libsndfile cannot read it ({sndfile_reason}); ffmpeg did")
     return decoder
+
+
+def _guessed_end(format_name: str, log: str, path: str) -> str | None:
+    """Why libsndfile may take a whole file to end early, if it may."""
+    if format_name == "MP3" and not _mp3_tells_length(path):
+        return "libsndfile guesses the length of this MP3, which has no Xing header"
+    # Writers that cannot seek back leave a size of 0. Then libsndfile takes the samples for
+    # chunks, and does not come to an end of them.
+    if format_name in {"WAV", "WAVEX"} and "\ndata : 0\n" in log and "\nEnd\n" not in log:
+        return "the header says 0 bytes of sound, but more than that follows"
+    return None
+
+
+def _mp3_tells_length(path: str) -> bool:
+    """Whether the first MPEG frame is a Xing or Info header with the number of frames."""
+    with open(path, "rb") as file:
+        head = file.read(10)
+        if head[:3] == b"ID3":
+            # Four bytes of seven bits each.
+            size = sum((byte & 0x7F) << 7 * place for place, byte in enumerate(head[:5:-1]))
+            file.seek(10 + size)
+        else:
+            file.seek(0)
+        first_frame = file.read(1 << 11)
+    header = re.search(rb"(?:Xing|Info)...(.)", first_frame, re.DOTALL)
+    has_frame_count = 0x01
+    return header is not None and bool(header[1][0] & has_frame_count)
 
 
 def _shortfall(format_name: str, log: str, path: str) -> list[str]:
@@ -438,8 +542,9 @@ def _shortfall(format_name: str, log: str, path: str) -> list[str]:
     if found is None:
         return []
     promised, held = int(found[1]), int(found[2])
-    # Writers that cannot seek back leave 0 or all ones in the header; that is no damage.
-    if promised <= held or promised >= 0xFFFFFF00:
+    # Writers that cannot seek back leave a size near 2^31 or 2^32 in the header.
+    is_placeholder = min(abs(promised - (1 << 31)), abs(promised - (1 << 32))) <= 1 << 13
+    if promised <= held or is_placeholder:
         return []
     return [f"truncated: the header promises {promised} bytes of sound, the file holds {held}"]
 
@@ -450,11 +555,15 @@ def _ogg_shortfall(path: str) -> list[str]:
     with open(path, "rb") as file:
         file.seek(max(0, os.path.getsize(path) - longest_page))
         tail = file.read()
-    last_page = tail.rfind(b"OggS\x00")
-    end_of_stream = 0x04
-    if last_page >= 0 and len(tail) > last_page + 5 and tail[last_page + 5] & end_of_stream:
-        return []
-    return ["truncated: the Ogg stream has no last page"]
+    page = tail[max(0, tail.rfind(b"OggS\x00")) :]
+    end_of_stream, header_bytes = 0x04, 27
+    if len(page) < header_bytes or not page[5] & end_of_stream:
+        return ["truncated: the Ogg stream has no last page"]
+    n_segments = page[26]
+    body_start = header_bytes + n_segments
+    if len(page) < body_start + sum(page[header_bytes:body_start]):
+        return ["truncated: the last page of the Ogg stream is not complete"]
+    return []
 
 
 def _mono(block: _Block, counts: _SampleCounts) -> Waveform:
