@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
+import http.server
 import json
 import os
+import re
 import subprocess
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -204,3 +208,213 @@ def in_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     directory.mkdir()
     monkeypatch.chdir(directory)
     return directory
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    """How `FileServer` answers a request: the file, unless it is told otherwise.
+
+    Attributes:
+        status: of the answer; anything but 200 comes without the file.
+        body: bytes to send in place of the file.
+        headers: more of them.
+        break_after: cut the connection after so many bytes.
+        ranges: False ignores what part was asked for.
+        shift: send a range that begins so many bytes later.
+        tell_length: False leaves out Content-Length.
+        pause_seconds: before every 64 KiB.
+    """
+
+    status: int = 200
+    body: bytes | None = None
+    headers: tuple[tuple[str, str], ...] = ()
+    break_after: int | None = None
+    ranges: bool = True
+    shift: int = 0
+    tell_length: bool = True
+    pause_seconds: float = 0.0
+
+
+class FileServer:
+    """A real HTTP server that serves `files` and misbehaves on demand.
+
+    `answers` are used up one by one, then `usual` holds. `requests` logs
+    (path, first byte asked for, bytes that the answer has).
+    """
+
+    def __init__(self) -> None:
+        self.files: dict[str, bytes | Path] = {}
+        self.answers: list[Answer] = []
+        self.usual = Answer()
+        self.requests: list[tuple[str, int, int]] = []
+        self._closing = threading.Event()
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
+        self._thread.start()
+
+    def url(self, name: str) -> str:
+        return f"http://127.0.0.1:{self._server.server_port}/{name}"
+
+    def close(self) -> None:
+        self._closing.set()
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+    def _handler(self) -> type[http.server.BaseHTTPRequestHandler]:
+        server = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                answer = server.answers.pop(0) if server.answers else server.usual
+                asked = re.match(r"bytes=(\d+)-", self.headers.get("Range", ""))
+                begin = int(asked[1]) if asked else 0
+                body = answer.body if answer.body is not None else server.files.get(self.path[1:])
+                if isinstance(body, Path):
+                    body = body.read_bytes()
+                status = answer.status if body is not None else 404
+                headers = list(answer.headers)
+                if status != 200 or body is None:
+                    data, length = b"", 0
+                elif asked and answer.ranges:
+                    first = begin + answer.shift
+                    status = 206 if begin < len(body) else 416
+                    data = body[first:]
+                    length = len(data)
+                    headers.append(("Content-Range", f"bytes {first}-{len(body) - 1}/{len(body)}"))
+                else:
+                    data, length = body, len(body)
+                self.send_response(status)
+                for header in headers:
+                    self.send_header(*header)
+                if answer.tell_length:
+                    self.send_header("Content-Length", str(length))
+                view, sent = memoryview(data)[: answer.break_after], 0
+                server.requests.append((self.path[1:], begin, len(view)))
+                try:
+                    self.end_headers()
+                    while sent < len(view) and not server._closing.wait(answer.pause_seconds):
+                        self.wfile.write(view[sent : sent + 65536])
+                        sent += 65536
+                except ConnectionError:
+                    pass  # the client was killed, or has had enough
+
+            def log_message(self, *arguments: Any) -> None:
+                pass
+
+        return Handler
+
+
+@pytest.fixture
+def server() -> Iterator[FileServer]:
+    """A local HTTP server, see `FileServer`."""
+    running = FileServer()
+    yield running
+    running.close()
+
+
+@pytest.fixture(scope="session")
+def weights_server(seeded_checkpoint: Path, pca_file: Path) -> Iterator[FileServer]:
+    """Serves the seeded checkpoint and PCA parameters under the official names."""
+    running = FileServer()
+    running.files = {path.name: path for path in (seeded_checkpoint, pca_file)}
+    yield running
+    running.close()
+
+
+def manifest_entry(url: Callable[[str], str], checkpoint: Path, pca: Path) -> dict[str, Any]:
+    """What a manifest says of these two files."""
+    files = {}
+    for key, path in (("checkpoint", checkpoint), ("pca", pca)):
+        data = path.read_bytes()
+        sha256 = hashlib.sha256(data).hexdigest()
+        files[key] = {
+            "name": path.name,
+            "url": url(path.name),
+            "size": len(data),
+            "sha256": sha256,
+        }
+    return {"description": "seeded", "licence": "none", "files": files, "smoke_test": None}
+
+
+@pytest.fixture(scope="session")
+def weights_manifest(
+    weights_server: FileServer,
+    seeded_checkpoint: Path,
+    pca_file: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    """A manifest of the seeded weights, with the figures of its own smoke test.
+
+    The figures come from TensorFlow's plain operations and a Fourier transform spelled out.
+    """
+    import tensorflow as tf
+
+    signal = np.sin(2 * np.pi * 1000 * np.arange(48000) / 16000)
+    frames = np.lib.stride_tricks.sliding_window_view(signal, 400)[::160]
+    window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(400) / 400)
+    fourier = np.exp(-2j * np.pi * np.outer(np.arange(400), np.arange(257)) / 512)
+    mel = 1127 * np.log(1 + np.arange(257) * 16000 / 512 / 700)
+    low, high = 1127 * np.log(1 + np.array([125, 7500]) / 700)
+    edges = np.linspace(low, high, 66)
+    up = (mel[:, None] - edges[:-2]) / (edges[1:-1] - edges[:-2])
+    down = (edges[2:] - mel[:, None]) / (edges[2:] - edges[1:-1])
+    bands = np.maximum(0, np.minimum(up, down))
+    bands[0] = 0
+    log_mel = np.log(np.abs((frames * window) @ fourier) @ bands + 0.01)
+    hidden = tf.constant(log_mel[: 3 * 96].reshape(3, 96, 64, 1).astype("f"))
+    reader = tf.train.load_checkpoint(str(seeded_checkpoint))
+    for group in ("1", "2", "3_1 3_2", "4_1 4_2"):
+        for conv in group.split():
+            scope = f"vggish/conv{conv}" if "_" not in conv else f"vggish/conv{conv[0]}/conv{conv}"
+            kernel, bias = (reader.get_tensor(f"{scope}/{kind}") for kind in ("weights", "biases"))
+            hidden = tf.nn.relu(tf.nn.conv2d(hidden, kernel, 1, "SAME") + bias)
+        hidden = tf.nn.max_pool2d(hidden, 2, 2, "SAME")
+    hidden = tf.reshape(hidden, (3, 12288))
+    for scope in ("fc1/fc1_1", "fc1/fc1_2", "fc2"):
+        kernel, bias = (
+            reader.get_tensor(f"vggish/{scope}/{kind}") for kind in ("weights", "biases")
+        )
+        hidden = hidden @ kernel + bias
+        hidden = hidden if scope == "fc2" else tf.nn.relu(hidden)
+    raw = hidden.numpy().astype(float)
+    with np.load(pca_file) as pca:
+        whitened = (raw - pca["pca_means"]) @ pca["pca_eigen_vectors"].T
+    quantised = np.floor((whitened.clip(-2, 2) + 2) * 63.75)
+    entry = manifest_entry(weights_server.url, seeded_checkpoint, pca_file)
+    entry["smoke_test"] = {
+        "raw_mean": raw.mean(),
+        "raw_std": raw.std(),
+        "frame_mean": quantised.mean(),
+        "frame_std": quantised.std(),
+        "relative_tolerance": 0.001,
+    }
+    path = tmp_path_factory.mktemp("manifest") / "manifest.json"
+    path.write_text(json.dumps({"vggish": entry}))
+    return path
+
+
+@pytest.fixture(scope="session")
+def fetched(
+    weights_manifest: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    """A home where `audiotag weights fetch` has installed the seeded VGGish, and that run."""
+    home = tmp_path_factory.mktemp("fetched")
+    done = subprocess.run(
+        [sys.executable, "-m", "cli", "weights", "fetch", "--manifest", str(weights_manifest)],
+        env={**os.environ, "AUDIOTAG_HOME": str(home)},
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stderr
+    return home, done
+
+
+@pytest.fixture
+def seeded_home(
+    fetched: tuple[Path, subprocess.CompletedProcess[str]], monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    """An `AUDIOTAG_HOME` with all of VGGish, seeded weights; shared, so leave it as it is."""
+    monkeypatch.setenv("AUDIOTAG_HOME", str(fetched[0]))
+    return fetched[0]

@@ -5,9 +5,7 @@
       -> ONNX float32   = tf-keras, on the same patches; the published smoke test
       -> ONNX int8      static, per channel, calibrated on real sound; fidelity measured
 
-The ONNX graph is written from the same table as the Keras model. tf2onnx gives the same graph
-in 80 s and several gigabytes where this takes a second, for it optimises and copies 289 MB of
-constants many times over.
+A step whose check fails ends the conversion with an error that says which and by how much.
 """
 
 from __future__ import annotations
@@ -28,11 +26,11 @@ from vggish.errors import ConversionError
 from vggish.extras import import_extra
 from vggish.mel_features import log_mel_patches
 from vggish.model import ARCHITECTURE, build_model, import_tensorflow, variable_shapes
-from vggish.params import EMBEDDING_SIZE, N_BANDS, PATCH_FRAMES, SAMPLE_RATE_HZ, VERSION
+from vggish.onnx_graph import Weights, import_onnx, write_onnx
+from vggish.params import SAMPLE_RATE_HZ
 from vggish.postprocess import Pca, quantize
 from vggish.runtime import Embedder
 
-Weights = dict[str, npt.NDArray[np.float32]]
 Patches = npt.NDArray[np.float32]
 
 # Largest difference, relative to the largest embedding value, between implementations that
@@ -42,7 +40,6 @@ N_CHECK_PATCHES = 3
 # Real sound is played at these gains, so that quiet and loud recordings are both in range.
 CALIBRATION_GAINS = (1.0, 0.1)
 CALIBRATION_BATCH = 8
-OPSET, IR_VERSION = 17, 8
 
 
 def convert_checkpoint(
@@ -73,33 +70,18 @@ def convert_checkpoint(
         ConversionError: the checkpoint is no VGGish, or a check failed.
         MissingPackageError: the extra `train` is not installed.
     """
-    weights = read_checkpoint(checkpoint)
     calibration, held_out = sound_patches(sounds)
     check = np.concatenate([smoke_patches()[:1], held_out])[:N_CHECK_PATCHES]
 
     report("tf-keras: building the network and comparing it with numpy")
-    model = build_model()
-    for layer in ARCHITECTURE:
-        if layer.kind != "pool":
-            values = [weights[f"{layer.name}/weights"], weights[f"{layer.name}/biases"]]
-            model.get_layer(layer.name.replace("/", ".")).set_weights(values)
+    weights = read_checkpoint(checkpoint)
     expected = numpy_vggish(weights, check)
-    keras_raw = model(check, training=False).numpy()
+    weights, keras_raw = pass_through_keras(weights, check)
     keras_difference = _difference("tf-keras", keras_raw, "numpy", expected)
 
     report("ONNX float32: writing it and comparing it with tf-keras")
     float32_path, int8_path = out_dir / "float32.onnx", out_dir / "int8.onnx"
-    keras_weights = {
-        name: value
-        for layer in ARCHITECTURE
-        if layer.kind != "pool"
-        for name, value in zip(
-            (f"{layer.name}/weights", f"{layer.name}/biases"),
-            model.get_layer(layer.name.replace("/", ".")).get_weights(),
-            strict=True,
-        )
-    }
-    write_onnx(keras_weights, float32_path, checkpoint_sha256)
+    write_onnx(weights, float32_path, checkpoint_sha256, "winograd")
     float32 = _load(float32_path, checkpoint_sha256, "float32")
     onnx_difference = _difference("ONNX", float32(check), "tf-keras", keras_raw)
 
@@ -109,7 +91,10 @@ def convert_checkpoint(
         _check_smoke(measured_smoke, smoke_test)
 
     report(f"ONNX int8: calibrating on {len(calibration)} patches of real sound")
-    quantize_onnx(float32_path, calibration, int8_path)
+    direct_path = out_dir / "direct.onnx"
+    write_onnx(weights, direct_path, checkpoint_sha256, "direct")
+    quantize_onnx(direct_path, calibration, int8_path)
+    direct_path.unlink()
     int8 = _load(int8_path, checkpoint_sha256, "int8")
     fidelity = measure_fidelity(float32, int8, pca, held_out)
     report(
@@ -132,11 +117,15 @@ def read_checkpoint(path: Path) -> Weights:
         MissingPackageError: TensorFlow is not installed.
     """
     tensorflow = import_tensorflow()
+    if not path.is_file():
+        raise ConversionError(f"no checkpoint at {path}")
     try:
         reader = tensorflow.train.load_checkpoint(str(path))
         shapes = reader.get_variable_to_shape_map()
     except Exception as error:  # TensorFlow's errors for a bad file have no common base
-        raise ConversionError(f"{path} is no TensorFlow checkpoint: {error}") from error
+        raise ConversionError(
+            f"{path} is no TensorFlow checkpoint in one file (V1): {_first_line(error)}"
+        ) from error
     weights: Weights = {}
     for name, shape in variable_shapes().items():
         if name not in shapes:
@@ -146,7 +135,12 @@ def read_checkpoint(path: Path) -> Weights:
                 f"{path} is no VGGish checkpoint: {name} must have the shape {shape}. "
                 f"Received: {tuple(shapes[name])}"
             )
-        weights[name] = np.asarray(reader.get_tensor(name), np.float32)
+        try:
+            weights[name] = np.asarray(reader.get_tensor(name), np.float32)
+        except Exception as error:
+            raise ConversionError(
+                f"{path} is damaged: the variable {name} cannot be read: {_first_line(error)}"
+            ) from error
         if not np.isfinite(weights[name]).all():
             raise ConversionError(f"{path}: the variable {name} holds values that are no numbers")
     return weights
@@ -181,76 +175,39 @@ def numpy_vggish(weights: Weights, patches: Patches) -> npt.NDArray[np.float32]:
     return hidden.astype(np.float32)
 
 
-def write_onnx(weights: Weights, path: Path, weights_sha256: str) -> None:
-    """Write VGGish as ONNX: `patches` float32 [n, 96, 64] -> `raw_embeddings` float32 [n, 128].
-
-    ONNX is channels-first. The first dense layer's rows are permuted once, here, from (time,
-    band, channel) to (channel, time, band), so that no transpose is left at run time.
+def pass_through_keras(
+    weights: Weights, patches: Patches
+) -> tuple[Weights, npt.NDArray[np.float32]]:
+    """Weights as the tf-keras model holds them, and its embeddings [n, 128] of `patches`.
 
     Raises:
-        MissingPackageError: the package onnx is not installed.
+        MissingPackageError: TensorFlow or tf-keras is not installed.
     """
-    onnx = _import_onnx()
-    helper, to_tensor = onnx.helper, onnx.numpy_helper.from_array
-    nodes = [helper.make_node("Reshape", ["patches", "image_shape"], ["image"])]
-    tensors = [to_tensor(np.array([-1, 1, PATCH_FRAMES, N_BANDS]), "image_shape")]
-    current, rows, columns, channels, flattened = "image", PATCH_FRAMES, N_BANDS, 1, False
-    for layer in ARCHITECTURE:
-        output = layer.name
-        if layer.kind == "pool":
-            nodes.append(
-                helper.make_node(
-                    "MaxPool", [current], [output], kernel_shape=[2, 2], strides=[2, 2]
-                )
-            )
-            current, rows, columns = output, rows // 2, columns // 2
-            continue
-        kernel = weights[f"{layer.name}/weights"]
-        parameters = [f"{layer.name}/weights", f"{layer.name}/biases"]
-        if layer.kind == "conv":
-            kernel, channels = kernel.transpose(3, 2, 0, 1), layer.size
-            operator, attributes = "Conv", {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1]}
-        else:
-            if not flattened:
-                nodes.append(helper.make_node("Flatten", [current], ["flat"]))
-                current, flattened = "flat", True
-                kernel = kernel.reshape(rows, columns, channels, -1).transpose(2, 0, 1, 3)
-                kernel = kernel.reshape(rows * columns * channels, -1)
-            operator, attributes = "Gemm", {}
-        tensors.append(to_tensor(np.ascontiguousarray(kernel), parameters[0]))
-        tensors.append(to_tensor(weights[parameters[1]], parameters[1]))
-        linear = f"{output}/linear" if layer.relu else "raw_embeddings"
-        nodes.append(helper.make_node(operator, [current, *parameters], [linear], **attributes))
-        if layer.relu:
-            nodes.append(helper.make_node("Relu", [linear], [output]))
-        current = output
-    value_info, float32 = helper.make_tensor_value_info, onnx.TensorProto.FLOAT
-    graph = helper.make_graph(
-        nodes,
-        "vggish",
-        [value_info("patches", float32, ["n", PATCH_FRAMES, N_BANDS])],
-        [value_info("raw_embeddings", float32, ["n", EMBEDDING_SIZE])],
-        tensors,
-    )
-    model = helper.make_model(
-        graph,
-        opset_imports=[helper.make_opsetid("", OPSET)],
-        ir_version=IR_VERSION,
-        producer_name="audiotag",
-        producer_version=VERSION,
-    )
-    helper.set_model_props(model, {"weights_sha256": weights_sha256})
-    onnx.checker.check_model(model)
-    onnx.save(model, str(path))
+    passed: Weights = {}
+    # On a GPU TensorFlow may calculate in TF32, too coarse to be compared.
+    with import_tensorflow().device("CPU:0"):
+        model = build_model()
+        for scope in (layer.name for layer in ARCHITECTURE if layer.kind != "pool"):
+            names = (f"{scope}/weights", f"{scope}/biases")
+            keras_layer = model.get_layer(scope.replace("/", "."))
+            keras_layer.set_weights([weights[name] for name in names])
+            passed.update(zip(names, keras_layer.get_weights(), strict=True))
+        return passed, model(patches, training=False).numpy()
 
 
-def quantize_onnx(float32_path: Path, calibration: Patches, int8_path: Path) -> None:
+def quantize_onnx(direct_path: Path, calibration: Patches, int8_path: Path) -> None:
     """Static int8: uint8 activations, int8 weights per channel, ranges seen on `calibration`.
 
+    Args:
+        direct_path: the network in its direct form.
+        calibration: patches [n, 96, 64].
+        int8_path: of the file to write.
+
     Raises:
+        ConversionError: ONNX Runtime cannot do it.
         MissingPackageError: the package onnx is not installed.
     """
-    _import_onnx()
+    import_onnx()
     quantization: Any = import_extra(
         "onnxruntime.quantization", extra="train", purpose="quantising a network"
     )
@@ -264,19 +221,19 @@ def quantize_onnx(float32_path: Path, calibration: Patches, int8_path: Path) -> 
             batch = next(self._batches, None)
             return None if batch is None else {"patches": batch}
 
-    with _quiet_root_logger(), tempfile.TemporaryDirectory(dir=int8_path.parent) as scratch:
-        # ONNX Runtime leaves its calibration graph beside the model; give it a place of its own.
-        staged = Path(scratch) / "int8.onnx"
-        quantization.quantize_static(
-            str(float32_path),
-            str(staged),
-            Reader(),
-            quant_format=quantization.QuantFormat.QDQ,
-            per_channel=True,
-            activation_type=quantization.QuantType.QUInt8,
-            weight_type=quantization.QuantType.QInt8,
-        )
-        staged.replace(int8_path)
+    with _quiet_root_logger(), _scratch_in(int8_path.parent):
+        try:
+            quantization.quantize_static(
+                str(direct_path),
+                str(int8_path),
+                Reader(),
+                quant_format=quantization.QuantFormat.QDQ,
+                per_channel=True,
+                activation_type=quantization.QuantType.QUInt8,
+                weight_type=quantization.QuantType.QInt8,
+            )
+        except Exception as error:  # ONNX Runtime's errors share no public base class
+            raise ConversionError(f"quantising to int8 failed: {_first_line(error)}") from error
 
 
 def measure_fidelity(
@@ -370,8 +327,8 @@ def _check_smoke(measured: dict[str, float], expected: dict[str, float]) -> None
         )
 
 
-def _import_onnx() -> Any:
-    return import_extra("onnx", extra="train", purpose="converting a network")
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 @contextmanager
@@ -384,3 +341,16 @@ def _quiet_root_logger() -> Iterator[None]:
         yield
     finally:
         logger.setLevel(level)
+
+
+@contextmanager
+def _scratch_in(directory: Path) -> Iterator[None]:
+    """Temporary files, such as ONNX Runtime's copies of the network, go to `directory`.
+
+    What a killed process leaves is then found and removed with the rest of it.
+    """
+    before, tempfile.tempdir = tempfile.tempdir, str(directory)
+    try:
+        yield
+    finally:
+        tempfile.tempdir = before

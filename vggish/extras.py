@@ -17,15 +17,17 @@ def import_extra(module: str, *, extra: str, purpose: str) -> Any:
         purpose: what needs it, as the subject of the error's first sentence.
 
     Raises:
-        MissingPackageError: the package is not installed.
+        MissingPackageError: the package is not installed, or cannot be loaded.
     """
+    package = module.split(".")[0]
     try:
         return importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        # A broken dependency of an installed package must not be reported as "not installed".
-        if error.name is None or error.name.split(".")[0] != module.split(".")[0]:
-            raise
+    except ImportError as error:
+        absent = isinstance(error, ModuleNotFoundError) and error.name in (package, module)
+        # A broken installation must not be reported as none.
+        trouble = "which is not installed" if absent else f"which cannot be loaded ({error})"
+        option = "" if absent else "--force-reinstall "
         raise MissingPackageError(
-            f"{purpose} needs the package {module!r}, which is not installed.\n"
-            f"Install it with: pip install 'audiotag[{extra}]'"
+            f"{purpose} needs the package {package!r}, {trouble}.\n"
+            f"Install it with: pip install {option}'audiotag[{extra}]'"
         ) from error

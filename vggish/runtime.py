@@ -94,6 +94,12 @@ class Embedder:
                 "Check it with: audiotag weights verify"
             ) from error
         self.provider: str = self._session.get_providers()[0]
+        if device == "gpu" and self.provider == _CPU_PROVIDER:
+            # ONNX Runtime takes the CPU without a word when a GPU's libraries are missing.
+            raise OptionError(
+                f"ONNX Runtime could not start {providers[0][0]}; are the GPU's driver and "
+                "libraries installed? Without --device gpu the CPU is used"
+            )
         self._input = self._checked_input(model_path)
 
     def __call__(self, patches: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:

@@ -1,11 +1,11 @@
 """Weights on this machine: what is known, what is installed, and how it gets there.
 
     $AUDIOTAG_HOME (default ~/.cache/audiotag)
-    ├── downloads/vggish_model.ckpt.part     a download under way
     ├── vggish.lock                          held by the process that installs
     └── vggish/
         ├── installed.json                   what is installed; written last, atomically
         ├── float32-<sha>.onnx, int8-<sha>.onnx, pca-<sha>.npz
+        ├── downloads/vggish_model.ckpt.part a download under way, or what a broken one left
         └── staging-*/                       a conversion under way, or what a killed one left
 
 Files bear the first digits of their sha256. Until `installed.json` names them they do not
@@ -28,12 +28,18 @@ from typing import Any
 
 from vggish.audio import AUDIO_SUFFIXES
 from vggish.download import Progress, RemoteFile, check_file, download, sha256_of
-from vggish.errors import OptionError, WeightsError, WeightsNotInstalledError
+from vggish.errors import DownloadError, OptionError, WeightsError, WeightsNotInstalledError
 from vggish.params import VERSION
 from vggish.postprocess import Pca, load_pca
-from vggish.runtime import Device, Embedder, Precision
+from vggish.runtime import PRECISIONS, Device, Embedder, Precision
 
 INSTALLED = "installed.json"
+# What a conversion makes, by the key it has in `InstalledWeights.files`.
+_MADE = {"float32": "float32.onnx", "int8": "int8.onnx", "pca": "pca.npz"}
+_SMOKE_FIGURES = {"raw_mean", "raw_std", "frame_mean", "frame_std", "relative_tolerance"}
+# Room for the networks, and for the two copies that ONNX Runtime makes to quantise one, in
+# times the size of the checkpoint.
+_CONVERSION_ROOM = 4.5
 _VERSIONED_PACKAGES = ("tensorflow", "tf-keras", "onnx", "onnxruntime", "numpy")
 
 
@@ -102,18 +108,24 @@ def known_weights(manifest: Path | None = None) -> dict[str, KnownWeights]:
     source = resources.files("weights") / "manifest.json" if manifest is None else manifest
     try:
         entries = json.loads(source.read_text("utf-8"))
-        return {
-            name: KnownWeights(
-                name=name,
-                description=entry["description"],
-                licence=entry["licence"],
-                files={key: RemoteFile(**file) for key, file in entry["files"].items()},
-                smoke_test=entry.get("smoke_test"),
-            )
-            for name, entry in entries.items()
-        }
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        return {name: _known(name, entry) for name, entry in entries.items()}
+    except KeyError as error:
+        raise WeightsError(f"{source} is no manifest of weights: it lacks {error}") from error
+    except (OSError, ValueError, TypeError, AttributeError) as error:
         raise WeightsError(f"{source} is no manifest of weights: {error}") from error
+
+
+def _known(name: str, entry: Mapping[str, Any]) -> KnownWeights:
+    files, smoke_test = entry["files"], entry.get("smoke_test")
+    if smoke_test is not None and set(smoke_test) != _SMOKE_FIGURES:
+        raise ValueError(f"smoke_test of {name!r} must have {', '.join(sorted(_SMOKE_FIGURES))}")
+    return KnownWeights(
+        name=name,
+        description=entry["description"],
+        licence=entry["licence"],
+        files={key: RemoteFile(**files[key]) for key in ("checkpoint", "pca")},
+        smoke_test=None if smoke_test is None else {k: float(v) for k, v in smoke_test.items()},
+    )
 
 
 def choose_known(name: str, manifest: Path | None = None) -> KnownWeights:
@@ -144,20 +156,26 @@ def find_installed(name: str = "vggish") -> InstalledWeights:
             directory=directory,
             checkpoint_sha256=record["checkpoint_sha256"],
             files={key: InstalledFile(**file) for key, file in record["files"].items()},
-            facts=record["facts"],
+            facts=dict(record["facts"]),
         )
+        if installed.files.keys() != _MADE.keys():
+            raise ValueError(f"it must name {', '.join(_MADE)}")
+        if not {"int8_fidelity", "installed_at"} <= installed.facts.keys():
+            raise ValueError("its facts lack int8_fidelity or installed_at")
     except FileNotFoundError as error:
         raise WeightsNotInstalledError(_how_to_get(name)) from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise WeightsError(
-            f"{directory / INSTALLED} is damaged ({error}); install the weights again"
+            f"{directory / INSTALLED} is damaged ({error}).\n{_how_to_repair(name)}"
         ) from error
     for key, file in installed.files.items():
         path = installed.path(key)
         size = path.stat().st_size if path.is_file() else None
         if size != file.size:
             found = "is missing" if size is None else f"has {size:,} bytes, not {file.size:,}"
-            raise WeightsError(f"the weights {name!r} are damaged: {path} {found}; install again")
+            raise WeightsError(
+                f"the weights {name!r} are damaged: {path} {found}.\n{_how_to_repair(name)}"
+            )
     return installed
 
 
@@ -175,7 +193,7 @@ def verify(name: str = "vggish") -> InstalledWeights:
         if digest != file.sha256:
             raise WeightsError(
                 f"the weights {name!r} are damaged: {path} has the sha256 {digest}, not "
-                f"{file.sha256}; install again"
+                f"{file.sha256}.\n{_how_to_repair(name)}"
             )
     return installed
 
@@ -191,8 +209,8 @@ def load_embedder(
         OptionError: an unknown precision or device.
     """
     installed = find_installed(name)
-    if precision not in installed.files:
-        raise OptionError(f"precision must be 'float32' or 'int8'. Received: {precision!r}")
+    if precision not in PRECISIONS:
+        raise OptionError(f"precision must be one of {PRECISIONS}. Received: {precision!r}")
     embedder = Embedder(
         installed.path(precision),
         name=name,
@@ -222,20 +240,27 @@ def fetch(
 
     Raises:
         DownloadError, ConversionError, WeightsError: see there; nothing is half-installed.
+        OptionError: a calibration recording does not exist.
         MissingPackageError: the extra `train` is not installed; nothing was downloaded.
     """
+    sounds = _calibration_sounds(calibration)
     with _installing(known, report, force) as installed:
         if installed is not None:
             return installed
         _require_converter()
-        downloads = audiotag_home() / "downloads"
+        downloads = audiotag_home() / known.name / "downloads"
+        _require_room(known, downloads)
         sources = {}
         for key, file in known.files.items():
-            report(f"downloading {file.url}")
-            sources[key] = download(file, downloads, on_progress)
-        result = _convert_and_place(known, sources, calibration, report)
-        for source in sources.values():
-            source.unlink(missing_ok=True)
+            report(f"downloading {file.url} ({file.size:,} bytes)")
+            try:
+                sources[key] = download(file, downloads, on_progress)
+            except DownloadError as error:
+                raise DownloadError(
+                    f"{error}\nOr fetch {file.name} elsewhere: audiotag weights install --help"
+                ) from error
+        result = _convert_and_place(known, sources, sounds, report)
+        shutil.rmtree(downloads, ignore_errors=True)
         return result
 
 
@@ -260,14 +285,17 @@ def install(
     Raises:
         WeightsError: a file is not what it should be, or one is missing.
         ConversionError: the conversion failed a check; nothing is half-installed.
+        OptionError: a calibration recording does not exist.
         MissingPackageError: the extra `train` is not installed.
     """
+    sounds = _calibration_sounds(calibration)
     sources = _recognise(known, paths)
     with _installing(known, report, force) as installed:
         if installed is not None:
             return installed
         _require_converter()
-        return _convert_and_place(known, sources, calibration, report)
+        _require_room(known, None)
+        return _convert_and_place(known, sources, sounds, report)
 
 
 @contextlib.contextmanager
@@ -278,22 +306,28 @@ def _installing(
     import filelock
 
     home = audiotag_home()
-    try:
-        home.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise WeightsError(
-            f"cannot write to {home}: {error.strerror}; set AUDIOTAG_HOME to another directory"
-        ) from error
     lock = filelock.FileLock(home / f"{known.name}.lock")
     try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
-        report(f"another process is installing {known.name!r}; waiting for it")
-        lock.acquire()
-    try:
-        yield None if force else _installed_and_right(known)
-    finally:
-        lock.release()
+        home.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=0)
+        except filelock.Timeout:
+            report(f"another process is installing {known.name!r}; waiting for it")
+            lock.acquire()
+        try:
+            installed = None if force else _installed_and_right(known)
+            if installed is not None:
+                report(f"{known.name!r} is installed already; --force installs it again")
+            yield installed
+        finally:
+            lock.release()
+    except OSError as error:
+        # A full disk, a directory that must not be written to, a file where one should be.
+        where = f" ({error.filename})" if error.filename else ""
+        raise WeightsError(
+            f"cannot install into {home}: {error.strerror or error}{where}.\n"
+            "Make room or permit writing there, or set AUDIOTAG_HOME to another directory"
+        ) from error
 
 
 def _installed_and_right(known: KnownWeights) -> InstalledWeights | None:
@@ -338,7 +372,7 @@ def _recognise(known: KnownWeights, paths: Sequence[Path]) -> dict[str, Path]:
 def _convert_and_place(
     known: KnownWeights,
     sources: Mapping[str, Path],
-    calibration: Sequence[Path],
+    sounds: Sequence[Path],
     report: Callable[[str], None],
 ) -> InstalledWeights:
     from vggish.convert import convert_checkpoint
@@ -347,14 +381,15 @@ def _convert_and_place(
     directory.mkdir(parents=True, exist_ok=True)
     for leftover in directory.glob("staging-*"):
         shutil.rmtree(leftover, ignore_errors=True)
-    sounds = list(calibration) or shipped_recordings()
-    with tempfile.TemporaryDirectory(prefix="staging-", dir=directory) as staging_name:
+    with tempfile.TemporaryDirectory(
+        prefix="staging-", dir=directory, ignore_cleanup_errors=True
+    ) as staging_name:
         staging = Path(staging_name)
-        shutil.copyfile(sources["pca"], staging / "pca.npz")
+        shutil.copyfile(sources["pca"], staging / _MADE["pca"])
         facts = convert_checkpoint(
             sources["checkpoint"],
             known.files["checkpoint"].sha256,
-            load_pca(staging / "pca.npz"),
+            load_pca(staging / _MADE["pca"]),
             sounds,
             known.smoke_test,
             staging,
@@ -363,7 +398,7 @@ def _convert_and_place(
         facts["calibration"] = [sound.name for sound in sounds]
         facts["versions"] = _versions()
         facts["installed_at"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        files = {path.stem: _place(path, directory) for path in sorted(staging.iterdir())}
+        files = {key: _place(staging / name, directory) for key, name in _MADE.items()}
         record = {
             "checkpoint_sha256": known.files["checkpoint"].sha256,
             "files": {key: asdict(file) for key, file in files.items()},
@@ -371,6 +406,7 @@ def _convert_and_place(
         }
         written = staging / INSTALLED
         written.write_text(json.dumps(record, indent=2), "utf-8")
+        _flush(written)
         written.replace(directory / INSTALLED)
     current = {INSTALLED, *(file.name for file in files.values())}
     for path in directory.iterdir():
@@ -390,8 +426,38 @@ def shipped_recordings() -> list[Path]:
 def _place(path: Path, directory: Path) -> InstalledFile:
     digest, size = sha256_of(path), path.stat().st_size
     name = f"{path.stem}-{digest[:12]}{path.suffix}"
+    _flush(path)
     path.replace(directory / name)
     return InstalledFile(name, size, digest)
+
+
+def _flush(path: Path) -> None:
+    """Put a file on the disk before its name is, or a power cut could leave the name alone."""
+    with open(path, "rb+") as file:
+        os.fsync(file.fileno())
+
+
+def _calibration_sounds(calibration: Sequence[Path]) -> list[Path]:
+    for sound in calibration:
+        if not sound.is_file():
+            raise OptionError(f"no recording to calibrate on at {sound}")
+    return list(calibration) or shipped_recordings()
+
+
+def _require_room(known: KnownWeights, downloads: Path | None) -> None:
+    """Refuse now what would fill the disk in a minute."""
+    checkpoint = known.files["checkpoint"]
+    needed = int(checkpoint.size * _CONVERSION_ROOM)
+    if downloads is not None:
+        there = [downloads / checkpoint.name, downloads / f"{checkpoint.name}.part"]
+        needed += checkpoint.size - sum(path.stat().st_size for path in there if path.exists())
+    free = shutil.disk_usage(audiotag_home()).free
+    if free < needed:
+        raise WeightsError(
+            f"too little room in {audiotag_home()}: {free / 2**20:,.0f} MiB are free, about "
+            f"{needed / 2**20:,.0f} MiB are needed.\n"
+            "Make room, or set AUDIOTAG_HOME to another directory"
+        )
 
 
 def _require_converter() -> None:
@@ -409,6 +475,10 @@ def _versions() -> dict[str, str]:
         with contextlib.suppress(metadata.PackageNotFoundError):
             versions[package] = metadata.version(package)
     return versions
+
+
+def _how_to_repair(name: str) -> str:
+    return f"Install them again: audiotag weights fetch {name}"
 
 
 def _how_to_get(name: str) -> str:
