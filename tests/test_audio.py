@@ -20,7 +20,8 @@ from conftest import make_sound
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from vggish.audio import AUDIO_SUFFIXES, AudioStream, find_ffmpeg, load_audio, open_audio
+from vggish.audio import AudioStream, load_audio, open_audio
+from vggish.decoders import AUDIO_SUFFIXES, find_ffmpeg
 from vggish.errors import AudioError, EmptyAudioError
 
 # suffix, format, subtype, and the largest error the encoding may make on our sound.

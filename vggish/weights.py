@@ -26,7 +26,7 @@ from importlib import metadata, resources
 from pathlib import Path
 from typing import Any
 
-from vggish.audio import AUDIO_SUFFIXES
+from vggish.decoders import AUDIO_SUFFIXES
 from vggish.download import Progress, RemoteFile, check_file, download, sha256_of
 from vggish.errors import DownloadError, OptionError, WeightsError, WeightsNotInstalledError
 from vggish.params import VERSION
