@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vggish.errors import AudiotagError, OptionError
+from vggish.errors import AudioError, AudiotagError, FrameFileError, OptionError
 from vggish.params import PATCH_SECONDS, VERSION
 
 if TYPE_CHECKING:
@@ -41,14 +41,18 @@ _FORMATS = ("npz", "csv", "parquet", "jsonl", "tfrecord")
 
 _EMBED_EPILOG = """\
 examples:
-  audiotag embed clip.wav                        writes clip.npz here
-  audiotag embed sounds/ --out-dir frames        the same tree of files, .npz each
-  audiotag embed 'data/**/*.flac' -o all.parquet one file for all
-  audiotag embed sounds/ -o all.tfrecord --hop 1 rows that advance 1 s, as AudioSet's
-  audiotag embed sounds/ --out-dir frames --resume   go on with a run that was killed
+  audiotag embed clip.wav                       writes clip.npz here
+  audiotag embed sounds/ --out-dir frames       one .npz each, in the same tree
+  audiotag embed 'data/**/*.flac' -o all.csv    one file for all
+  audiotag embed sounds/ -o all.tfrecord --hop 1
+                                                rows advance 1 s, as AudioSet's
+  audiotag embed sounds/ --out-dir frames --resume
+                                                go on with a run that was killed
   ffmpeg -i film.mkv -f wav - | audiotag embed - -o film.csv
 
-exit status: 0 all embedded, 1 some inputs failed, 2 nothing could be done, 130 interrupted
+exit status:
+  0 all embedded    1 some inputs failed    2 nothing could be done
+  130 interrupted
 """
 
 
@@ -66,22 +70,39 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names of files need not be Unicode
     options = build_parser().parse_args(arguments)
+    status: int = EXIT_OK
     try:
-        status: int = options.run(options)
-        return status
-    except AudiotagError as error:
+        status = options.run(options)
+        print(end="", flush=True)
+    except BrokenPipeError:
+        _mute_stdout()
+    except KeyboardInterrupt as interrupt:
+        print(f"\naudiotag: interrupted{interrupt}", file=sys.stderr)
+        status = EXIT_INTERRUPTED
+    except Exception as error:
         if options.debug:
             raise
-        print(f"audiotag: error: {error}", file=sys.stderr)
-        return EXIT_USAGE
-    except KeyboardInterrupt:
-        print("\naudiotag: interrupted", file=sys.stderr)
-        return EXIT_INTERRUPTED
-    except BrokenPipeError:
-        # Whoever read our output has had enough (`| head`); that is not an error.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_OK
+        print(f"audiotag: error: {_explained(error)}", file=sys.stderr)
+        status = EXIT_USAGE
+    return status
+
+
+def _mute_stdout() -> None:
+    """Let go of a standard output that takes no more; at exit Python would complain of it."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, sys.stdout.fileno())
+    os.close(null)
+
+
+def _explained(error: Exception) -> str:
+    if isinstance(error, (AudiotagError, OSError)):
+        return str(error)
+    kind = type(error).__name__
+    return f"unexpected {kind}: {error} (please report it, with the output of --debug)"
 
 
 def _add_common(parser: argparse._ActionsContainer) -> None:
@@ -95,6 +116,7 @@ def _add_common(parser: argparse._ActionsContainer) -> None:
 def _add_embed(commands: Any) -> None:
     parser: argparse.ArgumentParser = commands.add_parser(
         "embed",
+        usage="audiotag embed INPUT ... [options]",
         help="sound files -> AudioSet-compatible 128-d frames",
         description="Turn sound into AudioSet-compatible frames: 128 numbers for each 0.96 s.",
         epilog=_EMBED_EPILOG,
@@ -169,10 +191,18 @@ def _add_embed(commands: Any) -> None:
     )
     run = parser.add_argument_group("run")
     run.add_argument(
-        "--jobs", "-j", type=int, default=DEFAULT_JOBS, metavar="N", help="files at once"
+        "--jobs",
+        "-j",
+        type=int,
+        default=DEFAULT_JOBS,
+        metavar="N",
+        help=f"files at once (default {DEFAULT_JOBS})",
     )
     run.add_argument(
-        "--resume", action="store_true", help="go on with a run that was killed or had failures"
+        "--resume",
+        action="store_true",
+        help="go on with a run that was killed; given from the start, repeating the command does "
+        "only what failed, is new or has changed",
     )
     run.add_argument("--errors", metavar="FILE", help="write a CSV of the inputs that failed")
     _add_common(run)
@@ -190,12 +220,13 @@ def _run_embed(options: argparse.Namespace) -> int:
     if options.jobs < 1:
         raise OptionError(f"--jobs must be at least 1. Received: {options.jobs}")
     inputs = find_inputs(names)
+    _refuse_overwriting(options, inputs)
     with contextlib.ExitStack() as stack:
-        destination = _destination(options, names, inputs, stack)
+        destination = _destination(options, names, stack)
         labels = _labels(options, destination)
 
         from vggish.api import load_extractor
-        from vggish.batch import embed_batch
+        from vggish.batch import Failure, embed_batch
 
         extractor = load_extractor(
             precision=options.precision,
@@ -208,32 +239,64 @@ def _run_embed(options: argparse.Namespace) -> int:
         shown = sys.stderr.isatty() and not options.quiet
         bar = stack.enter_context(_ProgressBar(inputs.items)) if shown else None
         started = time.perf_counter()
-        report = embed_batch(
-            extractor,
-            inputs.items,
-            destination,
-            jobs=options.jobs,
-            resume=options.resume,
-            labels=labels,
-            observer=bar,
-        )
+        try:
+            report = embed_batch(
+                extractor,
+                inputs.items,
+                destination,
+                jobs=options.jobs,
+                resume=options.resume,
+                labels=labels,
+                observer=bar,
+            )
+        except KeyboardInterrupt:
+            hint = "" if options.out == STDOUT else "; the same command with --resume goes on"
+            raise KeyboardInterrupt(hint) from None
         elapsed = time.perf_counter() - started
         if bar is not None:
             bar.stop()
-        if options.out == STDOUT and destination.file is not None:
-            with open(destination.file, "rb") as file:
-                shutil.copyfileobj(file, sys.stdout.buffer)
-    _tell(options, inputs, destination, report, elapsed)
+        if options.out == STDOUT and destination.file is not None and destination.file.exists():
+            _send_to_stdout(destination.file)
+    for directory, reason in inputs.unreadable:
+        error = AudioError(f"cannot search {directory}: {reason}")
+        report.failures.append(Failure(directory, error))
     if options.errors is not None:
         _write_errors(Path(options.errors), report)
+    _tell(options, inputs, destination, report, elapsed)
     return EXIT_SOME_FAILED if report.failures else EXIT_OK
 
 
+def _refuse_overwriting(options: argparse.Namespace, inputs: Inputs) -> None:
+    """Raise before the work if what is to be written is also read, or cannot be written."""
+    read = [item.source for item in inputs.items]
+    read += [p for p in (options.files_from, options.labels, options.label_names) if p is not None]
+    taken = {os.path.realpath(path) for path in read if path != STDOUT}
+    for option, path in (("-o", options.out), ("--errors", options.errors)):
+        if path is None or path == STDOUT:
+            continue
+        if os.path.realpath(path) in taken:
+            raise OptionError(f"{option} {path} is one of the inputs and would be overwritten")
+        taken.add(os.path.realpath(path))
+    if options.errors is not None:
+        _write_errors(Path(options.errors), None)
+
+
+def _send_to_stdout(path: Path) -> None:
+    try:
+        with open(path, "rb") as file:
+            shutil.copyfileobj(file, sys.stdout.buffer)
+        sys.stdout.buffer.flush()
+    except OSError as error:
+        _mute_stdout()
+        # Whoever reads may have had enough (`| head`); that is not an error.
+        if not isinstance(error, BrokenPipeError):
+            raise FrameFileError(
+                f"cannot write to standard output: {error.strerror or error}"
+            ) from error
+
+
 def _destination(
-    options: argparse.Namespace,
-    names: Sequence[str],
-    inputs: Inputs,
-    stack: contextlib.ExitStack,
+    options: argparse.Namespace, names: Sequence[str], stack: contextlib.ExitStack
 ) -> Destination:
     from vggish.batch import Destination
     from vggish.frame_files import format_of
@@ -242,7 +305,7 @@ def _destination(
         raise OptionError("use -o for one file or --out-dir for one file per input, not both")
     if options.out is None:
         places = [name if name == "-" else os.path.abspath(name) for name in names]
-        run_key = hashlib.sha256("\n".join(places).encode()).hexdigest()[:8]
+        run_key = hashlib.sha256(os.fsencode("\0".join(places))).hexdigest()[:8]
         directory = Path(options.out_dir or ".")
         if directory.exists() and not directory.is_dir():
             raise OptionError(f"--out-dir {directory} is a file, not a directory")
@@ -255,9 +318,8 @@ def _destination(
     out = Path(options.out)
     if out.is_dir() or options.out.endswith(("/", os.sep)):
         raise OptionError(f"-o {options.out} is a directory; use --out-dir for one file per input")
-    sources = {os.path.realpath(item.source) for item in inputs.items}
-    if os.path.realpath(out) in sources:
-        raise OptionError(f"-o {out} is one of the inputs and would be overwritten")
+    if out.parent.exists() and not out.parent.is_dir():
+        raise OptionError(f"-o {out}: {out.parent} is a file, not a directory")
     return Destination(format_of(out, options.format), file=out)
 
 
@@ -287,23 +349,26 @@ class _ProgressBar:
 
     def __init__(self, items: Sequence[Item]) -> None:
         from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, Progress, TextColumn
 
         self._size = {item.source: max(1, _file_size(item.source)) for item in items}
         self._bytes: dict[str, float] = {}
         self._seconds: dict[str, float] = {}
-        self._done_bytes, self._done_seconds, self._n_done = 0.0, 0.0, 0
+        # What failed, or was done by an earlier run, takes no time and tells nothing of speed.
+        self._skipped_bytes, self._done_bytes, self._done_seconds = 0.0, 0.0, 0.0
+        self._n_done = 0
         self._lock = threading.Lock()
         self._started = time.perf_counter()
         self._bar = Progress(
             TextColumn("embedding"),
-            BarColumn(),
+            BarColumn(bar_width=None),
             TextColumn("{task.percentage:>3.0f}%  {task.fields[state]}"),
-            TimeRemainingColumn(),
             console=Console(stderr=True),
+            expand=True,
             transient=True,
         )
         self._task = self._bar.add_task("", total=sum(self._size.values()), state="")
+        self._show()
 
     def __enter__(self) -> _ProgressBar:
         self._bar.start()
@@ -327,19 +392,36 @@ class _ProgressBar:
     def finished(self, item: Item, clip: ClipFrames | None) -> None:
         with self._lock:
             self._bytes.pop(item.source, None)
-            self._done_bytes += self._size[item.source]
-            self._done_seconds += self._seconds.pop(item.source, 0.0)
+            seconds = self._seconds.pop(item.source, 0.0)
+            if clip is None:
+                self._skipped_bytes += self._size[item.source]
+            else:
+                self._done_bytes += self._size[item.source]
+                self._done_seconds += seconds
             self._n_done += 1
             self._show()
 
     def _show(self) -> None:
         elapsed = max(time.perf_counter() - self._started, 1e-3)
         speed = (self._done_seconds + sum(self._seconds.values())) / elapsed
+        embedded = self._done_bytes + sum(self._bytes.values())
+        total = sum(self._size.values())
+        left = total - self._skipped_bytes - embedded
+        seconds_left = left * elapsed / embedded if embedded else None
+        count = f"{self._n_done}/{_count(len(self._size), 'file')}"
         self._bar.update(
             self._task,
-            completed=self._done_bytes + sum(self._bytes.values()),
-            state=f"{self._n_done}/{len(self._size)} files, {speed:.0f}x real time",
+            completed=total - left,
+            state=f"{count}  {speed:.0f}x real time  {_clock(seconds_left)} left",
         )
+
+
+def _clock(seconds: float | None) -> str:
+    if seconds is None:
+        return "-:--"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def _file_size(path: str) -> int:
@@ -358,7 +440,9 @@ def _tell(
 ) -> None:
     """Say what was done, where it is, and what was odd."""
     for failure in report.failures:
-        print(f"audiotag: error: {_failure_text(failure, options.debug)}", file=sys.stderr)
+        if options.debug:
+            traceback.print_exception(failure.error)
+        print(f"audiotag: error: {_failure_text(failure)}", file=sys.stderr)
     if options.quiet:
         return
     for source, warning in report.warnings:
@@ -370,7 +454,7 @@ def _tell(
     if inputs.repeated:
         notes.append(f"{_count(len(inputs.repeated), 'input')} named more than once, done once")
     if report.unlabelled:
-        few = ", ".join(report.unlabelled[:3])
+        few = ", ".join(report.unlabelled[:3]) + (", ..." if len(report.unlabelled) > 3 else "")
         notes.append(f"{_count(len(report.unlabelled), 'clip')} not in {options.labels}: {few}")
     for note in notes:
         print(f"audiotag: note: {note}", file=sys.stderr)
@@ -391,19 +475,18 @@ def _summary(
     speed = f"{report.seconds / max(elapsed, 1e-9):.0f}x real time"
     method = f"vggish {options.precision}, {speed}"
     failed = {failure.source for failure in report.failures}
-    if destination.file is not None:
-        if len(failed) < len(inputs.items) or destination.file.exists():
-            where = "standard output" if options.out == STDOUT else str(destination.file)
-            yield f"{_count(report.n_clips, 'clip')} -> {where}: {what}  ({method})"
-    else:
+    if destination.file is None:
         written = [item for item in inputs.items if item.source not in failed]
         if len(written) <= MAX_OUTPUTS_NAMED:
             for item in written:
                 yield f"{item.source} -> {destination.path(item)}"
         else:
             yield f"{_count(len(written), 'file')} -> {destination.directory}{os.sep}"
-        if written:
-            yield f"{what}  ({method})"
+    elif report.n_clips + report.n_resumed:
+        where = "standard output" if options.out == STDOUT else str(destination.file)
+        yield f"{_count(report.n_clips + report.n_resumed, 'clip')} -> {where}"
+    if report.n_clips:
+        yield f"{what}  ({method})"
     if report.n_resumed:
         yield f"{_count(report.n_resumed, 'input')} done by an earlier run"
     if failed:
@@ -414,26 +497,31 @@ def _count(n: int, noun: str) -> str:
     return f"{n:,} {noun}" + ("" if n == 1 else "s")
 
 
-def _failure_text(failure: Failure, debug: bool) -> str:
-    if debug:
-        return "".join(traceback.format_exception(failure.error))
-    if isinstance(failure.error, AudiotagError):
-        return str(failure.error)
-    return (
-        f"{failure.source}: unexpected {type(failure.error).__name__}: {failure.error} "
-        "(please report it, with the output of --debug)"
-    )
+def _failure_text(failure: Failure) -> str:
+    from vggish.audio import source_name
+
+    text, source = _explained(failure.error), source_name(failure.source)
+    return text if source in text else f"{source}: {text}"
 
 
-def _write_errors(path: Path, report: Report) -> None:
+def _write_errors(path: Path, report: Report | None) -> None:
+    """Write the CSV of the inputs that failed; without a report, see whether it can be."""
     from vggish.frame_files import atomic_write
 
-    with atomic_write(path) as file, io.TextIOWrapper(file, "utf-8", newline="") as text:
-        rows = csv.writer(text, lineterminator="\n")
-        rows.writerow(["input", "error", "message"])
-        for failure in report.failures:
-            kind = type(failure.error).__name__
-            rows.writerow([failure.source, kind, _failure_text(failure, debug=False)])
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(None, "it is a directory")
+        with atomic_write(path) as file:
+            text = io.TextIOWrapper(file, "utf-8", "backslashreplace", newline="")
+            rows = csv.writer(text, lineterminator="\n")
+            rows.writerow(["input", "error", "message"])
+            for failure in [] if report is None else report.failures:
+                kind = type(failure.error).__name__
+                rows.writerow([failure.source, kind, _failure_text(failure)])
+            text.flush()
+            text.detach()
+    except OSError as error:
+        raise FrameFileError(f"cannot write --errors {path}: {error.strerror or error}") from error
 
 
 # --- audiotag weights --------------------------------------------------------------------
@@ -600,7 +688,10 @@ def _native_logs_hidden(options: argparse.Namespace) -> Iterator[None]:
     os.close(null)
     python_stderr = sys.stderr
     try:
-        with os.fdopen(os.dup(terminal), "w", encoding="utf-8", errors="replace") as ours:
+        # Line by line, also into a log.
+        with os.fdopen(
+            os.dup(terminal), "w", buffering=1, encoding="utf-8", errors="replace"
+        ) as ours:
             sys.stderr = ours
             yield
     finally:
@@ -626,8 +717,15 @@ def _download_bar(options: argparse.Namespace) -> Iterator[Callable[[int, int], 
 
     columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("")
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+        task = bar.add_task("", total=None, visible=False)
+
+        def show(done: int, total: int) -> None:
+            if not bar.tasks[0].visible:
+                # Another file; what an earlier attempt brought must not count as speed.
+                bar.reset(task, total=total, completed=done)
+            bar.update(task, completed=done, visible=done < total)
+
+        yield show
 
 
 if __name__ == "__main__":

@@ -2,31 +2,37 @@
 
 Each sound gets an output of its own, or all go into one file. In the second case finished
 clips are first appended to a spool beside the output (a TFRecord file), and the output is
-written from it at the end; memory holds the clips under way only.
+written from it at the end, in the order of the inputs; memory holds the clips under way only.
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
+import itertools
 import json
+import os
 import threading
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import IO, Protocol
+from typing import BinaryIO, Protocol
 
-from vggish.errors import FrameFileError, ResumeError
+from vggish.errors import FrameFileError, MissingPackageError, ResumeError
 from vggish.extractor import Extractor
-from vggish.frame_files import read_frames, write_frames
+from vggish.frame_files import write_frames
 from vggish.frames import ClipFrames
 from vggish.inputs import Item
-from vggish.journal import Journal, open_journal
-from vggish.tfrecord import encode_clip, frame_record
+from vggish.journal import Done, Journal, open_journal, source_state
+from vggish.tfrecord import decode_clip, encode_clip, frame_record, read_records
 
 # Of finished clips that wait for a slow one before them.
 MAX_AHEAD_PER_JOB = 4
+# Errors of writing one output that the next one would meet as well.
+_HOPELESS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
 
 
 @dataclass(frozen=True)
@@ -58,11 +64,10 @@ class Destination:
             return self.directory / f".audiotag-embed-{self.run_key}.journal"
         return self.file.with_name(f".{self.file.name}.journal")
 
-    @property
-    def spool(self) -> Path:
-        """Where clips wait for the one file."""
-        assert self.file is not None
-        return self.file.with_name(f".{self.file.name}.spool.tfrecord")
+    def partial(self, path: Path) -> Path:
+        """What an output is called until it is whole: short, and the same when resumed."""
+        name = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:8]
+        return path.with_name(f".audiotag-{self.run_key}-{name}.partial")
 
 
 @dataclass(frozen=True)
@@ -127,7 +132,9 @@ def embed_batch(
 
     Raises:
         ResumeError: see `journal.open_journal`.
-        FrameFileError: an output cannot be written.
+        FrameFileError: nothing can be written there, or no more. (What concerns one of many
+            outputs, such as a name that is too long, is a failure of its input.)
+        MissingPackageError: the resampler is not installed.
     """
     report = Report()
     fingerprint = {
@@ -136,26 +143,38 @@ def embed_batch(
         "one_file": destination.file is not None,
         "labels_sha256": None if labels is None else _digest(labels),
     }
-    journal = open_journal(destination.journal, fingerprint, resume=resume)
-    finished = False
     try:
-        with _open_sink(destination, journal) as sink:
-            for item, clip in _embed_each(extractor, items, journal, jobs, report, observer):
-                if clip is not None:
-                    clip = _labelled(clip, labels, report)
-                    sink.write(item, clip)
-                    _count(report, item, clip)
-                if observer is not None:
-                    observer.finished(item, clip)
-            sink.close()
-        finished = True
-    finally:
-        # A run that was interrupted can go on; so can one that shall be repeatable.
-        keep = not finished or (resume and (destination.file is None or bool(report.failures)))
-        journal.close(keep=keep)
-        if destination.file is not None and not keep:
-            destination.spool.unlink(missing_ok=True)
+        journal = open_journal(destination.journal, fingerprint, resume=resume)
+        keep = True
+        try:
+            with contextlib.closing(_open_sink(destination, journal)) as sink:
+                for item, made in _embed_each(extractor, items, sink, jobs, report, observer):
+                    clip = None
+                    if made is not None:
+                        labelled = _labelled(made.clip, labels, report)
+                        clip = _write(sink, item, replace(made, clip=labelled), report)
+                    if observer is not None:
+                        observer.finished(item, clip)
+                sink.finish(items)
+            # A run that was interrupted can go on; so can one that shall be repeatable.
+            keep = resume and (destination.file is None or bool(report.failures))
+        finally:
+            keep = keep and bool(journal.done)
+            if destination.file is not None and not keep:
+                _spool_path(destination.file).unlink(missing_ok=True)
+            journal.close(keep=keep)
+    except OSError as error:
+        place = destination.directory if destination.file is None else destination.file
+        raise FrameFileError(f"cannot write {place}: {error.strerror or error}") from error
     return report
+
+
+@dataclass(frozen=True)
+class _Made:
+    """A clip, and the `source_state` of its source before it was read."""
+
+    clip: ClipFrames
+    state: tuple[int, int] | None
 
 
 class _FilePerSound:
@@ -165,107 +184,138 @@ class _FilePerSound:
         self._destination = destination
         self._journal = journal
 
-    def write(self, item: Item, clip: ClipFrames) -> None:
+    def holds(self, item: Item) -> bool:
+        """Whether an earlier run finished `item`."""
+        done = self._journal.find(item.source, item.clip_id)
+        return done is not None and self._destination.path(item).exists()
+
+    def write(self, item: Item, made: _Made) -> None:
         path = self._destination.path(item)
-        write_frames(path, clip, self._destination.file_format)
-        self._journal.add(item.source, path)
+        partial = self._destination.partial(path)
+        write_frames(path, made.clip, self._destination.file_format, partial=partial)
+        self._journal.add(Done(item.source, item.clip_id, made.state))
+
+    def finish(self, items: Sequence[Item]) -> None:
+        """Every clip is where it belongs already."""
 
     def close(self) -> None:
-        """Nothing is left to do."""
-
-    def __enter__(self) -> _FilePerSound:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        pass
+        """Nothing is open."""
 
 
 class _OneFile:
     """Appends clips to the spool, and writes the output from it at the end."""
 
-    def __init__(self, destination: Destination, journal: Journal) -> None:
+    def __init__(self, destination: Destination, file: Path, journal: Journal) -> None:
         self._destination = destination
+        self._file = file
         self._journal = journal
-        # What the journal does not vouch for is cut off and embedded again.
+        self._records: dict[str, Done] = {}
+        # What the journal does not vouch for is written over.
         end = max((done.end for done in journal.done.values()), default=0)
-        if end and (not destination.spool.exists() or destination.spool.stat().st_size < end):
+        path = _spool_path(file)
+        if end and (not path.exists() or path.stat().st_size < end):
             raise ResumeError(
-                f"{destination.spool} is missing or cut short, and holds what {journal.path} says "
-                "is done: delete both to begin again"
+                f"{path} is missing or cut short, and holds what {journal.path} says is done: "
+                "delete both to begin again"
             )
-        mode = "r+b" if end else "wb"
-        self._spool: IO[bytes] = open(destination.spool, mode)  # noqa: SIM115 closed by close()
-        self._spool.truncate(end)
+        self._spool: BinaryIO = open(path, "r+b" if end else "w+b")  # noqa: SIM115 see close()
         self._spool.seek(end)
 
-    def write(self, item: Item, clip: ClipFrames) -> None:
-        self._spool.write(frame_record(encode_clip(clip)))
+    def holds(self, item: Item) -> bool:
+        """Whether an earlier run finished `item`."""
+        done = self._journal.find(item.source, item.clip_id)
+        if done is None:
+            return False
+        self._records[item.source] = done
+        return True
+
+    def write(self, item: Item, made: _Made) -> None:
+        start = self._spool.tell()
+        self._spool.write(frame_record(encode_clip(made.clip)))
         self._spool.flush()
-        self._journal.add(item.source, self._destination.spool, self._spool.tell())
+        done = Done(item.source, item.clip_id, made.state, start, self._spool.tell())
+        self._journal.add(done)
+        self._records[item.source] = done
+
+    def finish(self, items: Sequence[Item]) -> None:
+        """Write the output, unless there is nothing to write."""
+        records = [self._records[item.source] for item in items if item.source in self._records]
+        if records:
+            clips = _SpooledClips(self._spool, [record.start for record in records])
+            partial = self._destination.partial(self._file)
+            write_frames(self._file, clips, self._destination.file_format, partial=partial)
 
     def close(self) -> None:
-        self._spool.close()
-        assert self._destination.file is not None
-        clips = _SpooledClips(self._destination.spool)
-        write_frames(self._destination.file, clips, self._destination.file_format)
-
-    def __enter__(self) -> _OneFile:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
         self._spool.close()
 
 
 class _SpooledClips:
-    """The clips of a spool, to be gone through more than once."""
+    """The clips of a spool, in the order of `starts`, to be gone through more than once."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, spool: BinaryIO, starts: Sequence[int]) -> None:
+        self._spool = spool
+        self._starts = starts
 
     def __iter__(self) -> Iterator[ClipFrames]:
-        return read_frames(self._path, "tfrecord")
+        for start in self._starts:
+            self._spool.seek(start)
+            yield decode_clip(next(read_records(self._spool, self._spool.name)), self._spool.name)
 
 
 def _open_sink(destination: Destination, journal: Journal) -> _FilePerSound | _OneFile:
     if destination.file is None:
         return _FilePerSound(destination, journal)
+    return _OneFile(destination, destination.file, journal)
+
+
+def _spool_path(file: Path) -> Path:
+    """Where clips wait for the one file."""
+    return file.with_name(f".{file.name}.spool.tfrecord")
+
+
+def _write(
+    sink: _FilePerSound | _OneFile, item: Item, made: _Made, report: Report
+) -> ClipFrames | None:
     try:
-        return _OneFile(destination, journal)
-    except OSError as error:
-        raise FrameFileError(f"cannot write beside {destination.file}: {error.strerror}") from error
+        sink.write(item, made)
+    except FrameFileError as error:
+        hopeless = getattr(error.__cause__, "errno", None) in _HOPELESS
+        if hopeless or isinstance(sink, _OneFile):
+            raise
+        report.failures.append(Failure(item.source, error))
+        return None
+    _count(report, item, made.clip)
+    return made.clip
 
 
 def _embed_each(
     extractor: Extractor,
     items: Sequence[Item],
-    journal: Journal,
+    sink: _FilePerSound | _OneFile,
     jobs: int,
     report: Report,
     observer: Observer | None,
-) -> Iterator[tuple[Item, ClipFrames | None]]:
+) -> Iterator[tuple[Item, _Made | None]]:
     """Each item with its clip, in order; None where it failed or was done before."""
     stopping = threading.Event()
 
-    def embed(item: Item) -> ClipFrames:
+    def embed(item: Item) -> _Made:
         def on_progress(seconds: float, total_seconds: float | None) -> None:
             if stopping.is_set():
                 raise KeyboardInterrupt
             if observer is not None:
                 observer.progress(item, seconds, total_seconds)
 
-        return extractor(item.source, item.clip_id, on_progress)
+        state = source_state(item.source)
+        return _Made(extractor(item.source, item.clip_id, on_progress), state)
 
-    waiting: deque[tuple[Item, Future[ClipFrames] | None]] = deque()
+    waiting: deque[tuple[Item, Future[_Made] | None]] = deque()
     upcoming = iter(items)
     pool = ThreadPoolExecutor(jobs, "audiotag-embed")
     try:
         while True:
-            while len(waiting) < jobs * MAX_AHEAD_PER_JOB:
-                item = next(upcoming, None)
-                if item is None:
-                    break
-                done = journal.is_done(item.source)
-                waiting.append((item, None if done else pool.submit(embed, item)))
+            for item in itertools.islice(upcoming, jobs * MAX_AHEAD_PER_JOB - len(waiting)):
+                waiting.append((item, None if sink.holds(item) else pool.submit(embed, item)))
             if not waiting:
                 return
             item, future = waiting.popleft()
@@ -274,12 +324,14 @@ def _embed_each(
                 yield item, None
                 continue
             try:
-                clip = future.result()
+                made = future.result()
+            except MissingPackageError:
+                raise
             except Exception as error:  # whatever is wrong with one file, the rest goes on
                 report.failures.append(Failure(item.source, error))
                 yield item, None
             else:
-                yield item, clip
+                yield item, made
     finally:
         stopping.set()
         pool.shutdown(wait=True, cancel_futures=True)

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from vggish.audio import AudioStream, Source, open_audio, source_name, waveform_blocks
 from vggish.errors import OptionError
-from vggish.frames import ClipFrames, FrameArray
+from vggish.frames import ClipFrames, FrameArray, as_text
 from vggish.mel_features import FloatArray, PatchStream, Tail, n_patches
 from vggish.params import EMBEDDING_SIZE, PATCH_SECONDS, VERSION
 from vggish.postprocess import Pca, quantize
@@ -109,7 +109,7 @@ class Extractor:
             AudioError: the sound cannot be read, or there is none.
         """
         if clip_id is None:
-            clip_id = Path(source_name(source)).stem
+            clip_id = as_text(Path(source_name(source)).stem)
         with open_audio(source) as stream:
             blocks = list(self.stream(stream, on_progress))
             frames = cast(FrameArray, np.concatenate([self._empty(), *blocks]))

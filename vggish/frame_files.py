@@ -7,13 +7,16 @@
     jsonl     clip, start_seconds, frames, labels, a line a clip  `metadata` in each line
     tfrecord  AudioSet's SequenceExample, one a clip            context `audiotag_metadata`
 
-Writing is atomic: a file has its final name only when it is whole. Equal clips give equal
-bytes. Memory does not grow with the number of clips, but for their names.
+The first three say once how all their clips were made, and refuse a mixture. Writing is
+atomic: a file has its final name only when it is whole. Equal clips give equal bytes. Memory
+does not grow with the number of clips, but for their names and metadata.
 """
 
 from __future__ import annotations
 
 import csv
+import io
+import itertools
 import json
 import os
 import tempfile
@@ -26,37 +29,52 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from vggish.errors import AudiotagError, FrameFileError
+from vggish.errors import FrameFileError
 from vggish.extras import import_extra
-from vggish.frames import ClipFrames, frame_array
+from vggish.frames import ClipFrames, FrameArray, frame_array
 from vggish.params import EMBEDDING_SIZE
 from vggish.tfrecord import decode_clip, encode_clip, frame_record, read_records
 
 # What differs from clip to clip in a metadata dictionary; the rest is common to a file.
 CLIP_KEYS = ("duration_seconds", "source", "warnings")
-_CSV_FRAME_COLUMNS = [f"e{i}" for i in range(EMBEDDING_SIZE)]
+_CSV_COLUMNS = ["clip", "start_seconds", *(f"e{i}" for i in range(EMBEDDING_SIZE))]
 _PARQUET_KEY = b"audiotag"
+
+# What parsers raise at files that are not what they should be.
+_DAMAGED = (
+    *(ValueError, TypeError, LookupError, AttributeError, EOFError, OverflowError),
+    *(NotImplementedError, csv.Error, zipfile.BadZipFile),
+)
 
 Clips = Iterable[ClipFrames]
 
 
 def write_frames(
-    path: str | Path, clips: ClipFrames | Clips, file_format: str | None = None
+    path: str | Path,
+    clips: ClipFrames | Clips,
+    file_format: str | None = None,
+    *,
+    partial: Path | None = None,
 ) -> None:
     """Write one clip, or several into one file.
 
     Args:
         path: of the file; an existing one is replaced, once the new one is whole.
-        clips: one clip, or an iterable that can be gone through twice (a list).
+        clips: one clip, or several. Only an iterator is taken into memory as a whole; whatever
+            can be gone through several times is read clip by clip.
         file_format: one of `FORMATS`; by the file's suffix when None.
+        partial: see `atomic_write`.
 
     Raises:
-        FrameFileError: unknown format, or the file cannot be written.
+        FrameFileError: unknown format, clips that cannot share a file, or the file cannot be
+            written.
         MissingPackageError: Parquet is asked for and pyarrow is not installed.
     """
+    if isinstance(clips, Iterator):
+        clips = list(clips)
     write, _ = _FORMATS[format_of(path, file_format)]
     try:
-        with atomic_write(Path(path)) as file:
+        with atomic_write(Path(path), partial) as file:
             write(file, clips)
     except OSError as error:
         raise FrameFileError(f"cannot write {path}: {error.strerror or error}") from error
@@ -79,9 +97,7 @@ def read_frames(path: str | Path, file_format: str | None = None) -> Iterator[Cl
             yield from read(file, str(path))
     except OSError as error:
         raise FrameFileError(f"cannot read {path}: {error.strerror or error}") from error
-    except (ValueError, KeyError, EOFError, IndexError, zipfile.BadZipFile) as error:
-        if isinstance(error, AudiotagError):
-            raise
+    except _DAMAGED as error:
         raise FrameFileError(f"{path} is damaged, or no file of frames: {error}") from error
 
 
@@ -90,27 +106,37 @@ def format_of(path: str | Path, file_format: str | None = None) -> str:
 
     Raises:
         FrameFileError: neither the suffix nor `file_format` says one of `FORMATS`.
+        MissingPackageError: it is Parquet, and pyarrow is not installed.
     """
     name = Path(path).suffix.lower().lstrip(".") if file_format is None else file_format
     if name not in _FORMATS:
         raise FrameFileError(
             f"cannot tell the format of {path}: {name!r} is none of {', '.join(FORMATS)}"
         )
+    if name == "parquet":
+        _import_arrow()
     return name
 
 
 @contextmanager
-def atomic_write(path: Path) -> Iterator[IO[bytes]]:
-    """A binary file that takes the name `path` when the block ends well, and else vanishes."""
+def atomic_write(path: Path, partial: Path | None = None) -> Iterator[IO[bytes]]:
+    """A binary file that takes the name `path` when the block ends well, and else vanishes.
+
+    Until then it is called `partial`, in the same directory; by default it has a name of its
+    own that a killed process leaves behind. A `partial` left behind is written over.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, partial = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    if partial is None:
+        descriptor, name = tempfile.mkstemp(".partial", ".audiotag-", path.parent)
+        os.close(descriptor)
+        partial = Path(name)
     try:
-        with os.fdopen(descriptor, "wb") as file:
+        with open(partial, "wb") as file:
             yield file
-        os.chmod(partial, 0o666 & ~_umask())
-        os.replace(partial, path)
+        partial.chmod(0o666 & ~_umask())
+        partial.replace(path)
     except BaseException:
-        os.unlink(partial)
+        partial.unlink(missing_ok=True)
         raise
 
 
@@ -125,29 +151,44 @@ def _as_clips(clips: ClipFrames | Clips) -> Clips:
     return [clips] if isinstance(clips, ClipFrames) else clips
 
 
-def _joint_metadata(clips: ClipFrames | Clips) -> dict[str, Any]:
-    """Metadata of a file: that of its one clip, or what is common and a list of the rest."""
-    if isinstance(clips, ClipFrames):
-        return clips.metadata
+def _joint_metadata(clips: Clips) -> tuple[dict[str, Any], np.dtype[Any]]:
+    """What is common to the clips, with a list of what is not, and the dtype of their frames."""
     common: dict[str, Any] = {}
-    each = []
+    dtype: np.dtype[Any] = np.dtype(np.uint8)
+    each: list[dict[str, Any]] = []
     for clip in clips:
-        common = {k: v for k, v in clip.metadata.items() if k not in CLIP_KEYS}
+        of_all = {k: v for k, v in clip.metadata.items() if k not in CLIP_KEYS}
+        if not each:
+            common, dtype = of_all, clip.frames.dtype
+        if (of_all, clip.frames.dtype) != (common, dtype):
+            raise FrameFileError(
+                f"the clip {clip.clip_id!r} was made in another way than the first one; such clips "
+                "can share a jsonl or tfrecord file, which say of each how it was made"
+            )
         own = {k: v for k, v in clip.metadata.items() if k in CLIP_KEYS}
         each.append({"clip": clip.clip_id, "n_frames": len(clip), **own})
-    return {**common, "clips": each}
+    return {**common, "clips": each}, dtype
 
 
-def _split_metadata(joint: dict[str, Any]) -> Iterator[tuple[str, int, dict[str, Any]]]:
-    """Undo `_joint_metadata`: (clip id, number of frames, metadata) of each clip."""
+def _split(
+    joint: dict[str, Any], rows: Iterable[tuple[FrameArray, npt.NDArray[np.float64]]]
+) -> Iterator[ClipFrames]:
+    """The clips of a file with `joint` metadata; `rows` are the frames and times of each."""
     common = {k: v for k, v in joint.items() if k != "clips"}
-    for entry in joint["clips"]:
+    for entry, (frames, times) in zip(joint["clips"], rows, strict=True):
         own = {k: v for k, v in entry.items() if k in CLIP_KEYS}
-        yield entry["clip"], entry["n_frames"], {**common, **own}
+        yield ClipFrames(entry["clip"], frames, times, {**common, **own})
 
 
-def _is_quantised(metadata: dict[str, Any]) -> bool:
-    return bool(metadata.get("values", "uint8") == "uint8")
+def _cut(
+    joint: dict[str, Any], frames: FrameArray, times: npt.NDArray[np.float64]
+) -> Iterator[tuple[FrameArray, npt.NDArray[np.float64]]]:
+    """Frames and times of all clips -> of each, as `n_frames` of the metadata says."""
+    stops = np.cumsum([entry["n_frames"] for entry in joint["clips"]], dtype=np.int64)
+    if len(frames) != len(times) or len(frames) != (stops[-1] if len(stops) else 0):
+        raise ValueError(f"{len(frames)} frames are there, its metadata tells of another number")
+    for start, stop in itertools.pairwise([0, *stops.tolist()]):
+        yield frames[start:stop], times[start:stop]
 
 
 # --- NPZ ---------------------------------------------------------------------------------
@@ -155,25 +196,24 @@ def _is_quantised(metadata: dict[str, Any]) -> bool:
 
 def _write_npz(file: IO[bytes], clips: ClipFrames | Clips) -> None:
     each = _as_clips(clips)
-    n = 0
-    dtype: np.dtype[Any] = np.dtype(np.uint8)
-    for clip in each:
-        n, dtype = n + len(clip), clip.frames.dtype
+    joint, dtype = _joint_metadata(each)
+    names = [entry["clip"] for entry in joint["clips"]]
+    counts = [entry["n_frames"] for entry in joint["clips"]]
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-        _write_npy(archive, "frames", (n, EMBEDDING_SIZE), dtype, (c.frames for c in each))
+        shape = (sum(counts), EMBEDDING_SIZE)
+        _write_npy(archive, "frames", shape, dtype, (clip.frames for clip in each))
         times = (clip.start_seconds for clip in each)
-        _write_npy(archive, "start_seconds", (n,), np.dtype(np.float64), times)
-        metadata = _joint_metadata(clips)
+        _write_npy(archive, "start_seconds", shape[:1], np.dtype(np.float64), times)
         if isinstance(clips, ClipFrames):
-            metadata = {**metadata, "clip": clips.clip_id}
+            joint = {"clip": clips.clip_id, **clips.metadata}
         else:
-            names = np.array([entry["clip"] for entry in metadata["clips"]], np.str_)
-            counts = [entry["n_frames"] for entry in metadata["clips"]]
-            index = np.repeat(np.arange(len(counts)), counts)
-            _write_npy(archive, "clips", names.shape, names.dtype, [names])
-            _write_npy(archive, "clip_index", index.shape, index.dtype, [index])
-        text = np.array(json.dumps(metadata))
-        _write_npy(archive, "metadata", (), text.dtype, [text])
+            _write_npy_whole(archive, "clips", np.array(names, np.str_))
+            _write_npy_whole(archive, "clip_index", np.repeat(np.arange(len(counts)), counts))
+        _write_npy_whole(archive, "metadata", np.array(json.dumps(joint)))
+
+
+def _write_npy_whole(archive: zipfile.ZipFile, name: str, array: npt.NDArray[Any]) -> None:
+    _write_npy(archive, name, array.shape, array.dtype, [array])
 
 
 def _write_npy(
@@ -199,33 +239,28 @@ def _write_npy(
 
 def _read_npz(file: IO[bytes], name: str) -> Iterator[ClipFrames]:
     with np.load(file, allow_pickle=False) as arrays:
-        frames, start_seconds = arrays["frames"], arrays["start_seconds"]
+        frames, times = arrays["frames"], arrays["start_seconds"]
         metadata = json.loads(str(arrays["metadata"]))
-    if "clips" not in metadata:
-        clip_id = metadata.pop("clip", Path(name).stem)
-        yield ClipFrames(clip_id, frames, start_seconds, metadata)
-        return
-    stop = 0
-    for clip_id, n, own in _split_metadata(metadata):
-        rows = slice(stop, stop := stop + n)
-        yield ClipFrames(clip_id, frames[rows], start_seconds[rows], own)
+    if "clips" in metadata:
+        yield from _split(metadata, _cut(metadata, frames, times))
+    else:
+        yield ClipFrames(metadata.pop("clip", Path(name).stem), frames, times, metadata)
 
 
 # --- CSV ---------------------------------------------------------------------------------
 
 
 def _write_csv(file: IO[bytes], clips: ClipFrames | Clips) -> None:
-    common: dict[str, Any] | None = None
-    for clip in _as_clips(clips):
-        if common is None:
-            common = {k: v for k, v in clip.metadata.items() if k not in CLIP_KEYS}
-            file.write(f"# {json.dumps(common)}\n".encode())
-            file.write((",".join(["clip", "start_seconds", *_CSV_FRAME_COLUMNS]) + "\n").encode())
-        name = _csv_quoted(clip.clip_id)
-        # Nine digits give back every float32.
-        number = "%d" if clip.frames.dtype == np.uint8 else "%.9g"
-        row_format = ",".join([name.replace("%", "%%"), "%.6g", *[number] * EMBEDDING_SIZE]) + "\n"
-        for seconds, row in zip(clip.start_seconds, clip.frames, strict=True):
+    each = _as_clips(clips)
+    joint, dtype = _joint_metadata(each)
+    file.write(f"# {json.dumps({'dtype': str(dtype), **joint})}\n".encode())
+    file.write((",".join(_CSV_COLUMNS) + "\n").encode())
+    # Nine digits give back every float32.
+    number = "%d" if dtype == np.uint8 else "%.9g"
+    for clip in each:
+        name = _csv_quoted(clip.clip_id).replace("%", "%%")
+        row_format = ",".join([name, "%r", *[number] * EMBEDDING_SIZE]) + "\n"
+        for seconds, row in zip(clip.start_seconds.tolist(), clip.frames, strict=True):
             file.write((row_format % (seconds, *row.tolist())).encode())
 
 
@@ -235,29 +270,35 @@ def _csv_quoted(text: str) -> str:
 
 
 def _read_csv(file: IO[bytes], name: str) -> Iterator[ClipFrames]:
-    import io
-
     with io.TextIOWrapper(file, "utf-8", newline="") as text:
         first = text.readline()
         if not first.startswith("# {"):
             raise FrameFileError(f"{name}, line 1: it is no line of metadata ('# {{...}}')")
-        metadata = json.loads(first[2:])
+        joint = json.loads(first[2:])
+        quantised = joint.pop("dtype") == "uint8"
         rows = csv.reader(text)
-        if next(rows, None) != ["clip", "start_seconds", *_CSV_FRAME_COLUMNS]:
+        if next(rows, None) != _CSV_COLUMNS:
             raise FrameFileError(f"{name}, line 2: the columns must be clip, start_seconds, e0 ...")
-        quantised = _is_quantised(metadata)
-        clip_id = ""
+        yield from _split(joint, _csv_clips(joint, rows, quantised, name))
+        if next(rows, None) is not None:
+            raise ValueError("it has more rows than its metadata tells of")
+
+
+def _csv_clips(
+    joint: dict[str, Any], rows: Any, quantised: bool, name: str
+) -> Iterator[tuple[FrameArray, npt.NDArray[np.float64]]]:
+    for entry in joint["clips"]:
         times: list[float] = []
         frames: list[list[float]] = []
-        for row in rows:
-            if row[0] != clip_id and times:
-                yield ClipFrames(clip_id, frame_array(frames, quantised), np.array(times), metadata)
-                times, frames = [], []
-            clip_id = row[0]
+        for row in itertools.islice(rows, entry["n_frames"]):
+            if len(row) != len(_CSV_COLUMNS) or row[0] != entry["clip"]:
+                where = f"{name}, line {rows.line_num + 1}"
+                raise FrameFileError(f"{where}: no whole row of the clip {entry['clip']!r}")
             times.append(float(row[1]))
             frames.append([float(value) for value in row[2:]])
-        if times:
-            yield ClipFrames(clip_id, frame_array(frames, quantised), np.array(times), metadata)
+        if len(frames) != entry["n_frames"]:
+            raise FrameFileError(f"{name} ends within the clip {entry['clip']!r}")
+        yield frame_array(frames, quantised), np.array(times, np.float64)
 
 
 # --- Parquet -----------------------------------------------------------------------------
@@ -266,8 +307,8 @@ def _read_csv(file: IO[bytes], name: str) -> Iterator[ClipFrames]:
 def _write_parquet(file: IO[bytes], clips: ClipFrames | Clips) -> None:
     arrow, parquet = _import_arrow()
     each = _as_clips(clips)
-    joint = _joint_metadata(each)
-    value_type = arrow.uint8() if _is_quantised(joint) else arrow.float32()
+    joint, dtype = _joint_metadata(each)
+    value_type = arrow.from_numpy_dtype(dtype)
     schema = arrow.schema(
         [
             ("clip", arrow.string()),
@@ -279,9 +320,9 @@ def _write_parquet(file: IO[bytes], clips: ClipFrames | Clips) -> None:
     with parquet.ParquetWriter(file, schema) as writer:
         for batch in _row_batches(each):
             frames = np.concatenate([clip.frames for clip in batch])
-            names = np.repeat([clip.clip_id for clip in batch], [len(clip) for clip in batch])
+            names = [clip.clip_id for clip in batch for _ in range(len(clip))]
             columns = [
-                arrow.array(names.tolist(), arrow.string()),
+                arrow.array(names, arrow.string()),
                 arrow.array(np.concatenate([clip.start_seconds for clip in batch])),
                 arrow.FixedSizeListArray.from_arrays(
                     arrow.array(frames.reshape(-1), value_type), EMBEDDING_SIZE
@@ -312,13 +353,9 @@ def _read_parquet(file: IO[bytes], name: str) -> Iterator[ClipFrames]:
         raise FrameFileError(f"{name}: its schema has no metadata 'audiotag'")
     joint = json.loads(stored[_PARQUET_KEY])
     columns = table.read(columns=["start_seconds", "frame"])
-    times = columns["start_seconds"].to_numpy()
     values = columns["frame"].combine_chunks().flatten().to_numpy()
-    frames = frame_array(values, _is_quantised(joint))
-    stop = 0
-    for clip_id, n, metadata in _split_metadata(joint):
-        rows = slice(stop, stop := stop + n)
-        yield ClipFrames(clip_id, frames[rows], times[rows], metadata)
+    frames = values.reshape(-1, EMBEDDING_SIZE)
+    yield from _split(joint, _cut(joint, frames, columns["start_seconds"].to_numpy()))
 
 
 def _import_arrow() -> tuple[Any, Any]:
@@ -337,6 +374,7 @@ def _write_jsonl(file: IO[bytes], clips: ClipFrames | Clips) -> None:
         # Python prints the float64 of a float32 with digits enough to give it back.
         line = {
             "clip": clip.clip_id,
+            "dtype": str(clip.frames.dtype),
             "start_seconds": clip.start_seconds.tolist(),
             "frames": clip.frames.tolist(),
             "labels": list(clip.labels),
@@ -351,12 +389,12 @@ def _read_jsonl(file: IO[bytes], name: str) -> Iterator[ClipFrames]:
             entry = json.loads(line)
             yield ClipFrames(
                 entry["clip"],
-                frame_array(entry["frames"], _is_quantised(entry["metadata"])),
+                frame_array(entry["frames"], entry["dtype"] == "uint8"),
                 np.array(entry["start_seconds"], np.float64),
                 entry["metadata"],
                 tuple(entry["labels"]),
             )
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except _DAMAGED as error:
             raise FrameFileError(f"{name}, line {number}: no clip of frames ({error})") from error
 
 

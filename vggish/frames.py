@@ -42,13 +42,27 @@ class ClipFrames:
             )
         if self.frames.dtype not in (np.uint8, np.float32):
             raise OptionError(f"frames must be uint8 or float32. Received: {self.frames.dtype}")
+        if self.clip_id != as_text(self.clip_id):
+            raise OptionError(f"a clip's id must be text in Unicode. Received: {self.clip_id!r}")
 
     def __len__(self) -> int:
         return len(self.frames)
 
 
 def frame_array(rows: npt.ArrayLike, quantised: bool) -> FrameArray:
-    """Rows of numbers, none included, as frames [n, 128] of the dtype that they had."""
-    if quantised:
-        return np.asarray(rows, np.uint8).reshape(-1, EMBEDDING_SIZE)
-    return np.asarray(rows, np.float32).reshape(-1, EMBEDDING_SIZE)
+    """Rows of numbers, none included, as frames [n, 128] of the dtype that they had.
+
+    Raises:
+        ValueError: the numbers are no rows of 128, or do not fit the dtype.
+    """
+    values = np.asarray(rows, np.float32).reshape(-1, EMBEDDING_SIZE)
+    if not quantised:
+        return values
+    if not ((values >= 0) & (values <= 255) & (values == np.floor(values))).all():
+        raise ValueError("quantised frames must be whole numbers from 0 to 255")
+    return values.astype(np.uint8)
+
+
+def as_text(name: str) -> str:
+    r"""A file's name as text that every format can hold: what is no UTF-8 becomes `\udcxx`."""
+    return name.encode("utf-8", "backslashreplace").decode()

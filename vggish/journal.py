@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,48 +27,47 @@ class Done:
 
     Attributes:
         source: path as it was given.
-        size, mtime_ns: of the source at that time; a changed source is done again.
-        output: path of its output, or of the spool.
-        end: size of the spool after it; 0 where each input has an output of its own.
+        clip_id: its name among the inputs of that time.
+        state: `source_state` before it was read; what changed since, or has none, is done again.
+        start, end: where its record is in the spool; 0 where each input has its own output.
     """
 
     source: str
-    size: int
-    mtime_ns: int
-    output: str
-    end: int
+    clip_id: str
+    state: tuple[int, int] | None
+    start: int = 0
+    end: int = 0
 
 
 class Journal:
-    """An open journal. `done` holds what earlier runs finished; `add` appends to it."""
+    """An open journal. `done` holds what was finished, by source; `add` appends to it."""
 
-    def __init__(self, path: Path, file: IO[str], done: dict[str, Done]) -> None:
+    def __init__(self, path: Path, file: IO[str], done: dict[str, Done], lock: Any) -> None:
         self.path = path
         self.done = done
         self._file = file
+        self._lock = lock
 
-    def add(self, source: str, output: Path, end: int = 0) -> None:
-        """Note that `source` is finished; on disk, as far as this process decides, on return."""
-        size, mtime_ns = source_state(source)
-        done = Done(source, size, mtime_ns, str(output), end)
-        self.done[source] = done
+    def add(self, done: Done) -> None:
+        """Note that an input is finished; handed to the system on return."""
+        self.done[done.source] = done
         self._file.write(json.dumps(asdict(done)) + "\n")
         self._file.flush()
 
-    def is_done(self, source: str) -> bool:
-        """Whether `source` was finished and has not changed since."""
+    def find(self, source: str, clip_id: str) -> Done | None:
+        """The entry of `source`, if it was finished and has neither changed nor moved since."""
         done = self.done.get(source)
-        return (
-            done is not None
-            and (done.size, done.mtime_ns) == source_state(source)
-            and os.path.exists(done.output)
-        )
+        if done is None or done.state is None:
+            return None
+        unchanged = (done.clip_id, done.state) == (clip_id, source_state(source))
+        return done if unchanged else None
 
     def close(self, *, keep: bool) -> None:
         """Close the journal, and remove it unless it is to be kept."""
         self._file.close()
         if not keep:
             self.path.unlink(missing_ok=True)
+        _release(self._lock)
 
 
 def open_journal(path: Path, fingerprint: dict[str, Any], *, resume: bool) -> Journal:
@@ -80,48 +80,82 @@ def open_journal(path: Path, fingerprint: dict[str, Any], *, resume: bool) -> Jo
 
     Raises:
         ResumeError: there is one and `resume` is False; or it belongs to other options, which
-            the message lists; or it is no journal.
+            the message lists; or to a run that still goes on; or it is no journal.
     """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = _lock(path)
+    try:
+        done = _read_done(path, fingerprint, resume=resume)
+        # Rewritten whole, so that a line cut off by a kill does not swallow the next one.
+        partial = path.with_name(f"{path.name}.partial")
+        with open(partial, "w", encoding="utf-8") as out:
+            out.write(json.dumps({_FORMAT: fingerprint}) + "\n")
+            out.writelines(json.dumps(asdict(entry)) + "\n" for entry in done.values())
+        partial.replace(path)
+        return Journal(path, open(path, "a", encoding="utf-8"), done, lock)
+    except BaseException:
+        _release(lock)
+        raise
+
+
+def source_state(source: str) -> tuple[int, int] | None:
+    """Size and modification time in ns of a file; None for what can be read only once."""
+    try:
+        status = os.stat(source)
+    except (OSError, ValueError):
+        return None
+    is_file = stat.S_ISREG(status.st_mode) and source != STDIN
+    return (status.st_size, status.st_mtime_ns) if is_file else None
+
+
+def _lock(path: Path) -> Any:
+    """A lock that this process holds while it lives, so that no second one uses the journal."""
+    import filelock
+
+    lock = filelock.FileLock(path.with_name(f"{path.name}.lock"))
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout as error:
+        raise ResumeError(f"another run is writing there now; it holds {lock.lock_file}") from error
+    except NotImplementedError:  # some network file systems know no locks
+        return None
+    return lock
+
+
+def _release(lock: Any) -> None:
+    if lock is not None:
+        Path(lock.lock_file).unlink(missing_ok=True)
+        lock.release()
+
+
+def _read_done(path: Path, fingerprint: dict[str, Any], *, resume: bool) -> dict[str, Done]:
     lines = list(_whole_lines(path)) if path.exists() else []
-    if lines and not resume:
+    if len(lines) > 1 and not resume:
         raise ResumeError(
             f"an unfinished run left its journal at {path}: "
             f"add --resume to go on with it, or delete that file to begin again"
         )
-    done: dict[str, Done] = {}
-    if lines:
-        try:
-            before = json.loads(lines[0])[_FORMAT]
-            each = [Done(**json.loads(line)) for line in lines[1:]]
-        except (ValueError, KeyError, TypeError) as error:
-            raise ResumeError(f"{path} is no journal of audiotag: {error}") from error
-        changed = _differences(before, json.loads(json.dumps(fingerprint)))
-        if changed:
-            raise ResumeError(
-                "cannot resume with other options than those of the unfinished run:\n"
-                + "\n".join(f"  {line}" for line in changed)
-                + f"\nUse the same options, or delete {path} to begin again"
-            )
-        done = {entry.source: entry for entry in each}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Rewritten whole, so that a line cut off by a kill does not swallow the next one.
-    partial = path.with_name(f"{path.name}.partial")
-    with open(partial, "w", encoding="utf-8") as out:
-        out.write(json.dumps({_FORMAT: fingerprint}) + "\n")
-        out.writelines(json.dumps(asdict(entry)) + "\n" for entry in done.values())
-    os.replace(partial, path)
-    return Journal(path, open(path, "a", encoding="utf-8"), done)
-
-
-def source_state(source: str) -> tuple[int, int]:
-    """Size and modification time of a source; (-1, -1) for what is no file."""
-    if source == STDIN:
-        return -1, -1
+    if len(lines) <= 1:
+        return {}
     try:
-        status = os.stat(source)
-    except OSError:
-        return -1, -1
-    return status.st_size, status.st_mtime_ns
+        before = json.loads(lines[0])[_FORMAT]
+        done = {entry.source: entry for entry in map(_parse, lines[1:])}
+    except (ValueError, KeyError, TypeError) as error:
+        raise ResumeError(f"{path} is no journal of audiotag: {error}") from error
+    changed = _differences(before, json.loads(json.dumps(fingerprint)))
+    if changed:
+        raise ResumeError(
+            "cannot resume with other options than those of the unfinished run:\n"
+            + "\n".join(f"  {line}" for line in changed)
+            + f"\nUse the same options, or delete {path} to begin again"
+        )
+    return done
+
+
+def _parse(line: str) -> Done:
+    entry = json.loads(line)
+    state = entry["state"]
+    return Done(**{**entry, "state": None if state is None else tuple(state)})
 
 
 def _whole_lines(path: Path) -> Iterator[str]:

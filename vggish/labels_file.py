@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from vggish.decoders import AUDIO_SUFFIXES
 from vggish.errors import OptionError
 
 CLIP_COLUMNS = ("clip", "video_id", "id", "fname", "filename", "file")
@@ -19,9 +21,9 @@ def read_labels(path: Path, names: Mapping[str, int] | None = None) -> dict[str,
 
     Args:
         path: CSV with a column of clips (`clip`, `video_id`, `id`, `fname`, `filename` or
-            `file`; a suffix such as `.wav` is ignored) and one of labels (`labels`, `label` or
-            `positive_labels`), which are indices or names, several parted by `|`, `;` or `,`.
-            A clip may have several rows.
+            `file`; with or without a suffix such as `.wav`) and one of labels (`labels`,
+            `label` or `positive_labels`), which are indices or names, several parted by `|`, `;`
+            or `,`. A clip may have several rows.
         names: index by name or AudioSet id, where labels are not indices.
 
     Raises:
@@ -34,8 +36,9 @@ def read_labels(path: Path, names: Mapping[str, int] | None = None) -> dict[str,
         text = _column(row, LABEL_COLUMNS, path)
         parts = [part.strip() for part in _split(text, names) if part.strip()]
         indices = tuple(_index(part, names, f"{path}, line {line}") for part in parts)
-        known = labels.get(_clip_id(clip), ())
-        labels[_clip_id(clip)] = known + tuple(i for i in indices if i not in known)
+        for clip_id in {clip.strip(), _without_suffix(clip.strip())}:
+            # The order of first mention, without repetitions.
+            labels[clip_id] = tuple(dict.fromkeys((*labels.get(clip_id, ()), *indices)))
     return labels
 
 
@@ -97,5 +100,6 @@ def _index(text: str, names: Mapping[str, int] | None, where: str) -> int:
     raise OptionError(f"{where}: {text!r} is no class index; {hint}")
 
 
-def _clip_id(clip: str) -> str:
-    return re.sub(r"\.[A-Za-z0-9]{2,5}$", "", clip.strip())
+def _without_suffix(clip: str) -> str:
+    stem, suffix = os.path.splitext(clip)
+    return stem if suffix.lower() in AUDIO_SUFFIXES else clip

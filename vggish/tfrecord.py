@@ -3,7 +3,8 @@
 A TFRecord file is a sequence of (length, crc of length, data, crc of data), little-endian,
 with masked CRC-32C. The data is a `SequenceExample`: context `video_id`, `start_time_seconds`,
 `end_time_seconds`, `labels`; feature list `audio_embedding`, one row a frame. Ours add the
-context feature `audiotag_metadata`, the provenance as JSON.
+context feature `audiotag_metadata`, the provenance as JSON, and `audiotag_start_seconds`
+where the times of the frames are not simply multiples of the hop.
 
 Source: the format notes of AudioSet's feature download and of TensorFlow's `record_writer`.
 """
@@ -23,10 +24,13 @@ from vggish.frames import ClipFrames, frame_array
 from vggish.params import EMBEDDING_SIZE
 
 METADATA_KEY = "audiotag_metadata"
+TIMES_KEY = "audiotag_start_seconds"
 # AudioSet's released features advance by one second a row; our own say their hop.
 AUDIOSET_HOP_SECONDS = 1.0
 # Other writers call it `id` (tensorflow/models#5345).
 _ID_KEYS = ("video_id", "id")
+# No protocol buffer is larger.
+_MAX_RECORD_BYTES = 1 << 31
 
 
 def frame_record(data: bytes) -> bytes:
@@ -51,7 +55,7 @@ def read_records(file: BinaryIO, name: str) -> Iterator[bytes]:
         length, length_crc = struct.unpack("<QI", header)
         if _masked_crc(header[:8]) != length_crc:
             raise FrameFileError(f"{where}: damaged, or no TFRecord file (wrong length checksum)")
-        body = file.read(length + 4)
+        body = file.read(length + 4) if length <= _MAX_RECORD_BYTES else b""
         if len(body) < length + 4:
             raise FrameFileError(f"{where}: the file ends within it")
         data = body[:length]
@@ -70,6 +74,9 @@ def encode_clip(clip: ClipFrames) -> bytes:
     context["end_time_seconds"].float_list.value.append(duration)
     context["labels"].int64_list.value.extend(clip.labels)
     context[METADATA_KEY].bytes_list.value.append(json.dumps(clip.metadata).encode())
+    times = clip.start_seconds.tolist()
+    if times != _regular_times(len(clip), clip.metadata):
+        context[TIMES_KEY].bytes_list.value.append(json.dumps(times).encode())
     rows = example.feature_lists.feature_list["audio_embedding"].feature
     for row in clip.frames:
         if clip.frames.dtype == np.uint8:
@@ -94,29 +101,45 @@ def decode_clip(data: bytes, where: str) -> ClipFrames:
         example.ParseFromString(data)
     except Exception as error:  # protobuf's DecodeError lies at another place in each version
         raise FrameFileError(f"{where}: no SequenceExample ({error})") from error
+    try:
+        return _clip(example)
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise FrameFileError(f"{where}: {error}") from error
+
+
+def _clip(example: Any) -> ClipFrames:
     context = example.context.feature
     if "audio_embedding" not in example.feature_lists.feature_list:
-        raise FrameFileError(f"{where}: it has no feature list 'audio_embedding'")
+        raise ValueError("it has no feature list 'audio_embedding'")
     rows = example.feature_lists.feature_list["audio_embedding"].feature
     values = [_row(row) for row in rows]
     if any(len(value) != EMBEDDING_SIZE for value in values):
-        raise FrameFileError(f"{where}: a row of 'audio_embedding' has not {EMBEDDING_SIZE} values")
-    metadata: dict[str, Any] = {}
-    if METADATA_KEY in context:
-        metadata = json.loads(context[METADATA_KEY].bytes_list.value[0])
-    quantised = all(value.dtype == np.uint8 for value in values)
-    if not values:
-        quantised = metadata.get("values", "uint8") == "uint8"
-    frames = frame_array(values, quantised)
-    hop_seconds = metadata.get("hop_seconds", AUDIOSET_HOP_SECONDS)
+        raise ValueError(f"a row of 'audio_embedding' has not {EMBEDDING_SIZE} values")
+    if len({value.dtype for value in values}) > 1:
+        raise ValueError("some rows of 'audio_embedding' are bytes, and some are floats")
+    metadata = _from_json(context, METADATA_KEY, {})
+    quantised = metadata.get("values", "uint8") == "uint8"
+    if values:
+        quantised = values[0].dtype == np.uint8
+    times = _from_json(context, TIMES_KEY, _regular_times(len(values), metadata))
     ids = [context[key].bytes_list.value[0].decode() for key in _ID_KEYS if key in context]
     return ClipFrames(
         ids[0] if ids else "",
-        frames,
-        np.round(np.arange(len(frames)) * hop_seconds, 6),
+        frame_array(values, quantised),
+        np.array(times, np.float64),
         metadata,
         tuple(context["labels"].int64_list.value) if "labels" in context else (),
     )
+
+
+def _from_json(context: Any, key: str, missing: Any) -> Any:
+    return json.loads(context[key].bytes_list.value[0]) if key in context else missing
+
+
+def _regular_times(n: int, metadata: dict[str, Any]) -> list[float]:
+    hop_seconds = metadata.get("hop_seconds", AUDIOSET_HOP_SECONDS)
+    times: list[float] = np.round(np.arange(n) * hop_seconds, 6).tolist()
+    return times
 
 
 def _row(feature: Any) -> Any:
