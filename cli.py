@@ -352,6 +352,7 @@ class _ProgressBar:
         from rich.progress import BarColumn, Progress, TextColumn
 
         self._size = {item.source: max(1, _file_size(item.source)) for item in items}
+        self._total = sum(self._size.values())
         self._bytes: dict[str, float] = {}
         self._seconds: dict[str, float] = {}
         # What failed, or was done by an earlier run, takes no time and tells nothing of speed.
@@ -367,7 +368,7 @@ class _ProgressBar:
             expand=True,
             transient=True,
         )
-        self._task = self._bar.add_task("", total=sum(self._size.values()), state="")
+        self._task = self._bar.add_task("", total=self._total, state="")
         self._show()
 
     def __enter__(self) -> _ProgressBar:
@@ -405,13 +406,12 @@ class _ProgressBar:
         elapsed = max(time.perf_counter() - self._started, 1e-3)
         speed = (self._done_seconds + sum(self._seconds.values())) / elapsed
         embedded = self._done_bytes + sum(self._bytes.values())
-        total = sum(self._size.values())
-        left = total - self._skipped_bytes - embedded
+        left = self._total - self._skipped_bytes - embedded
         seconds_left = left * elapsed / embedded if embedded else None
         count = f"{self._n_done}/{_count(len(self._size), 'file')}"
         self._bar.update(
             self._task,
-            completed=total - left,
+            completed=self._total - left,
             state=f"{count}  {speed:.0f}x real time  {_clock(seconds_left)} left",
         )
 
