@@ -77,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     status: int = EXIT_OK
     try:
         status = options.run(options)
-        print(end="", flush=True)
+        _flush_stdout()
     except BrokenPipeError:
         _mute_stdout()
     except KeyboardInterrupt as interrupt:
@@ -89,6 +89,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"audiotag: error: {_explained(error)}", file=sys.stderr)
         status = EXIT_USAGE
     return status
+
+
+def _flush_stdout() -> None:
+    """Write what is still buffered while an error can be reported in words."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _mute_stdout()
+        raise
 
 
 def _mute_stdout() -> None:
