@@ -67,11 +67,15 @@ def measure_keras(scratch: Path, seconds: float) -> dict[str, Any]:
 
 
 def measure_onnx(scratch: Path, seconds: float, precision: str) -> dict[str, Any]:
-    """Patches/s of our runtime at each batch size."""
+    """Patches/s of our runtime at each batch size; "direct" is float32 without Winograd."""
     from vggish import runtime
-    from vggish.weights import load_embedder
 
-    embedder, _ = load_embedder(precision=precision)  # type: ignore[arg-type]
+    if precision == "direct":
+        embedder = direct_embedder(scratch)
+    else:
+        from vggish.weights import load_embedder
+
+        embedder, _ = load_embedder(precision=precision)  # type: ignore[arg-type]
     rates: dict[str, float] = {}
     for size in (1, *BATCH_SIZES):
         runtime.BATCH_PATCHES = size
@@ -204,9 +208,9 @@ def measure_peak(scratch: Path, seconds: float) -> dict[str, Any]:
 
 def write_checkpoint(scratch: Path, seconds: float) -> dict[str, Any]:
     """Not a measurement: the seeded checkpoint, written by a process that may grow large."""
-    from tests.conftest import write_seeded_checkpoint
+    from tests.conftest import save_v1_checkpoint, seeded_variables
 
-    write_seeded_checkpoint(scratch / CHECKPOINT)
+    save_v1_checkpoint(scratch / CHECKPOINT, seeded_variables())
     return {}
 
 
@@ -220,6 +224,18 @@ MEASUREMENTS: dict[str, Callable[..., dict[str, Any]]] = {
     "peak": measure_peak,
     "checkpoint": write_checkpoint,
 }
+
+
+def direct_embedder(scratch: Path) -> Any:
+    from tests.conftest import seeded_variables
+    from vggish.onnx_graph import write_onnx
+    from vggish.runtime import Embedder
+
+    path = scratch / "direct.onnx"
+    write_onnx(seeded_variables(), path, "", "direct")
+    embedder = Embedder(path, name="vggish", weights_sha256="")
+    path.unlink()
+    return embedder
 
 
 def seeded_patches(n: int) -> Any:
@@ -320,6 +336,8 @@ def run(bench: Bench) -> None:
         bench.row(f"ONNX {precision}, best batch size ({size})", f"{ours:.0f} patches/s")
         ratio = ours / best
         bench.row(f"ONNX {precision} / tf-keras", f"{ratio:.2f}", f">= {target}", ratio >= target)
+    direct = max(bench.measure("onnx", "direct").values())
+    bench.row("ONNX float32 without Winograd's algorithm", f"{direct:.0f} patches/s")
     bench.row(
         "one patch at a time: tf-keras, ONNX float32, ONNX int8",
         f"{keras['one by one']:.0f}, {float32['1']:.0f}, {int8['1']:.0f} patches/s",

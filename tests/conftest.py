@@ -180,8 +180,8 @@ def save_v1_checkpoint(path: Path, variables: dict[str, Any]) -> None:
         saver.save(session, str(path), write_meta_graph=False, write_state=False)
 
 
-def write_seeded_checkpoint(path: Path) -> None:
-    """Write all of VGGish with seeded weights, in the official checkpoint's format and names."""
+def seeded_variables() -> dict[str, Any]:
+    """All variables of VGGish, by their official names, with seeded values."""
     from vggish.model import variable_shapes
 
     rng = np.random.default_rng(3)
@@ -190,14 +190,14 @@ def write_seeded_checkpoint(path: Path) -> None:
         # He's initialisation keeps activations in range through all layers.
         scale = np.sqrt(2 / np.prod(shape[:-1])) if len(shape) > 1 else 0.01
         variables[name] = rng.standard_normal(shape, np.float32) * np.float32(scale)
-    save_v1_checkpoint(path, variables)
+    return variables
 
 
 @pytest.fixture(scope="session")
 def seeded_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """All of VGGish with seeded weights, in the official checkpoint's format and names."""
     path = tmp_path_factory.mktemp("checkpoint") / "vggish_model.ckpt"
-    write_seeded_checkpoint(path)
+    save_v1_checkpoint(path, seeded_variables())
     return path
 
 
