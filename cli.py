@@ -190,7 +190,7 @@ def _add_embed(commands: Any) -> None:
         "--precision",
         choices=("float32", "int8"),
         default="float32",
-        help="float32 (default), or int8: several times faster, a little different",
+        help="float32 (default), or int8: two to three times as fast, a little different",
     )
     how.add_argument(
         "--device",
@@ -536,6 +536,9 @@ def _write_errors(path: Path, report: Report | None) -> None:
 # --- audiotag weights --------------------------------------------------------------------
 
 
+_WHICH = "which weights (default: vggish)"
+
+
 def _add_weights(commands: Any) -> None:
     parser: argparse.ArgumentParser = commands.add_parser(
         "weights",
@@ -573,7 +576,7 @@ def _add_weights(commands: Any) -> None:
 
     add("list", _weights_list, "show which weights are known and installed")
     fetch = add("fetch", _weights_fetch, "download weights, convert, check and install them")
-    fetch.add_argument("name", nargs="?", default="vggish", metavar="NAME")
+    fetch.add_argument("name", nargs="?", default="vggish", metavar="NAME", help=_WHICH)
     add_install_options(fetch)
     install = add("install", _weights_install, "install weights from files fetched elsewhere")
     install.add_argument(
@@ -583,13 +586,14 @@ def _add_weights(commands: Any) -> None:
         metavar="FILE",
         help="vggish_model.ckpt, and vggish_pca_params.npz unless it lies beside it",
     )
-    install.add_argument("--name", default="vggish", help="which weights they are")
+    install.add_argument("--name", default="vggish", help=_WHICH)
     add_install_options(install)
     for name, run, summary in (
         ("verify", _weights_verify, "check installed weights against their checksums"),
         ("path", _weights_path, "print the directory of installed weights"),
     ):
-        add(name, run, summary).add_argument("name", nargs="?", default="vggish", metavar="NAME")
+        action = add(name, run, summary)
+        action.add_argument("name", nargs="?", default="vggish", metavar="NAME", help=_WHICH)
 
 
 def _weights_list(options: argparse.Namespace) -> int:

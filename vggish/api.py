@@ -27,8 +27,8 @@ def load_extractor(
     """Load the installed VGGish into an extractor: sound in, frames out.
 
     Args:
-        precision: "float32" agrees with AudioSet's; "int8" is several times faster and changes
-            frames a little (by how much: `audiotag weights list`).
+        precision: "float32" agrees with AudioSet's; "int8" is two to three times as fast and
+            changes frames a little (by how much: `audiotag weights list`).
         device: "auto", "cpu" or "gpu", see `Embedder`.
         values: "uint8", "pca" or "raw", see `EmbedOptions`.
         hop_seconds: from one frame to the next, a multiple of 10 ms.
