@@ -13,6 +13,7 @@ import hashlib
 import io
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import threading
@@ -74,6 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # names of files need not be Unicode
     options = build_parser().parse_args(arguments)
+    _heed_termination()
     status: int = EXIT_OK
     try:
         status = options.run(options)
@@ -82,13 +84,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _mute_stdout()
     except KeyboardInterrupt as interrupt:
         print(f"\naudiotag: interrupted{interrupt}", file=sys.stderr)
-        status = EXIT_INTERRUPTED
+        status = EXIT_INTERRUPTED if not isinstance(interrupt, _Terminated) else interrupt.status
     except Exception as error:
         if options.debug:
             raise
-        print(f"audiotag: error: {_explained(error)}", file=sys.stderr)
+        print(_printable(f"audiotag: error: {_explained(error)}"), file=sys.stderr)
         status = EXIT_USAGE
     return status
+
+
+class _Terminated(KeyboardInterrupt):
+    """The process was asked to end (`docker stop`, a closed terminal): as Ctrl-C, tidily."""
+
+    status = EXIT_INTERRUPTED
+
+
+def _heed_termination() -> None:
+    def terminate(number: int, frame: object) -> None:
+        terminated = _Terminated()
+        terminated.status = 128 + number
+        raise terminated
+
+    if threading.current_thread() is not threading.main_thread():
+        return  # only there can signals be handled
+    for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
+        # What a parent asked to ignore (nohup) stays ignored.
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, terminate)
 
 
 def _flush_stdout() -> None:
@@ -105,6 +127,13 @@ def _mute_stdout() -> None:
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, sys.stdout.fileno())
     os.close(null)
+
+
+def _printable(text: str) -> str:
+    """Text in which names of files cannot play tricks on a terminal; lines stay lines."""
+    return "".join(
+        c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text
+    )
 
 
 def _explained(error: Exception) -> str:
@@ -235,7 +264,7 @@ def _run_embed(options: argparse.Namespace) -> int:
         labels = _labels(options, destination)
 
         from vggish.api import load_extractor
-        from vggish.batch import Failure, embed_batch
+        from vggish.batch import Failure, Report, embed_batch
 
         extractor = load_extractor(
             precision=options.precision,
@@ -248,8 +277,9 @@ def _run_embed(options: argparse.Namespace) -> int:
         shown = sys.stderr.isatty() and not options.quiet
         bar = stack.enter_context(_ProgressBar(inputs.items)) if shown else None
         started = time.perf_counter()
+        report = Report()
         try:
-            report = embed_batch(
+            embed_batch(
                 extractor,
                 inputs.items,
                 destination,
@@ -257,20 +287,24 @@ def _run_embed(options: argparse.Namespace) -> int:
                 resume=options.resume,
                 labels=labels,
                 observer=bar,
+                report=report,
             )
-        except KeyboardInterrupt:
-            hint = "" if options.out == STDOUT else "; the same command with --resume goes on"
-            raise KeyboardInterrupt(hint) from None
+        except BaseException as error:
+            if bar is not None:
+                bar.stop()
+            _tell_failures(options, report)
+            if isinstance(error, KeyboardInterrupt) and options.out != STDOUT:
+                error.args = ("; the same command with --resume goes on",)
+            raise
         elapsed = time.perf_counter() - started
         if bar is not None:
             bar.stop()
         if options.out == STDOUT and destination.file is not None and destination.file.exists():
             _send_to_stdout(destination.file)
     for directory, reason in inputs.unreadable:
-        error = AudioError(f"cannot search {directory}: {reason}")
-        report.failures.append(Failure(directory, error))
-    if options.errors is not None:
-        _write_errors(Path(options.errors), report)
+        unsearched = AudioError(f"cannot search {directory}: {reason}")
+        report.failures.append(Failure(directory, unsearched))
+    _tell_failures(options, report)
     _tell(options, inputs, destination, report, elapsed)
     return EXIT_SOME_FAILED if report.failures else EXIT_OK
 
@@ -287,7 +321,7 @@ def _refuse_overwriting(options: argparse.Namespace, inputs: Inputs) -> None:
             raise OptionError(f"{option} {path} is one of the inputs and would be overwritten")
         taken.add(os.path.realpath(path))
     if options.errors is not None:
-        _write_errors(Path(options.errors), None)
+        _check_writable(Path(options.errors))
 
 
 def _send_to_stdout(path: Path) -> None:
@@ -324,9 +358,11 @@ def _destination(
             raise OptionError("-o - needs --format, for there is no suffix to tell it")
         scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="audiotag-"))
         return Destination(options.format, file=Path(scratch) / f"out.{options.format}")
-    out = Path(options.out)
+    out = Path(os.path.realpath(options.out) if os.path.islink(options.out) else options.out)
     if out.is_dir() or options.out.endswith(("/", os.sep)):
         raise OptionError(f"-o {options.out} is a directory; use --out-dir for one file per input")
+    if out.exists() and not out.is_file():
+        raise OptionError(f"-o {out} is no regular file; use -o - and redirect it there")
     if out.parent.exists() and not out.parent.is_dir():
         raise OptionError(f"-o {out}: {out.parent} is a file, not a directory")
     return Destination(format_of(out, options.format), file=out)
@@ -440,6 +476,16 @@ def _file_size(path: str) -> int:
         return 0
 
 
+def _tell_failures(options: argparse.Namespace, report: Report) -> None:
+    """Say which inputs failed and why, on stderr and in the file that `--errors` names."""
+    for failure in report.failures:
+        if options.debug:
+            traceback.print_exception(failure.error)
+        print(_printable(f"audiotag: error: {_failure_text(failure)}"), file=sys.stderr)
+    if options.errors is not None:
+        _write_errors(Path(options.errors), report)
+
+
 def _tell(
     options: argparse.Namespace,
     inputs: Inputs,
@@ -448,14 +494,10 @@ def _tell(
     elapsed: float,
 ) -> None:
     """Say what was done, where it is, and what was odd."""
-    for failure in report.failures:
-        if options.debug:
-            traceback.print_exception(failure.error)
-        print(f"audiotag: error: {_failure_text(failure)}", file=sys.stderr)
     if options.quiet:
         return
     for source, warning in report.warnings:
-        print(f"audiotag: warning: {source}: {warning}", file=sys.stderr)
+        print(_printable(f"audiotag: warning: {source}: {warning}"), file=sys.stderr)
     notes = []
     if inputs.skipped:
         few = ", ".join(inputs.skipped[:3]) + (", ..." if len(inputs.skipped) > 3 else "")
@@ -466,10 +508,10 @@ def _tell(
         few = ", ".join(report.unlabelled[:3]) + (", ..." if len(report.unlabelled) > 3 else "")
         notes.append(f"{_count(len(report.unlabelled), 'clip')} not in {options.labels}: {few}")
     for note in notes:
-        print(f"audiotag: note: {note}", file=sys.stderr)
+        print(_printable(f"audiotag: note: {note}"), file=sys.stderr)
     out = sys.stderr if options.out == STDOUT else sys.stdout
     for line in _summary(options, inputs, destination, report, elapsed):
-        print(line, file=out)
+        print(_printable(line), file=out)
 
 
 def _summary(
@@ -513,18 +555,31 @@ def _failure_text(failure: Failure) -> str:
     return text if source in text else f"{source}: {text}"
 
 
-def _write_errors(path: Path, report: Report | None) -> None:
-    """Write the CSV of the inputs that failed; without a report, see whether it can be."""
-    from vggish.frame_files import atomic_write
-
+def _check_writable(path: Path) -> None:
+    """Raise if `--errors` cannot be written; what is there stays as it is."""
+    is_new = not path.exists()
     try:
         if path.is_dir():
             raise IsADirectoryError(None, "it is a directory")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(path, "ab"):
+            pass
+        if is_new:
+            path.unlink()
+    except OSError as error:
+        raise FrameFileError(f"cannot write --errors {path}: {error.strerror or error}") from error
+
+
+def _write_errors(path: Path, report: Report) -> None:
+    """Write the CSV of the inputs that failed."""
+    from vggish.frame_files import atomic_write
+
+    try:
         with atomic_write(path) as file:
             text = io.TextIOWrapper(file, "utf-8", "backslashreplace", newline="")
             rows = csv.writer(text, lineterminator="\n")
             rows.writerow(["input", "error", "message"])
-            for failure in [] if report is None else report.failures:
+            for failure in report.failures:
                 kind = type(failure.error).__name__
                 rows.writerow([failure.source, kind, _failure_text(failure)])
             text.flush()
@@ -610,7 +665,7 @@ def _weights_list(options: argparse.Namespace) -> int:
             print(f"  damaged: {error}")
         else:
             _print_installed(installed)
-            if installed.checkpoint_sha256 != known.files["checkpoint"].sha256:
+            if not installed.is_made_from(known):
                 print("  these are NOT the weights described above: another manifest was used")
     return EXIT_OK
 

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 from vggish.audio import AudioStream, load_audio, open_audio
 from vggish.decoders import AUDIO_SUFFIXES, find_ffmpeg
-from vggish.errors import AudioError, EmptyAudioError
+from vggish.errors import AudioError, EmptyAudioError, OptionError
 
 # suffix, format, subtype, and the largest error the encoding may make on our sound.
 LOSSLESS = [
@@ -548,3 +548,18 @@ def test_random_bytes_are_refused_under_any_suffix(
     for length in (1, 50, 5_000):
         path.write_bytes(rng.bytes(length))
         assert_read_or_refused(path)
+
+
+@pytest.mark.parametrize("source", [np.zeros(16_000, np.float32), None, 3, ["a.wav"]])
+def test_what_is_no_sound_is_refused_by_its_type(source: Any) -> None:
+    with pytest.raises(OptionError, match=f"Received: {type(source).__name__}"):
+        open_audio(source)
+
+
+def test_file_objects_that_cannot_be_read_say_so(tmp_path: Path) -> None:
+    path = tmp_path / "a.wav"
+    path.write_text("text")
+    with open(path, encoding="utf-8") as text, pytest.raises(AudioError, match="binary mode"):
+        open_audio(text)  # type: ignore[arg-type]
+    with pytest.raises(AudioError, match="is it closed"):
+        open_audio(text)  # type: ignore[arg-type]

@@ -11,6 +11,7 @@ import struct
 import subprocess
 import sys
 import termios
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -279,6 +280,69 @@ class TestEmbed:
         assert (out, "cannot write to standard output: No space left" in err) == (["2"], True)
         out, err = shell(f"{audiotag} a.wav > /dev/full")
         assert (out, err) == (["2"], "audiotag: error: [Errno 28] No space left on device\n")
+
+    def test_names_cannot_play_tricks_on_a_terminal(self, embed: Embed) -> None:
+        os.rename("a.wav", "\x1b[31mred\n.wav")
+        Path("\x1b[2J.wav").write_bytes(b"no sound")
+        _, out, err = embed("\x1b[31mred\n.wav", "\x1b[2J.wav")
+        assert "\x1b" not in out + err
+        assert r"\x1b[31mred" in out
+        assert r"\x1b[2J.wav" in err
+
+    def test_a_link_is_written_through_and_a_device_is_refused(self, embed: Embed) -> None:
+        Path("link.csv").symlink_to("target.csv")
+        assert embed("a.wav", "-o", "link.csv", "--errors", "link.err")[0] == 0
+        assert Path("link.csv").is_symlink()
+        assert len(list(read_frames("target.csv"))) == 1
+        os.mkfifo("fifo.csv")
+        status, _, err = embed("a.wav", "-o", "fifo.csv")
+        assert (status, "no regular file; use -o -" in err) == (2, True)
+        assert Path("fifo.csv").is_fifo()
+        assert embed("a.wav", "-o", "a.csv", "--errors", "/dev/null")[0] == 0
+        assert Path("/dev/null").is_char_device()
+
+    def test_a_list_of_errors_outlives_a_run_that_does_not_begin(
+        self, embed: Embed, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        Path("errors.csv").write_text("yesterday's")
+        monkeypatch.setenv("AUDIOTAG_HOME", "none")
+        assert embed("a.wav", "--errors", "errors.csv")[0] == 2
+        assert Path("errors.csv").read_text() == "yesterday's"
+
+    def test_what_failed_is_told_also_when_the_run_is_cut_short(self, embed: Embed) -> None:
+        status, _, err = embed("bad.wav", "a.wav", "-o", "/dev/full/x.csv", "--errors", "e.csv")
+        assert status == 2
+        Path("out").mkdir()
+        Path("out/a.npz").mkdir()
+        status, _, err = embed("bad.wav", "a.wav", "--out-dir", "out", "--errors", "e.csv")
+        assert "cannot read bad.wav" in err
+        rows = csv.reader(Path("e.csv").read_text().splitlines())
+        assert [row[0] for row in rows] == ["input", "bad.wav", "a.wav"]
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="needs signals")
+    def test_a_terminated_run_leaves_no_temporary_files(
+        self, tmp_path: Path, write_sound: Any
+    ) -> None:
+        write_sound("cwd/long.wav", seconds=3000.0)
+        scratch = tmp_path / "scratch"
+        scratch.mkdir()
+        environment = {**os.environ, "TMPDIR": str(scratch)}
+        command = [sys.executable, "-m", "cli", "embed", "-", "-o", "x.csv", "--hop", "0.01"]
+        with (
+            open("long.wav", "rb") as source,
+            subprocess.Popen(
+                command, stdin=source, stderr=subprocess.PIPE, env=environment, text=True
+            ) as process,
+        ):
+            deadline = time.monotonic() + 20
+            while not list(scratch.iterdir()):
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            time.sleep(0.3)
+            process.terminate()
+            _, err = process.communicate(timeout=20)
+        assert (process.returncode, err[:24]) == (143, "\naudiotag: interrupted; ")
+        assert list(scratch.iterdir()) == []
 
     def test_names_that_are_no_unicode(self, audiotag: Any) -> None:
         name = os.fsdecode(b"caf\xe9 \xe2\x98\x95.wav")

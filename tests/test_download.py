@@ -13,7 +13,8 @@ import pytest
 from conftest import Answer, FileServer
 
 from vggish import download as download_module
-from vggish.download import RemoteFile, check_file, download, sha256_of
+from vggish.checksums import sha256_of
+from vggish.download import RemoteFile, check_file, download
 from vggish.errors import DownloadError, WeightsError
 
 CONTENT = np.random.default_rng(4).bytes(3_000_000)

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import io
+import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -15,11 +17,19 @@ import pytest
 import soundfile
 from conftest import make_sound
 
-from vggish import EmbedOptions, Extractor, load_audio, load_embedder, log_mel_patches, open_audio
+from vggish import (
+    Embedder,
+    EmbedOptions,
+    Extractor,
+    load_audio,
+    load_embedder,
+    log_mel_patches,
+    open_audio,
+)
 from vggish.errors import EmptyAudioError, OptionError
 from vggish.frames import ClipFrames
 from vggish.params import PATCH_SAMPLES, VERSION
-from vggish.postprocess import quantize
+from vggish.postprocess import Pca, quantize
 
 
 @pytest.fixture
@@ -140,6 +150,8 @@ def test_outputs_say_how_they_were_made(make_extractor: Any, write_sound: Any) -
     metadata = make_extractor(hop_seconds=0.5, tail="drop", values="pca")(path).metadata
     provider = metadata["embedder"].pop("provider")
     assert provider.endswith("ExecutionProvider")
+    digests = [metadata["embedder"].pop("model_sha256"), metadata.pop("pca_sha256")]
+    assert all(re.fullmatch("[0-9a-f]{64}", digest) for digest in digests)
     assert metadata == {
         "audiotag_version": VERSION,
         "embedder": {"name": "vggish", "weights_sha256": "5" * 64, "precision": "float32"},
@@ -156,6 +168,33 @@ def test_outputs_say_how_they_were_made(make_extractor: Any, write_sound: Any) -
         },
         "warnings": [],
     }
+
+
+def test_another_pca_or_network_is_another_provenance(
+    make_extractor: Any, small_network: Path
+) -> None:
+    extractor = make_extractor()
+    other_pca = Pca(2 * extractor.pca.eigen_vectors, extractor.pca.means)
+    assert Extractor(extractor.embedder, other_pca).provenance != extractor.provenance
+    other = Embedder(small_network, name="vggish", weights_sha256="5" * 64, model_sha256="1" * 64)
+    assert Extractor(other, extractor.pca).provenance != extractor.provenance
+
+
+@pytest.mark.parametrize("hop", [np.float32(0.48), np.float64(0.48), np.int64(1), 1])
+def test_a_hop_may_be_any_number(hop: Any, make_extractor: Any, write_sound: Any) -> None:
+    clip = make_extractor(hop_seconds=hop)(write_sound("a.wav", seconds=70.0))
+    exact = round(float(hop), 2)
+    assert clip.start_seconds.tolist() == [round(k * exact, 2) for k in range(len(clip))]
+    assert json.loads(json.dumps(clip.metadata))["hop_seconds"] == exact
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"hop_seconds": "1"}, {"hop_seconds": None}, {"hop_seconds": True}, {"resampler": []}],
+)
+def test_options_of_another_type_are_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(OptionError):
+        EmbedOptions(**options)
 
 
 def test_progress_counts_the_seconds(make_extractor: Any, write_sound: Any) -> None:

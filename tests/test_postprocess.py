@@ -162,3 +162,8 @@ def test_a_damaged_pca_file_is_refused_or_harmless(
             continue
         assert isinstance(pca, Pca)
         np.testing.assert_array_equal(pca.eigen_vectors, SQUARE)
+
+
+def test_values_that_are_no_levels_are_not_dequantised() -> None:
+    with pytest.raises(OptionError, match="only 8-bit levels"):
+        dequantize(np.zeros((2, 128), np.float32))

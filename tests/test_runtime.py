@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -78,6 +81,7 @@ def test_provenance_says_what_made_the_embeddings(small_network: Path) -> None:
     assert load(small_network, device="cpu").provenance == {
         "name": "small",
         "weights_sha256": "5" * 64,
+        "model_sha256": hashlib.sha256(small_network.read_bytes()).hexdigest(),
         "precision": "float32",
         "provider": "CPUExecutionProvider",
     }
@@ -172,3 +176,14 @@ def test_official_weights_give_the_published_embedding(
     if precision == "int8":
         tolerance *= np.abs(expected).max()
     np.testing.assert_allclose(received, expected, rtol=0, atol=tolerance)
+
+
+def test_nothing_is_left_for_telemetry(small_network: Path, tmp_path: Path) -> None:
+    code = "import sys, vggish; vggish.Embedder(sys.argv[1], name='', weights_sha256='')"
+    environment = {k: v for k, v in os.environ.items() if k not in ("ORT_DISABLE_TELEMETRY", "CI")}
+    subprocess.run(
+        [sys.executable, "-c", code, str(small_network)],
+        env={**environment, "TMPDIR": str(tmp_path), "HOME": str(tmp_path)},
+        check=True,
+    )
+    assert list(tmp_path.iterdir()) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import shutil
@@ -197,9 +198,10 @@ def test_forced_install_keeps_the_old_weights_usable_until_the_new_are_in_place(
 ) -> None:
     shutil.copytree(fetched[0], home, copy_function=os.link)
     before = find_installed()
-    sources = tmp_path / "sources"
-    sources.mkdir()
-    for path in (seeded_checkpoint, pca_file):
+    # People behind a firewall may well keep what they fetched where the weights live.
+    sources = home / "vggish"
+    kept = [seeded_checkpoint, pca_file]
+    for path in kept:
         os.link(path, sources / path.name)
     # Other recordings give another int8 network.
     sounds = [write_sound(f"{i}.wav", seed=i) for i in range(3)]
@@ -216,9 +218,8 @@ def test_forced_install_keeps_the_old_weights_usable_until_the_new_are_in_place(
     assert after.files["float32"] == before.files["float32"]
     assert after.files["int8"] != before.files["int8"]
     assert after.facts["calibration"] == ["0.wav", "1.wav", "2.wav"]
-    assert contents(home) == INSTALLATION
-    assert len(list(after.directory.iterdir())) == 4
-    assert (sources / "vggish_model.ckpt").exists()
+    assert contents(home) == INSTALLATION | {path.name for path in kept}
+    assert len(list(after.directory.iterdir())) == 4 + len(kept)
 
 
 @pytest.mark.slow
@@ -240,6 +241,17 @@ def test_wrong_smoke_test_refuses_the_weights_and_leaves_nothing(
     assert list((home / "vggish").iterdir()) == []
     with pytest.raises(WeightsNotInstalledError):
         find_installed()
+
+
+def test_weights_with_another_pca_are_not_the_installed_ones(
+    fetched: tuple[Path, Any], weights_manifest: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AUDIOTAG_HOME", str(fetched[0]))
+    known = choose_known("vggish", weights_manifest)
+    assert find_installed().is_made_from(known)
+    other = dataclasses.replace(known.files["pca"], sha256="0" * 64)
+    changed = dataclasses.replace(known, files={**known.files, "pca": other})
+    assert not find_installed().is_made_from(changed)
 
 
 def test_install_recognises_files_and_says_which_is_missing(

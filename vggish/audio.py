@@ -22,7 +22,7 @@ from typing import Any, BinaryIO, cast
 import numpy as np
 
 from vggish.decoders import AUDIO_SUFFIXES, Block, Decoder, open_decoder
-from vggish.errors import AudioError, EmptyAudioError
+from vggish.errors import AudioError, EmptyAudioError, OptionError
 from vggish.params import MAX_SOURCE_RATE_HZ, MIN_SOURCE_RATE_HZ
 from vggish.resample import Waveform, make_resampler
 
@@ -126,6 +126,7 @@ def open_audio(source: Source, name: str | None = None) -> AudioStream:
         name: what to call the source in messages; the path by default.
 
     Raises:
+        OptionError: the source is of another type.
         AudioError: no such file, an unknown or damaged format, a sample rate outside 4 to
             384 kHz, or a format that needs ffmpeg where there is none.
     """
@@ -205,6 +206,14 @@ def _as_file(source: Source, name: str | None) -> tuple[str, str, str | None]:
         if status.st_size == 0:
             raise EmptyAudioError(f"{name} is empty: 0 bytes")
         return path, name, None
+    if not isinstance(source, (bytes, bytearray, memoryview)) and not hasattr(source, "read"):
+        hint = ""
+        if isinstance(source, np.ndarray):
+            hint = " (a waveform goes to log_mel_patches, and those to an extractor's embedder)"
+        raise OptionError(
+            "a sound must be a path, the bytes of a file, or a binary file object. "
+            f"Received: {type(source).__name__}{hint}"
+        )
     return _spool(source, name)
 
 
@@ -225,6 +234,10 @@ def _spool(source: Any, name: str) -> tuple[str, str, str]:
     except BaseException as error:
         if path is not None:
             os.unlink(path)
+        if isinstance(error, (TypeError, ValueError)):
+            raise AudioError(
+                f"cannot read {name}: {error} (is it closed, or not opened in binary mode?)"
+            ) from error
         if isinstance(error, OSError):
             raise AudioError(f"cannot copy {name} to a temporary file: {error}") from error
         raise

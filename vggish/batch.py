@@ -118,6 +118,7 @@ def embed_batch(
     resume: bool = False,
     labels: Mapping[str, tuple[int, ...]] | None = None,
     observer: Observer | None = None,
+    report: Report | None = None,
 ) -> Report:
     """Embed sounds into files. Those that fail are reported, and the rest goes on.
 
@@ -129,6 +130,10 @@ def embed_batch(
         resume: go on with the journal of a killed run.
         labels: class indices by clip id, for the outputs that hold them.
         observer: is told how it goes.
+        report: filled as the run goes, for who wants to know even if it is cut short.
+
+    Returns:
+        The report.
 
     Raises:
         ResumeError: see `journal.open_journal`.
@@ -136,7 +141,7 @@ def embed_batch(
             outputs, such as a name that is too long, is a failure of its input.)
         MissingPackageError: the resampler is not installed.
     """
-    report = Report()
+    report = Report() if report is None else report
     fingerprint = {
         **extractor.provenance,
         "format": destination.file_format,

@@ -29,12 +29,12 @@ from vggish.model import ARCHITECTURE, build_model, import_tensorflow, variable_
 from vggish.onnx_graph import Weights, import_onnx, write_onnx
 from vggish.params import SAMPLE_RATE_HZ
 from vggish.postprocess import Pca, quantize
-from vggish.runtime import Embedder
+from vggish.runtime import Embedder, import_onnxruntime
 
 Patches = npt.NDArray[np.float32]
 
 # Largest difference, relative to the largest embedding value, between implementations that
-# add the same 12288 float32 products in another order.
+# only round differently: sums of up to 12288 products, in another order or by another algorithm.
 MAX_RELATIVE_DIFFERENCE = 2e-5
 N_CHECK_PATCHES = 3
 # Real sound is played at these gains, so that quiet and loud recordings are both in range.
@@ -208,6 +208,7 @@ def quantize_onnx(direct_path: Path, calibration: Patches, int8_path: Path) -> N
         MissingPackageError: the package onnx is not installed.
     """
     import_onnx()
+    import_onnxruntime()
     quantization: Any = import_extra(
         "onnxruntime.quantization", extra="train", purpose="quantising a network"
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 import time
 from collections.abc import Callable
@@ -10,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vggish.checksums import sha256_of
 from vggish.errors import DownloadError, WeightsError
 
 if TYPE_CHECKING:
     import httpx
 
-CHUNK_BYTES = 1 << 20
 TIMEOUT_SECONDS = 30.0
 # Attempts in a row that brought no byte before a download is given up.
 MAX_FRUITLESS_ATTEMPTS = 4
@@ -57,15 +56,6 @@ class RemoteFile:
                 f"{self.name}: sha256 must be 64 lower-case hexadecimal digits. "
                 f"Received: {self.sha256!r}"
             )
-
-
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file, lower-case hexadecimal."""
-    with open(path, "rb") as file:
-        digest = hashlib.sha256()
-        while chunk := file.read(CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def check_file(path: Path, expected: RemoteFile) -> None:

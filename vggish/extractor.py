@@ -19,8 +19,8 @@ import numpy.typing as npt
 from vggish.audio import AudioStream, Source, open_audio, source_name, waveform_blocks
 from vggish.errors import OptionError
 from vggish.frames import ClipFrames, FrameArray, as_text
-from vggish.mel_features import FloatArray, PatchStream, Tail, n_patches
-from vggish.params import EMBEDDING_SIZE, PATCH_SECONDS, VERSION
+from vggish.mel_features import FloatArray, PatchStream, Tail, hop_to_frames, n_patches
+from vggish.params import EMBEDDING_SIZE, PATCH_SECONDS, STFT_HOP_SECONDS, VERSION
 from vggish.postprocess import Pca, quantize
 from vggish.resample import RESAMPLERS, ResamplerName
 from vggish.runtime import BATCH_PATCHES, PatchEmbedder
@@ -54,9 +54,12 @@ class EmbedOptions:
 
     def __post_init__(self) -> None:
         n_patches(0, self.hop_seconds, self.tail)
+        # A numpy.float32 of 0.48 is not 0.48; times and JSON want the number that is meant.
+        hop_seconds = round(hop_to_frames(self.hop_seconds) * STFT_HOP_SECONDS, 6)
+        object.__setattr__(self, "hop_seconds", hop_seconds)
         if self.values not in VALUES:
             raise OptionError(f"values must be one of {VALUES}. Received: {self.values!r}")
-        if self.resampler not in RESAMPLERS:
+        if self.resampler not in tuple(RESAMPLERS):
             raise OptionError(
                 f"resampler must be one of {sorted(RESAMPLERS)}. Received: {self.resampler!r}"
             )
@@ -84,6 +87,7 @@ class Extractor:
         return {
             "audiotag_version": VERSION,
             "embedder": dict(self.embedder.provenance),
+            "pca_sha256": self.pca.sha256,
             **asdict(self.options),
         }
 

@@ -19,6 +19,8 @@ import io
 import itertools
 import json
 import os
+import secrets
+import shutil
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -126,25 +128,24 @@ def atomic_write(path: Path, partial: Path | None = None) -> Iterator[IO[bytes]]
     own that a killed process leaves behind. A `partial` left behind is written over.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists() and not path.is_file():
+        # A device or a pipe has a name that no file may take.
+        with tempfile.TemporaryFile() as file:
+            yield file
+            file.seek(0)
+            with open(path, "wb") as out:
+                shutil.copyfileobj(file, out)
+        return
     if partial is None:
-        descriptor, name = tempfile.mkstemp(".partial", ".audiotag-", path.parent)
-        os.close(descriptor)
-        partial = Path(name)
+        path = Path(os.path.realpath(path))  # a link stays, and its target is written
+        partial = path.with_name(f".audiotag-{secrets.token_hex(8)}.partial")
     try:
         with open(partial, "wb") as file:
             yield file
-        partial.chmod(0o666 & ~_umask())
         partial.replace(path)
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
-
-
-def _umask() -> int:
-    # mkstemp makes private files; the finished one gets the rights of any other new file.
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _as_clips(clips: ClipFrames | Clips) -> Clips:
@@ -157,6 +158,10 @@ def _joint_metadata(clips: Clips) -> tuple[dict[str, Any], np.dtype[Any]]:
     dtype: np.dtype[Any] = np.dtype(np.uint8)
     each: list[dict[str, Any]] = []
     for clip in clips:
+        if clip.labels:
+            raise FrameFileError(
+                f"the clip {clip.clip_id!r} has labels, which only jsonl and tfrecord files hold"
+            )
         of_all = {k: v for k, v in clip.metadata.items() if k not in CLIP_KEYS}
         if not each:
             common, dtype = of_all, clip.frames.dtype

@@ -14,6 +14,10 @@ from vggish.params import EMBEDDING_SIZE
 FrameArray = npt.NDArray[np.uint8] | npt.NDArray[np.float32]
 
 
+# What files of frames add to the metadata of their clips.
+RESERVED_KEYS = frozenset({"clip", "clips", "dtype"})
+
+
 @dataclass(frozen=True, eq=False)
 class ClipFrames:
     """The frames of one clip, with their times and where they come from.
@@ -40,6 +44,9 @@ class ClipFrames:
                 f"frames must be [n, {EMBEDDING_SIZE}] and start_seconds [n]. Received: "
                 f"{self.frames.shape} and {self.start_seconds.shape}"
             )
+        taken = RESERVED_KEYS & self.metadata.keys()
+        if taken:
+            raise OptionError(f"metadata cannot have the keys {sorted(taken)}: files use them")
         if self.frames.dtype not in (np.uint8, np.float32):
             raise OptionError(f"frames must be uint8 or float32. Received: {self.frames.dtype}")
         if self.clip_id != as_text(self.clip_id):

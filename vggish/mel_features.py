@@ -19,6 +19,7 @@ input: see `n_patches`.
 from __future__ import annotations
 
 import functools
+import numbers
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -57,8 +58,10 @@ def hop_to_frames(hop_seconds: float) -> int:
     Raises:
         OptionError: the hop is not a positive multiple of 10 ms.
     """
-    if not np.isfinite(hop_seconds):
-        raise OptionError(f"the hop must be a number of seconds. Received: {hop_seconds}")
+    received: object = hop_seconds
+    is_number = isinstance(received, numbers.Real) and not isinstance(received, bool)
+    if not is_number or not np.isfinite(hop_seconds):
+        raise OptionError(f"the hop must be a number of seconds. Received: {hop_seconds!r}")
     n_frames = round(hop_seconds / STFT_HOP_SECONDS)
     if n_frames < 1 or abs(n_frames * STFT_HOP_SECONDS - hop_seconds) > 1e-6:
         nearest = max(1, n_frames) * STFT_HOP_SECONDS

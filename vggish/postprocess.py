@@ -11,6 +11,7 @@ release, and the dequantiser of the YouTube-8M starter code.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,10 +47,19 @@ def dequantize(frames: npt.ArrayLike) -> npt.NDArray[np.float32]:
 
     Shape:
         uint8, any shape, kept; 0 becomes -1.9921875, 255 becomes 2.0078125.
+
+    Raises:
+        OptionError: the values are no integers.
     """
+    levels = np.asarray(frames)
+    if levels.dtype.kind not in "ui":
+        raise OptionError(
+            f"only 8-bit levels can be dequantised. Received dtype: {levels.dtype} (raw and PCA "
+            "values need no dequantising)"
+        )
     step = (QUANTIZE_MAX - QUANTIZE_MIN) / (N_LEVELS - 1)
     offset = (QUANTIZE_MAX - QUANTIZE_MIN) / (2 * N_LEVELS) + QUANTIZE_MIN
-    return (np.asarray(frames, np.float64) * step + offset).astype(np.float32)
+    return (levels.astype(np.float64) * step + offset).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -71,6 +81,12 @@ class Pca:
             raise WeightsError(f"PCA parameters must have shapes {expected}. Received: {received}")
         if not (np.isfinite(self.eigen_vectors).all() and np.isfinite(self.means).all()):
             raise WeightsError("PCA parameters must be finite numbers; the file is damaged")
+
+    @property
+    def sha256(self) -> str:
+        """Of its numbers: equal for equal parameters, whatever file they came from."""
+        numbers = np.concatenate([self.eigen_vectors.reshape(-1), self.means])
+        return hashlib.sha256(numbers.astype("<f8").tobytes()).hexdigest()
 
     def __call__(self, raw: npt.ArrayLike) -> npt.NDArray[np.float32]:
         """Whiten raw embeddings.

@@ -9,6 +9,7 @@ from typing import Any, Literal, Protocol, get_args
 import numpy as np
 import numpy.typing as npt
 
+from vggish.checksums import sha256_of
 from vggish.errors import OptionError, WeightsError
 from vggish.params import EMBEDDING_SIZE, N_BANDS, PATCH_FRAMES
 
@@ -48,6 +49,7 @@ class Embedder:
         model_path: ONNX file with one input [n, 96, 64] and one output [n, 128].
         name: of the network, "vggish".
         weights_sha256: of the checkpoint that the file was made from.
+        model_sha256: of the file itself; computed when it is not given.
         precision: "float32" or "int8", what the file holds.
         device: "cpu", "gpu", or "auto" for a GPU where ONNX Runtime has one and the precision
             is float32.
@@ -67,12 +69,12 @@ class Embedder:
         *,
         name: str,
         weights_sha256: str,
+        model_sha256: str | None = None,
         precision: Precision = "float32",
         device: Device = "auto",
         n_threads: int = 0,
     ) -> None:
-        import onnxruntime
-
+        onnxruntime = import_onnxruntime()
         if precision not in PRECISIONS:
             raise OptionError(f"precision must be one of {PRECISIONS}. Received: {precision!r}")
         self.name = name
@@ -101,6 +103,7 @@ class Embedder:
                 "libraries installed? Without --device gpu the CPU is used"
             )
         self._input = self._checked_input(model_path)
+        self.model_sha256 = sha256_of(Path(model_path)) if model_sha256 is None else model_sha256
 
     def __call__(self, patches: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
         """Raw embeddings, pre-activation, of log-mel patches.
@@ -126,10 +129,14 @@ class Embedder:
 
     @property
     def provenance(self) -> dict[str, str]:
-        """Name, weights_sha256, precision and provider, as outputs carry them."""
+        """What outputs say of it: name, weights_sha256, model_sha256, precision, provider.
+
+        int8 networks of the same weights differ with the sounds that they were calibrated on.
+        """
         return {
             "name": self.name,
             "weights_sha256": self.weights_sha256,
+            "model_sha256": self.model_sha256,
             "precision": self.precision,
             "provider": self.provider,
         }
@@ -143,6 +150,19 @@ class Embedder:
                 f"embeddings [n, {EMBEDDING_SIZE}]. Its shapes: {shapes}"
             )
         return str(inputs[0].name)
+
+
+def import_onnxruntime() -> Any:
+    """ONNX Runtime, with its telemetry off: nothing that audiotag does is told to anybody.
+
+    From version 1.29 on it reports to its makers unless this variable is set before it is
+    loaded (microsoft/onnxruntime#27379); on Windows the call does it.
+    """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    import onnxruntime
+
+    onnxruntime.disable_telemetry_events()
+    return onnxruntime
 
 
 def choose_providers(

@@ -17,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -26,8 +27,9 @@ from importlib import metadata, resources
 from pathlib import Path
 from typing import Any
 
+from vggish.checksums import sha256_of
 from vggish.decoders import AUDIO_SUFFIXES
-from vggish.download import Progress, RemoteFile, check_file, download, sha256_of
+from vggish.download import Progress, RemoteFile, check_file, download
 from vggish.errors import DownloadError, OptionError, WeightsError, WeightsNotInstalledError
 from vggish.params import VERSION
 from vggish.postprocess import Pca, load_pca
@@ -36,6 +38,7 @@ from vggish.runtime import PRECISIONS, Device, Embedder, Precision
 INSTALLED = "installed.json"
 # What a conversion makes, by the key it has in `InstalledWeights.files`.
 _MADE = {"float32": "float32.onnx", "int8": "int8.onnx", "pca": "pca.npz"}
+_PLACED = re.compile(r"(float32|int8|pca)-[0-9a-f]{12}\.(onnx|npz)")
 _SMOKE_FIGURES = {"raw_mean", "raw_std", "frame_mean", "frame_std", "relative_tolerance"}
 # Room for the networks, and for the two copies that ONNX Runtime makes to quantise one, in
 # times the size of the checkpoint.
@@ -87,6 +90,11 @@ class InstalledWeights:
     checkpoint_sha256: str
     files: Mapping[str, InstalledFile]
     facts: Mapping[str, Any]
+
+    def is_made_from(self, known: KnownWeights) -> bool:
+        """Whether these are the weights that an entry of a manifest describes."""
+        ours = (self.checkpoint_sha256, self.files["pca"].sha256)
+        return ours == (known.files["checkpoint"].sha256, known.files["pca"].sha256)
 
     def path(self, file: str) -> Path:
         """Path of "float32", "int8" or "pca"."""
@@ -163,6 +171,7 @@ def find_installed(name: str = "vggish") -> InstalledWeights:
         if not {"int8_fidelity", "installed_at"} <= installed.facts.keys():
             raise ValueError("its facts lack int8_fidelity or installed_at")
     except FileNotFoundError as error:
+        choose_known(name)  # an unknown name has another error
         raise WeightsNotInstalledError(_how_to_get(name)) from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise WeightsError(
@@ -215,6 +224,7 @@ def load_embedder(
         installed.path(precision),
         name=name,
         weights_sha256=installed.checkpoint_sha256,
+        model_sha256=installed.files[precision].sha256,
         precision=precision,
         device=device,
     )
@@ -277,7 +287,7 @@ def install(
     Args:
         known: an entry of the manifest.
         paths: the checkpoint, and the PCA file unless it lies beside the checkpoint under its
-            own name. Files are recognised by their contents.
+            own name. Files are recognised by their sizes, and checked by their sha256.
         report: called with a line about each step.
         calibration: recordings to calibrate int8 on; those that audiotag ships by default.
         force: install again even if they are installed and verified.
@@ -314,6 +324,8 @@ def _installing(
         except filelock.Timeout:
             report(f"another process is installing {known.name!r}; waiting for it")
             lock.acquire()
+        except NotImplementedError:  # some network file systems know no locks
+            pass
         try:
             installed = None if force else _installed_and_right(known)
             if installed is not None:
@@ -335,8 +347,7 @@ def _installed_and_right(known: KnownWeights) -> InstalledWeights | None:
         installed = verify(known.name)
     except WeightsError:
         return None
-    same = installed.checkpoint_sha256 == known.files["checkpoint"].sha256
-    return installed if same else None
+    return installed if installed.is_made_from(known) else None
 
 
 def _recognise(known: KnownWeights, paths: Sequence[Path]) -> dict[str, Path]:
@@ -408,10 +419,11 @@ def _convert_and_place(
         written.write_text(json.dumps(record, indent=2), "utf-8")
         _flush(written)
         written.replace(directory / INSTALLED)
-    current = {INSTALLED, *(file.name for file in files.values())}
+    current = {file.name for file in files.values()}
     for path in directory.iterdir():
-        # A process that still reads the old files keeps them open; Windows refuses, no matter.
-        if path.is_file() and path.name not in current:
+        # Only what an installation made: people keep other files in that directory, too.
+        if _PLACED.fullmatch(path.name) and path.name not in current:
+            # A process that still reads an old file keeps it open; Windows refuses, no matter.
             with contextlib.suppress(OSError):
                 path.unlink()
     return find_installed(known.name)
