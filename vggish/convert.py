@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vggish.audio import load_audio
-from vggish.errors import ConversionError
+from vggish.errors import ConversionError, first_line
 from vggish.extras import import_extra
 from vggish.mel_features import log_mel_patches
 from vggish.model import ARCHITECTURE, build_model, import_tensorflow, variable_shapes
@@ -124,7 +124,7 @@ def read_checkpoint(path: Path) -> Weights:
         shapes = reader.get_variable_to_shape_map()
     except Exception as error:  # TensorFlow's errors for a bad file have no common base
         raise ConversionError(
-            f"{path} is no TensorFlow checkpoint in one file (V1): {_first_line(error)}"
+            f"{path} is no TensorFlow checkpoint in one file (V1): {first_line(error)}"
         ) from error
     weights: Weights = {}
     for name, shape in variable_shapes().items():
@@ -139,7 +139,7 @@ def read_checkpoint(path: Path) -> Weights:
             weights[name] = np.asarray(reader.get_tensor(name), np.float32)
         except Exception as error:
             raise ConversionError(
-                f"{path} is damaged: the variable {name} cannot be read: {_first_line(error)}"
+                f"{path} is damaged: the variable {name} cannot be read: {first_line(error)}"
             ) from error
         if not np.isfinite(weights[name]).all():
             raise ConversionError(f"{path}: the variable {name} holds values that are no numbers")
@@ -234,7 +234,7 @@ def quantize_onnx(direct_path: Path, calibration: Patches, int8_path: Path) -> N
                 weight_type=quantization.QuantType.QInt8,
             )
         except Exception as error:  # ONNX Runtime's errors share no public base class
-            raise ConversionError(f"quantising to int8 failed: {_first_line(error)}") from error
+            raise ConversionError(f"quantising to int8 failed: {first_line(error)}") from error
 
 
 def measure_fidelity(
@@ -326,10 +326,6 @@ def _check_smoke(measured: dict[str, float], expected: dict[str, float]) -> None
         raise ConversionError(
             f"these are not the official weights: the smoke test gives {', '.join(wrong)}"
         )
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 @contextmanager

@@ -60,3 +60,8 @@ class FrameFileError(AudiotagError):
 
 class ResumeError(FrameFileError):
     """A journal of an earlier run that does not fit the options of this one."""
+
+
+def first_line(error: Exception) -> str:
+    """What another library's error says, in one line; its kind if it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

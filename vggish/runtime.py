@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vggish.checksums import sha256_of
-from vggish.errors import OptionError, WeightsError
+from vggish.errors import OptionError, WeightsError, first_line
 from vggish.params import EMBEDDING_SIZE, N_BANDS, PATCH_FRAMES
 
 Precision = Literal["float32", "int8"]
@@ -92,7 +92,7 @@ class Embedder:
             )
         except Exception as error:  # ONNX Runtime's errors share no public base class
             raise WeightsError(
-                f"cannot load the network {model_path}: {_first_line(error)}\n"
+                f"cannot load the network {model_path}: {first_line(error)}\n"
                 "Check it with: audiotag weights verify"
             ) from error
         self.provider: str = self._session.get_providers()[0]
@@ -191,7 +191,3 @@ def choose_providers(
             "Install one in place of onnxruntime, for example: pip install onnxruntime-gpu"
         )
     return gpus[:1] + cpu
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

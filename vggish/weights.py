@@ -474,11 +474,11 @@ def _require_room(known: KnownWeights, downloads: Path | None) -> None:
 
 def _require_converter() -> None:
     """Refuse before hundreds of megabytes are fetched, not after."""
-    from vggish.extras import import_extra
     from vggish.model import import_tf_keras
+    from vggish.onnx_graph import import_onnx
 
     import_tf_keras()
-    import_extra("onnx", extra="train", purpose="converting a network")
+    import_onnx()
 
 
 def _versions() -> dict[str, str]:
