@@ -1,1 +1,70 @@
-"""Sequence classifiers on frames: reading records, heads, training, metrics, bundles."""
+"""Sequence classifiers on frames: reading records, heads, training, metrics, bundles.
+
+    import classifier
+
+    bundle = classifier.load("weights/audioset-gru")   # no TensorFlow needed
+    scores = bundle.scores(frames, n_frames)           # uint8 [B, T, 128] -> float32 [B, C]
+
+    tagger = classifier.Tagger(bundle)                 # loaded once, for any number of sounds
+    for tag in tagger.tag("clip.wav", top_k=3).tags:
+        print(tag.label, tag.score)
+
+    for clip in classifier.read_clips(["frames.tfrecord"]):
+        print(clip.clip_id, clip.labels, clip.frames.shape)
+
+Names are loaded when they are first used, so that importing this package costs nothing.
+Measuring and writing predictions: `classifier.evaluate.evaluate`, `classifier.predict.predict`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from classifier.bundle import Bundle, load
+    from classifier.labels import Labels, audioset_labels, read_labels
+    from classifier.records import Clip, ClipStore, ReadReport, load_clips, read_clips
+    from classifier.tagger import Tag, Tagger, Tags
+
+_MODULE_OF = {
+    "Bundle": "bundle",
+    "Clip": "records",
+    "ClipStore": "records",
+    "Labels": "labels",
+    "ReadReport": "records",
+    "Tag": "tagger",
+    "Tagger": "tagger",
+    "Tags": "tagger",
+    "audioset_labels": "labels",
+    "load": "bundle",
+    "load_clips": "records",
+    "read_clips": "records",
+    "read_labels": "labels",
+}
+
+__all__ = [
+    "Bundle",
+    "Clip",
+    "ClipStore",
+    "Labels",
+    "ReadReport",
+    "Tag",
+    "Tagger",
+    "Tags",
+    "audioset_labels",
+    "load",
+    "load_clips",
+    "read_clips",
+    "read_labels",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module 'classifier' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"classifier.{_MODULE_OF[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -18,10 +18,10 @@ from vggish import ClipFrames, read_frames, write_frames
 from vggish.errors import FrameFileError
 from vggish.tfrecord import (
     _masked_crc,
-    _sequence_example,
     decode_clip,
     encode_clip,
     frame_record,
+    message_class,
     read_records,
 )
 
@@ -139,7 +139,7 @@ def test_released_audioset_clips_survive_every_format(shared_data: Path, tmp_pat
 
 def example(change: Callable[[Any], None]) -> bytes:
     """A serialised `SequenceExample` of one clip of two frames, changed."""
-    message = _sequence_example()()
+    message = message_class("SequenceExample")()
     message.ParseFromString(encode_clip(make_clip("clip", 2)))
     change(message)
     return bytes(message.SerializeToString())

@@ -9,8 +9,11 @@
     │   ├── WeightsNotInstalledError
     │   ├── DownloadError
     │   └── ConversionError
-    └── FrameFileError              a file of embeddings that cannot be read or written
-        └── ResumeError             a journal that does not fit this run
+    ├── FrameFileError              a file of embeddings that cannot be read or written
+    │   └── ResumeError             a journal that does not fit this run
+    ├── TrainingError               training that cannot begin, or that went wrong
+    ├── RunError                    a directory of a training run that is no good for this
+    └── BundleError                 a bundle that is absent, damaged, or not fit for its use
 
 Messages say what is wrong, the value received, and what to do next.
 """
@@ -60,6 +63,18 @@ class FrameFileError(AudiotagError):
 
 class ResumeError(FrameFileError):
     """A journal of an earlier run that does not fit the options of this one."""
+
+
+class TrainingError(AudiotagError):
+    """Training that cannot begin, or that went wrong: no labelled clips, a loss that is NaN."""
+
+
+class RunError(AudiotagError):
+    """A directory of a training run that is absent, damaged, or was made in another way."""
+
+
+class BundleError(AudiotagError):
+    """A bundle that is absent, damaged, or not fit for what it is given."""
 
 
 def first_line(error: Exception) -> str:

@@ -46,27 +46,51 @@ def read_records(file: BinaryIO, name: str) -> Iterator[bytes]:
     Raises:
         FrameFileError: a record is cut off or damaged; the message names file and record.
     """
+    for record in scan_records(file, name):
+        if isinstance(record, FrameFileError):
+            raise record
+        yield record
+
+
+def starts_record(head: bytes) -> bool:
+    """Whether the first 12 bytes of a file are the length of a record with its checksum."""
+    return len(head) == 12 and _masked_crc(head[:8]) == struct.unpack("<I", head[8:])[0]
+
+
+def scan_records(file: BinaryIO, name: str) -> Iterator[bytes | FrameFileError]:
+    """The records of an open TFRecord file, in order, with an error in place of a damaged one.
+
+    What follows damaged data is read; where the length is damaged or cut off, the error is the
+    last that comes.
+    """
     number = 0
     while header := file.read(12):
         number += 1
         where = f"{name}, record {number}"
         if len(header) < 12:
-            raise FrameFileError(f"{where}: the file ends within it")
-        length, length_crc = struct.unpack("<QI", header)
-        if _masked_crc(header[:8]) != length_crc:
-            raise FrameFileError(f"{where}: damaged, or no TFRecord file (wrong length checksum)")
+            yield FrameFileError(f"{where}: the file ends within it; the rest is missing")
+            return
+        if not starts_record(header):
+            yield FrameFileError(
+                f"{where}: damaged, or no TFRecord file (wrong length checksum); it and all that "
+                "follows in the file are lost"
+            )
+            return
+        length = struct.unpack("<Q", header[:8])[0]
         body = file.read(length + 4) if length <= _MAX_RECORD_BYTES else b""
         if len(body) < length + 4:
-            raise FrameFileError(f"{where}: the file ends within it")
+            yield FrameFileError(f"{where}: the file ends within it; the rest is missing")
+            return
         data = body[:length]
         if _masked_crc(data) != struct.unpack("<I", body[length:])[0]:
-            raise FrameFileError(f"{where}: damaged (wrong checksum)")
-        yield data
+            yield FrameFileError(f"{where}: damaged (wrong checksum)")
+        else:
+            yield data
 
 
 def encode_clip(clip: ClipFrames) -> bytes:
     """A clip as a serialised `SequenceExample`: uint8 frames as bytes, float32 as float lists."""
-    example = _sequence_example()()
+    example = message_class("SequenceExample")()
     context = example.context.feature
     context["video_id"].bytes_list.value.append(clip.clip_id.encode())
     context["start_time_seconds"].float_list.value.append(0.0)
@@ -96,7 +120,7 @@ def decode_clip(data: bytes, where: str) -> ClipFrames:
     Raises:
         FrameFileError: no such message, or no `audio_embedding` of 128 values a row.
     """
-    example = _sequence_example()()
+    example = message_class("SequenceExample")()
     try:
         example.ParseFromString(data)
     except Exception as error:  # protobuf's DecodeError lies at another place in each version
@@ -156,13 +180,28 @@ def _masked_crc(data: bytes) -> int:
 
 
 @functools.cache
-def _sequence_example() -> Any:
-    """The message class `tensorflow.SequenceExample`.
+def message_class(name: str) -> Any:
+    """The protocol buffer's message class `tensorflow.<name>`.
 
-    It is declared here, in a pool of its own, so that it neither needs TensorFlow nor clashes
-    with TensorFlow's own declaration in the same process.
+    Args:
+        name: `SequenceExample`, one of its parts such as `FeatureList`, or
+            `UnparsedSequenceExample`, the same message with its feature lists left as bytes.
+            An `Example` is a `SequenceExample` whose features are the context.
     """
-    from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+    from google.protobuf import message_factory
+
+    descriptor = _pool().FindMessageTypeByName(f"tensorflow.{name}")
+    return message_factory.GetMessageClass(descriptor)
+
+
+@functools.cache
+def _pool() -> Any:
+    """Declarations of the messages.
+
+    They have a pool of their own: so they neither need TensorFlow nor clash with its own
+    declarations in the same process.
+    """
+    from google.protobuf import descriptor_pb2, descriptor_pool
 
     field = descriptor_pb2.FieldDescriptorProto
     file = descriptor_pb2.FileDescriptorProto(
@@ -181,7 +220,7 @@ def _sequence_example() -> Any:
             )
         return message
 
-    def add_map(name: str, map_field: str, value_type: str) -> None:
+    def add_map(name: str, map_field: str, value_type: str | None) -> None:
         entry = "".join(part.capitalize() for part in map_field.split("_")) + "Entry"
         message = add_message(
             name, (map_field, field.TYPE_MESSAGE, True, f"{name}.{entry}")
@@ -191,9 +230,9 @@ def _sequence_example() -> Any:
         message.field.add(
             name="value",
             number=2,
-            type=field.TYPE_MESSAGE,
+            type=field.TYPE_MESSAGE if value_type else field.TYPE_BYTES,
             label=1,
-            type_name=f".tensorflow.{value_type}",
+            type_name=f".tensorflow.{value_type}" if value_type else None,
         )
 
     add_message("BytesList", ("value", field.TYPE_BYTES, True, None))
@@ -211,12 +250,13 @@ def _sequence_example() -> Any:
     add_map("Features", "feature", "Feature")
     add_message("FeatureList", ("feature", field.TYPE_MESSAGE, True, "Feature"))
     add_map("FeatureLists", "feature_list", "FeatureList")
-    add_message(
-        "SequenceExample",
-        ("context", field.TYPE_MESSAGE, False, "Features"),
-        ("feature_lists", field.TYPE_MESSAGE, False, "FeatureLists"),
-    )
+    add_map("UnparsedFeatureLists", "feature_list", None)
+    for prefix in ("", "Unparsed"):
+        add_message(
+            f"{prefix}SequenceExample",
+            ("context", field.TYPE_MESSAGE, False, "Features"),
+            ("feature_lists", field.TYPE_MESSAGE, False, f"{prefix}FeatureLists"),
+        )
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
-    descriptor = pool.FindMessageTypeByName("tensorflow.SequenceExample")
-    return message_factory.GetMessageClass(descriptor)
+    return pool

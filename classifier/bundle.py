@@ -1,0 +1,474 @@
+"""Bundles: a directory that is all one needs to tag. Written, loaded and run here.
+
+head.onnx    frames uint8 [batch, time, 128], n_frames int32 [batch] -> scores [batch, C],
+             and frame_scores [batch, time, C] where the head has them
+labels.csv   index, mid, display_name
+bundle.json  the card: what the head is, what it was trained on, how good it is, checksums
+weights.npz  the form that training goes on from; tagging does without it
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from classifier.labels import Labels, read_labels
+from vggish.checksums import sha256_of
+from vggish.errors import BundleError, OptionError, first_line
+from vggish.params import EMBEDDING_SIZE, VERSION
+from vggish.runtime import import_onnxruntime
+
+if TYPE_CHECKING:
+    from classifier.records import Clip
+
+FORMAT = 1
+HEAD_FILE = "head.onnx"
+LABELS_FILE = "labels.csv"
+CARD_FILE = "bundle.json"
+# Where a run of training keeps its own.
+RUN_BUNDLE = "bundle"
+
+# What the frames of AudioSet and YouTube-8M were made with; their records do not say.
+RELEASED_EMBEDDER = "vggish"
+
+# Frames in a head at once, padding included: 8192 hidden units for each are 128 MiB.
+BATCH_FRAMES = 1 << 12
+
+_HOW_TO_MAKE = (
+    f"A bundle is a directory with {HEAD_FILE}, {LABELS_FILE} and {CARD_FILE}; "
+    "make one with: audiotag export RUN -o DIR"
+)
+_HOW_TO_REPAIR = "Fetch or copy it again, or make it again with: audiotag export RUN -o DIR"
+_INPUTS = {"frames": "tensor(uint8)", "n_frames": "tensor(int32)"}
+_CARD_TYPES: dict[str, type] = {
+    "name": str,
+    "head": dict,
+    "n_classes": int,
+    "embedders": list,
+    "activation": str,
+    "files": dict,
+}
+
+Frames = npt.NDArray[np.uint8]
+Scores = npt.NDArray[np.float32]
+
+
+class Scorer(Protocol):
+    """What gives scores for frames: a bundle, or a head that is being trained."""
+
+    def scores(self, frames: Frames, n_frames: npt.ArrayLike) -> Scores:
+        """Frames uint8 [B, T, 128] and n_frames int [B] -> scores float32 [B, C]."""
+
+
+class Bundle:
+    """A head loaded once: frames -> scores. Safe to call from several threads. See `load`.
+
+    Attributes:
+        directory: where it lies.
+        card: what `bundle.json` says.
+        labels: the classes, in the order of the scores.
+        sha256: of `head.onnx`.
+        has_frame_scores: whether the head scores each frame too.
+    """
+
+    def __init__(self, directory: Path, card: dict[str, Any], labels: Labels, model: bytes) -> None:
+        self.directory = directory
+        self.card = card
+        self.labels = labels
+        self.sha256 = hashlib.sha256(model).hexdigest()
+        self._session = _session(model, directory)
+        self.has_frame_scores = len(self._session.get_outputs()) > 1
+        # Shapes in a graph may be left open; one frame of silence tells them.
+        self.clip_and_frame_scores(np.zeros((1, 1, EMBEDDING_SIZE), np.uint8), [1])
+
+    @property
+    def name(self) -> str:
+        """What the bundle is called."""
+        return str(self.card["name"])
+
+    @property
+    def provenance(self) -> dict[str, str]:
+        """What outputs say of it: name, head, sha256 of `head.onnx`."""
+        head = str(self.card["head"].get("name", ""))
+        return {"name": self.name, "head": head, "sha256": self.sha256}
+
+    def scores(self, frames: Frames, n_frames: npt.ArrayLike) -> Scores:
+        """Scores of clips, in [0, 1].
+
+        Args:
+            frames: uint8 [B, T, 128]; any B and T, 0 included. At most `BATCH_FRAMES` frames
+                (or one clip) are in the head at once.
+            n_frames: int [B], how many rows of each clip are real; the others never matter.
+
+        Returns:
+            float32 [B, C].
+
+        Raises:
+            OptionError: an array has another shape or dtype, or n_frames is out of range.
+            BundleError: the head fails, or gives what is no number.
+        """
+        return self._run(frames, n_frames, ["scores"])[0]
+
+    def frame_scores(self, frames: Frames, n_frames: npt.ArrayLike) -> Scores | None:
+        """Scores of each frame, float32 [B, T, C], 0 beyond n_frames; None if it has none.
+
+        Arguments and errors are those of `scores`.
+        """
+        return self.clip_and_frame_scores(frames, n_frames)[1]
+
+    def clip_and_frame_scores(
+        self, frames: Frames, n_frames: npt.ArrayLike
+    ) -> tuple[Scores, Scores | None]:
+        """What `scores` and `frame_scores` give, at the price of one of them."""
+        if not self.has_frame_scores:
+            return self.scores(frames, n_frames), None
+        scores, frame_scores = self._run(frames, n_frames, ["scores", "frame_scores"])
+        return scores, frame_scores
+
+    def accepts(self, embedder: str) -> bool:
+        """Whether the head was made for frames of `embedder`; "" stands for AudioSet's own."""
+        return (embedder or RELEASED_EMBEDDER) in self.card["embedders"]
+
+    def check_embedder(
+        self, embedder: str, force: bool = False, *, what: str = "these frames"
+    ) -> None:
+        """Refuse frames that the head was not made for.
+
+        Raises:
+            BundleError: the head does not accept them, and `force` is False.
+        """
+        if force or self.accepts(embedder):
+            return
+        raise BundleError(
+            f"{what}: made by the embedder {embedder or RELEASED_EMBEDDER!r}, but the bundle "
+            f"{self.name!r} is for {_listed(self.card['embedders'])}; its scores would mean "
+            "nothing.\nEmbed the sounds with that one, or insist with --force"
+        )
+
+    def _run(self, frames: Frames, n_frames: npt.ArrayLike, outputs: list[str]) -> list[Scores]:
+        lengths = _checked_lengths(frames, n_frames)
+        n_clips, n_rows = frames.shape[:2]
+        n_classes = len(self.labels)
+        shapes = {"scores": (n_clips, n_classes), "frame_scores": (n_clips, n_rows, n_classes)}
+        results: list[Scores] = [np.zeros(shapes[name], np.float32) for name in outputs]
+        step = max(1, BATCH_FRAMES // max(1, n_rows))
+        for start in range(0, n_clips, step):
+            batch = slice(start, start + step)
+            parts = self._run_batch(frames[batch], lengths[batch], outputs)
+            for result, part in zip(results, parts, strict=True):
+                if part.ndim == 3:
+                    n_part = min(part.shape[1], n_rows)
+                    real = np.arange(n_part) < lengths[batch, None]
+                    result[batch, :n_part] = np.where(real[:, :, None], part[:, :n_part], 0)
+                else:
+                    result[batch] = part
+        if not all(np.isfinite(result).all() for result in results):
+            raise BundleError(
+                f"the head of the bundle {self.directory} gives scores that are no numbers; it "
+                "was badly trained, or its file is wrong. Use another bundle"
+            )
+        return results
+
+    def _run_batch(
+        self, frames: Frames, lengths: npt.NDArray[np.int32], outputs: list[str]
+    ) -> list[Scores]:
+        # Rows that no clip has are left out; a graph may not like a time of 0.
+        n_rows = max(1, int(lengths.max()))
+        part = np.ascontiguousarray(frames[:, :n_rows])
+        if part.shape[1] == 0:
+            part = np.zeros((len(frames), 1, EMBEDDING_SIZE), np.uint8)
+        try:
+            results = self._session.run(outputs, {"frames": part, "n_frames": lengths})
+        except Exception as error:  # ONNX Runtime's errors share no public base class
+            raise BundleError(
+                f"the head of the bundle {self.directory} failed on frames {list(part.shape)}: "
+                f"{first_line(error)}"
+            ) from error
+        n_classes = len(self.labels)
+        expected = {"scores": part.shape[:1], "frame_scores": part.shape[:2]}
+        for name, result in zip(outputs, results, strict=True):
+            if result.shape != (*expected[name], n_classes):
+                raise BundleError(
+                    f"the bundle {self.directory} has {n_classes} labels, but its head gives "
+                    f"{name} of the shape {list(result.shape)} for frames {list(part.shape)}.\n"
+                    f"{_HOW_TO_REPAIR}"
+                )
+        return list(results)
+
+
+def load(directory: str | Path) -> Bundle:
+    """Load a bundle, once its files have their checksums. TensorFlow is not needed.
+
+    Args:
+        directory: of a bundle, or of a run of training that has one in it.
+
+    Raises:
+        BundleError: there is none, it is damaged, or it is of a newer format.
+    """
+    place = _find(Path(directory))
+    card = _read_card(place)
+    for name in (HEAD_FILE, LABELS_FILE):
+        if name not in card["files"]:
+            raise BundleError(f"{place / CARD_FILE} names no {name}.\n{_HOW_TO_REPAIR}")
+    for name, facts in card["files"].items():
+        if name != HEAD_FILE:
+            _check_file(place, name, facts)
+    try:
+        model = (place / HEAD_FILE).read_bytes()
+    except OSError as error:
+        raise BundleError(_missing(place, HEAD_FILE, error)) from error
+    if hashlib.sha256(model).hexdigest() != _sha256_in(place, HEAD_FILE, card["files"][HEAD_FILE]):
+        raise BundleError(_changed(place, HEAD_FILE))
+    try:
+        labels = read_labels(place / LABELS_FILE)
+    except OptionError as error:
+        raise BundleError(f"the labels of the bundle {place} are wrong: {error}") from error
+    if len(labels) != card["n_classes"]:
+        raise BundleError(
+            f"the bundle {place} is damaged: {LABELS_FILE} has {len(labels)} classes, "
+            f"{CARD_FILE} says {card['n_classes']}.\n{_HOW_TO_REPAIR}"
+        )
+    return Bundle(place, card, labels, model)
+
+
+def write_bundle(
+    directory: Path, files: Mapping[str, bytes], card: Mapping[str, Any], *, overwrite: bool = False
+) -> None:
+    """Write a bundle; the directory has its name only when the bundle is whole.
+
+    Args:
+        directory: of the bundle. An empty one may be there.
+        files: contents by name, `head.onnx` and `labels.csv` among them; a name may have a
+            directory before it.
+        card: what `bundle.json` says; `format`, `audiotag_version` and `files` are added.
+        overwrite: replace the bundle that is there. What is no bundle is never replaced.
+
+    Raises:
+        BundleError: the card or a file is missing, the directory is taken, or it cannot be
+            written.
+    """
+    listed = {
+        name: {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+        for name, data in files.items()
+    }
+    ours = {"format": FORMAT, "audiotag_version": VERSION}
+    whole = {**ours, **card, **ours, "files": listed}
+    _check_card(whole, "this card")
+    for name in (HEAD_FILE, LABELS_FILE):
+        if name not in files:
+            raise BundleError(f"a bundle needs {name}. Received: {_listed(files)}")
+    target = Path(os.path.realpath(directory))  # a link stays, and its target is written
+    _check_replaceable(target, overwrite)
+    try:
+        text = json.dumps(whole, indent=2, ensure_ascii=False, allow_nan=False).encode()
+    except (TypeError, ValueError) as error:
+        raise BundleError(f"the card of a bundle must be JSON: {error}") from error
+    partial = target.with_name(f".audiotag-{secrets.token_hex(8)}.partial")
+    try:
+        for name, data in {**files, CARD_FILE: text + b"\n"}.items():
+            path = partial / _inside(name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+        _put_in_place(partial, target)
+    except OSError as error:
+        raise BundleError(f"cannot write {directory}: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def pad(clips: Sequence[Frames]) -> tuple[Frames, npt.NDArray[np.int32]]:
+    """Frames of clips, uint8 [n, 128] each -> uint8 [B, T, 128] with zeros, int32 lengths [B]."""
+    lengths = np.array([len(frames) for frames in clips], np.int32)
+    padded = np.zeros((len(clips), lengths.max(initial=0), EMBEDDING_SIZE), np.uint8)
+    for row, frames in zip(padded, clips, strict=True):
+        row[: len(frames)] = frames
+    return padded, lengths
+
+
+def score_batches(scorer: Scorer, clips: Iterable[Clip]) -> Iterator[tuple[list[Clip], Scores]]:
+    """Clips in their order, some at a time, with their scores float32 [len(clips), C].
+
+    Not more than `BATCH_FRAMES` frames are held, padding included, or one clip that has more.
+    """
+    for batch in _batches(clips):
+        yield batch, scorer.scores(*pad([clip.frames for clip in batch]))
+
+
+def _batches(clips: Iterable[Clip]) -> Iterator[list[Clip]]:
+    batch: list[Clip] = []
+    n_rows = 0
+    for clip in clips:
+        n_rows = max(n_rows, len(clip.frames), 1)
+        if batch and (len(batch) + 1) * n_rows > BATCH_FRAMES:
+            yield batch
+            batch, n_rows = [], max(len(clip.frames), 1)
+        batch.append(clip)
+    if batch:
+        yield batch
+
+
+def _checked_lengths(frames: Frames, n_frames: npt.ArrayLike) -> npt.NDArray[np.int32]:
+    if frames.dtype != np.uint8:
+        raise OptionError(
+            f"frames must be uint8, quantised. Received: {frames.dtype} (were they embedded with "
+            "--values raw or pca?)"
+        )
+    if frames.ndim != 3 or frames.shape[2] != EMBEDDING_SIZE:
+        raise OptionError(
+            f"frames must have the shape [batch, time, {EMBEDDING_SIZE}]. "
+            f"Received: {list(frames.shape)}"
+        )
+    lengths = np.asarray(n_frames)
+    if lengths.shape != frames.shape[:1] or (lengths.size and lengths.dtype.kind not in "iu"):
+        raise OptionError(
+            f"n_frames must be {len(frames)} whole numbers, one a clip. "
+            f"Received: {lengths.dtype} {list(lengths.shape)}"
+        )
+    if lengths.size and not 0 <= lengths.min() <= lengths.max() <= frames.shape[1]:
+        raise OptionError(
+            f"n_frames must be from 0 to {frames.shape[1]}, the time of frames. "
+            f"Received: {lengths.min()} to {lengths.max()}"
+        )
+    return lengths.astype(np.int32)
+
+
+def _session(model: bytes, directory: Path) -> Any:
+    """A session on the CPU, where such small networks are fastest."""
+    onnxruntime = import_onnxruntime()
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    # Idle threads that spin would take the cores from the embedder.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime's errors share no public base class
+        raise BundleError(
+            f"cannot load the head of the bundle {directory}: {first_line(error)}"
+        ) from error
+    inputs = {tensor.name: tensor.type for tensor in session.get_inputs()}
+    outputs = [tensor.name for tensor in session.get_outputs()]
+    if inputs != _INPUTS or sorted(outputs) not in (["scores"], ["frame_scores", "scores"]):
+        raise BundleError(
+            f"{directory / HEAD_FILE} is no head from frames (uint8) and n_frames (int32) to "
+            f"scores. It has {inputs} -> {outputs}.\n{_HOW_TO_MAKE}"
+        )
+    return session
+
+
+def _find(path: Path) -> Path:
+    for place in (path, path / RUN_BUNDLE):
+        if (place / CARD_FILE).is_file():
+            return place
+    if not path.exists():
+        trouble = f"there is no {path}"
+    elif not path.is_dir():
+        trouble = f"{path} is a file, no bundle"
+    elif (path / "config.json").is_file():
+        trouble = f"{path} is a run of training without a bundle"
+    else:
+        trouble = f"{path} is no bundle: it has no {CARD_FILE}"
+    raise BundleError(f"{trouble}.\n{_HOW_TO_MAKE}")
+
+
+def _read_card(place: Path) -> dict[str, Any]:
+    path = place / CARD_FILE
+    try:
+        card = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise BundleError(f"cannot read {path}: {first_line(error)}.\n{_HOW_TO_REPAIR}") from error
+    _check_card(card, str(path))
+    return dict(card)
+
+
+def _check_card(card: Any, where: str) -> None:
+    if not isinstance(card, dict) or not isinstance(card.get("format"), int):
+        raise BundleError(f"{where} is no card of a bundle: it has no format.\n{_HOW_TO_MAKE}")
+    if card["format"] > FORMAT:
+        raise BundleError(
+            f"{where} has the format {card['format']}, and this audiotag ({VERSION}) knows "
+            f"{FORMAT}. Get a newer one with: pip install --upgrade audiotag"
+        )
+    for key, kind in _CARD_TYPES.items():
+        if not isinstance(card.get(key), kind):
+            raise BundleError(
+                f"{where} must have {key!r}, a {kind.__name__}. Received: {card.get(key)!r}"
+            )
+
+
+def _check_file(place: Path, name: str, facts: Any) -> None:
+    path = place / _inside(name)
+    expected = _sha256_in(place, name, facts)
+    if not path.is_file() and name != LABELS_FILE:
+        return  # what tagging does without may be deleted
+    try:
+        actual = sha256_of(path)
+    except OSError as error:
+        raise BundleError(_missing(place, name, error)) from error
+    if actual != expected:
+        raise BundleError(_changed(place, name))
+
+
+def _sha256_in(place: Path, name: str, facts: Any) -> str:
+    if not isinstance(facts, dict) or not isinstance(facts.get("sha256"), str):
+        raise BundleError(f"{place / CARD_FILE} has no sha256 of {name}.\n{_HOW_TO_REPAIR}")
+    return str(facts["sha256"])
+
+
+def _missing(place: Path, name: str, error: OSError) -> str:
+    return (
+        f"the bundle {place} is damaged: cannot read {name} ({error.strerror or error}).\n"
+        f"{_HOW_TO_REPAIR}"
+    )
+
+
+def _changed(place: Path, name: str) -> str:
+    return (
+        f"the bundle {place} is damaged: {name} is not the file that {CARD_FILE} describes "
+        f"(its sha256 differs).\n{_HOW_TO_REPAIR}"
+    )
+
+
+def _inside(name: str) -> PurePosixPath:
+    """The name of a file as a path that cannot leave the bundle."""
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or "\\" in name or not path.parts:
+        raise BundleError(f"the name of a file of a bundle must lie inside it. Received: {name!r}")
+    return path
+
+
+def _check_replaceable(target: Path, overwrite: bool) -> None:
+    if not target.exists() or (target.is_dir() and not any(target.iterdir())):
+        return
+    if not (target / CARD_FILE).is_file():
+        raise BundleError(f"{target} is there, and no bundle. Name another directory")
+    if not overwrite:
+        raise BundleError(
+            f"{target} is a bundle already. Name another directory, or replace it with --overwrite"
+        )
+
+
+def _put_in_place(partial: Path, target: Path) -> None:
+    if not target.exists():
+        partial.rename(target)
+        return
+    old = partial.with_suffix(".old")
+    target.rename(old)
+    try:
+        partial.rename(target)
+    except BaseException:
+        old.rename(target)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(repr(name) for name in names) or "none"

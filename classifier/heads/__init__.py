@@ -1,0 +1,246 @@
+"""Heads: sequences of frames -> a logit for each class.
+
+    head                    how it makes a clip of its frames         source
+    gru, lstm               recurrent, last state or attention        Cho 2014, Hochreiter 1997
+    average, max            a score a frame, pooled                   Kong 2018
+    attention               frames weighted class by class            Kong 2018
+    multi-level-attention   the same after every hidden layer         Yu 2018
+    feature-attention       features weighted, then classified        Kong 2019
+    transformer             self-attention, then weighted features    Vaswani 2017
+    logistic, moe           a classifier of the mean frame            Abu-El-Haija 2016
+    frame-logistic          a score a frame, averaged                 Abu-El-Haija 2016
+    dbof                    a deep bag of frames, then moe            Abu-El-Haija 2016
+    lstm-moe                two LSTMs, then moe                       Abu-El-Haija 2016
+
+Settings are plain dataclasses, so that listing and checking them needs no TensorFlow;
+`build_head` loads it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from vggish.errors import OptionError
+
+Normalisation = Literal["batch", "l2", "none"]
+
+
+@dataclass(frozen=True)
+class RecurrentSettings:
+    """gru and lstm: a dense layer (0: none), recurrent layers, a pooling over time."""
+
+    units: int = 512
+    layers: int = 1
+    bidirectional: bool = True
+    dense: int = 1024
+    pooling: Literal["attention", "feature-attention", "last"] = "feature-attention"
+    dropout: float = 0.5
+    normalisation: Normalisation = "batch"
+
+
+@dataclass(frozen=True)
+class PoolingSettings:
+    """The attention family: dense layers on each frame, then a pooling over time."""
+
+    units: int = 1024
+    layers: int = 3
+    dropout: float = 0.5
+    normalisation: Normalisation = "batch"
+
+
+@dataclass(frozen=True)
+class TransformerSettings:
+    """transformer: encoder blocks with the normalisation first, and sinusoidal positions."""
+
+    units: int = 512
+    layers: int = 2
+    attention_heads: int = 8
+    dropout: float = 0.3
+    normalisation: Normalisation = "batch"
+
+
+@dataclass(frozen=True)
+class LogisticSettings:
+    """logistic and frame-logistic."""
+
+    l2: float = 1e-8
+    normalisation: Normalisation = "l2"
+
+
+@dataclass(frozen=True)
+class MoeSettings:
+    """moe: for each class a mixture of logistic experts and a dummy that says no."""
+
+    mixtures: int = 2
+    l2: float = 1e-8
+    normalisation: Normalisation = "l2"
+
+
+@dataclass(frozen=True)
+class DbofSettings:
+    """dbof: sampled frames to clusters, pooled, a hidden layer, then moe."""
+
+    clusters: int = 8192
+    hidden: int = 1024
+    sampled_frames: int = 30
+    pooling: Literal["max", "average"] = "max"
+    activation: Literal["relu6", "relu", "sigmoid"] = "sigmoid"
+    mixtures: int = 2
+    l2: float = 1e-8
+    normalisation: Normalisation = "l2"
+
+
+@dataclass(frozen=True)
+class LstmMoeSettings:
+    """lstm-moe: stacked LSTMs, the last one's state at the true end, then moe."""
+
+    units: int = 1024
+    layers: int = 2
+    mixtures: int = 2
+    l2: float = 1e-8
+    normalisation: Normalisation = "l2"
+
+
+Settings = (
+    RecurrentSettings
+    | PoolingSettings
+    | TransformerSettings
+    | LogisticSettings
+    | MoeSettings
+    | DbofSettings
+    | LstmMoeSettings
+)
+
+HEADS: dict[str, type[Settings]] = {
+    "gru": RecurrentSettings,
+    "lstm": RecurrentSettings,
+    "average": PoolingSettings,
+    "max": PoolingSettings,
+    "attention": PoolingSettings,
+    "multi-level-attention": PoolingSettings,
+    "feature-attention": PoolingSettings,
+    "transformer": TransformerSettings,
+    "logistic": LogisticSettings,
+    "moe": MoeSettings,
+    "frame-logistic": LogisticSettings,
+    "dbof": DbofSettings,
+    "lstm-moe": LstmMoeSettings,
+}
+DEFAULT_HEAD = "gru"
+# Up to so many frames a recurrent layer is written out step by step, which XLA makes fast.
+MAX_UNROLLED_FRAMES = 32
+
+
+def head_settings(name: str, values: Mapping[str, object] | None = None) -> Settings:
+    """The settings of a head, the published ones where `values` says nothing.
+
+    Args:
+        name: one of `HEADS`.
+        values: settings by name, as numbers or as text of the command line ("2", "true").
+
+    Raises:
+        OptionError: no such head or setting, or a value that it cannot have.
+    """
+    if name not in HEADS:
+        near = difflib.get_close_matches(name, HEADS, 1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise OptionError(f"head must be one of {', '.join(HEADS)}. Received: {name!r}{hint}")
+    kind = HEADS[name]
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    chosen: dict[str, Any] = {}
+    for key, value in (values or {}).items():
+        if key not in fields:
+            raise OptionError(
+                f"the head {name} has no setting {key!r}; it has: "
+                + ", ".join(f"{f.name}={f.default}" for f in fields.values())
+            )
+        chosen[key] = _converted(name, key, value, fields[key].default)
+    settings = kind(**chosen)
+    _check(name, settings)
+    return settings
+
+
+def build_head(
+    name: str,
+    settings: Settings,
+    n_classes: int,
+    *,
+    n_frames: int | None = None,
+    judge_frames: bool = False,
+) -> Any:
+    """A head as a `tf_keras.Model`.
+
+    Args:
+        name: one of `HEADS`.
+        settings: as `head_settings` makes them.
+        n_classes: number of classes C.
+        n_frames: the number of frames T if it is always the same, which makes training of
+            recurrent heads faster; None takes any. The weights are the same.
+        judge_frames: add the scores of single frames, where the head has them. For use, not
+            for training: they would take part in the batch's statistics.
+
+    Returns:
+        A model of a dict: `frames` float32 [B, T, 128], codes from 0 to 255 as the quantiser
+        gives them (mixed ones lie between), and `n_frames` int32 [B], how many of them are
+        real; what stands beyond never matters. Its output is a dict: `logits` float32 [B, C],
+        and `frame_logits` float32 [B, T, C] if asked for.
+
+    Raises:
+        OptionError: there is no class.
+        MissingPackageError: TensorFlow or tf-keras is not installed.
+    """
+    if n_classes < 1:
+        raise OptionError(f"a head needs at least one class. Received: {n_classes}")
+    from classifier.heads.build import build
+
+    return build(name, settings, n_classes, n_frames, judge_frames)
+
+
+def _converted(name: str, key: str, value: object, default: object) -> object:
+    kind = type(default)
+    try:
+        if kind is bool:
+            words = {"true": True, "false": False, "1": True, "0": False, "yes": True, "no": False}
+            return words[str(value).lower()]
+        if kind is int and float(str(value)) != int(float(str(value))):
+            raise ValueError
+        return int(float(str(value))) if kind is int else kind(value)  # type: ignore[call-arg]
+    except (KeyError, ValueError, OverflowError):
+        raise OptionError(
+            f"{key} of the head {name} must be {_KINDS[kind]}, such as {default}. "
+            f"Received: {value!r}"
+        ) from None
+
+
+_KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a word"}
+_CHOICES: dict[tuple[object, ...], tuple[str, ...]] = {
+    ("normalisation",): ("batch", "l2", "none"),
+    ("pooling", RecurrentSettings): ("attention", "feature-attention", "last"),
+    ("pooling", DbofSettings): ("max", "average"),
+    ("activation",): ("relu6", "relu", "sigmoid"),
+}
+# What may be 0: a dense layer that is left out, and penalties.
+_MAY_BE_ZERO = {"dense", "l2", "dropout"}
+
+
+def _check(name: str, settings: Settings) -> None:
+    for key, value in dataclasses.asdict(settings).items():
+        choices = _CHOICES.get((key,)) or _CHOICES.get((key, type(settings)))
+        where = f"{key} of the head {name}"
+        if choices and value not in choices:
+            raise OptionError(f"{where} must be one of {', '.join(choices)}. Received: {value!r}")
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            least = 0 if key in _MAY_BE_ZERO else 1
+            if not least <= value < float("inf"):
+                raise OptionError(f"{where} must be at least {least}. Received: {value}")
+        if key == "dropout" and value >= 1:
+            raise OptionError(f"{where} must be below 1. Received: {value}")
+    if isinstance(settings, TransformerSettings) and settings.units % settings.attention_heads:
+        raise OptionError(
+            f"units of the head {name} must be a multiple of attention_heads. Received: "
+            f"{settings.units} and {settings.attention_heads}"
+        )

@@ -1,0 +1,103 @@
+"""The heads gru and lstm."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from classifier.backend import keras, tf
+from classifier.heads import MAX_UNROLLED_FRAMES, RecurrentSettings
+from classifier.heads.attention import Logit, Outputs, class_attention, feature_attention
+from classifier.heads.layers import CLASSES, Dropout, Inputs, Seeds, dense, hidden_block
+
+
+def build_recurrent(
+    kind: str,
+    settings: RecurrentSettings,
+    inputs: Inputs,
+    n_classes: int,
+    n_frames: int | None,
+    judge_frames: bool,
+) -> Outputs:
+    """Recurrent layers over the real frames, then their last state or a pooling over time."""
+    seeds = Seeds()
+    values = inputs.frames
+    if settings.dense:
+        values = hidden_block(values, inputs, settings.dense, settings.dropout, seeds(), "hidden1")
+    for number in range(1, settings.layers + 1):
+        sequences = settings.pooling != "last" or number < settings.layers
+        values = recurrent_layer(
+            kind, settings.units, inputs, n_frames, f"{kind}{number}", sequences,
+            settings.bidirectional,
+        )(values)  # fmt: skip
+        values = Dropout(settings.dropout, seeds(), name=f"{kind}{number}_dropout")(values)
+    if settings.pooling == "last":
+        return {"logits": dense(n_classes, CLASSES, dtype="float32")(values)}
+    if settings.pooling == "feature-attention":
+        width = settings.units * (2 if settings.bidirectional else 1)
+        return feature_attention(
+            values, inputs, n_classes, width, settings.dropout, seeds, judge_frames
+        )
+    clip, frame_logits = class_attention(values, inputs, n_classes, "attention")
+    outputs = {"logits": Logit(dtype="float32", name="logit")(clip)}
+    return {**outputs, "frame_logits": frame_logits} if judge_frames else outputs
+
+
+def recurrent_layer(
+    kind: str,
+    units: int,
+    inputs: Inputs,
+    n_frames: int | None,
+    name: str,
+    sequences: bool,
+    bidirectional: bool = False,
+) -> Any:
+    """A GRU or LSTM over the real frames, as a function of its values.
+
+    Padding comes last, so that a forward layer never sees it before its end, and a backward
+    one is a forward one on the real frames in reverse: no layer needs to mask its steps.
+    """
+    unroll = n_frames is not None and n_frames <= MAX_UNROLLED_FRAMES
+    kinds = {"gru": keras.layers.GRU, "lstm": keras.layers.LSTM}
+    lengths = inputs.tensors["n_frames"]
+    reverse = Reverse(name=f"{name}_reverse")
+
+    def one_way(values: Any, direction: str) -> Any:
+        layer = kinds[kind](units, return_sequences=True, unroll=unroll, name=direction)
+        return layer(values)
+
+    def apply(values: Any) -> Any:
+        forward = one_way(values, f"{name}_forward")
+        both = [forward if sequences else LastState(name=f"{name}_last")(forward, lengths)]
+        if bidirectional:
+            backward = one_way(reverse(values, lengths), f"{name}_backward")
+            if sequences:
+                both.append(reverse(backward, lengths))
+            else:
+                both.append(LastState(name=f"{name}_backward_last")(backward, lengths))
+        return keras.layers.Concatenate(name=name)(both) if bidirectional else both[0]
+
+    return apply
+
+
+class Reverse(keras.layers.Layer):  # type: ignore[misc]
+    """The real frames in reverse order, the padding left in its place."""
+
+    def call(self, values: Any, n_frames: Any) -> Any:
+        """[B, T, D], [B] -> [B, T, D].
+
+        By indices: tf2onnx takes `tf.reverse_sequence` around a recurrent layer for one that
+        reverses all steps.
+        """
+        place = tf.range(tf.shape(values)[1])[tf.newaxis]
+        n_real = n_frames[:, tf.newaxis]
+        source = tf.where(place < n_real, n_real - 1 - place, place)
+        return tf.gather(values, source, batch_dims=1)
+
+
+class LastState(keras.layers.Layer):  # type: ignore[misc]
+    """What stands at the last real frame; 0 if there is none. [B, T, D], [B] -> [B, D]."""
+
+    def call(self, values: Any, n_frames: Any) -> Any:
+        """The state at each clip's true end."""
+        last = tf.gather(values, tf.maximum(n_frames - 1, 0), batch_dims=1)
+        return last * tf.cast(n_frames > 0, last.dtype)[:, tf.newaxis]

@@ -1,0 +1,141 @@
+"""A head as a network that scores, and its weights by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from classifier.backend import tf
+from classifier.config import TrainingConfig
+from classifier.heads import build_head
+from classifier.heads.layers import CLASSES, RandomLayer
+from classifier.labels import Labels
+from classifier.runs import Weights
+from vggish.errors import BundleError, RunError
+
+# So many frames, padding included, are in the network at once.
+_BATCH_FRAMES = 1 << 14
+
+
+class Network:
+    """A head in float32 for frames of any number. It scores as the exported one does.
+
+    Attributes:
+        model: the `tf_keras.Model`.
+    """
+
+    def __init__(self, config: TrainingConfig, n_classes: int) -> None:
+        self.model = build_head(config.head, config.head_settings, n_classes)
+        activation = {"sigmoid": tf.sigmoid, "softmax": tf.nn.softmax}[config.activation]
+        signature = (tf.TensorSpec((None, None, 128), tf.uint8), tf.TensorSpec((None,), tf.int32))
+
+        def score(frames: Any, n_frames: Any) -> Any:
+            inputs = {"frames": tf.cast(frames, tf.float32), "n_frames": n_frames}
+            return activation(self.model(inputs, training=False)["logits"])
+
+        self._score = tf.function(score, input_signature=signature)
+        self.n_classes = n_classes
+
+    def scores(
+        self, frames: npt.NDArray[np.uint8], n_frames: npt.ArrayLike
+    ) -> npt.NDArray[np.float32]:
+        """Frames uint8 [B, T, 128] and n_frames int [B] -> scores float32 [B, C]."""
+        lengths = np.asarray(n_frames, np.int32)
+        size = max(1, _BATCH_FRAMES // max(1, frames.shape[1]))
+        parts = [
+            self._score(frames[start : start + size], lengths[start : start + size]).numpy()
+            for start in range(0, len(frames), size)
+        ]
+        return np.concatenate(parts) if parts else np.zeros((0, self.n_classes), np.float32)
+
+
+def weights_of(model: Any) -> Weights:
+    """The weights of a model as "layer/0", "layer/1", ...; counters of random layers aside."""
+    return {
+        f"{layer.name}/{number}": weight.numpy()
+        for layer in model.layers
+        if not isinstance(layer, RandomLayer)
+        for number, weight in enumerate(layer.weights)
+    }
+
+
+def set_weights(model: Any, weights: Weights) -> None:
+    """Give a model the weights that `weights_of` took from one of the same head.
+
+    Raises:
+        RunError: they are of another head.
+    """
+    variables = _variables(model)
+    shapes = {name: tuple(variable.shape) for name, variable in variables.items()}
+    given = {name: weight.shape for name, weight in weights.items()}
+    if shapes != given:
+        odd = sorted(k for k in {*shapes, *given} if shapes.get(k) != given.get(k))
+        raise RunError(f"these weights belong to another head; they differ in: {', '.join(odd)}")
+    for name, variable in variables.items():
+        variable.assign(weights[name])
+
+
+def start_from(model: Any, weights: Weights, before: Labels, now: Labels) -> int:
+    """Give a model the weights of a trained one of the same head, for other classes too.
+
+    What belongs to a class (the layers whose names begin with `classes`) is taken over for
+    the classes that both know, by AudioSet id or by name; new ones stay as they were made.
+
+    Returns:
+        The number of classes that were taken over.
+
+    Raises:
+        BundleError: the weights are of a head of another kind or size.
+    """
+    variables = _variables(model)
+    if variables.keys() != weights.keys():
+        odd = ", ".join(sorted(variables.keys() ^ weights.keys()))
+        raise BundleError(f"the head to start from is of another kind; they differ in: {odd}")
+    known = before.indices()
+    pairs = [
+        (new, known[key])
+        for new, (name, mid) in enumerate(zip(now.names, now.mids, strict=True))
+        for key in [mid if mid in known else name]
+        if key in known
+    ]
+    for name, variable in variables.items():
+        old = weights[name]
+        if name.startswith(CLASSES):
+            old = _carried_over(variable.numpy(), old, pairs, len(now), len(before))
+        if tuple(variable.shape) != old.shape:
+            raise BundleError(
+                f"the head to start from has another size: {name} is {list(old.shape)}, here it is "
+                f"{list(variable.shape)}"
+            )
+        variable.assign(old)
+    return len(pairs)
+
+
+def _carried_over(
+    fresh: npt.NDArray[Any],
+    old: npt.NDArray[Any],
+    pairs: list[tuple[int, int]],
+    n_now: int,
+    n_before: int,
+) -> npt.NDArray[Any]:
+    """Columns [..., C * k] of the classes in `pairs` from `old`, the others as in `fresh`."""
+    new = fresh.reshape(*fresh.shape[:-1], n_now, -1).copy()
+    source = old.reshape(*old.shape[:-1], n_before, -1)
+    if new.shape[:-2] != source.shape[:-2] or new.shape[-1] != source.shape[-1]:
+        return old  # the caller says which shapes differ
+    for now, before in pairs:
+        new[..., now, :] = source[..., before, :]
+    carried: npt.NDArray[Any] = new.reshape(fresh.shape)
+    return carried
+
+
+def _variables(model: Any) -> Mapping[str, Any]:
+    return {
+        f"{layer.name}/{number}": weight
+        for layer in model.layers
+        if not isinstance(layer, RandomLayer)
+        for number, weight in enumerate(layer.weights)
+    }

@@ -1,0 +1,225 @@
+"""Predictions for clips, written as they come: memory does not grow with their number.
+
+format   holds
+yt8m     YouTube-8M's CSV: `VideoId,LabelConfidencePairs`, then `id,label score ...`, the
+         best first, as `%i %g`
+wide     CSV with a column for each class, as Kaggle takes it: `fname`, then class names
+jsonl    {"clip", "tags": [{"label", "mid", "index", "score"}, ...]}, a line a clip
+parquet  clip, scores (float32 [C], one list a row); the schema's metadata `audiotag` has
+         the labels and the bundle
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import numpy as np
+
+from classifier.bundle import Bundle, Scores, score_batches
+from classifier.tagger import check_choice, top_indices, top_tags
+from vggish.errors import FrameFileError, OptionError
+from vggish.extras import import_extra
+from vggish.frame_files import atomic_write
+from vggish.frames import as_text
+
+if TYPE_CHECKING:
+    from classifier.records import Clip
+
+DEFAULT_TOP_K = 20
+YT8M_HEADER = "VideoId,LabelConfidencePairs"
+_PARQUET_KEY = b"audiotag"
+_ROW_GROUP = 1 << 12
+
+Batches = Iterator[tuple[Sequence[str], Scores]]
+
+
+@dataclass
+class PredictReport:
+    """What was predicted.
+
+    Attributes:
+        n_clips: rows written.
+        embedders: number of clips by what made their frames, "" where the record does not say.
+    """
+
+    n_clips: int = 0
+    embedders: dict[str, int] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        """Ready for JSON."""
+        return asdict(self)
+
+
+def predict(
+    bundle: Bundle,
+    clips: Iterable[Clip],
+    out: str | Path | IO[bytes],
+    file_format: str,
+    *,
+    top_k: int = DEFAULT_TOP_K,
+    force: bool = False,
+    on_progress: Callable[[int], None] | None = None,
+) -> PredictReport:
+    """Score clips and write their scores.
+
+    Args:
+        bundle: the head and its labels.
+        clips: read one batch at a time, and in their order.
+        out: path of a file, which has its name only when it is whole; or a binary file.
+        file_format: "yt8m", "wide", "jsonl" or "parquet".
+        top_k: classes a clip, in yt8m and jsonl; the others hold all.
+        force: take frames of an embedder that the bundle is not made for.
+        on_progress: called with the number of clips written so far.
+
+    Raises:
+        OptionError: unknown format, or top_k is less than 1.
+        BundleError: frames of an embedder that the bundle is not made for.
+        FrameFileError: the file cannot be written.
+        MissingPackageError: Parquet is asked for and pyarrow is not installed.
+    """
+    if file_format not in _FORMATS:
+        raise OptionError(
+            f"the format of predictions must be one of {', '.join(FORMATS)}. "
+            f"Received: {file_format!r}"
+        )
+    check_choice(top_k)
+    if file_format == "parquet":
+        _import_arrow()
+    report = PredictReport()
+    batches = _scored(bundle, clips, report, force, on_progress)
+    try:
+        with _opened(out) as file:
+            _FORMATS[file_format](file, bundle, batches, top_k)
+    except BrokenPipeError:
+        raise  # whoever reads has had enough; that is not an error
+    except OSError as error:
+        raise FrameFileError(f"cannot write {_name(out)}: {error.strerror or error}") from error
+    return report
+
+
+def _scored(
+    bundle: Bundle,
+    clips: Iterable[Clip],
+    report: PredictReport,
+    force: bool,
+    on_progress: Callable[[int], None] | None,
+) -> Batches:
+    for batch, scores in score_batches(bundle, _checked(bundle, clips, force)):
+        yield [as_text(clip.clip_id) for clip in batch], scores
+        for clip in batch:
+            report.embedders[clip.embedder] = report.embedders.get(clip.embedder, 0) + 1
+        report.n_clips += len(batch)
+        if on_progress is not None:
+            on_progress(report.n_clips)
+
+
+def _checked(bundle: Bundle, clips: Iterable[Clip], force: bool) -> Iterator[Clip]:
+    for clip in clips:
+        bundle.check_embedder(clip.embedder, force, what=clip.source)
+        yield clip
+
+
+def _opened(out: str | Path | IO[bytes]) -> contextlib.AbstractContextManager[IO[bytes]]:
+    if isinstance(out, (str, Path)):
+        return atomic_write(Path(out))
+    return contextlib.nullcontext(out)
+
+
+def _name(out: str | Path | IO[bytes]) -> str:
+    return str(out) if isinstance(out, (str, Path)) else "the predictions"
+
+
+def _write_yt8m(file: IO[bytes], bundle: Bundle, batches: Batches, top_k: int) -> None:
+    file.write(f"{YT8M_HEADER}\n".encode())
+    for ids, scores in batches:
+        best = top_indices(scores, top_k).tolist()
+        rows = zip(ids, best, scores.tolist(), strict=True)
+        _write_rows(
+            file,
+            (
+                [clip_id, " ".join(f"{index} {row[index]:g}" for index in indices)]
+                for clip_id, indices, row in rows
+            ),
+        )
+
+
+def _write_wide(file: IO[bytes], bundle: Bundle, batches: Batches, top_k: int) -> None:
+    _write_rows(file, [["fname", *bundle.labels.names]])
+    # Nine digits give back every float32.
+    number = "%.9g".__mod__
+    for ids, scores in batches:
+        rows = zip(ids, scores.tolist(), strict=True)
+        _write_rows(file, ([clip_id, *map(number, row)] for clip_id, row in rows))
+
+
+def _write_rows(file: IO[bytes], rows: Iterable[Sequence[str]]) -> None:
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    file.write(text.getvalue().encode())
+
+
+def _write_jsonl(file: IO[bytes], bundle: Bundle, batches: Batches, top_k: int) -> None:
+    for ids, scores in batches:
+        for clip_id, tags in zip(ids, top_tags(scores, bundle.labels, top_k), strict=True):
+            line = {"clip": clip_id, "tags": [tag.as_json() for tag in tags]}
+            file.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
+
+
+def _write_parquet(file: IO[bytes], bundle: Bundle, batches: Batches, top_k: int) -> None:
+    arrow, parquet = _import_arrow()
+    labels = zip(bundle.labels.names, bundle.labels.mids, strict=True)
+    metadata = {
+        "labels": [{"label": name, "mid": mid} for name, mid in labels],
+        "model": bundle.provenance,
+    }
+    n_classes = len(bundle.labels)
+    schema = arrow.schema(
+        [("clip", arrow.string()), ("scores", arrow.list_(arrow.float32(), n_classes))],
+        metadata={_PARQUET_KEY: json.dumps(metadata).encode()},
+    )
+    with parquet.ParquetWriter(file, schema) as writer:
+        for ids, scores in _row_groups(batches):
+            values = arrow.array(scores.reshape(-1))
+            columns = [
+                arrow.array(ids, arrow.string()),
+                arrow.FixedSizeListArray.from_arrays(values, n_classes),
+            ]
+            writer.write_table(arrow.Table.from_arrays(columns, schema=schema))
+
+
+def _row_groups(batches: Batches) -> Batches:
+    """Batches joined: a row group for each small one would be wasteful."""
+    ids: list[str] = []
+    waiting: list[Scores] = []
+    for some, scores in batches:
+        ids += some
+        waiting.append(scores)
+        if len(ids) >= _ROW_GROUP:
+            yield ids, np.concatenate(waiting)
+            ids, waiting = [], []
+    if ids:
+        yield ids, np.concatenate(waiting)
+
+
+def _import_arrow() -> tuple[Any, Any]:
+    purpose = "a Parquet file"
+    return (
+        import_extra("pyarrow", extra="parquet", purpose=purpose),
+        import_extra("pyarrow.parquet", extra="parquet", purpose=purpose),
+    )
+
+
+_FORMATS: dict[str, Callable[[IO[bytes], Bundle, Batches, int], None]] = {
+    "yt8m": _write_yt8m,
+    "wide": _write_wide,
+    "jsonl": _write_jsonl,
+    "parquet": _write_parquet,
+}
+FORMATS = tuple(_FORMATS)

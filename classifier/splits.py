@@ -1,0 +1,103 @@
+"""Holding clips out: a validation share, or folds, by the clips' ids.
+
+Clips of one id, or of one recording (ids that differ after an `@`, as the segments of a file
+do), stay together. The choice depends on ids and labels alone, not on the order of files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from vggish.errors import OptionError, TrainingError
+
+Indices = npt.NDArray[np.int64]
+
+
+def hold_out(
+    ids: Sequence[str], labels: Sequence[Sequence[int]], share: float, seed: int
+) -> tuple[Indices, Indices]:
+    """Indices of the training and of the validation clips.
+
+    Raises:
+        OptionError: the share is not between 0 and 1.
+        TrainingError: there are too few clips to hold any out.
+    """
+    if not 0 < share < 1:
+        raise OptionError(f"the validation share must lie between 0 and 1. Received: {share}")
+    groups = _ordered_groups(ids, labels, seed)
+    held: list[int] = []
+    for position, group in enumerate(groups, start=1):
+        # Evenly through an order by class gives each class its share.
+        if int(position * share) > int((position - 1) * share):
+            held += group
+    if not held or len(held) == len(ids):
+        raise TrainingError(
+            f"{len(groups)} recordings are too few to hold out {share:.0%} of them; give "
+            "validation data of its own with --val, or another --val-share"
+        )
+    validation = np.array(sorted(held), np.int64)
+    return np.setdiff1d(np.arange(len(ids)), validation), validation
+
+
+def folds(
+    ids: Sequence[str], labels: Sequence[Sequence[int]], n_folds: int, seed: int
+) -> list[tuple[Indices, Indices]]:
+    """For each fold the indices of its training and of its validation clips.
+
+    Raises:
+        OptionError: fewer than two folds, or more than there are recordings.
+    """
+    groups = _ordered_groups(ids, labels, seed)
+    if not 2 <= n_folds <= len(groups):
+        raise OptionError(
+            f"the number of folds must be from 2 to the {len(groups)} recordings. "
+            f"Received: {n_folds}"
+        )
+    of_fold: list[list[int]] = [[] for _ in range(n_folds)]
+    for position, group in enumerate(groups):
+        of_fold[position % n_folds] += group
+    return [_one_fold(np.array(sorted(held), np.int64), len(ids)) for held in of_fold]
+
+
+def given_folds(fold_of_clip: Sequence[int | str]) -> list[tuple[Indices, Indices]]:
+    """The same for folds that the data names.
+
+    Raises:
+        TrainingError: they name fewer than two.
+    """
+    names = sorted(set(fold_of_clip), key=str)
+    if len(names) < 2:
+        raise TrainingError(f"the data names one fold only: {names}; two or more are needed")
+    of_clip = np.array([names.index(name) for name in fold_of_clip])
+    return [_one_fold(np.flatnonzero(of_clip == k), len(of_clip)) for k in range(len(names))]
+
+
+def _one_fold(held: Indices, n: int) -> tuple[Indices, Indices]:
+    return np.setdiff1d(np.arange(n), held), held
+
+
+def _ordered_groups(
+    ids: Sequence[str], labels: Sequence[Sequence[int]], seed: int
+) -> list[list[int]]:
+    """Groups of clips that stay together, by their rarest class, then at random by id."""
+    n_of_class: dict[int, int] = {}
+    for row in labels:
+        for label in row:
+            n_of_class[label] = n_of_class.get(label, 0) + 1
+    groups: dict[str, list[int]] = {}
+    for index, clip_id in enumerate(ids):
+        groups.setdefault(clip_id.partition("@")[0], []).append(index)
+
+    def order(name: str) -> tuple[int, bytes]:
+        classes = {label for index in groups[name] for label in labels[index]}
+        return _rarest(classes, n_of_class), hashlib.sha256(f"{seed}/{name}".encode()).digest()
+
+    return [groups[name] for name in sorted(groups, key=order)]
+
+
+def _rarest(classes: set[int], n_of_class: Mapping[int, int]) -> int:
+    return min(classes, key=lambda label: (n_of_class[label], label), default=-1)

@@ -1,0 +1,236 @@
+from __future__ import annotations
+
+import io
+import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from test_bundle import N_CLASSES, NAMES, make_bundle, make_labels, tiny_scores
+
+import vggish
+from classifier import Bundle, Tagger
+from classifier.tagger import Tag, top_indices, top_tags
+from vggish.errors import (
+    AudioError,
+    BundleError,
+    EmptyAudioError,
+    OptionError,
+    WeightsNotInstalledError,
+)
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return make_bundle(tmp_path_factory.mktemp("bundles") / "tiny")
+
+
+@pytest.fixture
+def frames(rng: np.random.Generator) -> Any:
+    return rng.integers(0, 256, (4, 128), np.uint8)
+
+
+def best_first(scores: Any) -> list[tuple[int, float]]:
+    return sorted(enumerate(scores.tolist()), key=lambda pair: (-pair[1], pair[0]))
+
+
+# --- Choosing tags -----------------------------------------------------------------------
+
+
+def test_tags_are_sorted_and_ties_go_to_the_lower_index() -> None:
+    scores = np.array([[0.5, 0.1, 0.9, 0.5, 0.5], [0.0, 0.0, 0.0, 0.0, 0.0]], np.float32)
+    assert top_indices(scores, 3).tolist() == [[2, 0, 3], [0, 1, 2]]
+    assert top_indices(scores, None).shape == top_indices(scores, 99).shape == (2, 5)
+    first, second = top_tags(scores, make_labels(), top_k=4, threshold=0.5)
+    assert first == (
+        Tag(NAMES[2], "/m/2", 2, 0.9),  # not 0.8999999761581421
+        Tag(NAMES[0], "/m/0", 0, 0.5),
+        Tag(NAMES[3], "/m/3", 3, 0.5),
+        Tag(NAMES[4], "/m/4", 4, 0.5),
+    )
+    assert second == ()
+    assert top_tags(scores[:0], make_labels()) == []
+
+
+def test_a_tags_score_gives_the_float32_back(rng: np.random.Generator) -> None:
+    scores = np.concatenate([rng.random((50, 5)), 10.0 ** rng.uniform(-40, 0, (50, 5))])
+    scores = scores.astype(np.float32)
+    for row, tags in zip(scores, top_tags(scores, make_labels()), strict=True):
+        assert [np.float32(tag.score) for tag in tags] == sorted(row, reverse=True)
+
+
+# --- Frames ------------------------------------------------------------------------------
+
+
+def test_frames_are_tagged_as_a_clip_and_one_by_one(bundle: Bundle, frames: Any) -> None:
+    tags = Tagger(bundle).tag_frames(frames, top_k=3)
+    expected = best_first(tiny_scores([frames])[0])[:3]
+    assert [tag.index for tag in tags.tags] == [index for index, _ in expected]
+    np.testing.assert_allclose(
+        [tag.score for tag in tags.tags], [score for _, score in expected], atol=1e-5
+    )
+    assert tags.frames is not None
+    assert [frame.start_seconds for frame in tags.frames] == [0.0, 0.96, 1.92, 2.88]
+    for frame, row in zip(tags.frames, frames, strict=True):
+        of_frame = best_first(tiny_scores([row[None]])[0])[:3]
+        assert [tag.index for tag in frame.tags] == [index for index, _ in of_frame]
+    assert tags.scores.shape == (N_CLASSES,)
+    assert tags.frame_scores is not None
+    assert tags.frame_scores.shape == (4, N_CLASSES)
+    assert tags.duration_seconds == 3.84
+
+
+def test_a_threshold_leaves_out_what_is_below(bundle: Bundle, frames: Any) -> None:
+    everything = Tagger(bundle).tag_frames(frames, top_k=None)
+    assert len(everything.tags) == N_CLASSES
+    assert everything.frames is not None
+    middle = everything.tags[2].score
+    some = Tagger(bundle).tag_frames(frames, top_k=None, threshold=middle)
+    assert some.tags == everything.tags[:3]
+    assert some.frames is not None
+    for few, all_tags in zip(some.frames, everything.frames, strict=True):
+        assert few.tags == tuple(tag for tag in all_tags.tags if tag.score >= middle)
+
+
+def test_times_are_those_that_are_given(bundle: Bundle, frames: Any) -> None:
+    tags = Tagger(bundle).tag_frames(frames, start_seconds=[0, 1, 2, 3])
+    assert tags.frames is not None
+    assert [frame.start_seconds for frame in tags.frames] == [0, 1, 2, 3]
+    assert tags.duration_seconds == 3.96
+
+
+def test_a_head_without_frame_scores_tags_clips_only(tmp_path: Path, frames: Any) -> None:
+    tags = Tagger(make_bundle(tmp_path / "plain", of_frames=False)).tag_frames(frames)
+    assert tags.frames is None
+    assert tags.frame_scores is None
+    assert tags.as_json()["frames"] is None
+    assert len(tags.tags) == N_CLASSES
+
+
+def test_json_has_the_words_of_all_outputs(bundle: Bundle, frames: Any) -> None:
+    tags = Tagger(bundle).tag_frames(frames, top_k=2, embedder="vggish")
+    answer = json.loads(json.dumps(tags.as_json(), allow_nan=False))
+    assert list(answer) == [
+        *("tags", "frames", "duration_seconds", "model", "embedder", "warnings")
+    ]
+    assert list(answer["tags"][0]) == ["label", "mid", "index", "score"]
+    assert answer["tags"][0]["label"] == tags.tags[0].label
+    assert len(answer["frames"]) == 4
+    assert list(answer["frames"][1]) == ["start_seconds", "tags"]
+    assert [len(frame["tags"]) for frame in answer["frames"]] == [2] * 4
+    assert answer["model"] == {"name": "tiny", "head": "mean", "sha256": bundle.sha256}
+    assert answer["embedder"] == {"name": "vggish"}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"top_k": 0}, "top_k must be at least 1. Received: 0"),
+        ({"threshold": 1.5}, "threshold must be from 0 to 1. Received: 1.5"),
+        ({"threshold": float("nan")}, "threshold must be from 0 to 1"),
+        ({"start_seconds": [0, 1]}, "start_seconds must be 4 times"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(
+    bundle: Bundle, frames: Any, options: Any, message: str
+) -> None:
+    with pytest.raises(OptionError, match=message):
+        Tagger(bundle).tag_frames(frames, **options)
+
+
+def test_what_is_no_clip_is_refused(bundle: Bundle) -> None:
+    tagger = Tagger(bundle)
+    for shape in ((0, 128), (2, 64), (1, 2, 128)):
+        with pytest.raises(OptionError, match=r"\[n, 128\], n at least 1"):
+            tagger.tag_frames(np.zeros(shape, np.uint8))
+    with pytest.raises(OptionError, match="uint8"):
+        tagger.tag_frames(np.zeros((2, 128), np.float32))
+
+
+def test_frames_of_another_embedder_are_refused(bundle: Bundle, frames: Any) -> None:
+    with pytest.raises(BundleError, match="'mini'"):
+        Tagger(bundle).tag_frames(frames, embedder="mini")
+    forced = Tagger(bundle, force=True).tag_frames(frames, embedder="mini")
+    assert forced.tags == Tagger(bundle).tag_frames(frames).tags
+
+
+# --- Sound -------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("small_home")
+def test_sound_is_embedded_and_tagged(bundle: Bundle, write_sound: Any) -> None:
+    path = write_sound("a.wav", seconds=5.0)
+    tagger = Tagger(bundle)
+    tags = tagger.tag(path, top_k=3)
+    clip = vggish.embed(path)
+    assert isinstance(clip.frames, np.ndarray)
+    by_frames = tagger.tag_frames(np.asarray(clip.frames, np.uint8), top_k=3)
+    assert tags.tags == by_frames.tags
+    assert tags.frames == by_frames.frames
+    assert tags.duration_seconds == 5.0
+    assert tags.embedder == clip.metadata["embedder"]
+    json.dumps(tags.as_json(), allow_nan=False)
+    assert tagger.tag(io.BytesIO(path.read_bytes()), top_k=3).tags == tags.tags
+
+
+@pytest.mark.usefixtures("small_home")
+def test_the_embedder_is_loaded_once_and_when_it_is_needed(
+    bundle: Bundle, write_sound: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = []
+    started = threading.Barrier(4)
+    load = vggish.api.load_extractor
+
+    def counted() -> Any:
+        loaded.append(1)
+        return load()
+
+    monkeypatch.setattr("vggish.api.load_extractor", counted)
+    tagger = Tagger(bundle)
+    paths = [write_sound(f"{seed}.wav", seconds=2.0, seed=seed) for seed in range(4)]
+    assert loaded == []
+
+    def tag(path: Path) -> Any:
+        started.wait(10)
+        return tagger.tag(path).tags
+
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(tag, paths))
+    assert loaded == [1]
+    assert together == [tagger.tag(path).tags for path in paths]
+
+
+@pytest.mark.usefixtures("small_home")
+def test_an_extractor_of_another_space_or_values_is_refused(tmp_path: Path) -> None:
+    for_mini = make_bundle(tmp_path / "mini", embedders=["mini"])
+    extractor = vggish.load_extractor()
+    with pytest.raises(BundleError, match=r"'vggish'.*'mini'"):
+        Tagger(for_mini, extractor)
+    Tagger(for_mini, extractor, force=True)
+    with pytest.raises(OptionError, match=r"values='uint8'. Received: 'raw'"):
+        Tagger(for_mini, vggish.load_extractor(values="raw"))
+
+
+@pytest.mark.usefixtures("small_home")
+def test_a_sound_without_a_frame_is_refused(bundle: Bundle, write_sound: Any) -> None:
+    path = write_sound("short.wav", seconds=0.5)
+    assert Tagger(bundle).tag(path).tags
+    dropping = Tagger(bundle, vggish.load_extractor(tail="drop"))
+    with pytest.raises(EmptyAudioError, match=r"short\.wav is too short.*0\.5 s.*--tail pad"):
+        dropping.tag(path)
+
+
+def test_what_keeps_a_sound_from_being_tagged_is_said(
+    bundle: Bundle, small_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tagger = Tagger(bundle)
+    with pytest.raises(OptionError, match="top_k"):
+        tagger.tag(tmp_path / "absent.wav", top_k=0)
+    with pytest.raises(AudioError):
+        tagger.tag(tmp_path / "absent.wav")
+    monkeypatch.setenv("AUDIOTAG_HOME", str(tmp_path / "empty"))
+    with pytest.raises(WeightsNotInstalledError, match="audiotag weights fetch"):
+        Tagger(bundle).tag(tmp_path / "absent.wav")
