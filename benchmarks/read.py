@@ -16,37 +16,43 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from benchmarks.embed import machine
 from classifier.records import find_frame_files, load_clips
-from vggish import ClipFrames
 from vggish.errors import OptionError
-from vggish.tfrecord import encode_clip, frame_record
+from vggish.tfrecord import frame_record, message_class
 
 # AudioSet's balanced training set has so many.
 N_SHARDS, N_CLIPS = 4_070, 22_160
 CLIP_FRAMES = 10
 LABELS_PER_CLIP = 3
 TARGET_CLIPS_PER_SECOND = 20_000
-ROUNDS = 3
+ROUNDS = 5
 BATCH = 512
 
 
 def write_shards(directory: Path) -> None:
-    """Made clips, spread over as many shards as the released ones."""
+    """Made clips in the form of the released ones, spread over as many shards."""
     rng = np.random.default_rng(0)
     for shard, numbers in enumerate(np.array_split(np.arange(N_CLIPS), N_SHARDS)):
-        records = []
-        for number in numbers:
-            frames = rng.integers(0, 256, (CLIP_FRAMES, 128), np.uint8)
-            labels = tuple(rng.choice(527, LABELS_PER_CLIP, replace=False).tolist())
-            times = np.arange(float(CLIP_FRAMES))
-            clip = ClipFrames(f"clip{number:07d}", frames, times, {"hop_seconds": 1.0}, labels)
-            records.append(frame_record(encode_clip(clip)))
-        (directory / f"{shard:04d}.tfrecord").write_bytes(b"".join(records))
+        records = b"".join(frame_record(made_record(f"clip{n:07d}", rng)) for n in numbers)
+        (directory / f"{shard:04d}.tfrecord").write_bytes(records)
+
+
+def made_record(clip_id: str, rng: np.random.Generator) -> bytes:
+    example = message_class("SequenceExample")()
+    context = example.context.feature
+    context["video_id"].bytes_list.value.append(clip_id.encode())
+    context["start_time_seconds"].float_list.value.append(0.0)
+    context["end_time_seconds"].float_list.value.append(float(CLIP_FRAMES))
+    labels = rng.choice(527, LABELS_PER_CLIP, replace=False).tolist()
+    context["labels"].int64_list.value.extend(labels)
+    rows = example.feature_lists.feature_list["audio_embedding"].feature
+    for _ in range(CLIP_FRAMES):
+        rows.add().bytes_list.value.append(rng.bytes(128))
+    return bytes(example.SerializeToString())
 
 
 def with_audiotag(paths: Sequence[str]) -> int:
@@ -73,7 +79,6 @@ def measure(paths: Sequence[str]) -> dict[str, float]:
     """Best clips/s of each reader; TensorFlow's is left out where it is not installed."""
     readers: dict[str, Callable[[Sequence[str]], int]] = {"audiotag": with_audiotag}
     try:
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
         import tensorflow  # noqa: F401
 
         readers["TensorFlow"] = with_tensorflow
@@ -93,6 +98,7 @@ def measure(paths: Sequence[str]) -> dict[str, float]:
 
 def main() -> None:
     """Measure, and print a table."""
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--frames", nargs="+", help="files, directories or 'patterns'")
     options = parser.parse_args()
@@ -109,8 +115,7 @@ def main() -> None:
     print(f"{'reader':<12} {'clips/s':>10}")
     for name, rate in rates.items():
         print(f"{name:<12} {rate:10,.0f}")
-    ours: Any = rates["audiotag"]
-    met = "met" if ours >= TARGET_CLIPS_PER_SECOND else "not met"
+    met = "met" if rates["audiotag"] >= TARGET_CLIPS_PER_SECOND else "not met"
     print(f"\ntarget: {TARGET_CLIPS_PER_SECOND:,} clips/s, {met}")
 
 

@@ -87,7 +87,7 @@ class CurveWriter:
 
     def _line(self, row: Row) -> bytes:
         values = [row.get(column, math.nan) for column in self._columns]
-        return _csv_line("" if math.isnan(value) else f"{value:.9g}" for value in values)
+        return _csv_line(_text(value) for value in values)
 
 
 def read_curves(path: Path) -> list[dict[str, float]]:
@@ -259,6 +259,13 @@ def _varint(value: int) -> bytes:
         data.append(value & 0x7F | 0x80)
         value >>= 7
     return bytes([*data, value])
+
+
+def _text(value: float) -> str:
+    if math.isnan(value):
+        return ""
+    # Nine digits give back every float32; counts may have more.
+    return f"{value:.9g}" if value % 1 else f"{value:.0f}"
 
 
 def _csv_line(values: Iterable[str]) -> bytes:

@@ -116,8 +116,8 @@ class FramesInspection:
         """The same for people to read, with the first `max_bad` bad records named."""
         report = self.report
         lines = [
-            f"{report.n_files:,} files of frames, {_size(self.n_bytes)}: "
-            f"{report.n_clips:,} clips, {self.n_frames:,} frames",
+            f"files of frames: {report.n_files:,} ({_size(self.n_bytes)}); "
+            f"clips: {report.n_clips:,}; frames: {self.n_frames:,}",
             *_counted("kind", report.kinds),
             *_counted("embedder", {name or "not said": n for name, n in report.embedders.items()}),
         ]
@@ -126,10 +126,10 @@ class FramesInspection:
         if self.is_labelled:
             lines += ["", "labels of a clip", *_bars(self.labels_per_clip)]
             lines += ["", *self._class_lines(), *self._combination_lines()]
-        warnings = [w for w in report.warnings() if "were left out: " not in w]
+        warnings = [w for w in report.warnings() if not w.startswith("damaged")]
         lines += ["", *warnings] if warnings else []
         if report.bad:
-            lines += ["", f"{len(report.bad):,} bad records or files"]
+            lines += ["", f"bad records or files: {len(report.bad):,}"]
             lines += [f"  {where}: {reason}" for where, reason in report.bad[:max_bad]]
             if len(report.bad) > max_bad:
                 lines.append(f"  ... and {len(report.bad) - max_bad:,} more")
@@ -141,13 +141,12 @@ class FramesInspection:
         n_few = sum(0 < n_clips < FEW_EXAMPLES for _, n_clips in ranked)
         n_beyond = sum(index >= len(self.labels) for index in self.examples)
         lines = [
-            f"{len(self.labels):,} classes: {n_none:,} without an example, {n_few:,} with fewer "
-            f"than {FEW_EXAMPLES}"
+            f"classes: {len(self.labels):,} (without an example: {n_none:,}; with fewer than "
+            f"{FEW_EXAMPLES}: {n_few:,})"
         ]
         if n_beyond:
             lines.append(
-                f"{n_beyond:,} classes beyond them occur: name the classes of this data with "
-                "--labels"
+                f"classes beyond them: {n_beyond:,}; name the classes of this data with --labels"
             )
         lines += ["", f"{'class':<42} {'clips':>8}"]
         rarest = ranked[:N_NAMED]
@@ -162,7 +161,7 @@ class FramesInspection:
     def _combination_lines(self) -> list[str]:
         if not self.combinations:
             return []
-        lines = ["", f"{len(self.combinations):,} combinations of labels, the most frequent"]
+        lines = ["", f"combinations of labels: {len(self.combinations):,}, the most frequent"]
         for indices, n_clips in self.combinations.most_common(10):
             lines.append(f"  {n_clips:8,}  " + " + ".join(map(self.name_of, indices)))
         return lines
@@ -280,8 +279,8 @@ class AudioInspection:
         seconds = [file.seconds for file in readable]
         n_frames = sum(file.n_frames for file in readable)
         lines = [
-            f"{len(self.files):,} sound files, {_duration(math.fsum(seconds))}: "
-            f"{n_frames:,} frames when embedded"
+            f"sound files: {len(self.files):,} ({_duration(math.fsum(seconds))}); "
+            f"frames when embedded: {n_frames:,}"
         ]
         if len(self.files) <= max_files:
             for file in readable:
@@ -299,7 +298,7 @@ class AudioInspection:
         bad = [(f.path, f.error) for f in self.files if f.error is not None]
         for what, pairs in (("warnings", odd), ("files that cannot be read", bad)):
             if pairs:
-                lines += ["", f"{len(pairs):,} {what}"]
+                lines += ["", f"{what}: {len(pairs):,}"]
                 lines += [f"  {path}: {text}" for path, text in pairs[:max_files]]
                 lines += ["  ..."] if len(pairs) > max_files else []
         return lines

@@ -18,6 +18,8 @@ from vggish.errors import BundleError, RunError
 
 # So many frames, padding included, are in the network at once.
 _BATCH_FRAMES = 1 << 14
+# A class without clips is taken to be as rare as this.
+_LEAST_SHARE = 1e-4
 
 
 class Network:
@@ -76,6 +78,25 @@ def set_weights(model: Any, weights: Weights) -> None:
         raise RunError(f"these weights belong to another head; they differ in: {', '.join(odd)}")
     for name, variable in variables.items():
         variable.assign(weights[name])
+
+
+def start_at_shares(model: Any, shares: npt.NDArray[np.floating]) -> None:
+    """Set the biases of classes so that a new head says how often each class is.
+
+    From 0 they would have to fall to -5 or so first, for which Adam takes thousands of steps;
+    a recurrent head spends its state on that meanwhile, and is slow to leave it.
+
+    Args:
+        model: a new head.
+        shares: [C], the share of training clips with each label.
+
+    Source: Lin et al., "Focal loss for dense object detection" (2017), section 4.1.
+    """
+    kept = np.clip(shares, _LEAST_SHARE, 1 - _LEAST_SHARE)
+    logits = np.log(kept / (1 - kept))
+    for layer in model.layers:
+        if layer.name.startswith(CLASSES) and not layer.name.endswith("weights") and layer.use_bias:
+            layer.bias.assign(np.repeat(logits, layer.units // len(shares)))
 
 
 def start_from(model: Any, weights: Weights, before: Labels, now: Labels) -> int:

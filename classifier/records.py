@@ -21,6 +21,7 @@ import glob
 import gzip
 import io
 import json
+import operator
 import os
 import re
 import tempfile
@@ -56,6 +57,7 @@ _GZIP_MAGIC = b"\x1f\x8b\x08"
 _REST_IS_LOST = "; it and all that follows in the file are lost"
 
 Frames = npt.NDArray[np.uint8]
+Paths = str | Path | Iterable[str | Path]
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -125,16 +127,15 @@ class ReadReport:
 
     def warnings(self) -> list[str]:
         """Sentences about what a user should know before trusting the rest."""
-        n_bad, shown = len(self.bad), "; ".join(f"{b.where}: {b.reason}" for b in self.bad[:3])
-        if n_bad > 3:
-            shown += "; ..."
+        shown = "; ".join(f"{where}: {reason}" for where, reason in self.bad[:3])
+        bad = f"{len(self.bad)} ({shown}{'; ...' if len(self.bad) > 3 else ''})"
         sentences = {
-            f"{n_bad} damaged or unfit records or files were left out: {shown}": n_bad,
-            f"{self.n_empty} records have no frames and were left out": self.n_empty,
-            f"{self.n_empty_files} files have no records": self.n_empty_files,
-            f"{self.n_without_id} clips have no id and are called FILE#NUMBER": self.n_without_id,
-            f"{self.n_repeated_ids} clips have the id of another one": self.n_repeated_ids,
-            f"{self.n_unlabelled} of {self.n_clips} clips have no labels": self.n_unlabelled,
+            f"damaged or unfit records or files, left out: {bad}": len(self.bad),
+            f"records without frames, left out: {self.n_empty}": self.n_empty,
+            f"files without records: {self.n_empty_files}": self.n_empty_files,
+            f"clips without an id, called FILE#NUMBER: {self.n_without_id}": self.n_without_id,
+            f"clips with the id of another one: {self.n_repeated_ids}": self.n_repeated_ids,
+            f"clips without labels: {self.n_unlabelled} of {self.n_clips}": self.n_unlabelled,
         }
         return [sentence for sentence, count in sentences.items() if count]
 
@@ -254,12 +255,13 @@ def _some(paths: Iterable[str], argument: str) -> list[str]:
 
 
 def read_clips(
-    paths: Iterable[str | Path], *, max_bad: int = 0, report: ReadReport | None = None
+    paths: Paths, *, max_bad: int = 0, report: ReadReport | None = None
 ) -> Iterator[Clip]:
     """Read clips one by one, in constant memory.
 
     Args:
-        paths: of TFRecords, gzip'ed or not, and of whatever `embed` writes (by suffix).
+        paths: one or more, of TFRecords, gzip'ed or not, and of whatever `embed` writes (by
+            suffix).
         max_bad: how many bad records or files are left out before that is an error.
         report: is added to while the clips are read.
 
@@ -269,7 +271,7 @@ def read_clips(
     """
     report = ReadReport() if report is None else report
     n_bad = 0
-    for path in map(str, paths):
+    for path in map(str, [paths] if isinstance(paths, (str, Path)) else paths):
         report.n_files += 1
         number = 0
         for number, found in enumerate(_parts_of(path), start=1):
@@ -333,9 +335,9 @@ def _parts_of_ours(path: str, file_format: str) -> Iterator[_Parts | BadRecord]:
         try:
             clip = next(clips, None)
         except FrameFileError as error:
-            # It names the file by itself.
-            reason = re.sub(rf"^{re.escape(path)}(, |: )?", "", str(error)).strip()
-            yield BadRecord(where, reason + _REST_IS_LOST)
+            # It names the file by itself, as in "FILE, line 2: ..." or "FILE is damaged".
+            reason = re.sub(rf"^{re.escape(path)}(, |: )", "", str(error).rstrip("."))
+            yield BadRecord(where, reason.replace(path, "the file") + _REST_IS_LOST)
             return
         except AudiotagError:
             raise
@@ -346,13 +348,13 @@ def _parts_of_ours(path: str, file_format: str) -> Iterator[_Parts | BadRecord]:
             return
         try:
             yield _parts_of_clip(clip, f"audiotag {file_format}")
-        except ValueError as error:
+        except (ValueError, TypeError) as error:
             yield BadRecord(where, str(error))
 
 
 def _parts_of_clip(clip: ClipFrames, kind: str) -> _Parts:
     frames = _as_codes(clip.frames, clip.metadata.get("values"))
-    labels = _checked_labels(clip.labels)
+    labels = _checked_labels(tuple(map(operator.index, clip.labels)))
     return _Parts(kind, clip.clip_id, frames, labels, _embedder(clip.metadata))
 
 
@@ -420,13 +422,11 @@ def _gfile() -> Any:
 
 def _decoded(record: bytes, parse: Callable[[bytes], Any], where: str) -> _Parts | BadRecord:
     try:
-        message = parse(record)
-    except Exception:  # protobuf's DecodeError lies at another place in each version
-        return BadRecord(where, "no SequenceExample or Example")
-    try:
-        return _parts_of_message(message)
+        return _parts_of_message(parse(record))
     except (ValueError, TypeError, LookupError) as error:
         return BadRecord(where, str(error))
+    except Exception:  # protobuf's DecodeError lies at another place in each version
+        return BadRecord(where, "no SequenceExample or Example")
 
 
 def _parts_of_message(message: Any) -> _Parts:
@@ -672,22 +672,22 @@ class ClipStore:
             raise OptionError(
                 f"sampling must be one of {', '.join(SAMPLINGS)}. Received: {sampling!r}"
             )
-        if sampling != "all" and rng is None:
-            raise OptionError(f"the sampling {sampling!r} needs a random generator, `rng`")
         chosen = np.asarray(indices, np.int64)
         width = self.longest if n_frames is None else n_frames
         lengths = self.lengths[chosen]
         starts = self.offsets[:-1][chosen][:, None]
         steps = np.arange(width)
         kept = np.minimum(lengths, width)
-        if sampling == "random" and rng is not None:
+        if sampling == "all":
+            rows = starts + steps
+        elif rng is None:
+            raise OptionError(f"the sampling {sampling!r} needs a random generator, `rng`")
+        elif sampling == "random":
             rows = starts + (rng.random((len(chosen), width)) * lengths[:, None]).astype(np.int64)
             kept = np.where(lengths > 0, width, 0)
-        elif sampling == "run" and rng is not None:
+        else:
             n_starts = lengths - kept + 1
             rows = starts + (rng.random(len(chosen)) * n_starts).astype(np.int64)[:, None] + steps
-        else:
-            rows = starts + steps
         if len(self.frames) == 0:
             return np.zeros((*rows.shape, EMBEDDING_SIZE), np.uint8), kept.astype(np.int32)
         batch = self.frames.take(rows, axis=0, mode="clip")
@@ -706,7 +706,7 @@ class ClipStore:
         rows = np.repeat(np.arange(len(chosen)), counts)
         # Positions within each clip, behind where its labels begin.
         within = np.arange(len(rows)) - np.repeat(ends - counts, counts)
-        columns = self.label_values[self.label_offsets[chosen][rows] + within]
+        columns = self.label_values[self.label_offsets[:-1][chosen][rows] + within]
         beyond = columns >= n_classes
         if beyond.any():
             first = int(np.argmax(beyond))
@@ -721,7 +721,7 @@ class ClipStore:
 
 
 def load_clips(
-    paths: Iterable[str | Path],
+    paths: Paths,
     *,
     max_bad: int = 0,
     report: ReadReport | None = None,

@@ -80,6 +80,11 @@ class Run:
         return self.directory / "checkpoints" / "best.npz"
 
     @property
+    def sample(self) -> Path:
+        """Some clips, on which the exported head is compared with the trained one."""
+        return self.directory / "sample.npz"
+
+    @property
     def is_finished(self) -> bool:
         """Whether training came to its end."""
         return (self.directory / "metrics.json").exists()
@@ -187,6 +192,10 @@ class Run:
             return dict(json.loads(path.read_text("utf-8"))) if path.exists() else {}
         except (OSError, ValueError) as error:
             raise RunError(f"{path} is damaged: {error}") from error
+
+    def write_sample(self, frames: npt.NDArray[np.uint8], n_frames: npt.NDArray[np.int32]) -> None:
+        """Write clips, uint8 [B, T, 128] and int32 [B], for `sample`."""
+        write_arrays(self.sample, {"frames": frames, "n_frames": n_frames}, {})
 
     def add_checkpoint(self, epoch: int, weights: Weights) -> None:
         """Write the weights after an epoch, and remove the oldest beyond `KEPT_CHECKPOINTS`."""

@@ -19,7 +19,7 @@ from classifier.config import TrainingConfig
 from classifier.curves import CurveWriter, TensorBoardWriter, plot_curves, read_curves
 from classifier.heads import MAX_UNROLLED_FRAMES, RecurrentSettings, build_head
 from classifier.losses import make_loss
-from classifier.network import Network, set_weights, weights_of
+from classifier.network import Network, set_weights, start_at_shares, weights_of
 from classifier.optimisers import MovingAverage, learning_rate, make_optimiser
 from classifier.records import ClipStore
 from classifier.runs import Run, Weights, read_arrays, write_arrays
@@ -170,7 +170,9 @@ class _Training:
             self._model = build_head(
                 config.head, config.head_settings, n_classes, n_frames=self._n_frames
             )
-            if initial is not None:
+            if initial is None:
+                start_at_shares(self._model, self._labels.mean(0))
+            else:
                 initial(self._model)
             self._optimiser = make_optimiser(config, self._model.trainable_variables)
             self._average = MovingAverage(self._model, config.ema) if config.ema else None

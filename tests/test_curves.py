@@ -66,10 +66,12 @@ def test_what_is_not_known_is_empty_and_read_as_nan(tmp_path: Path) -> None:
     path = tmp_path / "curves.csv"
     writer = CurveWriter(path, COLUMNS)
     writer.append({"epoch": 1, "loss": np.float32(0.5), "mAP": math.nan, "not a column": 3.0})
-    assert path.read_text().splitlines()[1] == "1,,,,0.5,,"
-    (only,) = read_curves(path)
-    assert math.isnan(only["mAP"])
-    assert (only["epoch"], only["loss"]) == (1, 0.5)
+    writer.append({"epoch": 2, "examples": 12_345_678_901, "loss": math.inf})
+    assert path.read_text().splitlines()[1:] == ["1,,,,0.5,,", "2,12345678901,,,inf,,"]
+    first, second = read_curves(path)
+    assert math.isnan(first["mAP"])
+    assert (first["epoch"], first["loss"]) == (1, 0.5)
+    assert (second["examples"], second["loss"]) == (12_345_678_901, math.inf)
 
 
 def test_resuming_drops_the_rows_of_epochs_that_are_done_again(tmp_path: Path) -> None:

@@ -300,14 +300,14 @@ def test_a_report_tells_what_was_odd(tmp_path: Path) -> None:
     report = ReadReport()
     load_clips(find_frame_files([str(tmp_path)]), max_bad=1, report=report)
     bad, *others = report.warnings()
-    assert bad.startswith("1 damaged or unfit records or files were left out: ")
+    assert bad.startswith("damaged or unfit records or files, left out: 1 (")
     assert "z.tfrecord, record 1: no SequenceExample" in bad
     assert others == [
-        "1 records have no frames and were left out",
-        "1 files have no records",
-        "1 clips have no id and are called FILE#NUMBER",
-        "1 clips have the id of another one",
-        "1 of 3 clips have no labels",
+        "records without frames, left out: 1",
+        "files without records: 1",
+        "clips without an id, called FILE#NUMBER: 1",
+        "clips with the id of another one: 1",
+        "clips without labels: 1 of 3",
     ]
     whole = ReadReport()
     list(read_clips([write_records(path, audioset_record())], report=whole))
@@ -383,6 +383,38 @@ def test_damage_anywhere_is_never_another_error(tmp_path: Path, suffix: str) -> 
         if suffix.startswith("tfrecord") and not report.bad:
             # What has a checksum is whole, or it is named.
             assert len(clips) == 2 or not data or position in (1, 3, 4, 5, 6, 7, 8, 9), position
+
+
+def test_a_record_with_right_checksums_may_hold_anything(tmp_path: Path) -> None:
+    whole = [
+        audioset_record("a", 2),
+        make_record({"id": "a", "audiotag_metadata": '{"values": "pca"}'}, rows([0.5] * 128)),
+        make_record({"mean_audio": [0.5] * 128}),
+    ]
+    rng = np.random.default_rng(1)
+    records = []
+    for step in range(600):
+        data = bytearray(whole[step % 3])
+        # What is before the rows decides how they are read.
+        position = int(rng.integers(len(data) if step % 2 else 60))
+        data[position] = int(rng.integers(256))
+        records.append(bytes(data))
+    report = ReadReport()
+    path = write_records(tmp_path / "x.tfrecord", *records)
+    clips = list(read_clips(path, max_bad=600, report=report))
+    assert len(clips) + len(report.bad) + report.n_empty == 600
+    assert len(clips) > 60
+    assert len(report.bad) > 60
+    assert all(clip.frames.shape[1:] == (128,) for clip in clips)
+
+
+@pytest.mark.parametrize("labels", ['["Dog"]', "[0.5]", "[-1]", "[null]", "[4294967296]"])
+def test_labels_of_our_own_files_are_checked(tmp_path: Path, labels: str) -> None:
+    path = tmp_path / "x.jsonl"
+    write_frames(path, make_clip("a", 1))
+    path.write_text(path.read_text().replace('"labels":[]', f'"labels":{labels}'))
+    with pytest.raises(FrameFileError, match=r"x\.jsonl, record 1: "):
+        list(read_clips(path))
 
 
 def test_a_gzip_that_is_cut_off_loses_its_end(tmp_path: Path) -> None:
