@@ -1,4 +1,4 @@
-"""The command line: `audiotag embed`, `audiotag weights`.
+"""The command line: embed, train, evaluate, predict, export, inspect, weights.
 
 Everything heavy is imported by the command that needs it: `audiotag --help` loads neither
 numpy nor a runtime.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import csv
+import functools
 import hashlib
 import io
 import os
@@ -19,7 +20,7 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,10 @@ from vggish.errors import AudioError, AudiotagError, FrameFileError, OptionError
 from vggish.params import PATCH_SECONDS, VERSION
 
 if TYPE_CHECKING:
+    from classifier.evaluate import Evaluation
+    from classifier.fit import Fitted, LabelledClips
+    from classifier.labels import Labels
+    from classifier.train import Progress
     from vggish.batch import Destination, Failure, Report
     from vggish.frames import ClipFrames
     from vggish.inputs import Inputs, Item
@@ -65,6 +70,11 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"audiotag {VERSION}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     _add_embed(commands)
+    _add_train(commands)
+    _add_evaluate(commands)
+    _add_predict(commands)
+    _add_export(commands)
+    _add_inspect(commands)
     _add_weights(commands)
     return parser
 
@@ -321,7 +331,7 @@ def _refuse_overwriting(options: argparse.Namespace, inputs: Inputs) -> None:
             raise OptionError(f"{option} {path} is one of the inputs and would be overwritten")
         taken.add(os.path.realpath(path))
     if options.errors is not None:
-        _check_writable(Path(options.errors))
+        _check_writable(Path(options.errors), "--errors")
 
 
 def _send_to_stdout(path: Path) -> None:
@@ -555,8 +565,8 @@ def _failure_text(failure: Failure) -> str:
     return text if source in text else f"{source}: {text}"
 
 
-def _check_writable(path: Path) -> None:
-    """Raise if `--errors` cannot be written; what is there stays as it is."""
+def _check_writable(path: Path, option: str) -> None:
+    """Raise if what an option names cannot be written; what is there stays as it is."""
     is_new = not path.exists()
     try:
         if path.is_dir():
@@ -567,7 +577,7 @@ def _check_writable(path: Path) -> None:
         if is_new:
             path.unlink()
     except OSError as error:
-        raise FrameFileError(f"cannot write --errors {path}: {error.strerror or error}") from error
+        raise FrameFileError(f"cannot write {option} {path}: {error.strerror or error}") from error
 
 
 def _write_errors(path: Path, report: Report) -> None:
@@ -586,6 +596,725 @@ def _write_errors(path: Path, report: Report) -> None:
             text.detach()
     except OSError as error:
         raise FrameFileError(f"cannot write --errors {path}: {error.strerror or error}") from error
+
+
+# --- audiotag train ----------------------------------------------------------------------
+
+
+_TRAIN_EPILOG = """\
+examples:
+  audiotag train --frames data/*.tfrecord       a GRU on AudioSet's records, into runs/gru-1
+  audiotag train --frames data/ --head feature-attention --set units=512 -o runs/fa
+  audiotag train --frames data/ -o runs/fa --resume
+                                                go on exactly where it stopped
+  audiotag train --audio sounds/                your own sounds, a folder for each class
+  audiotag train --frames noisy/ -o runs/noisy  two stages: first what is noisy, ...
+  audiotag train --frames curated/ --init-from runs/noisy/bundle --learning-rate 3e-4
+                                                ... then what is curated
+  audiotag train --frames data/ --folds 5       five heads that vote as one bundle
+
+exit status:
+  0 trained    2 nothing could be done    130 interrupted; the best weights so far are kept
+"""
+
+# The options that are fields of `TrainingConfig`, by group; defaults and choices are its own.
+_TRAINING_OPTIONS = {
+    "training": {
+        "epochs": "passes over the clips, at most",
+        "batch_size": "clips a step; 0: 128, fewer for small data",
+        "patience": "stop after so many epochs without a better mAP; 0: never",
+        "precision": "bfloat16 is faster where the processor has it (AMX, GPUs)",
+        "seed": "of all random choices",
+    },
+    "frames of a clip": {
+        "sampling": "all frames, random ones, or a random run of them",
+        "n_frames": "how many; 0: as many as the longest clip has, 300 at most",
+    },
+    "optimiser": {
+        "optimiser": "Adam, or AdamW for --weight-decay",
+        "learning_rate": "the highest one",
+        "schedule": "of the learning rate",
+        "warmup": "share of the steps in which a cosine schedule's rate rises",
+        "decay_rate": "of the exponential schedule",
+        "decay_examples": "clips until the exponential schedule decays by that",
+        "weight_decay": "of kernels",
+        "clip_norm": "largest norm of gradients; 0: any",
+        "ema": "decay of the moving average of weights; 0: none",
+    },
+    "loss": {
+        "loss": "softmax is for clips of one label",
+        "focal_gamma": "of the focal loss",
+        "label_smoothing": "share of a label that goes to how often its class is",
+        "class_weights": "balanced: rare classes weigh more",
+    },
+    "augmentation": {
+        "mixup": "alpha by which clips are mixed; 0: not",
+        "frame_masking": "share of frames that are masked",
+        "balance": "0: each clip once an epoch; 1: each class as often as any other",
+    },
+}
+
+
+def _add_train(commands: Any) -> None:
+    parser: argparse.ArgumentParser = commands.add_parser(
+        "train",
+        usage="audiotag train (--frames FILE ... | --audio DIR) [options]",
+        help="frames and labels -> a head that tags",
+        description="Train a head on labelled frames, AudioSet's or your own.",
+        epilog=_TRAIN_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    data = parser.add_argument_group("data")
+    _add_frames(data, "--frames", "files of labelled frames, directories, 'patterns'")
+    data.add_argument(
+        "--audio",
+        type=Path,
+        metavar="DIR|CSV",
+        help="your own sounds: a folder for each class, or a CSV with the columns path, labels "
+        "(and start, end, fold)",
+    )
+    _add_frames(data, "--val", "frames to validate on (default: a share of --frames)")
+    data.add_argument(
+        "--val-share",
+        type=float,
+        default=0.1,
+        metavar="SHARE",
+        help="held out by clip id (default 0.1); 0: train on all, for all epochs",
+    )
+    data.add_argument(
+        "--folds", type=int, metavar="K", help="cross-validate; the K heads become one bundle"
+    )
+    _add_labels_option(data, "the classes (default: AudioSet's 527; the folders of --audio)")
+    _add_max_bad(data)
+    data.add_argument(
+        "--jobs", "-j", type=int, default=DEFAULT_JOBS, metavar="N",
+        help=f"sounds of --audio at once (default {DEFAULT_JOBS})",
+    )  # fmt: skip
+    run = parser.add_argument_group("run")
+    run.add_argument(
+        "-o", "--out", type=Path, metavar="RUN", help="its directory (default: runs/HEAD-N)"
+    )
+    run.add_argument("--resume", action="store_true", help="go on with a run that was stopped")
+    run.add_argument(
+        "--init-from", metavar="BUNDLE", help="begin with its weights; classes may differ"
+    )
+    run.add_argument("--licence", default="", metavar="TEXT", help="of the data, for the card")
+    _add_common(run)
+    head = parser.add_argument_group("head")
+    head.add_argument("--head", metavar="NAME", help="see --list-heads (default: gru)")
+    head.add_argument(
+        "--set", nargs="+", action="extend", default=[], metavar="NAME=VALUE",
+        help="settings of the head",
+    )  # fmt: skip
+    head.add_argument(
+        "--list-heads", action="store_true", help="show heads with their settings, and exit"
+    )
+    _add_training_options(parser)
+    parser.set_defaults(run=_run_train)
+
+
+def _add_training_options(parser: argparse.ArgumentParser) -> None:
+    from classifier import config
+
+    defaults = config.TrainingConfig()
+    for title, options in _TRAINING_OPTIONS.items():
+        group = parser.add_argument_group(title)
+        for name, meaning in options.items():
+            default = getattr(defaults, name)
+            choices = config.CHOICES.get(name)
+            group.add_argument(
+                f"--{name.replace('_', '-')}",
+                type=type(default),
+                choices=choices,
+                default=default,
+                metavar=None if choices else "N" if isinstance(default, int) else "X",
+                help=f"{meaning} (default {default:,})" if isinstance(default, int)
+                else f"{meaning} (default {default})",
+            )  # fmt: skip
+
+
+def _add_frames(group: Any, option: str, meaning: str, *, required: bool = False) -> None:
+    group.add_argument(
+        option,
+        nargs="+",
+        action="extend",
+        default=[],
+        required=required,
+        metavar="FILE",
+        help=meaning,
+    )
+
+
+def _add_labels_option(group: Any, meaning: str) -> None:
+    group.add_argument(
+        "--labels", type=Path, metavar="CSV", help=f"{meaning}: columns index, mid, display_name"
+    )
+
+
+def _add_max_bad(group: Any) -> None:
+    group.add_argument(
+        "--max-bad",
+        type=int,
+        default=0,
+        metavar="N",
+        help="damaged records or files that are left out and named before that is an error "
+        "(default 0)",
+    )
+
+
+def _run_train(options: argparse.Namespace) -> int:
+    if options.list_heads:
+        _list_heads()
+        return EXIT_OK
+    from classifier.config import TrainingConfig
+    from classifier.heads import DEFAULT_HEAD
+    from classifier.runs import Run, latest_run, new_run
+
+    _check_train(options)
+    names = [name for group in _TRAINING_OPTIONS.values() for name in group]
+    config = TrainingConfig(
+        head=options.head or DEFAULT_HEAD,
+        settings=_settings(options.set),
+        **{name: getattr(options, name) for name in names},
+    )
+    initial = None
+    if options.init_from is not None:
+        from classifier.bundle import load
+
+        initial = load(options.init_from)
+    with _native_logs_hidden(options), _stopped_by_signals() as stop:
+        from classifier.fit import Options, cross_validate, fit, start_config
+
+        if initial is not None:
+            config = start_config(config, initial, bool(options.head or options.set))
+        find = latest_run if options.resume else new_run
+        run = Run(options.out) if options.out is not None else find(config.head)
+        data = _training_data(options, None if initial is None else initial.labels)
+        validation = None
+        if options.val:
+            validation = _labelled_frames(options, options.val, data.labels)
+        _report(options, f"{_count(len(data.labelled), 'clip')}, {len(data.labels)} classes; "
+                f"{config.head} -> {run.directory}")  # fmt: skip
+        with _TrainingDisplay(options) as display:
+            how = Options(
+                validation_share=options.val_share,
+                initial=initial,
+                licence=options.licence,
+                resume=options.resume,
+                observer=display,
+                should_stop=stop.is_set,
+                tell=display.tell,
+            )
+            if options.folds is not None:
+                fitted = cross_validate(config, data, options.folds, run, how)
+            else:
+                fitted = fit(config, data, validation, run, how)
+    if not options.quiet:
+        print(_printable(_trained(run.directory, fitted)))
+    if not fitted.is_finished:
+        print("audiotag: stopped; the same command with --resume"
+              f"{'' if options.out is not None else f' -o {run.directory}'} goes on",
+              file=sys.stderr)  # fmt: skip
+        return getattr(stop, "status", EXIT_INTERRUPTED)
+    return EXIT_OK
+
+
+def _check_train(options: argparse.Namespace) -> None:
+    if bool(options.frames) == (options.audio is not None):
+        raise OptionError(
+            "say what to train on: --frames for files of frames, or --audio for sounds"
+            + (", not both" if options.frames else "")
+        )
+    if options.folds is not None and options.val:
+        raise OptionError("--folds validates on each fold in turn; leave out --val")
+    if options.jobs < 1:
+        raise OptionError(f"--jobs must be at least 1. Received: {options.jobs}")
+
+
+def _settings(pairs: Sequence[str]) -> dict[str, str]:
+    settings = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals:
+            raise OptionError(f"--set takes NAME=VALUE, such as units=256. Received: {pair!r}")
+        settings[name] = value
+    return settings
+
+
+def _list_heads() -> None:
+    import dataclasses
+
+    from classifier.heads import HEADS
+
+    for name, kind in HEADS.items():
+        settings = ", ".join(f"{f.name}={f.default}" for f in dataclasses.fields(kind))
+        print(f"{name:<22} {settings}")
+
+
+def _training_data(options: argparse.Namespace, known: Labels | None) -> LabelledClips:
+    """The clips of --frames or --audio, with their classes."""
+    from classifier.fit import LabelledClips
+    from classifier.labels import audioset_labels, read_labels
+
+    if options.labels is not None:
+        known = read_labels(options.labels)
+    if options.audio is None:
+        return _labelled_frames(options, options.frames, known or audioset_labels())
+    from classifier.own_sounds import EmbedReport, embed_sounds, read_sound_list
+    from classifier.records import ClipStore
+    from vggish.api import load_extractor
+
+    sounds = read_sound_list(options.audio, known)
+    for leftover in sounds.leftovers:
+        _report(options, f"note: {leftover}")
+    report = EmbedReport()
+    with _counting_bar(options, "embedding", len(sounds.sounds)) as advance:
+        store = ClipStore.from_clips(
+            embed_sounds(
+                sounds,
+                load_extractor(),
+                max_bad=options.max_bad,
+                jobs=options.jobs,
+                report=report,
+                on_progress=lambda done: advance(done.n_embedded + done.n_cached + len(done.bad)),
+            )
+        )
+    for where, sentence in report.warnings:
+        _report(options, f"warning: {where}: {sentence}")
+    for bad in report.bad:
+        _report(options, f"warning: {bad.where}: {bad.reason}; left out")
+    _report(options, f"{_count(report.n_embedded, 'sound')} embedded, {report.n_cached:,} cached")
+    folds = {sound.clip_id: sound.fold for sound in sounds.sounds}
+    fold_of_clip = [folds[clip_id] for clip_id in store.ids]
+    given = [fold for fold in fold_of_clip if fold is not None]
+    if given and len(given) < len(fold_of_clip):
+        raise OptionError(f"{options.audio} gives only some of the sounds a fold")
+    return LabelledClips(store, sounds.labels, [str(options.audio)], given or None)
+
+
+def _labelled_frames(
+    options: argparse.Namespace, arguments: Sequence[str], labels: Labels
+) -> LabelledClips:
+    from classifier.fit import LabelledClips
+    from classifier.records import ReadReport, find_frame_files, load_clips
+
+    report = ReadReport()
+    store = load_clips(find_frame_files(arguments), max_bad=options.max_bad, report=report)
+    for warning in report.warnings():
+        _report(options, f"warning: {warning}")
+    return LabelledClips(store, labels, arguments)
+
+
+def _trained(directory: Path, fitted: Fitted) -> str:
+    """What training came to, in a few lines."""
+    import math
+    import statistics
+
+    lines = []
+    scores = [result.metrics.get("mAP", math.nan) for result in fitted.results]
+    if len(scores) > 1:
+        spread = statistics.stdev(scores)
+        lines.append(f"mAP of {len(scores)} folds: {statistics.mean(scores):.4f} +- {spread:.4f}")
+    elif fitted.results[0].best_epoch and not math.isnan(scores[0]):
+        result = fitted.results[0]
+        shown = "  ".join(f"{n} {result.metrics[n]:.4f}" for n in ("mAP", "mAUC", "lwlrap"))
+        lines.append(f"best epoch {result.best_epoch} of {result.n_epochs}: {shown} (validation)")
+    if fitted.bundle is not None:
+        lines.append(f"bundle: {fitted.bundle.directory}")
+    else:
+        lines.append(f"no bundle yet in {directory}: no epoch has ended")
+    return "\n".join(lines)
+
+
+@contextlib.contextmanager
+def _stopped_by_signals() -> Iterator[threading.Event]:
+    """An event that Ctrl-C and the signals of termination set; a second one ends at once."""
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+
+    def heed(number: int, frame: object) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.status = 128 + number  # type: ignore[attr-defined]
+        stop.set()
+
+    numbers = {signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}
+    before = {n: signal.getsignal(n) for n in numbers if signal.getsignal(n) is not signal.SIG_IGN}
+    for number in before:
+        signal.signal(number, heed)
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class _TrainingDisplay:
+    """Epochs as lines on stderr, and on a terminal a bar with the steps between them."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self._quiet = options.quiet
+        self._bar: Any = None
+        self._n_epochs, self._rate = 0, 0.0
+        self._left: float | None = None
+        if sys.stderr.isatty() and not options.quiet:
+            from rich.console import Console
+            from rich.progress import BarColumn, Progress, TextColumn
+
+            self._bar = Progress(
+                TextColumn("epoch {task.fields[epoch]}"),
+                BarColumn(bar_width=None),
+                TextColumn("{task.fields[state]}"),
+                console=Console(stderr=True),
+                expand=True,
+                transient=True,
+            )
+            self._task = self._bar.add_task("", epoch="1", state="starting")
+
+    def __enter__(self) -> _TrainingDisplay:
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def tell(self, line: str) -> None:
+        """Print a line."""
+        if not self._quiet:
+            self._print(f"audiotag: {line}")
+
+    def progress(self, progress: Progress) -> None:
+        """Move the bar."""
+        self._n_epochs, self._rate = progress.n_epochs, progress.examples_per_second
+        self._left = progress.seconds_left
+        if self._bar is not None:
+            self._bar.update(
+                self._task,
+                total=progress.n_steps,
+                completed=progress.step,
+                epoch=f"{progress.epoch}/{progress.n_epochs}",
+                state=f"loss {progress.loss:.3f}  mAP {progress.mean_average_precision:.4f}  "
+                f"{progress.examples_per_second:,.0f} examples/s  {_clock(self._left)} left",
+            )
+
+    def epoch(self, row: Mapping[str, float], is_best: bool) -> None:
+        """Print the epoch's line."""
+        if self._quiet:
+            return
+        scores = "  ".join(
+            f"{name} {row[name]:.4f}" for name in ("mAP", "mAUC", "lwlrap") if name in row
+        )
+        self._print(
+            f"epoch {row['epoch']:>3.0f}/{self._n_epochs}  loss {row['loss']:.3f}  {scores}"
+            f"{' *' if is_best and scores else '  '}  {self._rate:,.0f} examples/s  "
+            f"{_clock(self._left)} left"
+        )
+
+    def _print(self, line: str) -> None:
+        if self._bar is not None:
+            self._bar.console.print(_printable(line), markup=False, highlight=False)
+        else:
+            print(_printable(line), file=sys.stderr, flush=True)
+
+
+# --- audiotag evaluate, predict, export, inspect -----------------------------------------
+
+
+_EVALUATE_EPILOG = """\
+examples:
+  audiotag evaluate runs/gru-1 --frames eval/*.tfrecord
+  audiotag evaluate weights/audioset-gru --frames eval/ --json --per-class classes.csv
+  audiotag evaluate --watch runs/gru-1 --frames eval/
+                                    each new checkpoint while `audiotag train` goes on
+"""
+
+
+def _add_evaluate(commands: Any) -> None:
+    parser: argparse.ArgumentParser = commands.add_parser(
+        "evaluate",
+        usage="audiotag evaluate BUNDLE --frames FILE ... [options]",
+        help="how good a bundle is on labelled frames",
+        description="Measure a bundle on labelled frames.",
+        epilog=_EVALUATE_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "bundle", nargs="?", metavar="BUNDLE", help="a bundle, or a run's directory"
+    )
+    parser.add_argument(
+        "--watch", type=Path, metavar="RUN", help="evaluate each new checkpoint of a run instead"
+    )
+    _add_frames(parser, "--frames", "labelled frames", required=True)
+    _add_max_bad(parser)
+    out = parser.add_argument_group("output")
+    out.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    out.add_argument("--per-class", type=Path, metavar="CSV", help="write a row for each class")
+    out.add_argument("--plot", type=Path, metavar="PNG", help="draw it (.png, .svg, .pdf)")
+    _add_force(out)
+    _add_common(out)
+    parser.set_defaults(run=_run_evaluate)
+
+
+def _add_force(group: Any) -> None:
+    group.add_argument(
+        "--force", action="store_true", help="also take frames of an embedder it is not made for"
+    )
+
+
+def _run_evaluate(options: argparse.Namespace) -> int:
+    from classifier.bundle import load
+    from classifier.evaluate import evaluate
+
+    if (options.bundle is None) == (options.watch is None):
+        raise OptionError("name a bundle to evaluate, or a run to --watch (and not both)")
+    for option, path in (("--per-class", options.per_class), ("--plot", options.plot)):
+        if path is not None:
+            _check_writable(path, option)
+    if options.watch is not None:
+        return _watch(options)
+    bundle = load(options.bundle)
+    found = evaluate(
+        bundle,
+        _labelled_frames(options, options.frames, bundle.labels).store,
+        bundle.labels,
+        force=options.force,
+    )
+    _write_evaluation(options, found)
+    print(_json(found.as_json()) if options.json else found.as_table())
+    return EXIT_OK
+
+
+def _write_evaluation(options: argparse.Namespace, found: Evaluation) -> None:
+    from vggish.frame_files import atomic_write
+
+    if options.per_class is not None:
+        with atomic_write(options.per_class) as file:
+            found.write_per_class_csv(file)
+    if options.plot is not None:
+        found.plot(options.plot)
+
+
+def _watch(options: argparse.Namespace) -> int:
+    """Evaluate checkpoints as they come, until the run is finished or a signal comes."""
+    from classifier.evaluate import evaluate, watch
+    from classifier.runs import Run, read_arrays
+
+    if options.per_class is not None or options.plot is not None:
+        raise OptionError("--per-class and --plot are for one bundle, not for --watch")
+    run = Run(options.watch)
+    config, labels = run.config(), run.labels()
+    store = _labelled_frames(options, options.frames, labels).store
+    with _native_logs_hidden(options), _stopped_by_signals() as stop:
+        from classifier.network import Network, set_weights
+
+        network = Network(config, len(labels))
+
+        def evaluate_one(path: Path) -> tuple[int, Evaluation] | None:
+            try:
+                weights, meta = read_arrays(path)
+            except AudiotagError:
+                if path.exists():
+                    raise
+                return None  # training has removed it meanwhile
+            set_weights(network.model, weights)
+            found = evaluate(network, store, labels, force=options.force)
+            return int(meta["epoch"]), found
+
+        results = watch(run.checkpoints, evaluate_one, stop, is_finished=lambda: run.is_finished)
+        for _, result in results:
+            if result is not None:
+                epoch, found = result
+                print(_watched(epoch, found, as_json=options.json), flush=True)
+    if stop.is_set():
+        return getattr(stop, "status", EXIT_INTERRUPTED)
+    return EXIT_OK
+
+
+def _watched(epoch: int, found: Evaluation, *, as_json: bool) -> str:
+    if as_json:
+        return _json({"epoch": epoch, **found.as_json()}, indent=None)
+    names = ("mAP", "mAUC", "d_prime", "lwlrap", "GAP", "Hit@1", "PERR")
+    return f"epoch {epoch:>3}  " + "  ".join(f"{n} {found.metrics[n]:.4f}" for n in names)
+
+
+_PREDICT_EPILOG = """\
+formats:
+  yt8m      VideoId,LabelConfidencePairs, as YouTube-8M's (the default of .csv)
+  wide      a column for each class, as Kaggle's submissions
+  jsonl     a line for each clip, with names (.jsonl)
+  parquet   scores of all classes (.parquet)
+"""
+
+
+def _add_predict(commands: Any) -> None:
+    parser: argparse.ArgumentParser = commands.add_parser(
+        "predict",
+        usage="audiotag predict BUNDLE --frames FILE ... -o predictions.csv [options]",
+        help="frames -> scores of each clip",
+        description="Write what a bundle says of each clip.",
+        epilog=_PREDICT_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("bundle", metavar="BUNDLE", help="a bundle, or a run's directory")
+    _add_frames(parser, "--frames", "frames, labelled or not", required=True)
+    _add_max_bad(parser)
+    out = parser.add_argument_group("output")
+    out.add_argument("-o", "--out", required=True, metavar="FILE", help="- for standard output")
+    out.add_argument(
+        "--format", choices=("yt8m", "wide", "jsonl", "parquet"), help="(default: by the suffix)"
+    )
+    out.add_argument(
+        "--top-k", type=int, default=20, metavar="K", help="tags of a clip (default 20)"
+    )
+    _add_force(out)
+    _add_common(out)
+    parser.set_defaults(run=_run_predict)
+
+
+def _run_predict(options: argparse.Namespace) -> int:
+    from classifier.bundle import load
+    from classifier.predict import predict
+    from classifier.records import ReadReport, find_frame_files, read_clips
+
+    kinds = {".csv": "yt8m", ".jsonl": "jsonl", ".parquet": "parquet"}
+    file_format = options.format or kinds.get(Path(options.out).suffix.lower())
+    if file_format is None:
+        raise OptionError(
+            f"cannot tell the format of {options.out}; use .csv, .jsonl or .parquet, or --format"
+        )
+    paths = find_frame_files(options.frames)
+    if options.out != STDOUT and os.path.realpath(options.out) in map(os.path.realpath, paths):
+        raise OptionError(f"-o {options.out} is one of the inputs and would be overwritten")
+    bundle, report = load(options.bundle), ReadReport()
+    clips = read_clips(paths, max_bad=options.max_bad, report=report)
+    started = time.perf_counter()
+    with _counting_bar(options, "predicting", None) as advance:
+        done = predict(
+            bundle,
+            clips,
+            sys.stdout.buffer if options.out == STDOUT else Path(options.out),
+            file_format,
+            top_k=options.top_k,
+            force=options.force,
+            on_progress=advance,
+        )
+    for warning in report.warnings():
+        _report(options, f"warning: {warning}")
+    seconds = time.perf_counter() - started
+    where = "standard output" if options.out == STDOUT else options.out
+    _report(options, f"{_count(done.n_clips, 'clip')} -> {where}, "
+            f"{done.n_clips / max(seconds, 1e-9):,.0f} clips/s")  # fmt: skip
+    return EXIT_OK
+
+
+def _add_export(commands: Any) -> None:
+    parser: argparse.ArgumentParser = commands.add_parser(
+        "export",
+        usage="audiotag export RUN ... -o DIR [options]",
+        help="a run's best weights -> a bundle",
+        description="Write the best weights of a run as a bundle, which needs no TensorFlow; "
+        "of several runs, as an ensemble.",
+    )
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="directory of a run")
+    parser.add_argument("-o", "--out", type=Path, required=True, metavar="DIR", help="the bundle")
+    parser.add_argument("--name", help="of the bundle (default: the name of DIR)")
+    parser.add_argument("--licence", default="", metavar="TEXT", help="of the data")
+    parser.add_argument("--notes", default="", metavar="TEXT", help="for the model card")
+    parser.add_argument(
+        "--float16", action="store_true", help="round large weights, which halves the files"
+    )
+    parser.add_argument(
+        "--saved-model", action="store_true", help="add a SavedModel, to serve with TensorFlow"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace a bundle that is there")
+    _add_common(parser)
+    parser.set_defaults(run=_run_export)
+
+
+def _run_export(options: argparse.Namespace) -> int:
+    from classifier.runs import Run
+
+    with _native_logs_hidden(options):
+        from classifier.export import export
+
+        bundle = export(
+            [Run(directory) for directory in options.runs],
+            options.out,
+            name=options.name,
+            licence=options.licence,
+            notes=options.notes,
+            half=options.float16,
+            saved_model=options.saved_model,
+            overwrite=options.overwrite,
+        )
+    if not options.quiet:
+        print(_printable(f"bundle: {bundle.directory}, {len(bundle.labels)} classes"))
+    return EXIT_OK
+
+
+def _add_inspect(commands: Any) -> None:
+    parser: argparse.ArgumentParser = commands.add_parser(
+        "inspect",
+        help="what is in files of frames, bundles and sounds",
+        description="Say what is in files of frames, bundles and sound files.",
+    )
+    parser.add_argument(
+        "files", nargs="+", metavar="FILE", help="files, directories, bundles, 'patterns'"
+    )
+    _add_labels_option(parser, "names of the classes (default: AudioSet's)")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
+    parser.add_argument("--plot", type=Path, metavar="PNG", help="draw it (.png, .svg, .pdf)")
+    _add_common(parser)
+    parser.set_defaults(run=_run_inspect)
+
+
+def _run_inspect(options: argparse.Namespace) -> int:
+    from classifier.inspection import inspect_paths, plot_inspection
+    from classifier.labels import audioset_labels, read_labels
+
+    labels = audioset_labels() if options.labels is None else read_labels(options.labels)
+    found = inspect_paths(options.files, labels)
+    if options.json:
+        print(_json([inspection.as_json() for inspection in found]))
+    else:
+        print(_printable("\n\n".join("\n".join(one.lines()) for one in found)))
+    if options.plot is not None:
+        if len(found) != 1:
+            raise OptionError("--plot draws files of one kind; these are of several")
+        plot_inspection(found[0], options.plot)
+    return EXIT_OK
+
+
+def _json(value: object, indent: int | None = 2) -> str:
+    import json
+
+    return json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False)
+
+
+@contextlib.contextmanager
+def _counting_bar(
+    options: argparse.Namespace, what: str, total: int | None
+) -> Iterator[Callable[[int], None]]:
+    """A progress bar over a count on a terminal, and nothing elsewhere."""
+    if options.quiet or not sys.stderr.isatty():
+        yield lambda done: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=total)
+        yield lambda done: bar.update(task, completed=done)
+
+
+def _report(options: argparse.Namespace, line: str) -> None:
+    if not options.quiet:
+        print(_printable(f"audiotag: {line}"), file=sys.stderr)
 
 
 # --- audiotag weights --------------------------------------------------------------------
@@ -736,11 +1465,7 @@ def _print_installed(installed: InstalledWeights) -> None:
 
 
 def _reporter(options: argparse.Namespace) -> Callable[[str], None]:
-    def report(line: str) -> None:
-        if not options.quiet:
-            print(f"audiotag: {line}", file=sys.stderr)
-
-    return report
+    return functools.partial(_report, options)
 
 
 @contextlib.contextmanager

@@ -82,7 +82,7 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         settings = dataclasses.asdict(head_settings(self.head, self.settings))
         object.__setattr__(self, "settings", settings)
-        for name, choices in _CHOICES.items():
+        for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
                 raise OptionError(
                     f"{name} must be one of {', '.join(choices)}. Received: {getattr(self, name)!r}"
@@ -141,7 +141,8 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
 
 _ANY = float("inf")
-_CHOICES = {
+# Of fields that are words.
+CHOICES = {
     "head": tuple(HEADS),
     "optimiser": OPTIMISERS,
     "schedule": SCHEDULES,

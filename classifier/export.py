@@ -151,7 +151,8 @@ class _Exported:
         from classifier.backend import tf
 
         module = tf.Module()
-        module.models = self._models
+        # The variables alone: of whole models it would trace every layer in every mode.
+        module.weights = [weight for model in self._models for weight in model.weights]
         module.score = self.score
         with tempfile.TemporaryDirectory(prefix="audiotag-") as scratch:
             tf.saved_model.save(module, scratch, signatures={"serving_default": self.score})

@@ -42,8 +42,8 @@ class LabelledClips:
 
     @property
     def labelled(self) -> Indices:
-        """Indices of the clips that have labels."""
-        return np.flatnonzero(np.diff(self.store.label_offsets))
+        """Indices of the clips whose labels are known, if only that they have none."""
+        return np.flatnonzero(self.store.is_labelled)
 
     def facts(self) -> dict[str, Any]:
         """What a run remembers of them, JSON-ready."""

@@ -54,7 +54,8 @@ def _cross_entropy(labels: Any, logits: Any) -> Any:
 
 
 def _focal(labels: Any, logits: Any, gamma: float) -> Any:
-    error = tf.abs(labels - tf.sigmoid(logits))
+    # Not 0, where a power below 1 has no finite slope.
+    error = tf.maximum(tf.abs(labels - tf.sigmoid(logits)), 1e-7)
     return error**gamma * _cross_entropy(labels, logits)
 
 

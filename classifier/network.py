@@ -11,7 +11,7 @@ import numpy.typing as npt
 from classifier.backend import tf
 from classifier.config import TrainingConfig
 from classifier.heads import build_head
-from classifier.heads.layers import CLASSES, RandomLayer
+from classifier.heads.layers import CLASSES, LEVELS, RandomLayer
 from classifier.labels import Labels
 from classifier.runs import Weights
 from vggish.errors import BundleError, RunError
@@ -122,9 +122,13 @@ def start_from(model: Any, weights: Weights, before: Labels, now: Labels) -> int
         for key in [mid if mid in known else name]
         if key in known
     ]
+    # The last layer of multi-level-attention.
+    reads_classes = any(layer.name == LEVELS for layer in model.layers)
     for name, variable in variables.items():
         old = weights[name]
         if name.startswith(CLASSES):
+            if name == f"{CLASSES}/0" and reads_classes:
+                old = _carried_rows(old, pairs, len(now), len(before))
             old = _carried_over(variable.numpy(), old, pairs, len(now), len(before))
         if tuple(variable.shape) != old.shape:
             raise BundleError(
@@ -151,6 +155,17 @@ def _carried_over(
         new[..., now, :] = source[..., before, :]
     carried: npt.NDArray[Any] = new.reshape(fresh.shape)
     return carried
+
+
+def _carried_rows(
+    old: npt.NDArray[Any], pairs: list[tuple[int, int]], n_now: int, n_before: int
+) -> npt.NDArray[Any]:
+    """Rows [levels * C] of the classes in `pairs`, zeros for new ones, so that they add nothing."""
+    source = old.reshape(-1, n_before, old.shape[-1])
+    rows = np.zeros((len(source), n_now, old.shape[-1]), old.dtype)
+    for now, before in pairs:
+        rows[:, now] = source[:, before]
+    return rows.reshape(-1, old.shape[-1])
 
 
 def _variables(model: Any) -> Mapping[str, Any]:

@@ -30,9 +30,9 @@ def hold_out(
         raise OptionError(f"the validation share must lie between 0 and 1. Received: {share}")
     groups = _ordered_groups(ids, labels, seed)
     held: list[int] = []
-    for position, group in enumerate(groups, start=1):
+    for position, group in enumerate(groups):
         # Evenly through an order by class gives each class its share.
-        if int(position * share) > int((position - 1) * share):
+        if _whole((position + 1) * share) > _whole(position * share):
             held += group
     if not held or len(held) == len(ids):
         raise TrainingError(
@@ -74,6 +74,11 @@ def given_folds(fold_of_clip: Sequence[int | str]) -> list[tuple[Indices, Indice
         raise TrainingError(f"the data names one fold only: {names}; two or more are needed")
     of_clip = np.array([names.index(name) for name in fold_of_clip])
     return [_one_fold(np.flatnonzero(of_clip == k), len(of_clip)) for k in range(len(names))]
+
+
+def _whole(count: float) -> int:
+    # 100 * 0.29 is 28.999999999999996.
+    return int(count + 1e-9)
 
 
 def _one_fold(held: Indices, n: int) -> tuple[Indices, Indices]:

@@ -23,6 +23,8 @@ from vggish.tfrecord import (
     frame_record,
     message_class,
     read_records,
+    scan_records,
+    starts_record,
 )
 
 # Reads a file of ours as AudioSet's readers do, then writes one for us.
@@ -227,6 +229,39 @@ def test_a_damaged_record_is_named_by_file_and_number(
     assert next(clips).clip_id == "a"
     with pytest.raises(FrameFileError, match=rf"x\.tfrecord, record 2: .*{message}"):
         next(clips)
+
+
+@pytest.mark.parametrize(
+    ("position", "expected"),
+    [
+        (17 + 12, [b"a", "record 2: damaged (wrong checksum)", b"c"]),
+        (17 + 1, [b"a", "record 2: damaged, or no TFRecord file"]),
+        (2 * 17 + 12, [b"a", b"b", "record 3: damaged (wrong checksum)"]),
+    ],
+)
+def test_scanning_goes_on_while_lengths_are_right(position: int, expected: list[Any]) -> None:
+    data = b"".join(map(frame_record, (b"a", b"b", b"c")))
+    found = list(scan_records(io.BytesIO(flipped(data, position)), "x"))
+    assert len(found) == len(expected)
+    for record, wanted in zip(found, expected, strict=True):
+        assert record == wanted or str(record).startswith(f"x, {wanted}")
+
+
+def test_the_start_of_a_record_is_told_from_other_bytes() -> None:
+    assert starts_record(frame_record(b"abc")[:12])
+    assert not starts_record(frame_record(b"abc")[:11])
+    assert not starts_record(b"\x1f\x8b\x08" + bytes(9))
+
+
+def test_feature_lists_may_be_left_as_bytes() -> None:
+    data = encode_clip(make_clip("a", 2))
+    parsed = message_class("SequenceExample").FromString(data)
+    unparsed = message_class("UnparsedSequenceExample").FromString(data)
+    assert unparsed.context.SerializeToString(deterministic=True) == (
+        parsed.context.SerializeToString(deterministic=True)
+    )
+    rows = unparsed.feature_lists.feature_list["audio_embedding"]
+    assert rows == parsed.feature_lists.feature_list["audio_embedding"].SerializeToString()
 
 
 def test_a_frame_of_a_record_is_as_published() -> None:

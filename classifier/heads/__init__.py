@@ -209,7 +209,7 @@ def _converted(name: str, key: str, value: object, default: object) -> object:
         if kind is int and float(str(value)) != int(float(str(value))):
             raise ValueError
         return int(float(str(value))) if kind is int else kind(value)  # type: ignore[call-arg]
-    except (KeyError, ValueError, OverflowError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         raise OptionError(
             f"{key} of the head {name} must be {_KINDS[kind]}, such as {default}. "
             f"Received: {value!r}"

@@ -13,6 +13,7 @@ from classifier.backend import keras, tf
 from classifier.heads import PoolingSettings
 from classifier.heads.layers import (
     CLASSES,
+    LEVELS,
     BatchNorm,
     Dropout,
     Inputs,
@@ -52,7 +53,7 @@ def build_pooling(
             class_attention(level, inputs, n_classes, f"level{number}")[0]
             for number, level in enumerate(levels, start=1)
         ]
-        return {"logits": _final(n_classes)(keras.layers.Concatenate(name="levels")(clips))}
+        return {"logits": _final(n_classes)(keras.layers.Concatenate(name=LEVELS)(clips))}
     if kind == "attention":
         clip, frame_logits = class_attention(values, inputs, n_classes, "attention")
         outputs = {"logits": Logit(dtype="float32", name="logit")(clip)}

@@ -10,6 +10,8 @@ from vggish.params import EMBEDDING_SIZE
 
 # Weights of these layers belong to classes: [..., C * k], class by class.
 CLASSES = "classes"
+# The layer that hands the classes of several levels to one of those.
+LEVELS = "levels"
 _LEAST = 1e-7
 
 
@@ -121,12 +123,12 @@ class RandomLayer(keras.layers.Layer):  # type: ignore[misc]
 class Dropout(RandomLayer):
     """Dropout by one random byte an element, four times as fast as by floats.
 
-    The rate is the nearest of whole 256ths.
+    The rate is the nearest of whole 256ths, 255 at most.
     """
 
     def __init__(self, rate: float, seed: int, **kwargs: Any) -> None:
         super().__init__(seed, **kwargs)
-        self.dropped = round(rate * 256)
+        self.dropped = min(round(rate * 256), 255)
 
     def call(self, values: Any, training: Any = None) -> Any:
         """Zero a share of the values while training, and scale up the others."""
