@@ -28,7 +28,8 @@ from vggish.errors import AudioError, AudiotagError, FrameFileError, OptionError
 from vggish.params import PATCH_SECONDS, VERSION
 
 if TYPE_CHECKING:
-    from classifier.evaluate import Evaluation
+    from classifier.clip_store import ClipStore
+    from classifier.evaluation import Evaluation
     from classifier.fit import Fitted, LabelledClips
     from classifier.labels import Labels
     from classifier.train import Progress
@@ -754,12 +755,18 @@ def _add_labels_option(group: Any, meaning: str) -> None:
 def _add_max_bad(group: Any) -> None:
     group.add_argument(
         "--max-bad",
-        type=int,
+        type=_whole_number,
         default=0,
         metavar="N",
         help="damaged records or files that are left out and named before that is an error "
         "(default 0)",
     )
+
+
+def _whole_number(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"must be a whole number, 0 or more. Received: {text}")
+    return int(text)
 
 
 def _run_train(options: argparse.Namespace) -> int:
@@ -860,8 +867,9 @@ def _training_data(options: argparse.Namespace, known: Labels | None) -> Labelle
         known = read_labels(options.labels)
     if options.audio is None:
         return _labelled_frames(options, options.frames, known or audioset_labels())
-    from classifier.own_sounds import EmbedReport, embed_sounds, read_sound_list
-    from classifier.records import ClipStore
+    from classifier.clip_store import ClipStore
+    from classifier.own_sounds import EmbedReport, embed_sounds
+    from classifier.sound_lists import read_sound_list
     from vggish.api import load_extractor
 
     sounds = read_sound_list(options.audio, known)
@@ -896,13 +904,19 @@ def _labelled_frames(
     options: argparse.Namespace, arguments: Sequence[str], labels: Labels
 ) -> LabelledClips:
     from classifier.fit import LabelledClips
-    from classifier.records import ReadReport, find_frame_files, load_clips
+
+    return LabelledClips(_load_frames(options, arguments), labels, arguments)
+
+
+def _load_frames(options: argparse.Namespace, arguments: Sequence[str]) -> ClipStore:
+    from classifier.clip_store import load_clips
+    from classifier.records import ReadReport, find_frame_files
 
     report = ReadReport()
     store = load_clips(find_frame_files(arguments), max_bad=options.max_bad, report=report)
     for warning in report.warnings():
         _report(options, f"warning: {warning}")
-    return LabelledClips(store, labels, arguments)
+    return store
 
 
 def _trained(directory: Path, fitted: Fitted) -> str:
@@ -1043,7 +1057,10 @@ def _add_evaluate(commands: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "bundle", nargs="?", metavar="BUNDLE", help="a bundle, or a run's directory"
+        "bundle",
+        nargs="?",
+        metavar="BUNDLE",
+        help="a bundle, a run, or audioset-gru, audioset-best",
     )
     parser.add_argument(
         "--watch", type=Path, metavar="RUN", help="evaluate each new checkpoint of a run instead"
@@ -1079,7 +1096,7 @@ def _run_evaluate(options: argparse.Namespace) -> int:
     bundle = load(options.bundle)
     found = evaluate(
         bundle,
-        _labelled_frames(options, options.frames, bundle.labels).store,
+        _load_frames(options, options.frames),
         bundle.labels,
         force=options.force,
     )
@@ -1107,7 +1124,7 @@ def _watch(options: argparse.Namespace) -> int:
         raise OptionError("--per-class and --plot are for one bundle, not for --watch")
     run = Run(options.watch)
     config, labels = run.config(), run.labels()
-    store = _labelled_frames(options, options.frames, labels).store
+    store = _load_frames(options, options.frames)
     with _native_logs_hidden(options), _stopped_by_signals() as stop:
         from classifier.network import Network, set_weights
 
@@ -1159,7 +1176,9 @@ def _add_predict(commands: Any) -> None:
         epilog=_PREDICT_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("bundle", metavar="BUNDLE", help="a bundle, or a run's directory")
+    parser.add_argument(
+        "bundle", metavar="BUNDLE", help="a bundle, a run, or audioset-gru, audioset-best"
+    )
     _add_frames(parser, "--frames", "frames, labelled or not", required=True)
     _add_max_bad(parser)
     out = parser.add_argument_group("output")
@@ -1223,6 +1242,10 @@ def _add_export(commands: Any) -> None:
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="DIR", help="the bundle")
     parser.add_argument("--name", help="of the bundle (default: the name of DIR)")
     parser.add_argument("--licence", default="", metavar="TEXT", help="of the data")
+    parser.add_argument(
+        "--metrics", type=Path, metavar="JSON",
+        help="for the model card: what `audiotag evaluate --json` printed",
+    )  # fmt: skip
     parser.add_argument("--notes", default="", metavar="TEXT", help="for the model card")
     parser.add_argument(
         "--float16", action="store_true", help="round large weights, which halves the files"
@@ -1247,6 +1270,7 @@ def _run_export(options: argparse.Namespace) -> int:
             name=options.name,
             licence=options.licence,
             notes=options.notes,
+            metrics=None if options.metrics is None else _read_json(options.metrics),
             half=options.float16,
             saved_model=options.saved_model,
             overwrite=options.overwrite,
@@ -1273,7 +1297,8 @@ def _add_inspect(commands: Any) -> None:
 
 
 def _run_inspect(options: argparse.Namespace) -> int:
-    from classifier.inspection import inspect_paths, plot_inspection
+    from classifier.inspection import inspect_paths
+    from classifier.inspection_plot import plot_inspection
     from classifier.labels import audioset_labels, read_labels
 
     labels = audioset_labels() if options.labels is None else read_labels(options.labels)
@@ -1287,6 +1312,15 @@ def _run_inspect(options: argparse.Namespace) -> int:
             raise OptionError("--plot draws files of one kind; these are of several")
         plot_inspection(found[0], options.plot)
     return EXIT_OK
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    import json
+
+    try:
+        return dict(json.loads(path.read_text("utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise OptionError(f"cannot read {path} as a JSON object: {error}") from error
 
 
 def _json(value: object, indent: int | None = 2) -> str:

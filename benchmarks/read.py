@@ -20,7 +20,8 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.embed import machine
-from classifier.records import find_frame_files, load_clips
+from classifier.clip_store import load_clips
+from classifier.records import find_frame_files
 from vggish.errors import OptionError
 from vggish.tfrecord import frame_record, message_class
 

@@ -23,14 +23,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from classifier.bundle import Bundle, load
+    from classifier.clip_store import ClipStore, load_clips
     from classifier.labels import Labels, audioset_labels, read_labels
-    from classifier.records import Clip, ClipStore, ReadReport, load_clips, read_clips
+    from classifier.records import Clip, ReadReport, read_clips
     from classifier.tagger import Tag, Tagger, Tags
 
 _MODULE_OF = {
     "Bundle": "bundle",
     "Clip": "records",
-    "ClipStore": "records",
+    "ClipStore": "clip_store",
     "Labels": "labels",
     "ReadReport": "records",
     "Tag": "tagger",
@@ -38,7 +39,7 @@ _MODULE_OF = {
     "Tags": "tagger",
     "audioset_labels": "labels",
     "load": "bundle",
-    "load_clips": "records",
+    "load_clips": "clip_store",
     "read_clips": "records",
     "read_labels": "labels",
 }

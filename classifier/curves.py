@@ -12,14 +12,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from vggish.errors import RunError
-from vggish.extras import import_extra
+from classifier.pictures import BLUE, ORANGE, new_figure, save_figure
+from vggish.errors import RunError, unwritable_as
 from vggish.frame_files import atomic_write
 from vggish.tfrecord import frame_record
 
 EPOCH = "epoch"
 
-_BLUE, _ORANGE, _GREY = "#3b6fb6", "#d9822b", "0.45"
+_GREY = "0.45"
 # A curve of so many points has marks at its epochs; more would be a band.
 _MAX_MARKED = 40
 
@@ -35,8 +35,8 @@ class _Panel(NamedTuple):
 
 
 _PANELS = (
-    _Panel("loss", 3.4, {"loss": ("training", _BLUE), "val_loss": ("validation", _ORANGE)}),
-    _Panel("validation mAP", 3.4, {"mAP": ("validation", _ORANGE)}),
+    _Panel("loss", 3.4, {"loss": ("training", BLUE), "val_loss": ("validation", ORANGE)}),
+    _Panel("validation mAP", 3.4, {"mAP": ("validation", ORANGE)}),
     _Panel("learning rate", 1.5, {"learning_rate": ("learning rate", _GREY)}),
 )
 
@@ -65,12 +65,9 @@ class CurveWriter:
                 f"{path} has the columns {', '.join(kept[0])}, and this run writes "
                 f"{', '.join(columns)}: was it made by another version? Move it away to go on"
             )
-        try:
-            with atomic_write(path) as file:
-                file.write(_csv_line(self._columns))
-                file.writelines(map(self._line, kept))
-        except OSError as error:
-            raise _cannot_write(path, error) from error
+        with unwritable_as(RunError, path), atomic_write(path) as file:
+            file.write(_csv_line(self._columns))
+            file.writelines(map(self._line, kept))
 
     def append(self, row: Row) -> None:
         """Write one row; columns that it lacks, and NaN, are left empty.
@@ -78,12 +75,9 @@ class CurveWriter:
         Raises:
             RunError: the file cannot be written.
         """
-        try:
-            # Without a buffer the line is one write, which a crash does not cut.
-            with open(self._path, "ab", buffering=0) as file:
-                file.write(self._line(row))
-        except OSError as error:
-            raise _cannot_write(self._path, error) from error
+        # Without a buffer the line is one write, which a crash does not cut.
+        with unwritable_as(RunError, self._path), open(self._path, "ab", buffering=0) as file:
+            file.write(self._line(row))
 
     def _line(self, row: Row) -> bytes:
         values = [row.get(column, math.nan) for column in self._columns]
@@ -136,10 +130,7 @@ def plot_curves(rows: Sequence[Row], path: Path) -> None:
     if not panels:
         raise RunError(f"cannot draw {path}: there is no epoch with a loss yet")
     heights = [panel.height for panel in panels]
-    purpose = "the picture of learning curves"
-    figure = import_extra("matplotlib.figure", extra="plot", purpose=purpose).Figure(
-        figsize=(9, sum(heights)), layout="constrained"
-    )
+    figure = new_figure(path, purpose="the picture of learning curves", figsize=(9, sum(heights)))
     figure.get_layout_engine().set(w_pad=0.12, h_pad=0.08)
     grid = figure.subplots(len(panels), sharex=True, height_ratios=heights, squeeze=False)
     for panel, axes in zip(panels, grid[:, 0], strict=True):
@@ -150,11 +141,7 @@ def plot_curves(rows: Sequence[Row], path: Path) -> None:
     axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
     axes.set_xlabel("epoch")
     figure.align_ylabels()
-    try:
-        with atomic_write(path) as file:
-            figure.savefig(file, format="png", dpi=120)
-    except OSError as error:
-        raise _cannot_write(path, error) from error
+    save_figure(figure, path, RunError)
 
 
 def _points(rows: Sequence[Row], column: str) -> list[tuple[float, float]]:
@@ -184,7 +171,7 @@ def _draw(axes: Any, panel: _Panel, rows: Sequence[Row]) -> None:
 
 
 def _mark(axes: Any, epoch: float, score: float, *, is_late: bool) -> None:
-    axes.plot([epoch], [score], marker="*", ms=17, color=_ORANGE, mec="white", zorder=3)
+    axes.plot([epoch], [score], marker="*", ms=17, color=ORANGE, mec="white", zorder=3)
     # Room for the words above the star, which is the highest point there is.
     low, high = axes.get_ylim()
     axes.set_ylim(low, high + 0.12 * (high - low))
@@ -214,10 +201,8 @@ class TensorBoardWriter:
         # Files are read in the order of their names.
         self._path = directory / f"events.out.tfevents.{time.time_ns()}.{os.getpid()}.audiotag"
         session_start = _field(7, _field(1, 1))
-        try:
+        with unwritable_as(RunError, directory):
             directory.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise _cannot_write(directory, error) from error
         self._write(_field(3, b"brain.Event:2"))
         if resume_after:
             self._write(_field(2, resume_after + 1) + session_start)
@@ -237,11 +222,8 @@ class TensorBoardWriter:
 
     def _write(self, event: bytes) -> None:
         wall_time = b"\x09" + struct.pack("<d", time.time())
-        try:
-            with open(self._path, "ab", buffering=0) as file:
-                file.write(frame_record(wall_time + event))
-        except OSError as error:
-            raise _cannot_write(self._path, error) from error
+        with unwritable_as(RunError, self._path), open(self._path, "ab", buffering=0) as file:
+            file.write(frame_record(wall_time + event))
 
 
 def _field(number: int, value: int | float | bytes) -> bytes:
@@ -272,7 +254,3 @@ def _csv_line(values: Iterable[str]) -> bytes:
     text = io.StringIO(newline="")
     csv.writer(text, lineterminator="\n").writerow(values)
     return text.getvalue().encode()
-
-
-def _cannot_write(path: Path, error: OSError) -> RunError:
-    return RunError(f"cannot write {path}: {error.strerror or error}")

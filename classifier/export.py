@@ -6,14 +6,15 @@ import datetime
 import io
 import logging
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from classifier.bundle import HEAD_FILE, LABELS_FILE, Bundle, load, write_bundle
+from classifier.bundle import Bundle, load
+from classifier.bundle_files import HEAD_FILE, LABELS_FILE, write_bundle
 from classifier.config import TrainingConfig
 from classifier.labels import write_labels
 from classifier.runs import Run, Weights, read_arrays
@@ -39,6 +40,7 @@ def export(
     name: str | None = None,
     licence: str = "",
     notes: str = "",
+    metrics: Mapping[str, Any] | None = None,
     half: bool = False,
     saved_model: bool = False,
     overwrite: bool = False,
@@ -53,6 +55,7 @@ def export(
         name: what the bundle is called; the directory's name by default.
         licence: of the data that it was trained on, for the card.
         notes: anything else for the card.
+        metrics: what an evaluation on other clips gave, for the card.
         half: round large weights to float16, which halves the files. The rounded head is the
             one that is checked.
         saved_model: add a TensorFlow SavedModel, for those who serve with TensorFlow.
@@ -70,6 +73,8 @@ def export(
     if any(run.labels() != labels for run in runs[1:]):
         raise RunError("the runs have different classes, so they cannot vote together")
     members = [(run.config(), _best_weights(run, half)) for run in runs]
+    if len({str(run.described()["data"]["embedders"]) for run in runs}) > 1:
+        raise RunError("the runs learnt from frames of different embedders, so they cannot vote")
     if len({config.activation for config, _ in members}) > 1:
         raise RunError("a head trained with the softmax loss cannot vote with one without")
     # Heavy, and needless for what could be refused above.
@@ -85,6 +90,8 @@ def export(
         files |= scorer.as_saved_model()
     called = name or directory.resolve().name
     card = {**_card(runs, len(labels), scorer.n_parameters), "licence": licence, "notes": notes}
+    if metrics is not None:
+        card["metrics"]["evaluation"] = dict(metrics)
     write_bundle(directory, files, {"name": called, **card}, overwrite=overwrite)
     return load(directory)
 
@@ -184,7 +191,8 @@ def _check(scorer: _Exported, model: bytes, samples: Sequence[tuple[Any, Any]]) 
 def _halve(model: Any) -> None:
     """Keep large weights as float16, and cast them when the model is loaded.
 
-    They must be representable as such; `_best_weights` has rounded them.
+    Those that `_best_weights` has rounded: what the converter computed of them, as for batch
+    normalisation, is no longer a float16 and stays.
     """
     onnx = import_extra("onnx", extra="train", purpose="exporting a head")
     casts = []
@@ -192,8 +200,11 @@ def _halve(model: Any) -> None:
         values = onnx.numpy_helper.to_array(tensor)
         if values.dtype != np.float32 or values.size < _LEAST_HALVED:
             continue
+        halves = values.astype(np.float16)
+        if not np.array_equal(halves, values):
+            continue
         name, halved = tensor.name, f"{tensor.name}/float16"
-        tensor.CopyFrom(onnx.numpy_helper.from_array(values.astype(np.float16), halved))
+        tensor.CopyFrom(onnx.numpy_helper.from_array(halves, halved))
         casts.append(onnx.helper.make_node("Cast", [halved], [name], to=onnx.TensorProto.FLOAT))
     nodes = [*casts, *model.graph.node]
     del model.graph.node[:]

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from classifier.bundle import Bundle, load
+from classifier.clip_store import ClipStore
 from classifier.config import TrainingConfig
+from classifier.curves import read_curves
 from classifier.export import export, read_weights
 from classifier.labels import Labels
-from classifier.records import ClipStore
 from classifier.runs import Run
 from classifier.splits import Indices, folds, given_folds, hold_out
 from classifier.train import Clips, Observer, Result, train
@@ -195,11 +196,13 @@ def _fit(
     start, classes = options.initial, data.labels
     if start is not None:
         facts["initial"] = {"name": start.name, "sha256": start.sha256}
+        weights = read_weights(start)
     if options.resume:
         run.check_same(config, facts)
     else:
         ids = [] if held is None else [held.store.ids[index] for index in held.indices]
         run.begin(config, facts, classes, ids)
+    if not run.sample.exists():
         sample = held or training
         run.write_sample(*sample.store.gather(sample.indices[:_SAMPLE_CLIPS]))
 
@@ -207,11 +210,12 @@ def _fit(
         from classifier.network import start_from
 
         assert start is not None
-        n = start_from(model, read_weights(start), start.labels, classes)
+        n = start_from(model, weights, start.labels, classes)
         options.tell(f"starting from {start.name}, which knows {n} of the {len(classes)} classes")
 
     resume = options.resume and run.state.exists()
-    if run.is_finished:
+    # Without a bundle it was killed, or refused, while that was made.
+    if run.is_finished and run.bundle.exists():
         options.tell(f"{run.directory} is finished; there is nothing to resume")
         return Fitted([_finished(run)], load(run.bundle))
     result = train(
@@ -236,9 +240,9 @@ def _fit(
 def _finished(run: Run) -> Result:
     metrics = run.metrics()
     epoch = int(metrics.pop("epoch"))
-    return Result(
-        epoch, epoch, True, {k: float("nan") if v is None else v for k, v in metrics.items()}
-    )
+    n_epochs = int(read_curves(run.curves)[-1]["epoch"])
+    known = {k: float("nan") if v is None else v for k, v in metrics.items()}
+    return Result(epoch, n_epochs, True, known)
 
 
 def _split(

@@ -1,62 +1,32 @@
-"""Clips of frames from files: AudioSet's, YouTube-8M's and our own, read one by one or packed.
+"""Clips of frames from files: AudioSet's, YouTube-8M's and our own, found and read one by one.
 
-    kind                where                  frames
-    audioset frames     SequenceExample        feature list `audio_embedding`
-    youtube8m frames    SequenceExample        feature list `audio`; `rgb` is left aside
-    youtube8m video     Example                feature `mean_audio`, taken as a clip of one frame
-    audiotag FORMAT     whatever `embed` wrote
-
-A row is 128 bytes or 128 numbers. Numbers are codes (whole, 0 to 255) or dequantised values,
-which are quantised again; raw embeddings are refused. A record or file that is no good is
+`record_decoding` says which kinds of records there are. A record or file that is no good is
 named, counted and left out, up to a limit.
-
-Source: the readers of the YouTube-8M starter code, and AudioSet's download page.
 """
 
 from __future__ import annotations
 
-import array
-import functools
 import glob
 import gzip
-import io
-import json
-import operator
 import os
 import re
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
-import numpy as np
-import numpy.typing as npt
-
+from classifier.record_decoding import Parts, parts_of_clip, parts_of_message
+from classifier.remote_files import gfile, is_remote, open_remote
 from vggish.errors import AudiotagError, FrameFileError, OptionError, first_line
-from vggish.extras import import_extra
 from vggish.frame_files import FORMATS, read_frames
-from vggish.frames import ClipFrames
-from vggish.params import EMBEDDING_SIZE, QUANTIZE_MAX
-from vggish.postprocess import N_LEVELS, quantize
-from vggish.tfrecord import METADATA_KEY, message_class, scan_records, starts_record
+from vggish.frames import Frames
+from vggish.tfrecord import message_class, scan_records, starts_record
 
-MEMORY_LIMIT_BYTES = 4 << 30
-SAMPLINGS = ("all", "random", "run")
-
-_ID_KEYS = ("video_id", "id")
-_FRAME_LISTS = {"audio_embedding": "audioset frames", "audio": "youtube8m frames"}
-_MEAN_KEY = "mean_audio"
-_RGB_SIZE = 1024
-# Dequantised values end at 2.0078; a float may be rounded beyond that.
-_MAX_DEQUANTIZED = QUANTIZE_MAX + 0.01
-_MAX_LABEL = np.iinfo(np.int32).max
 _GZIP_MAGIC = b"\x1f\x8b\x08"
 _REST_IS_LOST = "; it and all that follows in the file are lost"
 
-Frames = npt.NDArray[np.uint8]
 Paths = str | Path | Iterable[str | Path]
 
 
@@ -169,11 +139,6 @@ def find_frame_files(arguments: Sequence[str]) -> list[str]:
     return sorted(found.values())
 
 
-def is_remote(path: str) -> bool:
-    """Whether a path names a place that only TensorFlow's file systems reach."""
-    return "://" in path
-
-
 def files_below(directory: str) -> Iterator[str]:
     """All files below a directory but hidden ones; links are followed, in no circle.
 
@@ -213,13 +178,13 @@ def _find_local(argument: str) -> list[str]:
 
 
 def _find_remote(argument: str) -> list[str]:
-    gfile = _gfile()
+    files = gfile()
     try:
-        if gfile.isdir(argument):
-            return _some(filter(looks_like_frames, _walked(gfile.walk(argument))), argument)
+        if files.isdir(argument):
+            return _some(filter(looks_like_frames, _walked(files.walk(argument))), argument)
         if glob.has_magic(argument):
-            return _some(gfile.glob(argument), argument)
-        if gfile.exists(argument):
+            return _some(files.glob(argument), argument)
+        if files.exists(argument):
             return [argument]
     except OptionError:
         raise
@@ -287,17 +252,7 @@ def read_clips(
         report.n_empty_files += number == 0
 
 
-class _Parts(NamedTuple):
-    """What a record holds."""
-
-    kind: str
-    clip_id: str
-    frames: Frames
-    labels: tuple[int, ...] | None
-    embedder: str
-
-
-def _counted(parts: _Parts, path: str, number: int, report: ReadReport) -> Clip:
+def _counted(parts: Parts, path: str, number: int, report: ReadReport) -> Clip:
     kind, clip_id, frames, labels, embedder = parts
     report.n_clips += 1
     report.kinds[kind] += 1
@@ -316,14 +271,14 @@ def _too_many(bad: BadRecord, n_bad: int, max_bad: int) -> str:
     return f"{bad.where}: {bad.reason}\n{seen}{hint}"
 
 
-def _parts_of(path: str) -> Iterator[_Parts | BadRecord]:
+def _parts_of(path: str) -> Iterator[Parts | BadRecord]:
     suffix = Path(path).suffix.lower().lstrip(".")
     if suffix == "tfrecord" or suffix not in FORMATS:
         return _parts_of_tfrecord(path)
     return _parts_of_ours(path, suffix)
 
 
-def _parts_of_ours(path: str, file_format: str) -> Iterator[_Parts | BadRecord]:
+def _parts_of_ours(path: str, file_format: str) -> Iterator[Parts | BadRecord]:
     if is_remote(path):
         yield BadRecord(path, "only TFRecord files are read from remote places; copy it here first")
         return
@@ -347,18 +302,12 @@ def _parts_of_ours(path: str, file_format: str) -> Iterator[_Parts | BadRecord]:
         if clip is None:
             return
         try:
-            yield _parts_of_clip(clip, f"audiotag {file_format}")
+            yield parts_of_clip(clip, f"audiotag {file_format}")
         except (ValueError, TypeError) as error:
             yield BadRecord(where, str(error))
 
 
-def _parts_of_clip(clip: ClipFrames, kind: str) -> _Parts:
-    frames = _as_codes(clip.frames, clip.metadata.get("values"))
-    labels = _checked_labels(tuple(map(operator.index, clip.labels)))
-    return _Parts(kind, clip.clip_id, frames, labels, _embedder(clip.metadata))
-
-
-def _parts_of_tfrecord(path: str) -> Iterator[_Parts | BadRecord]:
+def _parts_of_tfrecord(path: str) -> Iterator[Parts | BadRecord]:
     number = 0
     parse = message_class("UnparsedSequenceExample").FromString
     try:
@@ -383,7 +332,7 @@ def _parts_of_tfrecord(path: str) -> Iterator[_Parts | BadRecord]:
 @contextmanager
 def _opened(path: str) -> Iterator[Any]:
     """A file to read from, unpacked if it is gzip'ed."""
-    with io.BufferedReader(_RemoteFile(path)) if is_remote(path) else open(path, "rb") as file:
+    with open_remote(path) if is_remote(path) else open(path, "rb") as file:
         head = file.peek(12)[:12]
         # A record may happen to have a length that looks like gzip's magic.
         if head.startswith(_GZIP_MAGIC) and not starts_record(head):
@@ -393,389 +342,10 @@ def _opened(path: str) -> Iterator[Any]:
             yield file
 
 
-class _RemoteFile(io.RawIOBase):
-    """A file of TensorFlow's file systems, as Python's buffered readers want it."""
-
-    def __init__(self, path: str) -> None:
-        self._file = _gfile().GFile(path, "rb")
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        data = self._file.read(len(buffer))
-        buffer[: len(data)] = data
-        return len(data)
-
-    def close(self) -> None:
-        if not self.closed:
-            self._file.close()
-        super().close()
-
-
-def _gfile() -> Any:
-    return import_extra("tensorflow", extra="train", purpose="reading remote files").io.gfile
-
-
-# --- Decoding ----------------------------------------------------------------------------
-
-
-def _decoded(record: bytes, parse: Callable[[bytes], Any], where: str) -> _Parts | BadRecord:
+def _decoded(record: bytes, parse: Callable[[bytes], Any], where: str) -> Parts | BadRecord:
     try:
-        return _parts_of_message(parse(record))
+        return parts_of_message(parse(record))
     except (ValueError, TypeError, LookupError) as error:
         return BadRecord(where, str(error))
     except Exception:  # protobuf's DecodeError lies at another place in each version
         return BadRecord(where, "no SequenceExample or Example")
-
-
-def _parts_of_message(message: Any) -> _Parts:
-    context = message.context.feature
-    lists = message.feature_lists.feature_list
-    metadata = _metadata(context)
-    for key, kind in _FRAME_LISTS.items():
-        if key in lists:
-            if METADATA_KEY in context:
-                kind = "audiotag tfrecord"
-            frames = _frames(lists[key], metadata.get("values"))
-            break
-    else:
-        if _MEAN_KEY not in context:
-            raise ValueError(_no_frames([*context, *lists]))
-        kind, frames = "youtube8m video", _as_codes(_stacked([context[_MEAN_KEY]]), None)
-    return _Parts(kind, _clip_id(context), frames, _labels(context), _embedder(metadata))
-
-
-def _no_frames(keys: list[str]) -> str:
-    wanted = ", ".join(repr(key) for key in (*_FRAME_LISTS, _MEAN_KEY))
-    received = ", ".join(repr(key) for key in sorted(keys)[:8]) or "no features at all"
-    return f"it has no frames of sound, neither {wanted}. Received: {received}"
-
-
-def _clip_id(context: Any) -> str:
-    for key in _ID_KEYS:
-        values = context[key].bytes_list.value if key in context else ()
-        if values and values[0]:
-            name: str = values[0].decode("utf-8", "backslashreplace")
-            return name
-    return ""
-
-
-def _labels(context: Any) -> tuple[int, ...] | None:
-    if "labels" not in context:
-        return None
-    feature = context["labels"]
-    labels = tuple(feature.int64_list.value)
-    if not labels and feature.WhichOneof("kind") not in (None, "int64_list"):
-        raise ValueError("its labels are no class indices (int64), but text or fractions")
-    return _checked_labels(labels)
-
-
-def _checked_labels(labels: tuple[int, ...]) -> tuple[int, ...] | None:
-    """Labels without repeats; None for none, as writers put an empty list where they know none."""
-    if not labels:
-        return None
-    if min(labels) < 0 or max(labels) > _MAX_LABEL:
-        raise ValueError(f"labels must be class indices from 0. Received: {list(labels)[:8]}")
-    return labels if len(set(labels)) == len(labels) else tuple(dict.fromkeys(labels))
-
-
-def _metadata(context: Any) -> dict[str, Any]:
-    if METADATA_KEY not in context:
-        return {}
-    metadata = json.loads(context[METADATA_KEY].bytes_list.value[0])
-    if not isinstance(metadata, dict):
-        raise TypeError(f"its {METADATA_KEY} is no JSON object")
-    return metadata
-
-
-def _embedder(metadata: dict[str, Any]) -> str:
-    embedder = metadata.get("embedder") or ""
-    return str(embedder.get("name", "") if isinstance(embedder, dict) else embedder)
-
-
-def _frames(rows: bytes, values: str | None) -> Frames:
-    """Frames from a serialised `FeatureList`; `values` is what our metadata calls them."""
-    prefix, pattern = _plain_rows()
-    if pattern.fullmatch(rows):
-        width = len(prefix) + EMBEDDING_SIZE
-        table = np.frombuffer(rows, np.uint8).reshape(-1, width)
-        return np.ascontiguousarray(table[:, len(prefix) :])
-    return _as_codes(_stacked(message_class("FeatureList").FromString(rows).feature), values)
-
-
-@functools.cache
-def _plain_rows() -> tuple[bytes, re.Pattern[bytes]]:
-    """What stands before each row of 128 bytes, and a pattern of such rows alone.
-
-    That is how the released files are; going through the messages would take five times as long.
-    """
-    message = message_class("FeatureList")()
-    row = bytes(EMBEDDING_SIZE)
-    message.feature.add().bytes_list.value.append(row)
-    prefix = message.SerializeToString().removesuffix(row)
-    return prefix, re.compile(b"(?:%b.{%d})+" % (re.escape(prefix), len(row)), re.DOTALL)
-
-
-def _stacked(features: Sequence[Any]) -> npt.NDArray[Any]:
-    """Rows of features, uint8 or float32 [n, 128]."""
-    rows = [_row(feature) for feature in features]
-    if any(len(row) != EMBEDDING_SIZE for row in rows):
-        width = next(len(row) for row in rows if len(row) != EMBEDDING_SIZE)
-        what = " (features of pictures, rgb)" if width == _RGB_SIZE else ""
-        raise ValueError(f"a frame must have {EMBEDDING_SIZE} values. Received: {width}{what}")
-    if len({row.dtype for row in rows}) > 1:
-        raise ValueError("some of its frames are bytes, and some are numbers")
-    return np.stack(rows) if rows else np.zeros((0, EMBEDDING_SIZE), np.uint8)
-
-
-def _row(feature: Any) -> npt.NDArray[Any]:
-    kind = feature.WhichOneof("kind")
-    if kind == "bytes_list":
-        return np.frombuffer(b"".join(feature.bytes_list.value), np.uint8)
-    return np.array(getattr(feature, kind).value if kind else [], np.float32)
-
-
-def _as_codes(values: npt.NDArray[Any], declared: Any) -> Frames:
-    """Codes, uint8 [n, 128], from codes, dequantised values or PCA values [n, 128]."""
-    if values.dtype == np.uint8 or values.size == 0:
-        return values.astype(np.uint8, copy=False)
-    if declared == "raw":
-        raise ValueError("raw embeddings, before PCA; embed with --values uint8")
-    if not np.isfinite(values).all():
-        raise ValueError("it holds values that are no numbers (NaN or infinite)")
-    low, high = float(values.min()), float(values.max())
-    if declared == "pca" or max(high, -low) <= _MAX_DEQUANTIZED:
-        return quantize(values)
-    if low < 0 or high >= N_LEVELS or (values != np.floor(values)).any():
-        raise ValueError(
-            f"values must be codes (whole, 0 to {N_LEVELS - 1}) or dequantised (-2 to 2). "
-            f"Received: {low:g} to {high:g} (raw embeddings, before PCA? Embed with --values uint8)"
-        )
-    return values.astype(np.uint8)
-
-
-# --- All clips, packed -------------------------------------------------------------------
-
-
-class ClipStore:
-    """Clips, packed into a few arrays: what training and evaluation index into.
-
-    Attributes:
-        frames: uint8 [total, 128], clip after clip.
-        offsets: int64 [n + 1]; the frames of clip i are `frames[offsets[i] : offsets[i + 1]]`.
-        lengths: int64 [n], frames of each.
-        longest: frames of the longest clip, 0 if there is none.
-        ids: of the clips, n.
-        embedders: of the clips, n.
-        label_values: int32, the labels, clip after clip.
-        label_offsets: int64 [n + 1], as `offsets`.
-        is_labelled: bool [n]; False where a clip's labels are None.
-    """
-
-    def __init__(
-        self,
-        frames: Frames,
-        lengths: npt.NDArray[np.int64],
-        ids: Sequence[str],
-        embedders: Sequence[str],
-        labels: npt.NDArray[np.int32],
-        n_labels: npt.NDArray[np.int64],
-    ) -> None:
-        self.frames = frames
-        self.lengths = lengths
-        self.offsets = _offsets(lengths)
-        self.longest = int(lengths.max(initial=0))
-        self.ids = ids
-        self.embedders = embedders
-        self.label_values = labels
-        self.is_labelled: npt.NDArray[np.bool_] = n_labels >= 0
-        self.label_offsets = _offsets(n_labels.clip(0))
-
-    @classmethod
-    def from_clips(
-        cls, clips: Iterable[Clip], *, memory_limit_bytes: int = MEMORY_LIMIT_BYTES
-    ) -> ClipStore:
-        """Pack clips; frames beyond the limit go to a temporary file that has no name.
-
-        Raises:
-            FrameFileError: the temporary file cannot be written.
-        """
-        ids: list[str] = []
-        embedders: list[str] = []
-        lengths, n_labels, labels = array.array("q"), array.array("q"), array.array("i")
-        with _Frames(memory_limit_bytes) as frames:
-            for clip in clips:
-                frames.append(clip.frames)
-                ids.append(clip.clip_id)
-                embedders.append(clip.embedder)
-                lengths.append(len(clip.frames))
-                n_labels.append(-1 if clip.labels is None else len(clip.labels))
-                labels.extend(clip.labels or ())
-            return cls(
-                frames.packed(),
-                np.array(lengths, np.int64),
-                ids,
-                embedders,
-                np.array(labels, np.int32),
-                np.array(n_labels, np.int64),
-            )
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def __getitem__(self, index: int) -> Clip:
-        if not -len(self) <= index < len(self):
-            raise IndexError(f"clip {index} of {len(self)}")
-        index %= len(self)
-        first, last = self.offsets[index : index + 2]
-        first_label, last_label = self.label_offsets[index : index + 2]
-        labels = tuple(self.label_values[first_label:last_label].tolist())
-        clip_id = self.ids[index]
-        return Clip(
-            clip_id,
-            self.frames[first:last],
-            labels if self.is_labelled[index] else None,
-            self.embedders[index],
-            f"the clip {clip_id!r}",
-        )
-
-    def __iter__(self) -> Iterator[Clip]:
-        return map(self.__getitem__, range(len(self)))
-
-    def gather(
-        self,
-        indices: npt.ArrayLike,
-        n_frames: int | None = None,
-        sampling: str = "all",
-        rng: np.random.Generator | None = None,
-    ) -> tuple[Frames, npt.NDArray[np.int32]]:
-        """Frames of some clips, as a batch.
-
-        Args:
-            indices: int [B], of the clips.
-            n_frames: T, the longest clip's of the store by default.
-            sampling: "all" takes the first T frames, "run" T neighbours from a random start on,
-                "random" draws T with replacement (so that no clip is shorter than T).
-            rng: draws; needed but for "all".
-
-        Returns:
-            uint8 [B, T, 128], zeros where a clip has no more frames, and int32 [B], how many
-            rows of each are real.
-
-        Raises:
-            OptionError: an unknown sampling, or none to draw with.
-
-        Source: `SampleRandomFrames` and `SampleRandomSequence` of the YouTube-8M starter code.
-        """
-        if sampling not in SAMPLINGS:
-            raise OptionError(
-                f"sampling must be one of {', '.join(SAMPLINGS)}. Received: {sampling!r}"
-            )
-        chosen = np.asarray(indices, np.int64)
-        width = self.longest if n_frames is None else n_frames
-        lengths = self.lengths[chosen]
-        starts = self.offsets[:-1][chosen][:, None]
-        steps = np.arange(width)
-        kept = np.minimum(lengths, width)
-        if sampling == "all":
-            rows = starts + steps
-        elif rng is None:
-            raise OptionError(f"the sampling {sampling!r} needs a random generator, `rng`")
-        elif sampling == "random":
-            rows = starts + (rng.random((len(chosen), width)) * lengths[:, None]).astype(np.int64)
-            kept = np.where(lengths > 0, width, 0)
-        else:
-            n_starts = lengths - kept + 1
-            rows = starts + (rng.random(len(chosen)) * n_starts).astype(np.int64)[:, None] + steps
-        if len(self.frames) == 0:
-            return np.zeros((*rows.shape, EMBEDDING_SIZE), np.uint8), kept.astype(np.int32)
-        batch = self.frames.take(rows, axis=0, mode="clip")
-        batch[steps >= kept[:, None]] = 0
-        return batch, kept.astype(np.int32)
-
-    def label_matrix(self, indices: npt.ArrayLike, n_classes: int) -> npt.NDArray[np.bool_]:
-        """Labels of some clips, int [B] -> bool [B, n_classes]; clips without any are False.
-
-        Raises:
-            FrameFileError: a label is not below `n_classes`; the message names the clip.
-        """
-        chosen = np.asarray(indices, np.int64)
-        counts = np.diff(self.label_offsets)[chosen]
-        ends = np.cumsum(counts)
-        rows = np.repeat(np.arange(len(chosen)), counts)
-        # Positions within each clip, behind where its labels begin.
-        within = np.arange(len(rows)) - np.repeat(ends - counts, counts)
-        columns = self.label_values[self.label_offsets[:-1][chosen][rows] + within]
-        beyond = columns >= n_classes
-        if beyond.any():
-            first = int(np.argmax(beyond))
-            raise FrameFileError(
-                f"the clip {self.ids[chosen[rows[first]]]!r} has the label {columns[first]}, but "
-                f"there are {n_classes} classes (0 to {n_classes - 1}); name the classes of this "
-                "data with --labels"
-            )
-        matrix = np.zeros((len(chosen), n_classes), np.bool_)
-        matrix[rows, columns] = True
-        return matrix
-
-
-def load_clips(
-    paths: Paths,
-    *,
-    max_bad: int = 0,
-    report: ReadReport | None = None,
-    memory_limit_bytes: int = MEMORY_LIMIT_BYTES,
-) -> ClipStore:
-    """Read all clips of files into one `ClipStore`; arguments and errors as of `read_clips`."""
-    report = ReadReport() if report is None else report
-    clips = read_clips(paths, max_bad=max_bad, report=report)
-    store = ClipStore.from_clips(clips, memory_limit_bytes=memory_limit_bytes)
-    report.n_repeated_ids += len(store) - len(set(store.ids))
-    return store
-
-
-class _Frames:
-    """Frames gathered in memory, or beyond a limit in a temporary file."""
-
-    def __init__(self, memory_limit_bytes: int) -> None:
-        self._limit = memory_limit_bytes
-        self._memory = bytearray()
-        self._file: IO[bytes] | None = None
-
-    def __enter__(self) -> _Frames:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        if self._file is not None:
-            self._file.close()
-
-    def append(self, frames: Frames) -> None:
-        data = np.ascontiguousarray(frames, np.uint8).data
-        if self._file is None and len(self._memory) + data.nbytes <= self._limit:
-            self._memory += data
-            return
-        try:
-            if self._file is None:
-                self._file = tempfile.TemporaryFile()  # noqa: SIM115 closed by __exit__
-                self._file.write(self._memory)
-                self._memory = bytearray()
-            self._file.write(data)
-        except OSError as error:
-            raise FrameFileError(
-                f"cannot put frames into a temporary file in {tempfile.gettempdir()}: "
-                f"{error.strerror or error}. Name a directory with more room in TMPDIR"
-            ) from error
-
-    def packed(self) -> Frames:
-        if self._file is None:
-            return np.frombuffer(self._memory, np.uint8).reshape(-1, EMBEDDING_SIZE)
-        self._file.flush()
-        # The mapping outlives the file object.
-        mapped = np.memmap(self._file, np.uint8, "r")
-        return np.asarray(mapped).reshape(-1, EMBEDDING_SIZE)
-
-
-def _offsets(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    offsets: npt.NDArray[np.int64] = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-    return offsets

@@ -29,7 +29,7 @@ import numpy.typing as npt
 
 from classifier.config import TrainingConfig, differences
 from classifier.labels import Labels, read_labels, write_labels
-from vggish.errors import AudiotagError, RunError
+from vggish.errors import AudiotagError, RunError, unwritable_as
 from vggish.frame_files import atomic_write
 
 FORMAT = 1
@@ -112,15 +112,13 @@ class Run:
         rows = io.StringIO(newline="")
         writer = csv.writer(rows, lineterminator="\n")
         writer.writerows([["clip"], *([clip] for clip in held)])
-        try:
+        with unwritable_as(RunError, self.directory):
             self.state.parent.mkdir(parents=True, exist_ok=True)
             with atomic_write(self.directory / "labels.csv") as file:
                 write_labels(file, labels)
             self._write("split.csv", rows.getvalue())
             # Last: with it the directory is a run.
             self._write("config.json", _as_text(described))
-        except OSError as error:
-            raise _cannot_write(self.directory, error) from error
 
     def check_same(self, config: TrainingConfig, data: Mapping[str, Any]) -> None:
         """Raise if a run with this configuration and data is another one than this.
@@ -214,11 +212,9 @@ class Run:
         return [found[epoch] for epoch in sorted(found)]
 
     def _write(self, name: str, text: str) -> None:
-        try:
-            with atomic_write(self.directory / name) as file:
-                file.write(text.encode())
-        except OSError as error:
-            raise _cannot_write(self.directory / name, error) from error
+        path = self.directory / name
+        with unwritable_as(RunError, path), atomic_write(path) as file:
+            file.write(text.encode())
 
 
 def new_run(head: str, parent: Path = DEFAULT_PARENT) -> Run:
@@ -255,12 +251,9 @@ def write_arrays(path: Path, arrays: Weights, meta: Mapping[str, Any]) -> None:
     Raises:
         RunError: the file cannot be written.
     """
-    try:
-        with atomic_write(path) as file:
-            facts = {_META: np.array(json.dumps(dict(meta)))}
-            np.savez(file, **facts, **arrays)  # type: ignore[arg-type]  # no array has its option's name
-    except OSError as error:
-        raise _cannot_write(path, error) from error
+    with unwritable_as(RunError, path), atomic_write(path) as file:
+        facts = {_META: np.array(json.dumps(dict(meta)))}
+        np.savez(file, **facts, **arrays)  # type: ignore[arg-type]  # no array has its option's name
 
 
 def read_arrays(path: Path) -> tuple[Weights, dict[str, Any]]:
@@ -283,7 +276,3 @@ def read_arrays(path: Path) -> tuple[Weights, dict[str, Any]]:
 
 def _as_text(values: Mapping[str, Any]) -> str:
     return json.dumps(dict(values), indent=2, ensure_ascii=False) + "\n"
-
-
-def _cannot_write(path: Path, error: OSError) -> RunError:
-    return RunError(f"cannot write {path}: {error.strerror or error}")

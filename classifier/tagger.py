@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from classifier.bundle import Bundle, Frames, Scores
+from classifier.bundle import Bundle, Scores
 from classifier.labels import Labels
 from vggish.audio import Source, source_name
 from vggish.errors import EmptyAudioError, OptionError
 from vggish.extractor import Extractor, Progress
+from vggish.frames import Frames
 from vggish.params import EMBEDDING_SIZE, PATCH_SECONDS
 
 DEFAULT_TOP_K = 10

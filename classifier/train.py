@@ -15,13 +15,13 @@ import numpy.typing as npt
 from classifier import metrics
 from classifier.augment import augment, draw
 from classifier.backend import keras, tf
+from classifier.clip_store import ClipStore
 from classifier.config import TrainingConfig
 from classifier.curves import CurveWriter, TensorBoardWriter, plot_curves, read_curves
 from classifier.heads import MAX_UNROLLED_FRAMES, RecurrentSettings, build_head
 from classifier.losses import make_loss
 from classifier.network import Network, set_weights, start_at_shares, weights_of
 from classifier.optimisers import MovingAverage, learning_rate, make_optimiser
-from classifier.records import ClipStore
 from classifier.runs import Run, Weights, read_arrays, write_arrays
 from vggish.errors import MissingPackageError, RunError, TrainingError
 
@@ -156,8 +156,9 @@ class _Training:
         resume: bool,
     ) -> None:
         self._config, self._training, self._validation = config, training, validation
-        self._directory, self._n_classes = run, n_classes
+        self._directory = run
         self._labels = _labels(training, n_classes)
+        self._truth = None if validation is None else _truth(validation, n_classes)
         self._probabilities = _probabilities(self._labels, config.balance)
         self._strategy = _strategy()
         n_replicas = self._strategy.num_replicas_in_sync
@@ -170,9 +171,8 @@ class _Training:
             self._model = build_head(
                 config.head, config.head_settings, n_classes, n_frames=self._n_frames
             )
-            if initial is None:
-                start_at_shares(self._model, self._labels.mean(0))
-            else:
+            start_at_shares(self._model, self._labels.mean(0))
+            if initial is not None:
                 initial(self._model)
             self._optimiser = make_optimiser(config, self._model.trainable_variables)
             self._average = MovingAverage(self._model, config.ema) if config.ema else None
@@ -278,8 +278,13 @@ class _Training:
                 total = (loss + sum(model.losses)) / n_replicas
             gradients = tape.gradient(total, model.trainable_variables)
             if config.clip_norm:
+                # The norm of all replicas together, not of each.
+                gradients = tf.distribute.get_replica_context().all_reduce("sum", gradients)
                 gradients, _ = tf.clip_by_global_norm(gradients, config.clip_norm)
-            optimiser.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
+            optimiser.apply_gradients(
+                zip(gradients, model.trainable_variables, strict=True),
+                skip_gradients_aggregation=bool(config.clip_norm),
+            )
             return loss
 
         def step(batch: dict[str, Any], n_done: Any) -> Any:
@@ -328,7 +333,7 @@ class _Training:
         return row
 
     def _validate(self, weights: Weights) -> dict[str, float]:
-        if self._validation is None:
+        if self._validation is None or self._truth is None:
             return {}
         set_weights(self._network.model, weights)
         store, indices = self._validation.store, self._validation.indices
@@ -338,8 +343,8 @@ class _Training:
                 for part in np.array_split(indices, math.ceil(len(indices) / 1024))
             ]
         )
-        truth = store.label_matrix(indices, self._n_classes)
-        return {**metrics.evaluate(scores, truth), "val_loss": _cross_entropy(scores, truth)}
+        val_loss = _cross_entropy(scores, self._truth)
+        return {**metrics.evaluate(scores, self._truth), "val_loss": val_loss}
 
     def _has_stalled(self) -> bool:
         waited = self._epoch - 1 - self._best_epoch
@@ -416,6 +421,16 @@ def _labels(training: Clips, n_classes: int) -> npt.NDArray[np.bool_]:
             "AudioSet's records, or by: audiotag embed --format tfrecord --labels labels.csv"
         )
     return labels
+
+
+def _truth(validation: Clips, n_classes: int) -> npt.NDArray[np.bool_]:
+    truth = validation.store.label_matrix(validation.indices, n_classes)
+    if not truth.any():
+        raise TrainingError(
+            "no validation clip has a label, so the best epoch cannot be told; give others with "
+            "--val, or train without validation: --val-share 0"
+        )
+    return truth
 
 
 def _probabilities(labels: npt.NDArray[np.bool_], balance: float) -> npt.NDArray[np.float64] | None:

@@ -15,7 +15,8 @@ import pytest
 from test_bundle import NAMES, make_bundle, make_clip, tiny_scores
 
 from classifier import Bundle, Clip, ClipStore, Labels, metrics
-from classifier.evaluate import MEANINGS, Evaluation, evaluate, watch
+from classifier.evaluate import evaluate, watch
+from classifier.evaluation import MEANINGS, Evaluation
 from vggish.errors import BundleError, FrameFileError, MissingPackageError, OptionError
 
 
@@ -257,7 +258,7 @@ def test_what_cannot_be_drawn_is_said(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_precision_and_recall_agree_with_a_plain_count() -> None:
-    from classifier.evaluate import _interpolated_precision
+    from classifier.evaluation import _interpolated_precision
 
     rng = np.random.default_rng(1)
     scores = np.round(rng.random(60), 1).astype(np.float32)  # with ties

@@ -11,13 +11,9 @@ import pytest
 from test_bundle import make_bundle
 from test_records import audioset_record, make_frames, make_record, write_records
 
-from classifier.inspection import (
-    AudioInspection,
-    BundleInspection,
-    FramesInspection,
-    inspect_paths,
-    plot_inspection,
-)
+from classifier.findings import AudioInspection, BundleInspection, FramesInspection
+from classifier.inspection import inspect_paths
+from classifier.inspection_plot import plot_inspection
 from classifier.labels import Labels, audioset_labels
 from vggish.errors import FrameFileError, MissingPackageError, OptionError
 

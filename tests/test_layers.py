@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import inspect
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,14 +14,21 @@ from vggish import errors
 
 ROOT = Path(__file__).resolve().parents[1]
 LAYERS = ("vggish", "classifier", "service", "cli")
-# Inside vggish: what each of these may import of its own package.
+# What each of these may import of our own modules.
 LEAVES = {
-    "errors": set(),
-    "params": set(),
-    "mel_features": {"errors", "params"},
-    "postprocess": {"errors", "params"},
+    "vggish.errors": set(),
+    "vggish.params": set(),
+    "vggish.mel_features": {"vggish.errors", "vggish.params"},
+    "vggish.postprocess": {"vggish.errors", "vggish.params"},
+    "classifier.labels": {"vggish.errors"},
+    "classifier.metrics": {"vggish.errors"},
 }
-HEAVY = {"tensorflow", "tf_keras", "onnx", "onnxruntime", "tf2onnx", "resampy", "pyarrow"}
+# What one does with a head; none of these needs another.
+USES = ("train", "evaluate", "export", "predict")
+HEAVY = {
+    *("tensorflow", "tf_keras", "onnx", "onnxruntime", "tf2onnx"),
+    *("matplotlib", "pyarrow", "resampy"),
+}
 
 
 def source_files() -> list[tuple[str, Path]]:
@@ -38,8 +47,14 @@ def imported(path: Path, *, top_level_only: bool = False) -> set[str]:
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative imports hide the layer"
-            names.add(node.module or "")
+            # What is imported from a package may be a module of it.
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
     return names
+
+
+def modules(names: set[str]) -> set[str]:
+    """Our own modules among imported names, without what is taken from them."""
+    return {".".join(name.split(".")[:2]) for name in names if name.split(".")[0] in LAYERS}
 
 
 @pytest.mark.parametrize(
@@ -58,13 +73,28 @@ def test_heavy_packages_are_imported_where_they_are_used(layer: str, path: Path)
 
 
 @pytest.mark.parametrize("leaf", LEAVES)
-def test_leaves_of_vggish_stay_leaves(leaf: str) -> None:
-    ours = {
-        name.removeprefix("vggish.")
-        for name in imported(ROOT / "vggish" / f"{leaf}.py")
-        if name.startswith("vggish")
-    }
-    assert ours <= LEAVES[leaf]
+def test_leaves_stay_leaves(leaf: str) -> None:
+    names = imported(ROOT / f"{leaf.replace('.', '/')}.py")
+    assert modules(names) <= LEAVES[leaf]
+    others = {name.split(".")[0] for name in names} - set(LAYERS)
+    assert others <= sys.stdlib_module_names | {"numpy"}
+
+
+@pytest.mark.parametrize("use", USES)
+def test_uses_of_a_head_do_not_import_one_another(use: str) -> None:
+    others = {f"classifier.{other}" for other in USES if other != use}
+    assert not modules(imported(ROOT / "classifier" / f"{use}.py")) & others
+
+
+@pytest.mark.parametrize("package", ["classifier", "cli"])
+def test_importing_loads_neither_numpy_nor_what_is_heavy(package: str) -> None:
+    program = f"import sys, {package}; print(*(name for name in sys.modules if '.' not in name))"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    loaded = set(done.stdout.split())
+    assert package in loaded
+    assert not loaded & {*HEAVY, "numpy"}
 
 
 def test_every_error_descends_from_one_and_is_drawn_in_the_tree() -> None:

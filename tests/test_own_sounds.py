@@ -16,8 +16,9 @@ import soundfile
 from conftest import make_sound
 
 from classifier.labels import Labels, audioset_labels
-from classifier.own_sounds import EmbedReport, SoundList, embed_sounds, read_sound_list
+from classifier.own_sounds import EmbedReport, embed_sounds
 from classifier.records import Clip
+from classifier.sound_lists import SoundList, read_sound_list
 from vggish import EmbedOptions, Extractor, load_embedder
 from vggish.errors import AudioError, FrameFileError, OptionError
 
@@ -398,7 +399,8 @@ def test_what_was_embedded_before_an_interruption_is_kept(
 def test_threads_and_processes_share_a_cache(folder: Path, small_home: Path) -> None:
     code = (
         "import sys; from pathlib import Path\n"
-        "from classifier.own_sounds import embed_sounds, read_sound_list\n"
+        "from classifier.own_sounds import embed_sounds\n"
+        "from classifier.sound_lists import read_sound_list\n"
         "from vggish import load_extractor\n"
         "clips = list(embed_sounds(read_sound_list(Path(sys.argv[1])), load_extractor(), jobs=2))\n"
         "print(*(int(clip.frames.astype(int).sum()) for clip in clips))\n"

@@ -20,6 +20,10 @@ Messages say what is wrong, the value received, and what to do next.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from os import PathLike
+
 
 class AudiotagError(Exception):
     """Root of all errors that audiotag raises on purpose."""
@@ -80,3 +84,18 @@ class BundleError(AudiotagError):
 def first_line(error: Exception) -> str:
     """What another library's error says, in one line; its kind if it says nothing."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+@contextmanager
+def unwritable_as(kind: type[AudiotagError], path: str | PathLike[str]) -> Iterator[None]:
+    """Around the writing of `path`: turn an error of the system into one of audiotag.
+
+    >>> with unwritable_as(RunError, "curves.csv"):
+    ...     raise OSError(28, "No space left on device")
+    Traceback (most recent call last):
+    vggish.errors.RunError: cannot write curves.csv: No space left on device
+    """
+    try:
+        yield
+    except OSError as error:
+        raise kind(f"cannot write {path}: {error.strerror or error}") from error

@@ -11,7 +11,9 @@ import numpy.typing as npt
 from vggish.errors import OptionError
 from vggish.params import EMBEDDING_SIZE
 
-FrameArray = npt.NDArray[np.uint8] | npt.NDArray[np.float32]
+# Codes of the quantiser, [n, 128] or [batch, time, 128].
+Frames = npt.NDArray[np.uint8]
+FrameArray = Frames | npt.NDArray[np.float32]
 
 
 # What files of frames add to the metadata of their clips.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from pathlib import Path
 
 from vggish.decoders import AUDIO_SUFFIXES
@@ -34,7 +34,7 @@ def read_labels(path: Path, names: Mapping[str, int] | None = None) -> dict[str,
     for line, row in _rows(path):
         clip = _column(row, CLIP_COLUMNS, path)
         text = _column(row, LABEL_COLUMNS, path)
-        parts = [part.strip() for part in _split(text, names) if part.strip()]
+        parts = split_labels(text, () if names is None else names)
         indices = tuple(_index(part, names, f"{path}, line {line}") for part in parts)
         for clip_id in {clip.strip(), _without_suffix(clip.strip())}:
             # The order of first mention, without repetitions.
@@ -60,6 +60,20 @@ def read_label_names(path: Path) -> dict[str, int]:
     return names
 
 
+def split_labels(text: str, names: Container[str] = ()) -> list[str]:
+    """The labels in a cell of a CSV, parted by `|`, `;` or `,`.
+
+    Args:
+        text: of the cell.
+        names: known ones; a name that holds a comma ("Child speech, kid speaking") stays whole.
+    """
+    parts = [text] if text.strip() in names else re.split(r"[|;]", text)
+    pieces = [
+        piece for part in parts for piece in ([part] if part.strip() in names else part.split(","))
+    ]
+    return [piece.strip() for piece in pieces if piece.strip()]
+
+
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
@@ -75,18 +89,6 @@ def _column(row: Mapping[str, str], names: tuple[str, ...], path: Path) -> str:
         if name in row:
             return row[name]
     raise OptionError(f"{path} needs a column {' or '.join(names)}. Received: {', '.join(row)}")
-
-
-def _split(text: str, names: Mapping[str, int] | None) -> list[str]:
-    # Some names hold a comma ("Child speech, kid speaking"); such a label stands for itself.
-    if names is not None and text in names:
-        return [text]
-    parts = re.split(r"[|;]", text)
-    return [
-        piece
-        for part in parts
-        for piece in ([part] if names is not None and part.strip() in names else part.split(","))
-    ]
 
 
 def _index(text: str, names: Mapping[str, int] | None, where: str) -> int:

@@ -6,7 +6,7 @@
     attention               frames weighted class by class            Kong 2018
     multi-level-attention   the same after every hidden layer         Yu 2018
     feature-attention       features weighted, then classified        Kong 2019
-    transformer             self-attention, then weighted features    Vaswani 2017
+    transformer             self-attention, then attention            Vaswani 2017
     logistic, moe           a classifier of the mean frame            Abu-El-Haija 2016
     frame-logistic          a score a frame, averaged                 Abu-El-Haija 2016
     dbof                    a deep bag of frames, then moe            Abu-El-Haija 2016
@@ -35,10 +35,10 @@ class RecurrentSettings:
 
     units: int = 512
     layers: int = 1
-    bidirectional: bool = True
-    dense: int = 1024
-    pooling: Literal["attention", "feature-attention", "last"] = "feature-attention"
-    dropout: float = 0.5
+    bidirectional: bool = False
+    dense: int = 0
+    pooling: Literal["attention", "feature-attention", "last"] = "attention"
+    dropout: float = 0.3
     normalisation: Normalisation = "batch"
 
 
@@ -59,6 +59,7 @@ class TransformerSettings:
     units: int = 512
     layers: int = 2
     attention_heads: int = 8
+    pooling: Literal["attention", "feature-attention"] = "attention"
     dropout: float = 0.3
     normalisation: Normalisation = "batch"
 
@@ -220,6 +221,7 @@ _KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: 
 _CHOICES: dict[tuple[object, ...], tuple[str, ...]] = {
     ("normalisation",): ("batch", "l2", "none"),
     ("pooling", RecurrentSettings): ("attention", "feature-attention", "last"),
+    ("pooling", TransformerSettings): ("attention", "feature-attention"),
     ("pooling", DbofSettings): ("max", "average"),
     ("activation",): ("relu6", "relu", "sigmoid"),
 }

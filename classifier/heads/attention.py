@@ -55,11 +55,16 @@ def build_pooling(
         ]
         return {"logits": _final(n_classes)(keras.layers.Concatenate(name=LEVELS)(clips))}
     if kind == "attention":
-        clip, frame_logits = class_attention(values, inputs, n_classes, "attention")
-        outputs = {"logits": Logit(dtype="float32", name="logit")(clip)}
-    else:
-        frame_logits = float_logits(_final(n_classes)(values), "frame_logits")
-        outputs = {"logits": _pooled(kind, frame_logits, inputs)}
+        return attention(values, inputs, n_classes, judge_frames)
+    frame_logits = float_logits(_final(n_classes)(values), "frame_logits")
+    outputs = {"logits": _pooled(kind, frame_logits, inputs)}
+    return {**outputs, "frame_logits": frame_logits} if judge_frames else outputs
+
+
+def attention(values: Any, inputs: Inputs, n_classes: int, judge_frames: bool) -> Outputs:
+    """Each class's probabilities averaged over time with weights of its own: the clip's."""
+    clip, frame_logits = class_attention(values, inputs, n_classes, "attention")
+    outputs = {"logits": Logit(dtype="float32", name="logit")(clip)}
     return {**outputs, "frame_logits": frame_logits} if judge_frames else outputs
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from classifier.backend import keras, tf
 from classifier.heads import MAX_UNROLLED_FRAMES, RecurrentSettings
-from classifier.heads.attention import Logit, Outputs, class_attention, feature_attention
+from classifier.heads.attention import Outputs, attention, feature_attention
 from classifier.heads.layers import CLASSES, Dropout, Inputs, Seeds, dense, hidden_block
 
 
@@ -37,9 +37,7 @@ def build_recurrent(
         return feature_attention(
             values, inputs, n_classes, width, settings.dropout, seeds, judge_frames
         )
-    clip, frame_logits = class_attention(values, inputs, n_classes, "attention")
-    outputs = {"logits": Logit(dtype="float32", name="logit")(clip)}
-    return {**outputs, "frame_logits": frame_logits} if judge_frames else outputs
+    return attention(values, inputs, n_classes, judge_frames)
 
 
 def recurrent_layer(

@@ -10,7 +10,7 @@ from typing import Any
 
 from classifier.backend import keras, tf
 from classifier.heads import TransformerSettings
-from classifier.heads.attention import Outputs, feature_attention
+from classifier.heads.attention import Outputs, attention, feature_attention
 from classifier.heads.layers import Dropout, Inputs, Seeds, dense
 
 _LONGEST_WAVELENGTH = 10_000.0
@@ -19,7 +19,7 @@ _LONGEST_WAVELENGTH = 10_000.0
 def build_transformer(
     settings: TransformerSettings, inputs: Inputs, n_classes: int, judge_frames: bool
 ) -> Outputs:
-    """Encoder blocks over the real frames, then feature-level attention."""
+    """Encoder blocks over the real frames, then attention."""
     seeds = Seeds()
     values = Positions(name="positions")(dense(settings.units, "input")(inputs.frames))
     seen = SeenFrames(name="seen")(inputs.mask)
@@ -27,6 +27,8 @@ def build_transformer(
         values = _block(values, seen, settings, seeds, f"block{number}")
     values = keras.layers.LayerNormalization(name="output_norm")(values)
     values = Dropout(settings.dropout, seeds(), name="output_dropout")(values)
+    if settings.pooling == "attention":
+        return attention(values, inputs, n_classes, judge_frames)
     return feature_attention(
         values, inputs, n_classes, settings.units, settings.dropout, seeds, judge_frames
     )
