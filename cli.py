@@ -20,7 +20,7 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from classifier.evaluation import Evaluation
     from classifier.fit import Fitted, LabelledClips
     from classifier.labels import Labels
+    from classifier.records import ReadReport
     from classifier.train import Progress
     from vggish.batch import Destination, Failure, Report
     from vggish.frames import ClipFrames
@@ -269,7 +270,7 @@ def _run_embed(options: argparse.Namespace) -> int:
     if options.jobs < 1:
         raise OptionError(f"--jobs must be at least 1. Received: {options.jobs}")
     inputs = find_inputs(names)
-    _refuse_overwriting(options, inputs)
+    _check_outputs(options, inputs)
     with contextlib.ExitStack() as stack:
         destination = _destination(options, names, stack)
         labels = _labels(options, destination)
@@ -320,19 +321,26 @@ def _run_embed(options: argparse.Namespace) -> int:
     return EXIT_SOME_FAILED if report.failures else EXIT_OK
 
 
-def _refuse_overwriting(options: argparse.Namespace, inputs: Inputs) -> None:
+def _check_outputs(options: argparse.Namespace, inputs: Inputs) -> None:
     """Raise before the work if what is to be written is also read, or cannot be written."""
     read = [item.source for item in inputs.items]
     read += [p for p in (options.files_from, options.labels, options.label_names) if p is not None]
+    _refuse_overwriting({"-o": options.out, "--errors": options.errors}, read)
+    if options.errors is not None:
+        _check_writable(Path(options.errors), "--errors")
+
+
+def _refuse_overwriting(
+    outputs: Mapping[str, str | Path | None], read: Iterable[str | Path]
+) -> None:
+    """Raise if a file that an option names is among those that are read, or named twice."""
     taken = {os.path.realpath(path) for path in read if path != STDOUT}
-    for option, path in (("-o", options.out), ("--errors", options.errors)):
+    for option, path in outputs.items():
         if path is None or path == STDOUT:
             continue
         if os.path.realpath(path) in taken:
             raise OptionError(f"{option} {path} is one of the inputs and would be overwritten")
         taken.add(os.path.realpath(path))
-    if options.errors is not None:
-        _check_writable(Path(options.errors), "--errors")
 
 
 def _send_to_stdout(path: Path) -> None:
@@ -621,7 +629,7 @@ exit status:
 # The options that are fields of `TrainingConfig`, by group; defaults and choices are its own.
 _TRAINING_OPTIONS = {
     "training": {
-        "epochs": "passes over the clips, at most",
+        "epochs": "passes over the clips, at most; 0: as many as suit their number",
         "batch_size": "clips a step; 0: 128, fewer for small data",
         "patience": "stop after so many epochs without a better mAP; 0: never",
         "precision": "bfloat16 is faster where the processor has it (AMX, GPUs)",
@@ -817,7 +825,7 @@ def _run_train(options: argparse.Namespace) -> int:
             else:
                 fitted = fit(config, data, validation, run, how)
     if not options.quiet:
-        print(_printable(_trained(run.directory, fitted)))
+        print(_printable(_trained(options, run.directory, fitted)))
     if not fitted.is_finished:
         print("audiotag: stopped; the same command with --resume"
               f"{'' if options.out is not None else f' -o {run.directory}'} goes on",
@@ -914,29 +922,34 @@ def _load_frames(options: argparse.Namespace, arguments: Sequence[str]) -> ClipS
 
     report = ReadReport()
     store = load_clips(find_frame_files(arguments), max_bad=options.max_bad, report=report)
-    for warning in report.warnings():
-        _report(options, f"warning: {warning}")
+    _warn(options, report)
     return store
 
 
-def _trained(directory: Path, fitted: Fitted) -> str:
+def _warn(options: argparse.Namespace, report: ReadReport) -> None:
+    for warning in report.warnings():
+        _report(options, f"warning: {warning}")
+
+
+def _trained(options: argparse.Namespace, directory: Path, fitted: Fitted) -> str:
     """What training came to, in a few lines."""
     import math
     import statistics
 
     lines = []
     scores = [result.metrics.get("mAP", math.nan) for result in fitted.results]
-    if len(scores) > 1:
+    if options.folds is not None and fitted.is_finished:
         spread = statistics.stdev(scores)
         lines.append(f"mAP of {len(scores)} folds: {statistics.mean(scores):.4f} +- {spread:.4f}")
-    elif fitted.results[0].best_epoch and not math.isnan(scores[0]):
+    elif options.folds is None and fitted.results[0].best_epoch and not math.isnan(scores[0]):
         result = fitted.results[0]
         shown = "  ".join(f"{n} {result.metrics[n]:.4f}" for n in ("mAP", "mAUC", "lwlrap"))
         lines.append(f"best epoch {result.best_epoch} of {result.n_epochs}: {shown} (validation)")
     if fitted.bundle is not None:
         lines.append(f"bundle: {fitted.bundle.directory}")
     else:
-        lines.append(f"no bundle yet in {directory}: no epoch has ended")
+        missing = "no epoch" if options.folds is None else "not every fold"
+        lines.append(f"no bundle yet in {directory}: {missing} has ended")
     return "\n".join(lines)
 
 
@@ -1085,6 +1098,7 @@ def _add_force(group: Any) -> None:
 def _run_evaluate(options: argparse.Namespace) -> int:
     from classifier.bundle import load
     from classifier.evaluate import evaluate
+    from classifier.records import ReadReport, find_frame_files, read_clips
 
     if (options.bundle is None) == (options.watch is None):
         raise OptionError("name a bundle to evaluate, or a run to --watch (and not both)")
@@ -1093,13 +1107,14 @@ def _run_evaluate(options: argparse.Namespace) -> int:
             _check_writable(path, option)
     if options.watch is not None:
         return _watch(options)
-    bundle = load(options.bundle)
-    found = evaluate(
-        bundle,
-        _load_frames(options, options.frames),
-        bundle.labels,
-        force=options.force,
-    )
+    bundle, report = load(options.bundle), ReadReport()
+    paths = find_frame_files(options.frames)
+    outputs = {"--per-class": options.per_class, "--plot": options.plot}
+    _refuse_overwriting(outputs, [*paths, *bundle.directory.rglob("*")])
+    clips = read_clips(paths, max_bad=options.max_bad, report=report)
+    with _counting_bar(options, "evaluating", None) as advance:
+        found = evaluate(bundle, clips, bundle.labels, force=options.force, on_progress=advance)
+    _warn(options, report)
     _write_evaluation(options, found)
     print(_json(found.as_json()) if options.json else found.as_table())
     return EXIT_OK
@@ -1206,9 +1221,8 @@ def _run_predict(options: argparse.Namespace) -> int:
             f"cannot tell the format of {options.out}; use .csv, .jsonl or .parquet, or --format"
         )
     paths = find_frame_files(options.frames)
-    if options.out != STDOUT and os.path.realpath(options.out) in map(os.path.realpath, paths):
-        raise OptionError(f"-o {options.out} is one of the inputs and would be overwritten")
     bundle, report = load(options.bundle), ReadReport()
+    _refuse_overwriting({"-o": options.out}, [*paths, *bundle.directory.rglob("*")])
     clips = read_clips(paths, max_bad=options.max_bad, report=report)
     started = time.perf_counter()
     with _counting_bar(options, "predicting", None) as advance:
@@ -1221,8 +1235,7 @@ def _run_predict(options: argparse.Namespace) -> int:
             force=options.force,
             on_progress=advance,
         )
-    for warning in report.warnings():
-        _report(options, f"warning: {warning}")
+    _warn(options, report)
     seconds = time.perf_counter() - started
     where = "standard output" if options.out == STDOUT else options.out
     _report(options, f"{_count(done.n_clips, 'clip')} -> {where}, "

@@ -26,7 +26,8 @@ class TrainingConfig:
     Attributes:
         head: one of `classifier.heads.HEADS`.
         settings: of the head, complete.
-        epochs: passes over the training clips, at most.
+        epochs: passes over the training clips, at most; 0 takes as many as make 1,500 steps, but
+            from 5 to 50.
         batch_size: clips a step; 0 takes 128, or less so that an epoch has 20 steps or more.
         optimiser: Adam, or AdamW with `weight_decay` of kernels.
         learning_rate: the highest one.
@@ -55,7 +56,7 @@ class TrainingConfig:
 
     head: str = DEFAULT_HEAD
     settings: Mapping[str, Any] = field(default_factory=dict)
-    epochs: int = 30
+    epochs: int = 0
     batch_size: int = 0
     optimiser: str = "adam"
     learning_rate: float = 1e-3
@@ -152,7 +153,7 @@ CHOICES = {
     "precision": PRECISIONS,
 }
 _RANGES: dict[str, tuple[float, float]] = {
-    "epochs": (1, _ANY),
+    "epochs": (0, _ANY),
     "batch_size": (0, 1 << 20),
     "learning_rate": (0, 100),
     "weight_decay": (0, 10),

@@ -17,6 +17,7 @@ from classifier.bundle import Bundle, load
 from classifier.bundle_files import HEAD_FILE, LABELS_FILE, write_bundle
 from classifier.config import TrainingConfig
 from classifier.labels import write_labels
+from classifier.model_card import as_markdown
 from classifier.runs import Run, Weights, read_arrays
 from vggish.errors import ConversionError, OptionError, RunError
 from vggish.extras import import_extra
@@ -25,6 +26,7 @@ from vggish.runtime import import_onnxruntime
 
 WEIGHTS_FILE = "weights.npz"
 SAVED_MODEL = "saved_model"
+CARD_TEXT_FILE = "README.md"
 # Of scores from 0 to 1: rounding in another order, and no more.
 MAX_DIFFERENCE = 1e-4
 
@@ -89,10 +91,13 @@ def export(
     if saved_model:
         files |= scorer.as_saved_model()
     called = name or directory.resolve().name
-    card = {**_card(runs, len(labels), scorer.n_parameters), "licence": licence, "notes": notes}
+    card: dict[str, Any] = _card(runs, len(labels), scorer.n_parameters)
+    card |= {"licence": licence, "notes": notes}
     if metrics is not None:
         card["metrics"]["evaluation"] = dict(metrics)
-    write_bundle(directory, files, {"name": called, **card}, overwrite=overwrite)
+    card = {"name": called, **card}
+    files[CARD_TEXT_FILE] = as_markdown(card).encode()
+    write_bundle(directory, files, card, overwrite=overwrite)
     return load(directory)
 
 

@@ -29,6 +29,8 @@ from vggish.errors import MissingPackageError, RunError, TrainingError
 MAX_FRAMES = 300
 # Small data gets small batches, for the sake of enough steps.
 _BATCH_SIZE, _LEAST_STEPS = 128, 20
+# More epochs than these overfit AudioSet's balanced set; small data gets more of them.
+_TOTAL_STEPS, _EPOCHS = 1500, (5, 50)
 # A run that is killed loses no more than this.
 _STATE_SECONDS = 300.0
 _CURVES = (
@@ -142,6 +144,11 @@ def batch_size_for(config: TrainingConfig, n_clips: int) -> int:
     return min(size, n_clips)
 
 
+def epochs_for(n_steps: int) -> int:
+    """The number of epochs that suits epochs of so many steps."""
+    return min(max(math.ceil(_TOTAL_STEPS / n_steps), _EPOCHS[0]), _EPOCHS[1])
+
+
 class _Training:
     """One run: the model, its optimiser, and where it is."""
 
@@ -165,6 +172,7 @@ class _Training:
         size = batch_size_for(config, len(training))
         self._batch_size = max(n_replicas, size - size % n_replicas)
         self._n_steps = max(1, len(training) // self._batch_size)
+        self._n_epochs = config.epochs or epochs_for(self._n_steps)
         self._n_frames = config.n_frames or min(training.store.longest, MAX_FRAMES)
         keras.utils.set_random_seed(config.seed)
         with self._strategy.scope(), _precision(config.precision):
@@ -188,7 +196,7 @@ class _Training:
         self._tensorboard = TensorBoardWriter(run.tensorboard, resume_after=resume_after)
 
     def run(self, observer: Observer | None, should_stop: Callable[[], bool]) -> Result:
-        while self._epoch <= self._config.epochs and not self._has_stalled():
+        while self._epoch <= self._n_epochs and not self._has_stalled():
             if not self._run_epoch(observer, should_stop):
                 self._save()
                 return self._result(is_finished=False)
@@ -226,7 +234,7 @@ class _Training:
         rng = np.random.default_rng((config.seed, 1, n_done))
         start = self._step_of_epoch * size
         chosen = order[start : start + size]
-        n_steps = config.epochs * self._n_steps
+        n_steps = self._n_epochs * self._n_steps
         self._optimiser.learning_rate.assign(learning_rate(config, n_done, n_steps, size))
         n_replicas = self._strategy.num_replicas_in_sync
         parts = [self._batch(part, rng) for part in np.split(chosen, n_replicas)]
@@ -362,10 +370,10 @@ class _Training:
         return Result(self._best_epoch, self._epoch - 1, is_finished, self._best)
 
     def _progress(self, n_steps: int, seconds: float) -> Progress:
-        n_left = (self._config.epochs - self._epoch + 1) * self._n_steps - self._step_of_epoch
+        n_left = (self._n_epochs - self._epoch + 1) * self._n_steps - self._step_of_epoch
         return Progress(
             self._epoch,
-            self._config.epochs,
+            self._n_epochs,
             self._step_of_epoch,
             self._n_steps,
             self._loss_sum / self._step_of_epoch,
