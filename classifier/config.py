@@ -89,7 +89,10 @@ class TrainingConfig:
                     f"{name} must be one of {', '.join(choices)}. Received: {getattr(self, name)!r}"
                 )
         for name, (least, most) in _RANGES.items():
-            value = getattr(self, name)
+            value, kind = getattr(self, name), _KINDS[name]
+            if isinstance(value, bool) or not isinstance(value, kind):
+                what = "a whole number" if kind is int else "a number"
+                raise OptionError(f"{name} must be {what}. Received: {value!r}")
             if not least <= value <= most:  # NaN fails here too
                 bounds = f"at least {least}" if most == _ANY else f"from {least} to {most}"
                 raise OptionError(f"{name} must be {bounds}. Received: {value}")
@@ -141,6 +144,11 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     return lines
 
 
+# A number without fraction may stand for one with.
+_KINDS: dict[str, Any] = {
+    f.name: int if isinstance(f.default, int) else (int, float)
+    for f in dataclasses.fields(TrainingConfig)
+}
 _ANY = float("inf")
 # Of fields that are words.
 CHOICES = {

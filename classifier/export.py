@@ -246,7 +246,7 @@ def read_weights(bundle: Bundle) -> Weights:
     """
     path = bundle.directory / WEIGHTS_FILE
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
             return {name: file[name].astype(np.float32) for name in file.files}
     except FileNotFoundError as error:
         raise RunError(

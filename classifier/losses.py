@@ -74,6 +74,6 @@ def _softmax(labels: Any, logits: Any) -> Any:
 
 
 def _class_weights(shares: Any) -> Any:
-    # A class without clips counts as one with a single clip would.
+    # A class without clips counts as the rarest one.
     weights = tf.math.rsqrt(tf.maximum(shares, tf.reduce_min(tf.where(shares > 0, shares, 1.0))))
     return weights / tf.reduce_mean(weights)

@@ -29,7 +29,7 @@ import numpy.typing as npt
 
 from classifier.config import TrainingConfig, differences
 from classifier.labels import Labels, read_labels, write_labels
-from vggish.errors import AudiotagError, RunError, unwritable_as
+from vggish.errors import AudiotagError, OptionError, RunError, unwritable_as
 from vggish.frame_files import atomic_write
 
 FORMAT = 1
@@ -158,7 +158,11 @@ class Run:
 
     def config(self) -> TrainingConfig:
         """The configuration of the training."""
-        return TrainingConfig.from_json(self.described()["training"])
+        values = self.described()["training"]
+        try:
+            return TrainingConfig.from_json(values)
+        except (OptionError, TypeError, AttributeError) as error:
+            raise RunError(f"{self.directory / 'config.json'} is damaged: {error}") from error
 
     def labels(self) -> Labels:
         """The classes.
@@ -176,8 +180,9 @@ class Run:
         try:
             with open(self.directory / "split.csv", encoding="utf-8", newline="") as file:
                 return [row[0] for row in csv.reader(file) if row][1:]
-        except OSError as error:
-            raise RunError(f"the run {self.directory} is damaged: {error}") from error
+        except (OSError, ValueError, csv.Error) as error:
+            path = self.directory / "split.csv"
+            raise RunError(f"the run {self.directory} is damaged: {path}: {error}") from error
 
     def write_metrics(self, metrics: Mapping[str, Any]) -> None:
         """Write what the best weights reach; with this the run is finished."""
@@ -263,7 +268,8 @@ def read_arrays(path: Path) -> tuple[Weights, dict[str, Any]]:
         RunError: there is no such file, or it is damaged.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        # Opened here: numpy leaves a file open that is no archive.
+        with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         return arrays, dict(json.loads(str(arrays.pop(_META))))
     except FileNotFoundError as error:
