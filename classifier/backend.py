@@ -15,4 +15,6 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 _PURPOSE = "training, exporting or fine-tuning a head"
 tf: Any = import_extra("tensorflow", extra="train", purpose=_PURPOSE)
+# Nor is its advice on traced functions.
+tf.get_logger().setLevel("ERROR")
 keras: Any = import_extra("tf_keras", extra="train", purpose=_PURPOSE)

@@ -197,6 +197,12 @@ def _fit(
     if start is not None:
         facts["initial"] = {"name": start.name, "sha256": start.sha256}
         weights = read_weights(start)
+        strangers = [name for name in facts["embedders"] if not start.accepts(name)]
+        if strangers:
+            options.tell(
+                f"warning: {start.name} has learnt from frames of {', '.join(start.card['embedders'])}"
+                f", these are of {', '.join(strangers)}; it has to learn them anew"
+            )
     if options.resume:
         run.check_same(config, facts)
     else:

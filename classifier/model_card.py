@@ -71,6 +71,10 @@ def _metrics(metrics: Mapping[str, Any]) -> list[str]:
     head = ("clips", *_SHOWN, "n_clips")
     lines = [head, ("---",) * len(head)]
     for what, found in measured:
-        values = (f"{found[name]:.4f}" if found[name] is not None else "" for name in _SHOWN)
-        lines.append((what, *values, f"{found['n_clips']:,.0f}"))
+        values = (_number(found.get(name)) for name in _SHOWN)
+        lines.append((what, *values, _number(found.get("n_clips"), 0)))
     return ["| " + " | ".join(line) + " |" for line in lines]
+
+
+def _number(value: float | None, digits: int = 4) -> str:
+    return "" if value is None else f"{value:,.{digits}f}"

@@ -215,6 +215,7 @@ class _Training:
         first, started, saved = self._step_of_epoch, time.monotonic(), time.monotonic()
         while self._step_of_epoch < self._n_steps:
             if should_stop():
+                self._seconds += time.monotonic() - started
                 return False
             self._loss_sum += self._train_step(order)
             self._step_of_epoch += 1

@@ -51,6 +51,7 @@ class BatchNorm(keras.layers.Layer):  # type: ignore[misc]
 
     def build(self, shape: Any) -> None:
         """Add scale and shift, and the moving statistics."""
+        aggregation, when = tf.VariableAggregation, tf.VariableSynchronization
 
         def add(name: str, start: str, trainable: bool) -> Any:
             return self.add_weight(
@@ -60,8 +61,8 @@ class BatchNorm(keras.layers.Layer):  # type: ignore[misc]
                 trainable=trainable,
                 dtype=tf.float32,
                 experimental_autocast=False,
-                aggregation=tf.VariableAggregation.MEAN if not trainable else None,
-                synchronization=tf.VariableSynchronization.ON_READ if not trainable else None,
+                aggregation=aggregation.NONE if trainable else aggregation.MEAN,
+                synchronization=when.AUTO if trainable else when.ON_READ,
             )
 
         self.gamma, self.beta = add("gamma", "ones", True), add("beta", "zeros", True)
