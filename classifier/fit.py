@@ -199,9 +199,10 @@ def _fit(
         weights = read_weights(start)
         strangers = [name for name in facts["embedders"] if not start.accepts(name)]
         if strangers:
+            known = ", ".join(start.card["embedders"])
             options.tell(
-                f"warning: {start.name} has learnt from frames of {', '.join(start.card['embedders'])}"
-                f", these are of {', '.join(strangers)}; it has to learn them anew"
+                f"warning: {start.name} has learnt from frames of {known}, these are of "
+                f"{', '.join(strangers)}; it has to learn them anew"
             )
     if options.resume:
         run.check_same(config, facts)
