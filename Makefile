@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint bench bench-train bench-read bench-metrics clean
 
 demo: $(VENV)/.base
 	@$(BIN)/python examples/demo.py
@@ -18,6 +18,15 @@ lint: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	@$(BIN)/python -m benchmarks.embed
+
+bench-train: $(VENV)/.bench
+	@$(BIN)/python -m benchmarks.train
+
+bench-read: $(VENV)/.dev
+	@$(BIN)/python -m benchmarks.read
+
+bench-metrics: $(VENV)/.bench
+	@$(BIN)/python -m benchmarks.metrics
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info demo-output
@@ -34,3 +43,9 @@ $(VENV)/.dev: pyproject.toml
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --editable '.[dev]'
 	@touch $@ $(VENV)/.base
+
+$(VENV)/.bench: pyproject.toml
+	@echo "Setting up $(VENV) with what the benchmarks measure beside ..."
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --editable '.[dev,bench]'
+	@touch $@ $(VENV)/.dev $(VENV)/.base
