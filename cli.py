@@ -797,7 +797,7 @@ def _run_train(options: argparse.Namespace) -> int:
         from classifier.bundle import load
 
         initial = load(options.init_from)
-    with _native_logs_hidden(options), _stopped_by_signals() as stop:
+    with _native_logs_hidden(options):
         from classifier.fit import Options, cross_validate, fit, start_config
 
         if initial is not None:
@@ -810,7 +810,8 @@ def _run_train(options: argparse.Namespace) -> int:
             validation = _labelled_frames(options, options.val, data.labels)
         _report(options, f"{_count(len(data.labelled), 'clip')}, {len(data.labels)} classes; "
                 f"{config.head} -> {run.directory}")  # fmt: skip
-        with _TrainingDisplay(options) as display:
+        # Until here there is nothing to keep, and Ctrl-C ends at once.
+        with _stopped_by_signals() as stop, _TrainingDisplay(options) as display:
             how = Options(
                 validation_share=options.val_share,
                 initial=initial,
@@ -871,16 +872,15 @@ def _training_data(options: argparse.Namespace, known: Labels | None) -> Labelle
     from classifier.fit import LabelledClips
     from classifier.labels import audioset_labels, read_labels
 
-    if options.labels is not None:
-        known = read_labels(options.labels)
+    classes = None if options.labels is None else read_labels(options.labels)
     if options.audio is None:
-        return _labelled_frames(options, options.frames, known or audioset_labels())
+        return _labelled_frames(options, options.frames, classes or known or audioset_labels())
     from classifier.clip_store import ClipStore
     from classifier.own_sounds import EmbedReport, embed_sounds
     from classifier.sound_lists import read_sound_list
     from vggish.api import load_extractor
 
-    sounds = read_sound_list(options.audio, known)
+    sounds = read_sound_list(options.audio, classes)
     for leftover in sounds.leftovers:
         _report(options, f"note: {leftover}")
     report = EmbedReport()

@@ -329,6 +329,9 @@ def _card_lines(key: str, value: Any, indent: str = "") -> list[str]:
             title,
             *(line for k, v in value.items() for line in _card_lines(str(k), v, indent + "  ")),
         ]
+    if isinstance(value, list) and any(isinstance(item, Mapping) for item in value):
+        value = {str(number): item for number, item in enumerate(value, start=1)}
+        return _card_lines(key, value, indent)
     if isinstance(value, list):
         value = ", ".join(map(str, value))
     if isinstance(value, float):

@@ -17,8 +17,8 @@ from classifier.export import export, read_weights
 from classifier.labels import Labels
 from classifier.runs import Run
 from classifier.splits import Indices, folds, given_folds, hold_out
-from classifier.train import Clips, Observer, Result, train
-from vggish.errors import OptionError
+from classifier.train import Clips, Observer, Result, check_labels, train
+from vggish.errors import OptionError, TrainingError
 
 # The released features of AudioSet and YouTube-8M do not say what made them.
 _RELEASED = "vggish"
@@ -53,6 +53,7 @@ class LabelledClips:
             "sources": list(self.sources),
             "n_clips": len(self.labelled),
             "fingerprint": _fingerprint(self.store),
+            "classes": f"{len(self.labels)} {_digest(*self.labels.names, *self.labels.mids)}",
             "embedders": sorted(embedders),
         }
 
@@ -120,6 +121,7 @@ def fit(
         RunError: the run exists, or does not fit what is to be resumed.
         ConversionError: the exported head differs from the trained one.
     """
+    _check_labelled(data)
     training, held = _split(config, data, validation, options.validation_share)
     facts = data.facts()
     if validation is not None:
@@ -139,6 +141,7 @@ def cross_validate(
 
     Args and errors are those of `fit`.
     """
+    _check_labelled(data)
     labelled = data.labelled
     if data.fold_of_clip is not None:
         pairs = given_folds([data.fold_of_clip[index] for index in labelled])
@@ -204,6 +207,8 @@ def _fit(
                 f"warning: {start.name} has learnt from frames of {known}, these are of "
                 f"{', '.join(strangers)}; it has to learn them anew"
             )
+    # Before the run is begun: it would be in the way of the next try.
+    check_labels(training, held, len(classes))
     if options.resume:
         run.check_same(config, facts)
     else:
@@ -252,6 +257,15 @@ def _finished(run: Run) -> Result:
     return Result(epoch, n_epochs, True, known)
 
 
+def _check_labelled(data: LabelledClips) -> None:
+    if not len(data.labelled):
+        raise TrainingError(
+            f"none of the {len(data.store)} clips has labels; are these frames to predict from? "
+            "Labels come with AudioSet's records, or by: audiotag embed --format tfrecord "
+            "--labels labels.csv"
+        )
+
+
 def _split(
     config: TrainingConfig,
     data: LabelledClips,
@@ -276,6 +290,10 @@ def _labels(data: LabelledClips, indices: Indices) -> list[list[int]]:
     values = store.label_values.tolist()
     offsets = store.label_offsets.tolist()
     return [values[offsets[index] : offsets[index + 1]] for index in indices]
+
+
+def _digest(*texts: str) -> str:
+    return hashlib.sha256("\0".join(texts).encode()).hexdigest()
 
 
 def _fingerprint(store: ClipStore) -> str:

@@ -170,6 +170,7 @@ class Run:
         Raises:
             RunError: they are missing or damaged.
         """
+        self.described()  # says so if this is no run at all
         try:
             return read_labels(self.directory / "labels.csv")
         except AudiotagError as error:

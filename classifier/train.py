@@ -138,6 +138,13 @@ def train(
     )
 
 
+def check_labels(training: Clips, validation: Clips | None, n_classes: int) -> None:
+    """Raise what `train` would raise of the labels of these clips; see there."""
+    _labels(training, n_classes)
+    if validation is not None:
+        _truth(validation, n_classes)
+
+
 def batch_size_for(config: TrainingConfig, n_clips: int) -> int:
     """The number of clips a step: the configuration's, or one that suits the data's size."""
     size = config.batch_size or max(8, min(_BATCH_SIZE, n_clips // _LEAST_STEPS))

@@ -8,6 +8,7 @@ import http.server
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from vggish import ClipFrames, write_frames
 from vggish.params import EMBEDDING_SIZE, N_BANDS, PATCH_FRAMES, SAMPLE_RATE_HZ
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -425,3 +427,94 @@ def seeded_home(
     """An `AUDIOTAG_HOME` with all of VGGish, seeded weights; shared, so leave it as it is."""
     monkeypatch.setenv("AUDIOTAG_HOME", str(fetched[0]))
     return fetched[0]
+
+
+def write_labelled_frames(
+    path: Path,
+    n_clips: int = 40,
+    *,
+    n_classes: int = 4,
+    seed: int = 0,
+    embedder: str = "",
+    n_frames: tuple[int, int] = (2, 6),
+) -> Path:
+    """Write a TFRecord file of clips that say their class in every frame.
+
+    Clip `i` is of class `i % n_classes`, every fifth of the next class too; each class adds a
+    pattern of its own to noise. The ids and the noise differ with the seed, the patterns do not.
+    """
+    rng = np.random.default_rng(seed)
+    patterns = np.random.default_rng(99).normal(scale=60, size=(n_classes, EMBEDDING_SIZE))
+    metadata: dict[str, Any] = {"embedder": {"name": embedder}} if embedder else {}
+    clips = []
+    for i in range(n_clips):
+        labels = (i % n_classes, (i + 1) % n_classes)[: 1 + (i % 5 == 0)]
+        n = int(rng.integers(*n_frames, endpoint=True))
+        values = (
+            128 + patterns[list(labels)].sum(0) + rng.normal(scale=20, size=(n, EMBEDDING_SIZE))
+        )
+        frames = values.clip(0, 255).astype(np.uint8)
+        clips.append(ClipFrames(f"clip{seed}-{i}", frames, np.arange(float(n)), metadata, labels))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_frames(path, clips)
+    return path
+
+
+@pytest.fixture(scope="session")
+def trained(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    """A directory where `audiotag train` has made a run of made clips, and that process.
+
+    It holds data/a.tfrecord and b.tfrecord, eval/e.tfrecord, classes.csv and
+    runs/feature-attention-1.
+    """
+    directory = tmp_path_factory.mktemp("trained")
+    for seed, name in enumerate(("data/a", "data/b", "eval/e")):
+        write_labelled_frames(directory / f"{name}.tfrecord", seed=seed)
+    (directory / "classes.csv").write_text(
+        "index,mid,display_name\n0,/m/dog,dog\n1,/m/cat,cat\n2,,rain\n3,,wind\n"
+    )
+    head = "--head feature-attention --set units=16 layers=1 dropout=0"
+    how = "--labels classes.csv --epochs 3 --learning-rate 0.05 --ema 0.5 --licence made-up"
+    command = [sys.executable, "-m", "cli", "train", "--frames", "data", *head.split()]
+    done = subprocess.run(
+        [*command, *how.split()],
+        cwd=directory,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1])},
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stderr
+    return directory, done
+
+
+@pytest.fixture
+def run_directory(
+    trained: tuple[Path, subprocess.CompletedProcess[str]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Path:
+    """A copy of what `trained` made, as the working directory."""
+    directory = tmp_path / "cwd"
+    shutil.copytree(trained[0], directory)
+    monkeypatch.chdir(directory)
+    return directory
+
+
+@pytest.fixture
+def command_line(capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Run the command line in this process: status, stdout, stderr."""
+    import cli
+
+    def run(*arguments: Any) -> tuple[int, str, str]:
+        capfd.readouterr()
+        try:
+            status = cli.main([*map(str, arguments)])
+        except SystemExit as exit_:
+            status = int(exit_.code or 0)
+        captured = capfd.readouterr()
+        return status, captured.out, captured.err
+
+    return run
