@@ -783,9 +783,13 @@ def _run_train(options: argparse.Namespace) -> int:
         return EXIT_OK
     from classifier.config import TrainingConfig
     from classifier.heads import DEFAULT_HEAD
+    from classifier.records import find_frame_files
     from classifier.runs import Run, latest_run, new_run
 
     _check_train(options)
+    for arguments in (options.frames, options.val):
+        if arguments:
+            find_frame_files(arguments)  # a wrong path is told before TensorFlow is loaded
     names = [name for group in _TRAINING_OPTIONS.values() for name in group]
     config = TrainingConfig(
         head=options.head or DEFAULT_HEAD,

@@ -133,7 +133,7 @@ class _Exported:
             tf.TensorSpec((None, None, EMBEDDING_SIZE), tf.uint8, name="frames"),
             tf.TensorSpec((None,), tf.int32, name="n_frames"),
         )
-        self.score = tf.function(score, input_signature=self.signature)
+        self.score = tf.function(score, autograph=False, input_signature=self.signature)
 
     @property
     def n_parameters(self) -> int:

@@ -38,7 +38,7 @@ class Network:
             inputs = {"frames": tf.cast(frames, tf.float32), "n_frames": n_frames}
             return activation(self.model(inputs, training=False)["logits"])
 
-        self._score = tf.function(score, input_signature=signature)
+        self._score = tf.function(score, autograph=False, input_signature=signature)
         self.n_classes = n_classes
 
     def scores(

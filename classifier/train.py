@@ -309,7 +309,7 @@ class _Training:
                 self._average.update(n_done)
             return self._strategy.reduce("MEAN", losses, axis=None)
 
-        return tf.function(step, jit_compile=self._is_compiled() or None)
+        return tf.function(step, autograph=False, jit_compile=self._is_compiled() or None)
 
     def _is_compiled(self) -> bool:
         """Whether XLA makes the step faster: it does for short recurrences in float32 on CPUs."""
