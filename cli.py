@@ -1028,17 +1028,20 @@ class _TrainingDisplay:
                 total=progress.n_steps,
                 completed=progress.step,
                 epoch=f"{progress.epoch}/{progress.n_epochs}",
-                state=f"loss {progress.loss:.3f}  mAP {progress.mean_average_precision:.4f}  "
+                state=f"loss {progress.loss:.3f}  {self._score(progress.mean_average_precision)}"
                 f"{progress.examples_per_second:,.0f} examples/s  {_clock(self._left)} left",
             )
+
+    @staticmethod
+    def _score(mean_average_precision: float) -> str:
+        measured = mean_average_precision == mean_average_precision  # NaN before the first epoch
+        return f"mAP {mean_average_precision:.4f}  " if measured else ""
 
     def epoch(self, row: Mapping[str, float], is_best: bool) -> None:
         """Print the epoch's line."""
         if self._quiet:
             return
-        scores = "  ".join(
-            f"{name} {row[name]:.4f}" for name in ("mAP", "mAUC", "lwlrap") if name in row
-        )
+        scores = "  ".join(f"{name} {row[name]:.4f}" for name in ("mAP", "mAUC") if name in row)
         self._print(
             f"epoch {row['epoch']:>3.0f}/{self._n_epochs}  loss {row['loss']:.3f}  {scores}"
             f"{' *' if is_best and scores else '  '}  {self._rate:,.0f} examples/s  "

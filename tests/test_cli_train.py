@@ -37,7 +37,7 @@ RUN_FILES = {
     "bundle/labels.csv", "bundle/bundle.json", "bundle/weights.npz", "bundle/README.md",
 }  # fmt: skip
 EPOCH = (
-    r"epoch   {}/{}  loss \d+\.\d{{3}}  mAP \d\.\d{{4}}  mAUC \d\.\d{{4}}  lwlrap \d\.\d{{4}}"
+    r"epoch   {}/{}  loss \d+\.\d{{3}}  mAP \d\.\d{{4}}  mAUC \d\.\d{{4}}"
     r"( \*|  )  [\d,]+ examples/s  \d+:\d\d left"
 )
 
