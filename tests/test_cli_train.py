@@ -194,7 +194,7 @@ class TestTrain:
     def test_a_terminal_sees_a_bar_and_the_epochs(self) -> None:
         seen = on_a_terminal("train", *QUICK, "-o", "runs/bar", columns=100)
         assert re.search(
-            r"epoch 1/2 [━╸╺ ]+ loss \d+\.\d{3}  mAP .* examples/s  \d:\d\d left", seen
+            r"epoch 1/2 [━╸╺ ]+ loss \d+\.\d{3}  [\d,]+ examples/s  \d:\d\d left", seen
         )
         assert re.search(EPOCH.format(2, 2), seen)
         assert "bundle: runs/bar/bundle" in seen
