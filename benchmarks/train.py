@@ -655,7 +655,7 @@ def main() -> None:
     print_verdicts(bench)
     if not options.quick:
         made = f"made shards, {read.N_SHARDS:,} with {read.N_CLIPS:,} clips"
-        write_report(bench, " ".join(options.frames) if options.frames else made)
+        write_report(bench, "the shards that `--frames` named" if options.frames else made)
 
 
 if __name__ == "__main__":
