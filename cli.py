@@ -787,9 +787,6 @@ def _run_train(options: argparse.Namespace) -> int:
     from classifier.runs import Run, latest_run, new_run
 
     _check_train(options)
-    for arguments in (options.frames, options.val):
-        if arguments:
-            find_frame_files(arguments)  # a wrong path is told before TensorFlow is loaded
     names = [name for group in _TRAINING_OPTIONS.values() for name in group]
     config = TrainingConfig(
         head=options.head or DEFAULT_HEAD,
@@ -802,6 +799,8 @@ def _run_train(options: argparse.Namespace) -> int:
 
         initial = load(options.init_from)
     with _native_logs_hidden(options):
+        for arguments in filter(None, (options.frames, options.val)):
+            find_frame_files(arguments)  # a wrong path is told before TensorFlow is loaded
         from classifier.fit import Options, cross_validate, fit, start_config
 
         if initial is not None:
