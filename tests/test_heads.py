@@ -169,6 +169,28 @@ def test_weights_give_the_same_logits_in_a_new_head_of_any_length(
     assert_near(logits_of(written_out, frames, n_frames), expected)
 
 
+@pytest.mark.parametrize("normalisation", ["batch", "l2"])
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize("kind", ["gru", "lstm"])
+def test_recurrent_head_written_out_learns_as_keras_layers_do(
+    kind: str, bidirectional: bool, normalisation: str
+) -> None:
+    settings = {"units": 8, "bidirectional": bidirectional, "normalisation": normalisation}
+    learner = stirred(build((kind, settings)))
+    written_out = build((kind, settings), n_frames=6)
+    set_weights(written_out, weights_of(learner))
+    batch = {"frames": codes(4, 6), "n_frames": np.array([6, 1, 0, 4], np.int32)}
+    found = []
+    for model in (learner, written_out):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(model(batch, training=True)["logits"] ** 2)
+        found.append([g.numpy() for g in tape.gradient(loss, model.trainable_variables)])
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_allclose(other, one, rtol=1e-4, atol=1e-4 * np.abs(one).max() + 1e-5)
+    for name, value in weights_of(learner).items():
+        np.testing.assert_allclose(weights_of(written_out)[name], value, rtol=1e-5, err_msg=name)
+
+
 def test_padding_never_changes_a_score(head: Any) -> None:
     frames = codes(6, 12)
     expected = run(head, frames, LENGTHS)

@@ -17,7 +17,7 @@ from classifier.heads import (
 )
 from classifier.heads.attention import Outputs, build_pooling
 from classifier.heads.layers import Inputs
-from classifier.heads.recurrent import build_recurrent
+from classifier.heads.recurrent import build_recurrent, takes_scale
 from classifier.heads.transformer import build_transformer
 from classifier.heads.youtube8m import build_dbof, build_logistic, build_lstm_moe, build_moe
 
@@ -28,7 +28,8 @@ def build(
     """What `classifier.heads.build_head` documents."""
     # logistic and moe normalise the mean of frames, not the frames.
     of_mean = name in ("logistic", "moe")
-    inputs = Inputs("none" if of_mean else settings.normalisation, n_frames)
+    leaves_scale = isinstance(settings, RecurrentSettings) and takes_scale(settings, n_frames)
+    inputs = Inputs("none" if of_mean else settings.normalisation, n_frames, leaves_scale)
     outputs = _outputs(name, settings, inputs, n_classes, n_frames, judge_frames)
     return keras.Model(inputs.tensors, outputs, name=name)
 

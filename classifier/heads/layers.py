@@ -70,6 +70,11 @@ class BatchNorm(keras.layers.Layer):  # type: ignore[misc]
 
     def call(self, values: Any, mask: Any = None, training: Any = None) -> Any:
         """Normalise by the batch while training, by the moving statistics otherwise."""
+        scale, shift = self.scale_and_shift(values, mask, training)
+        return values * tf.cast(scale, values.dtype) + tf.cast(shift, values.dtype)
+
+    def scale_and_shift(self, values: Any, mask: Any, training: Any) -> tuple[Any, Any]:
+        """What to multiply by and then to add, float32 [D] each."""
         if training:
             mean, variance = self._moments(values, mask)
             step = 1 - self.momentum
@@ -78,8 +83,7 @@ class BatchNorm(keras.layers.Layer):  # type: ignore[misc]
         else:
             mean, variance = self.mean, self.variance
         scale = self.gamma * tf.math.rsqrt(variance + self.epsilon)
-        shift = self.beta - mean * scale
-        return values * tf.cast(scale, values.dtype) + tf.cast(shift, values.dtype)
+        return scale, self.beta - mean * scale
 
     def _moments(self, values: Any, mask: Any) -> tuple[Any, Any]:
         values = tf.cast(values, tf.float32)
@@ -90,6 +94,18 @@ class BatchNorm(keras.layers.Layer):  # type: ignore[misc]
         mean = tf.reduce_sum(values * mask, [0, 1]) / n
         variance = tf.reduce_sum(tf.math.squared_difference(values, mean) * mask, [0, 1]) / n
         return mean, variance
+
+
+class BatchScale(BatchNorm):
+    """The scale and shift of a batch normalisation, for a layer that takes them into its kernel.
+
+    Shape:
+        [B, T, D], mask [B, T, 1] -> float32 [2, D]
+    """
+
+    def call(self, values: Any, mask: Any = None, training: Any = None) -> Any:
+        """Scale, then shift."""
+        return tf.stack(self.scale_and_shift(values, mask, training))
 
 
 class RandomLayer(keras.layers.Layer):  # type: ignore[misc]
@@ -200,15 +216,24 @@ class Inputs:
     Attributes:
         frames: float32 [B, T, 128], 0 beyond the real frames.
         mask: float32 [B, T, 1], 1 for real frames.
+        scale: float32 [2, D], the scale and shift that batch normalisation leaves to the first
+            layer if that is asked for; else None, and the frames have it.
     """
 
-    def __init__(self, normalisation: str, n_frames: int | None) -> None:
+    def __init__(
+        self, normalisation: str, n_frames: int | None, leaves_scale: bool = False
+    ) -> None:
         codes = keras.Input((n_frames, EMBEDDING_SIZE), name="frames", dtype="float32")
         lengths = keras.Input((), name="n_frames", dtype="int32")
         self.tensors = {"frames": codes, "n_frames": lengths}
         self.mask = _Mask(name="mask", dtype="float32")(codes, lengths)
         frames = Dequantise(name="dequantise", dtype="float32")(codes, self.mask)
-        self.frames = normaliser(normalisation)(frames, self.mask)
+        self.scale = None
+        if leaves_scale and normalisation == "batch":
+            self.frames = frames
+            self.scale = BatchScale(name="normalise", dtype="float32")(frames, self.mask)
+        else:
+            self.frames = normaliser(normalisation)(frames, self.mask)
 
 
 def normaliser(normalisation: str) -> Callable[..., Any]:

@@ -27,7 +27,7 @@ def build_recurrent(
         sequences = settings.pooling != "last" or number < settings.layers
         values = recurrent_layer(
             kind, settings.units, inputs, n_frames, f"{kind}{number}", sequences,
-            settings.bidirectional,
+            settings.bidirectional, inputs.scale if number == 1 else None,
         )(values)  # fmt: skip
         values = Dropout(settings.dropout, seeds(), name=f"{kind}{number}_dropout")(values)
     if settings.pooling == "last":
@@ -48,20 +48,23 @@ def recurrent_layer(
     name: str,
     sequences: bool,
     bidirectional: bool = False,
+    scale: Any = None,
 ) -> Any:
     """A GRU or LSTM over the real frames, as a function of its values.
 
     Padding comes last, so that a forward layer never sees it before its end, and a backward
     one is a forward one on the real frames in reverse: no layer needs to mask its steps.
     """
-    unroll = n_frames is not None and n_frames <= MAX_UNROLLED_FRAMES
+    unroll = _unrolls(n_frames)
     kinds = {"gru": keras.layers.GRU, "lstm": keras.layers.LSTM}
+    unrolled: dict[str, Any] = {"gru": UnrolledGRU, "lstm": UnrolledLSTM}
     lengths = inputs.tensors["n_frames"]
     reverse = Reverse(name=f"{name}_reverse")
 
     def one_way(values: Any, direction: str) -> Any:
-        layer = kinds[kind](units, return_sequences=True, unroll=unroll, name=direction)
-        return layer(values)
+        if unroll:
+            return unrolled[kind](units, return_sequences=True, name=direction)(values, scale=scale)
+        return kinds[kind](units, return_sequences=True, name=direction)(values)
 
     def apply(values: Any) -> Any:
         forward = one_way(values, f"{name}_forward")
@@ -75,6 +78,71 @@ def recurrent_layer(
         return keras.layers.Concatenate(name=name)(both) if bidirectional else both[0]
 
     return apply
+
+
+def takes_scale(settings: RecurrentSettings, n_frames: int | None) -> bool:
+    """Whether the first layer is a recurrent one that takes the scale of its input."""
+    return not settings.dense and _unrolls(n_frames)
+
+
+def _unrolls(n_frames: int | None) -> bool:
+    return n_frames is not None and n_frames <= MAX_UNROLLED_FRAMES
+
+
+# Keras's layers, written out for a known number of frames, with fewer products: the first state
+# is 0 and needs none; and where the kernel takes a normalisation's scale and shift, what is
+# learnt of these follows from the kernel's gradient, so that frames need none of their own.
+
+
+class UnrolledGRU(keras.layers.GRU):  # type: ignore[misc]
+    """A GRU over [B, T, D], scaled and shifted by [2, D] if given -> [B, T, units]."""
+
+    def call(self, values: Any, scale: Any = None) -> Any:
+        """As `GRUCell.call`."""
+        cell = self.cell
+        kernel, bias = _scaled(cell.kernel, cell.bias[0], scale)
+        states: list[Any] = []
+        for frame in tf.unstack(values, axis=1):
+            x = tf.split(tf.nn.bias_add(tf.matmul(frame, kernel), bias), 3, 1)
+            if states:
+                of_state = tf.matmul(states[-1], cell.recurrent_kernel)
+                h = tf.split(tf.nn.bias_add(of_state, cell.bias[1]), 3, 1)
+            else:
+                h = tf.split(cell.bias[1], 3)
+            update, reset = tf.sigmoid(x[0] + h[0]), tf.sigmoid(x[1] + h[1])
+            state = (1 - update) * tf.tanh(x[2] + reset * h[2])
+            states.append(update * states[-1] + state if states else state)
+        return tf.stack(states, 1)
+
+
+class UnrolledLSTM(keras.layers.LSTM):  # type: ignore[misc]
+    """An LSTM over [B, T, D], scaled and shifted by [2, D] if given -> [B, T, units]."""
+
+    def call(self, values: Any, scale: Any = None) -> Any:
+        """As `LSTMCell.call`."""
+        cell = self.cell
+        kernel, bias = _scaled(cell.kernel, cell.bias, scale)
+        states: list[Any] = []
+        carry: Any = 0.0
+        for frame in tf.unstack(values, axis=1):
+            x = tf.nn.bias_add(tf.matmul(frame, kernel), bias)
+            if states:
+                x += tf.matmul(states[-1], cell.recurrent_kernel)
+            enter, forget, new, leave = tf.split(x, 4, 1)
+            carry = tf.sigmoid(forget) * carry + tf.sigmoid(enter) * tf.tanh(new)
+            states.append(tf.sigmoid(leave) * tf.tanh(carry))
+        return tf.stack(states, 1)
+
+
+def _scaled(kernel: Any, bias: Any, scale: Any) -> tuple[Any, Any]:
+    """A kernel and bias that do to values what they would do to scaled and shifted ones."""
+    kernel = tf.convert_to_tensor(kernel)
+    if scale is None:
+        return kernel, bias
+    scale = tf.cast(scale, kernel.dtype)
+    return kernel * scale[0][:, tf.newaxis], bias + tf.linalg.matvec(
+        kernel, scale[1], transpose_a=True
+    )
 
 
 class Reverse(keras.layers.Layer):  # type: ignore[misc]
