@@ -1,0 +1,1 @@
+"""How what audiotag ships was made."""

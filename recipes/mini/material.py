@@ -1,0 +1,109 @@
+"""What mini is trained on and tried on, from the directories that the command line names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from classifier.clip_store import ClipStore, load_clips
+from recipes.mini.sounds import PAIRS, Bank, Part, Sound, draw_weights, load_bank, parts, read_index
+from recipes.mini.teacher import Teacher
+from recipes.mini.train import Moments, Pairs
+from recipes.mini.views import Studio, Views, look
+from vggish.mel_features import log_mel_patches, n_patches
+from vggish.params import PATCH_SAMPLES, PATCH_SECONDS, SAMPLE_RATE_HZ
+from vggish.postprocess import dequantize
+
+# A pair is also learnt a little earlier and later: where the released frames were cut is not
+# known to the millisecond.
+_SHIFTS_SECONDS = (-0.06, 0.0, 0.06)
+_N_FOR_MOMENTS = 100_000
+
+
+@dataclass(frozen=True, eq=False)
+class Material:
+    """Sounds, their parts and waveforms, and AudioSet's released frames (bal_train)."""
+
+    sounds: list[Sound]
+    part_of: list[Part]
+    bank: Bank
+    released: ClipStore
+    teacher: Path
+
+    def indices(self, part: Part, source: str = "") -> npt.NDArray[np.int64]:
+        """The sounds of a part, and of a source if one is named."""
+        found = [
+            index
+            for index, (sound, of) in enumerate(zip(self.sounds, self.part_of, strict=True))
+            if of == part and source in ("", sound.source)
+        ]
+        return np.array(found, np.int64)
+
+    def studio(self, seed: int) -> Studio:
+        """What makes views of the sounds to learn from."""
+        drawn = self.indices("train")
+        weights = draw_weights([self.sounds[index] for index in drawn])
+        return Studio(self.bank, drawn, weights, self.teacher, seed)
+
+    def pairs(self, part: Part) -> Pairs:
+        """Each second of the pairs' sound with its released embedding."""
+        place_of = {clip_id: place for place, clip_id in enumerate(self.released.ids)}
+        shifts = _SHIFTS_SECONDS if part == "train" else (0.0,)
+        windows, embeddings = [], []
+        for index in self.indices(part, PAIRS):
+            clip_id = self.sounds[index].clip_id
+            if clip_id not in place_of:
+                continue
+            place, waveform = place_of[clip_id], self.bank.waveform(index)
+            frames = self.released.frames[slice(*self.released.offsets[place : place + 2])]
+            for second, embedding in enumerate(dequantize(frames)):
+                for shift in shifts:
+                    start = round((second + shift) * SAMPLE_RATE_HZ)
+                    if start >= 0 and start + PATCH_SAMPLES <= len(waveform):
+                        windows.append(waveform[start : start + PATCH_SAMPLES])
+                        embeddings.append(embedding)
+        seen = look(windows, Teacher(self.teacher))
+        return Pairs(seen.patches, np.stack(embeddings), seen.logits)
+
+    def moments(self, seed: int) -> Moments:
+        """Of the released frames."""
+        rng = np.random.default_rng(seed)
+        frames = self.released.frames
+        some = np.sort(rng.choice(len(frames), min(len(frames), _N_FOR_MOMENTS), replace=False))
+        return Moments.of(dequantize(frames[some]))
+
+    def whole_clips(self, part: Part, source: str = "") -> list[npt.NDArray[np.float32]]:
+        """Log-mel patches float32 [n, 96, 64] of each sound as `audiotag embed` cuts them."""
+        return [
+            log_mel_patches(self.bank.waveform(index)).astype(np.float32)
+            for index in self.indices(part, source)
+        ]
+
+    def whole_views(self, part: Part) -> Views:
+        """The sounds of a part, unchanged, and what the teacher says of them."""
+        return look((self._padded(index) for index in self.indices(part)), Teacher(self.teacher))
+
+    def _padded(self, index: int) -> npt.NDArray[np.float32]:
+        """A sound with the silence that completes its last patch."""
+        waveform = self.bank.waveform(index)
+        hop = round(PATCH_SECONDS * SAMPLE_RATE_HZ)
+        n_samples = (n_patches(len(waveform)) - 1) * hop + PATCH_SAMPLES
+        return np.pad(waveform, (0, max(0, n_samples - len(waveform))))[:n_samples]
+
+
+def gather(sounds: Path, frames: Path, teacher: Path, work: Path) -> Material:
+    """Read what there is.
+
+    Args:
+        sounds: a directory with `index.csv` and the sounds it names.
+        frames: AudioSet's released features of the balanced training set, TFRecords.
+        teacher: YAMNet, TFLite.
+        work: for the decoded waveforms.
+    """
+    work.mkdir(parents=True, exist_ok=True)
+    listed = read_index(sounds)
+    bank = load_bank(listed, work / "bank.npz")
+    return Material(listed, parts(listed), bank, load_clips([frames]), teacher)
