@@ -186,7 +186,7 @@ def _make_head(options: argparse.Namespace, material: Material, network: Path, r
 
 def _taught(views: Views, embedder: Embedder, longest: int) -> TaughtClips:
     frames = quantize(embedder(views.patches.astype(np.float32)))
-    scores = 1 / (1 + np.exp(-views.logits.astype(np.float32)))
+    scores = 1 / (1 + np.exp(-np.maximum(views.logits.astype(np.float32), -30)))
     clips, n_frames = padded(frames, views.lengths)
     said, _ = padded(scores.astype(np.float16), views.lengths)
     return TaughtClips(clips[:, :longest], n_frames, said[:, :longest])

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from classifier.clip_store import ClipStore, load_clips
+from classifier.records import find_frame_files
 from recipes.mini.sounds import PAIRS, Bank, Part, Sound, draw_weights, load_bank, parts, read_index
 from recipes.mini.teacher import Teacher
 from recipes.mini.train import Moments, Pairs
@@ -106,4 +107,5 @@ def gather(sounds: Path, frames: Path, teacher: Path, work: Path) -> Material:
     work.mkdir(parents=True, exist_ok=True)
     listed = read_index(sounds)
     bank = load_bank(listed, work / "bank.npz")
-    return Material(listed, parts(listed), bank, load_clips([frames]), teacher)
+    released = load_clips(find_frame_files([str(frames)]))
+    return Material(listed, parts(listed), bank, released, teacher)
