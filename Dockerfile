@@ -1,7 +1,8 @@
 # The command line in a small image:
 #   docker build -t audiotag .
 #   docker run --rm -v "$PWD:/data" -v audiotag-weights:/weights audiotag embed clip.wav
-# Weights live in the volume; install them there from an environment that has the extra `train`.
+# mini is built in. VGGish's weights live in the volume; install them there from an environment
+# that has the extra `train`.
 FROM python:3.12-slim AS build
 WORKDIR /src
 COPY pyproject.toml README.md LICENSE cli.py ./

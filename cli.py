@@ -35,8 +35,10 @@ if TYPE_CHECKING:
     from classifier.records import ReadReport
     from classifier.train import Progress
     from vggish.batch import Destination, Failure, Report
+    from vggish.extractor import Extractor
     from vggish.frames import ClipFrames
     from vggish.inputs import Inputs, Item
+    from vggish.runtime import Precision
     from vggish.weights import InstalledWeights
 
 EXIT_OK, EXIT_SOME_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
@@ -46,6 +48,7 @@ STDOUT = "-"
 DEFAULT_JOBS = 2
 
 _FORMATS = ("npz", "csv", "parquet", "jsonl", "tfrecord")
+_EMBEDDERS = ("auto", "vggish", "mini")
 
 _EMBED_EPILOG = """\
 examples:
@@ -197,7 +200,7 @@ def _add_embed(commands: Any) -> None:
         "--values",
         choices=("uint8", "pca", "raw"),
         default="uint8",
-        help="quantised frames (default), float32 after PCA, or the raw network output",
+        help="quantised frames (default), float32 after PCA, or VGGish's raw output",
     )
     where.add_argument(
         "--labels", metavar="CSV", help="labels for tfrecord and jsonl: columns clip, labels"
@@ -208,6 +211,7 @@ def _add_embed(commands: Any) -> None:
         help="class_labels_indices.csv, if the labels are names or AudioSet ids",
     )
     how = parser.add_argument_group("method")
+    _add_embedder(how, "auto (default) takes VGGish if it is installed, else mini, built in")
     how.add_argument(
         "--hop",
         type=float,
@@ -230,8 +234,8 @@ def _add_embed(commands: Any) -> None:
     how.add_argument(
         "--precision",
         choices=("float32", "int8"),
-        default="float32",
-        help="float32 (default), or int8: two to three times as fast, a little different",
+        help="of VGGish: float32 (default), or int8: two to three times as fast, a little "
+        "different; mini has one only",
     )
     how.add_argument(
         "--device",
@@ -259,6 +263,10 @@ def _add_embed(commands: Any) -> None:
     parser.set_defaults(run=_run_embed)
 
 
+def _add_embedder(group: Any, meaning: str) -> None:
+    group.add_argument("--embedder", choices=_EMBEDDERS, help=meaning)
+
+
 def _run_embed(options: argparse.Namespace) -> int:
     from vggish.inputs import find_inputs, read_list
 
@@ -275,10 +283,10 @@ def _run_embed(options: argparse.Namespace) -> int:
         destination = _destination(options, names, stack)
         labels = _labels(options, destination)
 
-        from vggish.api import load_extractor
         from vggish.batch import Failure, Report, embed_batch
 
-        extractor = load_extractor(
+        extractor = _load_extractor(
+            options,
             precision=options.precision,
             device=options.device,
             values=options.values,
@@ -317,8 +325,23 @@ def _run_embed(options: argparse.Namespace) -> int:
         unsearched = AudioError(f"cannot search {directory}: {reason}")
         report.failures.append(Failure(directory, unsearched))
     _tell_failures(options, report)
-    _tell(options, inputs, destination, report, elapsed)
+    embedder = extractor.embedder.provenance
+    _tell(options, inputs, destination, report, elapsed, embedder)
     return EXIT_SOME_FAILED if report.failures else EXIT_OK
+
+
+def _load_extractor(
+    options: argparse.Namespace, precision: Precision | None = None, **method: Any
+) -> Extractor:
+    """The extractor of `--embedder`; says which embedder it is where that was left to audiotag."""
+    from vggish.api import load_extractor
+    from vggish.embedders import choose
+
+    choice = choose("auto" if options.embedder is None else options.embedder, precision)
+    extractor = load_extractor(choice.name, precision=choice.precision, **method)
+    if choice.reason:
+        _report(options, choice.reason)
+    return extractor
 
 
 def _check_outputs(options: argparse.Namespace, inputs: Inputs) -> None:
@@ -511,6 +534,7 @@ def _tell(
     destination: Destination,
     report: Report,
     elapsed: float,
+    embedder: Mapping[str, str],
 ) -> None:
     """Say what was done, where it is, and what was odd."""
     if options.quiet:
@@ -529,7 +553,7 @@ def _tell(
     for note in notes:
         print(_printable(f"audiotag: note: {note}"), file=sys.stderr)
     out = sys.stderr if options.out == STDOUT else sys.stdout
-    for line in _summary(options, inputs, destination, report, elapsed):
+    for line in _summary(options, inputs, destination, report, elapsed, embedder):
         print(_printable(line), file=out)
 
 
@@ -539,11 +563,12 @@ def _summary(
     destination: Destination,
     report: Report,
     elapsed: float,
+    embedder: Mapping[str, str],
 ) -> Iterator[str]:
     kind = "uint8" if options.values == "uint8" else f"float32 ({options.values})"
     what = f"{_count(report.n_frames, 'frame')} [128] {kind}, {report.seconds:.1f} s of sound"
     speed = f"{report.seconds / max(elapsed, 1e-9):.0f}x real time"
-    method = f"vggish {options.precision}, {speed}"
+    method = f"{embedder['name']} {embedder['precision']}, {speed}"
     failed = {failure.source for failure in report.failures}
     if destination.file is None:
         written = [item for item in inputs.items if item.source not in failed]
@@ -617,6 +642,8 @@ examples:
   audiotag train --frames data/ -o runs/fa --resume
                                                 go on exactly where it stopped
   audiotag train --audio sounds/                your own sounds, a folder for each class
+  audiotag train --audio sounds/ --embedder mini
+                                                ... for a bundle that needs no VGGish
   audiotag train --frames noisy/ -o runs/noisy  two stages: first what is noisy, ...
   audiotag train --frames curated/ --init-from runs/noisy/bundle --learning-rate 3e-4
                                                 ... then what is curated
@@ -699,6 +726,7 @@ def _add_train(commands: Any) -> None:
         "--jobs", "-j", type=int, default=DEFAULT_JOBS, metavar="N",
         help=f"sounds of --audio at once (default {DEFAULT_JOBS})",
     )  # fmt: skip
+    _add_embedder(data, "of --audio: auto (default) takes VGGish if it is installed, else mini")
     run = parser.add_argument_group("run")
     run.add_argument(
         "-o", "--out", type=Path, metavar="RUN", help="its directory (default: runs/HEAD-N)"
@@ -844,6 +872,10 @@ def _check_train(options: argparse.Namespace) -> None:
             "say what to train on: --frames for files of frames, or --audio for sounds"
             + (", not both" if options.frames else "")
         )
+    if options.frames and options.embedder is not None:
+        raise OptionError(
+            "--embedder says what embeds the sounds of --audio; --frames are embedded already"
+        )
     if options.folds is not None and options.val:
         raise OptionError("--folds validates on each fold in turn; leave out --val")
     if options.jobs < 1:
@@ -881,17 +913,16 @@ def _training_data(options: argparse.Namespace, known: Labels | None) -> Labelle
     from classifier.clip_store import ClipStore
     from classifier.own_sounds import EmbedReport, embed_sounds
     from classifier.sound_lists import read_sound_list
-    from vggish.api import load_extractor
 
     sounds = read_sound_list(options.audio, classes)
     for leftover in sounds.leftovers:
         _report(options, f"note: {leftover}")
-    report = EmbedReport()
+    extractor, report = _load_extractor(options), EmbedReport()
     with _counting_bar(options, "embedding", len(sounds.sounds)) as advance:
         store = ClipStore.from_clips(
             embed_sounds(
                 sounds,
-                load_extractor(),
+                extractor,
                 max_bad=options.max_bad,
                 jobs=options.jobs,
                 report=report,
@@ -1381,7 +1412,7 @@ def _add_weights(commands: Any) -> None:
         "weights",
         help="fetch, install and check networks",
         description="Get VGGish's weights onto this machine, and look after them. They live in"
-        " $AUDIOTAG_HOME (default ~/.cache/audiotag).",
+        " $AUDIOTAG_HOME (default ~/.cache/audiotag). The small embedder mini is built in.",
     )
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
 
@@ -1430,7 +1461,9 @@ def _add_weights(commands: Any) -> None:
         ("path", _weights_path, "print the directory of installed weights"),
     ):
         action = add(name, run, summary)
-        action.add_argument("name", nargs="?", default="vggish", metavar="NAME", help=_WHICH)
+        action.add_argument(
+            "name", nargs="?", default="vggish", metavar="NAME", help="vggish (default) or mini"
+        )
 
 
 def _weights_list(options: argparse.Namespace) -> int:
@@ -1449,7 +1482,24 @@ def _weights_list(options: argparse.Namespace) -> int:
             _print_installed(installed)
             if not installed.is_made_from(known):
                 print("  these are NOT the weights described above: another manifest was used")
+    _print_mini()
     return EXIT_OK
+
+
+def _print_mini() -> None:
+    from vggish.mini import find_mini
+
+    try:
+        mini = find_mini()
+    except AudiotagError as error:
+        print(f"mini: the small embedder that comes with audiotag\n  {error}")
+        return
+    print(f"mini: the small embedder that comes with audiotag ({mini.licence})")
+    print(
+        f"  built in, version {mini.version}, {mini.precision}, {mini.n_parameters:,} parameters, "
+        f"{mini.size / 2**20:.1f} MiB in {mini.directory}"
+    )
+    print(f"  sha256 {mini.sha256}")
 
 
 def _weights_fetch(options: argparse.Namespace) -> int:
@@ -1485,8 +1535,14 @@ def _weights_install(options: argparse.Namespace) -> int:
 
 
 def _weights_verify(options: argparse.Namespace) -> int:
+    from vggish.mini import MINI, verify_mini
     from vggish.weights import verify
 
+    if options.name == MINI:
+        mini = verify_mini()
+        if not options.quiet:
+            print(f"{MINI}: 1 file in {mini.directory}, all right")
+        return EXIT_OK
     installed = verify(options.name)
     if not options.quiet:
         print(f"{options.name}: {len(installed.files)} files in {installed.directory}, all right")
@@ -1494,9 +1550,11 @@ def _weights_verify(options: argparse.Namespace) -> int:
 
 
 def _weights_path(options: argparse.Namespace) -> int:
+    from vggish.mini import MINI, find_mini
     from vggish.weights import find_installed
 
-    print(find_installed(options.name).directory)
+    found = find_mini() if options.name == MINI else find_installed(options.name)
+    print(found.directory)
     return EXIT_OK
 
 

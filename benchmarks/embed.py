@@ -112,7 +112,7 @@ def measure_end_to_end(scratch: Path, seconds: float, precision: str) -> dict[st
     from vggish.extractor import _batches
 
     path = scratch / "ten_minutes.wav"
-    extractor = vggish.load_extractor(precision=precision)  # type: ignore[arg-type]
+    extractor = vggish.load_extractor("vggish", precision=precision)  # type: ignore[arg-type]
     with open_audio(path) as sound, closing(_batches(extractor._patches(sound, None))) as parts:
         batches = list(parts)
     extractor.embedder(batches[0])

@@ -1,4 +1,4 @@
-"""What audiotag does to the recordings it ships, as far as it goes without VGGish's weights.
+"""What audiotag does to the recordings it ships: log-mel patches, then frames.
 
 Run it with `make demo`.
 """
@@ -13,9 +13,8 @@ from rich.table import Table
 
 import cli
 import vggish
-from vggish.errors import WeightsNotInstalledError
 from vggish.params import PATCH_SECONDS, SAMPLE_RATE_HZ
-from vggish.weights import find_installed, shipped_recordings
+from vggish.weights import shipped_recordings
 
 OUT_DIR = "demo-output"
 
@@ -46,15 +45,9 @@ def show_front_end() -> None:
 
 
 def main() -> int:
-    """Show the front end, then embed the recordings if there are weights to do it with."""
+    """Show the front end, then embed the recordings: with VGGish if it is installed, or mini."""
     show_front_end()
-    print(f"\nFrames out: 128 numbers for each {PATCH_SECONDS} s")
-    try:
-        find_installed()
-    except WeightsNotInstalledError as error:
-        print(f"VGGish turns the patches into frames, and {error}\n")
-        print("Still to come: a small built-in network that needs no download, and tags.")
-        return 0
+    print(f"\nFrames out: 128 numbers for each {PATCH_SECONDS} s", flush=True)
     recordings = [str(path) for path in shipped_recordings()]
     return cli.main(["embed", *recordings, "--out-dir", OUT_DIR])
 

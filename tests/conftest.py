@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import vggish.api
 from vggish import ClipFrames, write_frames
 from vggish.params import EMBEDDING_SIZE, N_BANDS, PATCH_FRAMES, SAMPLE_RATE_HZ
 
@@ -42,8 +43,9 @@ def _heed_interrupts() -> None:
 
 @pytest.fixture(autouse=True)
 def _own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test reads or writes the weights of whoever runs it."""
+    """No test reads or writes the weights of whoever runs it, or those of another test."""
     monkeypatch.setenv("AUDIOTAG_HOME", str(tmp_path_factory.mktemp("home")))
+    vggish.api._loaded.cache_clear()
 
 
 @pytest.fixture
@@ -66,23 +68,22 @@ def pca_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(scope="session")
-def small_network(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A network of VGGish's shape, input and output, that runs in microseconds.
+def write_small_network(path: Path, seed: int, scale: float) -> None:
+    """Write a network of an embedder's input and output that runs in microseconds.
 
     Band means of a patch's twelve time slices, and a seeded matrix: enough to tell one
     patch from another.
     """
     onnx = pytest.importorskip("onnx")
     helper, to_tensor = onnx.helper, onnx.numpy_helper.from_array
-    rng = np.random.default_rng(2)
+    rng = np.random.default_rng(seed)
     n_features = 12 * N_BANDS
-    matrix = rng.normal(size=(n_features, EMBEDDING_SIZE)) / np.sqrt(n_features)
+    matrix = rng.normal(scale=scale, size=(n_features, EMBEDDING_SIZE)) / np.sqrt(n_features)
     nodes = [
         helper.make_node("Reshape", ["patches", "slices"], ["sliced"]),
         helper.make_node("ReduceMean", ["sliced"], ["means"], axes=[2], keepdims=0),
         helper.make_node("Flatten", ["means"], ["features"]),
-        helper.make_node("MatMul", ["features", "matrix"], ["raw_embeddings"]),
+        helper.make_node("MatMul", ["features", "matrix"], ["embeddings"]),
     ]
     shape = np.array([-1, 12, PATCH_FRAMES // 12, N_BANDS])
     value_info, kind = helper.make_tensor_value_info, onnx.TensorProto.FLOAT
@@ -90,13 +91,43 @@ def small_network(tmp_path_factory: pytest.TempPathFactory) -> Path:
         nodes,
         "small",
         [value_info("patches", kind, ["n", PATCH_FRAMES, N_BANDS])],
-        [value_info("raw_embeddings", kind, ["n", EMBEDDING_SIZE])],
+        [value_info("embeddings", kind, ["n", EMBEDDING_SIZE])],
         [to_tensor(shape, "slices"), to_tensor(matrix.astype(np.float32), "matrix")],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    path = tmp_path_factory.mktemp("network") / "small.onnx"
     onnx.save(model, str(path))
+
+
+@pytest.fixture(scope="session")
+def small_network(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small network in the place of VGGish's, see `write_small_network`."""
+    path = tmp_path_factory.mktemp("network") / "small.onnx"
+    write_small_network(path, seed=2, scale=1.0)
     return path
+
+
+@pytest.fixture
+def small_mini(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The directory of a small network in the place of mini, in this process."""
+    directory = tmp_path / "weights" / "mini"
+    directory.mkdir(parents=True)
+    # Log-mel energies are of the order of 3, whitened embeddings of 1.
+    write_small_network(directory / "mini.onnx", seed=4, scale=0.3)
+    data = (directory / "mini.onnx").read_bytes()
+    card = {
+        "name": "mini",
+        "version": "7",
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "size": len(data),
+        "precision": "float32",
+        "n_parameters": 12 * N_BANDS * EMBEDDING_SIZE,
+        "licence": "made-up",
+        "training": {},
+        "metrics": {},
+    }
+    (directory / "card.json").write_text(json.dumps(card))
+    monkeypatch.setattr("vggish.mini.mini_directory", lambda: directory)
+    return directory
 
 
 @pytest.fixture

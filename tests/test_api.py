@@ -13,7 +13,7 @@ import pytest
 
 import cli
 import vggish
-from vggish import extractor, frame_files, runtime
+from vggish import embedders, extractor, frame_files, runtime
 from vggish.errors import AudioError, OptionError, WeightsNotInstalledError
 
 
@@ -51,6 +51,7 @@ def test_importing_loads_nothing_heavy(statement: str) -> None:
 def test_the_command_line_offers_what_the_modules_have() -> None:
     text = inspect.getsource(cli._add_embed)
     assert cli._FORMATS == frame_files.FORMATS
+    assert cli._EMBEDDERS == embedders.EMBEDDERS
     for choices in (extractor.VALUES, runtime.PRECISIONS, runtime.DEVICES):
         assert str(choices).replace("'", '"') in text
 
@@ -84,10 +85,34 @@ def test_errors_are_those_of_the_one_tree(small_home: Path) -> None:
         vggish.embed(io.BytesIO(b"no sound"))
     with pytest.raises(OptionError, match="Received: 'int4'"):
         vggish.load_extractor(precision="int4")  # type: ignore[arg-type]
+    with pytest.raises(OptionError, match="Received: 'yamnet'"):
+        vggish.load_extractor("yamnet")  # type: ignore[arg-type]
+
+
+def test_on_a_fresh_machine_the_built_in_embedder_is_taken(
+    small_mini: Path, write_sound: Any, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = write_sound("clip.wav", seconds=3.0)
+    clip = vggish.embed(path)
+    assert clip.metadata["embedder"]["name"] == "mini"
+    assert (clip.frames.shape, clip.frames.dtype) == ((3, 128), np.uint8)
+    np.testing.assert_array_equal(vggish.load_extractor("mini")(path).frames, clip.frames)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_the_embedder_does_not_change_from_clip_to_clip(
+    small_mini: Path, write_sound: Any, request: pytest.FixtureRequest
+) -> None:
+    path = write_sound("clip.wav")
+    before = vggish.embed(path)
+    request.getfixturevalue("small_home")  # VGGish is installed meanwhile
+    assert vggish.embed(path).metadata["embedder"] == before.metadata["embedder"]
+    assert vggish.embed(path, embedder="vggish").metadata["embedder"]["name"] == "vggish"
+    assert vggish.load_extractor().embedder.provenance["name"] == "vggish"
 
 
 def test_without_weights_the_error_says_how_to_get_them() -> None:
     with pytest.raises(WeightsNotInstalledError, match="weights fetch") as caught:
-        vggish.load_extractor()
+        vggish.load_extractor("vggish")
     assert "weights install" in str(caught.value)
     assert "AUDIOTAG_HOME" in str(caught.value)

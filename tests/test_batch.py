@@ -277,7 +277,7 @@ def test_an_interrupted_run_says_so_and_goes_on(sounds: Path) -> None:
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=20)
     assert process.returncode == 130
-    assert err == "\naudiotag: interrupted; the same command with --resume goes on\n"
+    assert err.endswith("\n\naudiotag: interrupted; the same command with --resume goes on\n")
     assert 2 <= len(files("out", journals=False)) < N_SOUNDS
     status, _, err = finish(SLOW, "embed", "sounds", "--out-dir", "out", "--jobs", "1")
     assert status == 2
@@ -300,7 +300,8 @@ def test_a_second_run_beside_one_that_still_goes_on_is_refused(
 
 def test_runs_with_other_inputs_share_a_directory(sounds: Path) -> None:
     names = sorted(files("sounds"))
-    processes = [start(SLOW, "embed", f"sounds/{name}", "--out-dir", "out") for name in names]
+    options = ("--out-dir", "out", "--quiet")
+    processes = [start(SLOW, "embed", f"sounds/{name}", *options) for name in names]
     for process in processes:
         assert process.communicate(timeout=60)[1] == ""
         assert process.returncode == 0

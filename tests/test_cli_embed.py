@@ -23,6 +23,7 @@ import cli
 from vggish import read_frames
 
 Embed = Callable[..., tuple[int, str, str]]
+VGGISH = "audiotag: using VGGish, which is installed; --embedder mini is the small built-in one\n"
 
 
 @pytest.fixture
@@ -54,7 +55,7 @@ def sounds(small_home: Path, in_directory: Path, write_sound: Any) -> None:
 class TestEmbed:
     def test_without_options_writes_beside_you_and_says_what_and_where(self, embed: Embed) -> None:
         status, out, err = embed("d/c.wav")
-        assert (status, err) == (0, "")
+        assert (status, err) == (0, VGGISH)
         assert re.fullmatch(
             r"d/c\.wav -> c\.npz\n"
             r"3 frames \[128\] uint8, 3\.0 s of sound  \(vggish float32, \d+x real time\)\n",
@@ -70,7 +71,7 @@ class TestEmbed:
         assert status == 0
         assert sorted(map(str, Path("out").rglob("*.csv"))) == ["out/a.csv", "out/d/c.csv"]
         assert "a.wav -> out/a.csv\nd/c.wav -> out/d/c.csv\n" in out
-        assert err == "audiotag: note: 1 file not taken for sound: d/notes.txt\n"
+        assert err == f"{VGGISH}audiotag: note: 1 file not taken for sound: d/notes.txt\n"
 
     def test_many_outputs_are_counted_not_named(self, embed: Embed) -> None:
         for n in range(12):
@@ -94,6 +95,7 @@ class TestEmbed:
         assert status == 1
         assert "2 inputs of 3 failed" in out
         assert [line[:36] for line in err.splitlines()] == [
+            VGGISH[:36],
             "audiotag: error: cannot read bad.wav",
             "audiotag: error: cannot open no,such",
         ]
@@ -103,7 +105,7 @@ class TestEmbed:
             ("bad.wav", "AudioError"),
             ("no,such.wav", "AudioError"),
         ]
-        assert f"audiotag: error: {rows[0]['message']}" == err.splitlines()[0]
+        assert f"audiotag: error: {rows[0]['message']}" == err.splitlines()[1]
         assert Path("a.npz").exists()
         embed("a.wav", "--errors", "e/errors.csv")
         assert Path("e/errors.csv").read_text() == "input,error,message\n"
@@ -274,11 +276,11 @@ class TestEmbed:
         assert (out, "Traceback" in err, "rror" in err) == (["{0", "0"], False, False)
         out, err = shell(f"{audiotag} bad.wav a.wav --hop 0.01 -o - --format jsonl | head -c 1")
         assert (out, "cannot read bad.wav" in err) == (["{1", "0"], True)
-        out, err = shell(f"{audiotag} a.wav | true")
+        out, err = shell(f"{audiotag} a.wav --embedder vggish | true")
         assert (out, err) == (["0", "0"], "")
         out, err = shell(f"{audiotag} a.wav -o - --format csv > /dev/full")
         assert (out, "cannot write to standard output: No space left" in err) == (["2"], True)
-        out, err = shell(f"{audiotag} a.wav > /dev/full")
+        out, err = shell(f"{audiotag} a.wav --embedder vggish > /dev/full")
         assert (out, err) == (["2"], "audiotag: error: [Errno 28] No space left on device\n")
 
     def test_names_cannot_play_tricks_on_a_terminal(self, embed: Embed) -> None:
@@ -306,7 +308,7 @@ class TestEmbed:
     ) -> None:
         Path("errors.csv").write_text("yesterday's")
         monkeypatch.setenv("AUDIOTAG_HOME", "none")
-        assert embed("a.wav", "--errors", "errors.csv")[0] == 2
+        assert embed("a.wav", "--embedder", "vggish", "--errors", "errors.csv")[0] == 2
         assert Path("errors.csv").read_text() == "yesterday's"
 
     def test_what_failed_is_told_also_when_the_run_is_cut_short(self, embed: Embed) -> None:
@@ -341,7 +343,8 @@ class TestEmbed:
             time.sleep(0.3)
             process.terminate()
             _, err = process.communicate(timeout=20)
-        assert (process.returncode, err[:24]) == (143, "\naudiotag: interrupted; ")
+        assert process.returncode == 143
+        assert err.startswith(f"{VGGISH}\naudiotag: interrupted; ")
         assert list(scratch.iterdir()) == []
 
     def test_names_that_are_no_unicode(self, audiotag: Any) -> None:
@@ -398,14 +401,108 @@ def on_a_terminal(*arguments: str, columns: int) -> str:
     return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", seen.decode())
 
 
-def test_without_weights_the_error_names_the_three_ways(
-    embed: Embed, in_directory: Path, write_sound: Any
-) -> None:
-    write_sound("cwd/a.wav")
-    status, out, err = embed("a.wav")
-    assert (status, out, os.listdir()) == (2, "", ["a.wav"])
-    for way in ("audiotag weights fetch", "audiotag weights install", "AUDIOTAG_HOME="):
-        assert way in err
+@pytest.mark.usefixtures("small_mini")
+class TestEmbedders:
+    """Which embedder is taken, what is said of it, and what the outputs say."""
+
+    @pytest.fixture(autouse=True)
+    def _sound(self, in_directory: Path, write_sound: Any) -> None:
+        write_sound("cwd/a.wav", seconds=2.0)
+
+    def test_a_fresh_machine_embeds_with_what_is_built_in_and_says_so(self, embed: Embed) -> None:
+        status, out, err = embed("a.wav")
+        assert (status, err) == (
+            0,
+            "audiotag: using the built-in embedder mini, for VGGish is not installed; "
+            "get it with: audiotag weights fetch vggish\n",
+        )
+        assert re.search(r"^2 frames \[128\] uint8, .*\(mini float32, \d+x real time\)$", out, re.M)
+        (clip,) = read_frames("a.npz")
+        assert clip.metadata["embedder"]["name"] == "mini"
+        assert embed("a.wav", "--quiet") == (0, "", "")
+
+    def test_who_names_an_embedder_is_told_nothing(self, embed: Embed, small_home: Path) -> None:
+        assert "(mini float32, " in embed("a.wav", "-o", "m.npz", "--embedder", "mini")[1]
+        assert "(vggish float32, " in embed("a.wav", "-o", "v.npz", "--embedder", "vggish")[1]
+        assert "(vggish int8, " in embed("a.wav", "-o", "i.npz", "--precision", "int8")[1]
+        for name in ("mini", "vggish"):
+            assert embed("a.wav", "--embedder", name)[2] == ""
+        (mini,), (vggish,) = read_frames("m.npz"), read_frames("v.npz")
+        assert not np.array_equal(mini.frames, vggish.frames)
+
+    @pytest.mark.parametrize("file_format", cli._FORMATS)
+    def test_every_format_names_mini(
+        self, embed: Embed, file_format: str, small_mini: Path
+    ) -> None:
+        name = f"all.{file_format}"
+        assert embed("a.wav", "-o", name, "--values", "pca")[0] == 0
+        (clip,) = read_frames(name)
+        sha256 = json.loads((small_mini / "card.json").read_text())["sha256"]
+        embedder = clip.metadata["embedder"]
+        assert embedder.pop("provider").endswith("ExecutionProvider")
+        assert embedder == {
+            "name": "mini",
+            "weights_sha256": sha256,
+            "model_sha256": sha256,
+            "precision": "float32",
+        }
+        assert clip.metadata["pca_sha256"] is None
+
+    def test_a_damaged_vggish_is_not_passed_over_in_silence(
+        self, embed: Embed, small_home: Path
+    ) -> None:
+        damaged = small_home / "vggish" / "float32.onnx"
+        damaged.write_bytes(b"short")
+        status, _, err = embed("a.wav")
+        assert (status, err.count("\n")) == (0, 1)
+        assert re.search(
+            rf"mini, for the weights 'vggish' are damaged: {damaged} has 5 bytes, not [\d,]+\. "
+            "Install them again: audiotag weights fetch vggish$",
+            err,
+        )
+        assert "damaged" in embed("a.wav", "--embedder", "vggish")[2]
+
+    def test_a_precision_that_mini_lacks(self, embed: Embed) -> None:
+        status, _, err = embed("a.wav", "--precision", "int8")
+        assert (status, "embedder mini (float32 is all it has), for VGGish is" in err) == (0, True)
+        status, out, err = embed("a.wav", "--precision", "int8", "--embedder", "mini")
+        assert (status, out) == (2, "")
+        assert "mini has the precision 'float32' only. Received: 'int8'" in err
+
+    def test_mini_has_no_raw_embeddings(self, embed: Embed) -> None:
+        for arguments in ([], ["--embedder", "mini"]):
+            status, out, err = embed("a.wav", "--values", "raw", *arguments)
+            assert (status, out, os.listdir()) == (2, "", ["a.wav"])
+            assert "the embedder mini has no raw embeddings" in err
+            assert "use the values pca, or VGGish" in err
+
+    @pytest.mark.parametrize("out", [("-o", "all.jsonl"), ("--out-dir", "out")])
+    def test_a_run_is_not_resumed_with_another_embedder(
+        self, embed: Embed, request: pytest.FixtureRequest, write_sound: Any, out: tuple[str, str]
+    ) -> None:
+        Path("bad.wav").write_bytes(b"no sound")
+        arguments = ("a.wav", "bad.wav", *out, "--resume")
+        assert embed(*arguments)[0] == 1
+        (before,) = Path().rglob("*.journal")
+        journal = before.read_bytes()
+        request.getfixturevalue("small_home")  # VGGish is installed meanwhile
+        status, _, err = embed(*arguments)
+        assert (status, before.read_bytes()) == (2, journal)
+        assert "embedder.name: 'mini' then, 'vggish' now" in err
+        assert "Use the same options (--embedder mini), or delete" in err
+        write_sound("cwd/bad.wav")
+        status, shown, _ = embed(*arguments, "--embedder", "mini")
+        assert (status, "1 input done by an earlier run" in shown) == (0, True)
+
+    def test_without_weights_the_error_names_the_three_ways(self, embed: Embed) -> None:
+        status, out, err = embed("a.wav", "--embedder", "vggish")
+        assert (status, out, os.listdir()) == (2, "", ["a.wav"])
+        for way in ("audiotag weights fetch", "audiotag weights install", "AUDIOTAG_HOME="):
+            assert way in err
+
+    def test_other_names_are_refused(self, embed: Embed) -> None:
+        status, _, err = embed("a.wav", "--embedder", "yamnet")
+        assert (status, "invalid choice: 'yamnet'" in err) == (2, True)
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["embed", "--help"]])

@@ -303,12 +303,40 @@ class TestOwnSounds:
         bundle = classifier.load("runs/logistic-1")
         assert bundle.labels.names == ("high", "low")
         assert bundle.card["embedders"] == ["vggish"]
+        assert "audiotag: using VGGish, which is installed; --embedder mini is the" in err
         tagger = classifier.Tagger(bundle)
         assert {tag.label for tag in tagger.tag("sounds/low/0.wav").tags} == {"high", "low"}
         assert "0 sounds embedded, 16 cached" in train(*self.quick)[2]
         os.rename("sounds/low", "sounds/deep")
         start = ("--init-from", "runs/logistic-1", "--epochs", "1")
         assert "which knows 1 of the 2 classes" in train("--audio", "sounds", *start)[2]
+
+    @pytest.mark.usefixtures("small_mini")
+    def test_another_embedder_makes_other_frames_and_another_bundle(
+        self, train: Train, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        assert train(*self.quick, "--embedder", "vggish")[0] == 0
+        status, _, err = train(*self.quick, "--embedder", "mini")
+        assert status == 0
+        assert "16 sounds embedded, 0 cached" in err
+        assert "using" not in err
+        assert classifier.load("runs/logistic-2").card["embedders"] == ["mini"]
+        assert "0 sounds embedded, 16 cached" in train(*self.quick, "--embedder", "vggish")[2]
+        monkeypatch.setenv("AUDIOTAG_HOME", "fresh")
+        status, _, err = train(*self.quick)
+        assert (status, "built-in embedder mini, for VGGish is not installed" in err) == (0, True)
+        assert classifier.load("runs/logistic-4").card["embedders"] == ["mini"]
+        status, _, err = train(*self.quick, "--embedder", "vggish")
+        assert (status, "audiotag weights fetch vggish" in err) == (2, True)
+
+    def test_a_run_is_not_resumed_with_another_embedder(
+        self, train: Train, small_mini: Path
+    ) -> None:
+        arguments = (*self.quick, "-o", "runs/x")
+        assert train(*arguments, "--embedder", "mini")[0] == 0
+        status, _, err = train(*arguments, "--resume")
+        assert status == 2
+        assert "embedders" in err
 
     def test_ctrl_c_ends_embedding_at_once_and_what_was_done_is_kept(
         self, train: Train, monkeypatch: pytest.MonkeyPatch
@@ -397,6 +425,7 @@ def test_without_weights_the_error_names_the_three_ways(
     [
         ("", "say what to train on: --frames for files of frames, or --audio for sounds\n"),
         ("--frames data --audio data", "for sounds, not both"),
+        ("--frames data --embedder mini", "--embedder says what embeds the sounds of --audio"),
         ("--frames nowhere", "there is no file or directory nowhere"),
         ("--frames no*.tfrecord", r"nothing matches the pattern no\*\.tfrecord"),
         ("--frames empty", "empty has no files of frames"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -15,25 +16,34 @@ from vggish.weights import shipped_recordings
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def run_demo(cwd: Path) -> str:
-    command = [sys.executable, str(ROOT / "examples" / "demo.py")]
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, env=os.environ.copy())
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+DEMO = ROOT / "examples" / "demo.py"
 
 
-def test_without_weights_it_shows_the_front_end_and_how_to_get_them(in_directory: Path) -> None:
-    shown = run_demo(in_directory)
+def assert_shown(shown: str, embedder: str, directory: Path) -> None:
     assert all(path.name in shown for path in shipped_recordings())
-    assert "audiotag weights fetch vggish" in shown
+    written = {path.stem for path in (directory / "demo-output").iterdir()}
+    assert written == {path.stem for path in shipped_recordings()}
+    assert re.search(rf"\d+ frames \[128\] uint8, .*\({embedder} float32", shown)
+
+
+@pytest.mark.usefixtures("small_mini")
+def test_on_a_fresh_machine_it_embeds_every_recording_and_says_how_to_get_vggish(
+    in_directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        runpy.run_path(str(DEMO), run_name="__main__")
+    captured = capsys.readouterr()
+    assert exit_.value.code == 0
+    assert_shown(captured.out, "mini", in_directory)
+    assert "audiotag weights fetch vggish" in captured.err
 
 
 @pytest.mark.usefixtures("small_home")
-def test_with_weights_it_embeds_every_recording(in_directory: Path) -> None:
-    shown = run_demo(in_directory)
-    written = {path.stem for path in (in_directory / "demo-output").iterdir()}
-    assert written == {path.stem for path in shipped_recordings()}
-    assert re.search(r"\d+ frames \[128\] uint8", shown)
+def test_with_vggish_it_embeds_every_recording(in_directory: Path) -> None:
+    command = [sys.executable, str(DEMO)]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ.copy())
+    assert done.returncode == 0, done.stderr
+    assert_shown(done.stdout, "vggish", in_directory)
 
 
 def test_every_recording_is_attributed() -> None:

@@ -1,11 +1,11 @@
-"""VGGish: sound -> log-mel patches -> AudioSet-compatible 128-d frames.
+"""Sound -> log-mel patches -> AudioSet-compatible 128-d frames, by VGGish or by mini.
 
     import vggish
 
     clip = vggish.embed("clip.wav")              # frames uint8 [n, 128], start_seconds [n]
     vggish.write_frames("clip.npz", clip)
 
-    extractor = vggish.load_extractor(precision="int8", hop_seconds=1.0)
+    extractor = vggish.load_extractor("vggish", precision="int8", hop_seconds=1.0)
     for path in paths:                           # the network is loaded once
         clip = extractor(path)
 

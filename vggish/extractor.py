@@ -36,8 +36,8 @@ class EmbedOptions:
     """What decides the values of the frames, besides the network.
 
     Attributes:
-        values: "uint8" frames as AudioSet's, "pca" (float32, whitened), or "raw" (float32, the
-            network's pre-activation output).
+        values: "uint8" frames as AudioSet's, "pca" (float32, whitened), or "raw" (float32,
+            VGGish's pre-activation output; mini has none).
         hop_seconds: time from one frame to the next, a multiple of 10 ms. AudioSet's released
             features advance by 1 s.
         tail: "pad" completes the last patch with silence, "drop" leaves it out.
@@ -69,17 +69,26 @@ class Extractor:
     """Sound in, frames out. Loaded once; safe to call from several threads.
 
     Args:
-        embedder: patches [n, 96, 64] -> raw embeddings [n, 128].
-        pca: the PCA of the embedder's space.
+        embedder: patches [n, 96, 64] -> embeddings [n, 128].
+        pca: the PCA of the embedder's space; None if its embeddings are whitened already.
         options: see `EmbedOptions`.
+
+    Raises:
+        OptionError: raw embeddings are asked for, and the embedder has none.
     """
 
     def __init__(
-        self, embedder: PatchEmbedder, pca: Pca, options: EmbedOptions | None = None
+        self, embedder: PatchEmbedder, pca: Pca | None, options: EmbedOptions | None = None
     ) -> None:
         self.embedder = embedder
         self.pca = pca
         self.options = EmbedOptions() if options is None else options
+        if pca is None and self.options.values == "raw":
+            raise OptionError(
+                f"the embedder {embedder.provenance['name']} has no raw embeddings, for what it "
+                "gives is whitened already: use the values pca, or VGGish (audiotag weights fetch "
+                "vggish)"
+            )
 
     @property
     def provenance(self) -> dict[str, Any]:
@@ -87,7 +96,7 @@ class Extractor:
         return {
             "audiotag_version": VERSION,
             "embedder": dict(self.embedder.provenance),
-            "pca_sha256": self.pca.sha256,
+            "pca_sha256": None if self.pca is None else self.pca.sha256,
             **asdict(self.options),
         }
 
@@ -145,11 +154,11 @@ class Extractor:
                 ahead = pool.submit(next, batches, None)
                 yield self.postprocess(self.embedder(batch))
 
-    def postprocess(self, raw: npt.NDArray[np.float32]) -> FrameArray:
-        """Raw embeddings [n, 128] -> the values that the options ask for, [n, 128]."""
+    def postprocess(self, embeddings: npt.NDArray[np.float32]) -> FrameArray:
+        """What the embedder gives, [n, 128] -> the values that the options ask for, [n, 128]."""
         if self.options.values == "raw":
-            return raw
-        whitened = self.pca(raw)
+            return embeddings
+        whitened = embeddings if self.pca is None else self.pca(embeddings)
         return whitened if self.options.values == "pca" else quantize(whitened)
 
     def start_seconds(self, n: int) -> npt.NDArray[np.float64]:

@@ -147,9 +147,16 @@ def _read_done(path: Path, fingerprint: dict[str, Any], *, resume: bool) -> dict
         raise ResumeError(
             "cannot resume with other options than those of the unfinished run:\n"
             + "\n".join(f"  {line}" for line in changed)
-            + f"\nUse the same options, or delete {path} to begin again"
+            + f"\n{_how_to_go_on(before, fingerprint)}, or delete {path} to begin again"
         )
     return done
+
+
+def _how_to_go_on(before: dict[str, Any], now: dict[str, Any]) -> str:
+    # Which embedder was taken need not have been an option: VGGish may be installed since.
+    then, name = (options.get("embedder", {}).get("name") for options in (before, now))
+    hint = f" (--embedder {then})" if then and then != name else ""
+    return f"Use the same options{hint}"
 
 
 def _parse(line: str) -> Done:

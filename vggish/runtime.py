@@ -1,4 +1,4 @@
-"""The network at run time: patches -> raw embeddings, on ONNX Runtime."""
+"""The network at run time: patches -> embeddings, on ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class PatchEmbedder(Protocol):
     """What the extractor needs of an embedder."""
 
     def __call__(self, patches: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
-        """Patches float32 [n, 96, 64] -> raw embeddings float32 [n, 128]."""
+        """Patches float32 [n, 96, 64] -> embeddings float32 [n, 128], raw or whitened."""
 
     @property
     def provenance(self) -> dict[str, str]:
@@ -43,12 +43,13 @@ class PatchEmbedder(Protocol):
 
 
 class Embedder:
-    """A network loaded once: patches -> raw embeddings. Safe to call from several threads.
+    """A network loaded once: patches -> embeddings. Safe to call from several threads.
 
     Args:
         model_path: ONNX file with one input [n, 96, 64] and one output [n, 128].
-        name: of the network, "vggish".
-        weights_sha256: of the checkpoint that the file was made from.
+        name: of the network, "vggish" or "mini".
+        weights_sha256: of the checkpoint that the file was made from; of the file itself where
+            there is none.
         model_sha256: of the file itself; computed when it is not given.
         precision: "float32" or "int8", what the file holds.
         device: "cpu", "gpu", or "auto" for a GPU where ONNX Runtime has one and the precision
@@ -75,8 +76,7 @@ class Embedder:
         n_threads: int = 0,
     ) -> None:
         onnxruntime = import_onnxruntime()
-        if precision not in PRECISIONS:
-            raise OptionError(f"precision must be one of {PRECISIONS}. Received: {precision!r}")
+        check_precision(precision)
         self.name = name
         self.weights_sha256 = weights_sha256
         self.precision = precision
@@ -93,7 +93,7 @@ class Embedder:
         except Exception as error:  # ONNX Runtime's errors share no public base class
             raise WeightsError(
                 f"cannot load the network {model_path}: {first_line(error)}\n"
-                "Check it with: audiotag weights verify"
+                f"Check it with: audiotag weights verify {name}"
             ) from error
         self.provider: str = self._session.get_providers()[0]
         if device == "gpu" and self.provider == _CPU_PROVIDER:
@@ -106,7 +106,7 @@ class Embedder:
         self.model_sha256 = sha256_of(Path(model_path)) if model_sha256 is None else model_sha256
 
     def __call__(self, patches: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
-        """Raw embeddings, pre-activation, of log-mel patches.
+        """Embeddings of log-mel patches: VGGish's are raw, pre-activation, mini's whitened.
 
         Shape:
             float32 [n, 96, 64] -> float32 [n, 128]; n may be 0 or any number, and at most
@@ -150,6 +150,16 @@ class Embedder:
                 f"embeddings [n, {EMBEDDING_SIZE}]. Its shapes: {shapes}"
             )
         return str(inputs[0].name)
+
+
+def check_precision(precision: str) -> None:
+    """Refuse what is no precision.
+
+    Raises:
+        OptionError: it is none of `PRECISIONS`.
+    """
+    if precision not in PRECISIONS:
+        raise OptionError(f"precision must be one of {PRECISIONS}. Received: {precision!r}")
 
 
 def import_onnxruntime() -> Any:

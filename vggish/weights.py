@@ -31,9 +31,10 @@ from vggish.checksums import sha256_of
 from vggish.decoders import AUDIO_SUFFIXES
 from vggish.download import Progress, RemoteFile, check_file, download
 from vggish.errors import DownloadError, OptionError, WeightsError, WeightsNotInstalledError
+from vggish.mini import MINI
 from vggish.params import VERSION
 from vggish.postprocess import Pca, load_pca
-from vggish.runtime import PRECISIONS, Device, Embedder, Precision
+from vggish.runtime import Device, Embedder, Precision, check_precision
 
 INSTALLED = "installed.json"
 # What a conversion makes, by the key it has in `InstalledWeights.files`.
@@ -140,12 +141,16 @@ def choose_known(name: str, manifest: Path | None = None) -> KnownWeights:
     """The entry of a manifest called `name`.
 
     Raises:
-        OptionError: there is none.
+        OptionError: there is none, or it is built in.
         WeightsError: the file is no manifest.
     """
+    if name == MINI:
+        raise OptionError(
+            f"{MINI} is built in, so there is nothing to fetch or install: --embedder {MINI}"
+        )
     known = known_weights(manifest)
     if name not in known:
-        raise OptionError(f"no weights are called {name!r}; there are: {', '.join(known)}")
+        raise OptionError(f"no weights are called {name!r}; there are: {', '.join([*known, MINI])}")
     return known[name]
 
 
@@ -210,7 +215,7 @@ def verify(name: str = "vggish") -> InstalledWeights:
 def load_embedder(
     name: str = "vggish", *, precision: Precision = "float32", device: Device = "auto"
 ) -> tuple[Embedder, Pca]:
-    """The installed network called `name`, and the PCA of its space.
+    """The installed network called `name`, and the PCA of its space (mini: `embedders.load`).
 
     Raises:
         WeightsNotInstalledError: it is not installed; the message says how to get it.
@@ -218,8 +223,7 @@ def load_embedder(
         OptionError: an unknown precision or device.
     """
     installed = find_installed(name)
-    if precision not in PRECISIONS:
-        raise OptionError(f"precision must be one of {PRECISIONS}. Received: {precision!r}")
+    check_precision(precision)
     embedder = Embedder(
         installed.path(precision),
         name=name,
