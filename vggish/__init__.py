@@ -24,7 +24,7 @@ from vggish.params import VERSION
 
 if TYPE_CHECKING:
     from vggish.api import embed, load_extractor
-    from vggish.audio import load_audio, open_audio
+    from vggish.audio import load_audio, open_audio, open_waveform
     from vggish.errors import AudiotagError
     from vggish.extractor import EmbedOptions, Extractor
     from vggish.frame_files import read_frames, write_frames
@@ -52,6 +52,7 @@ _MODULE_OF = {
     "log_mel_patches": "mel_features",
     "log_mel_spectrogram": "mel_features",
     "open_audio": "audio",
+    "open_waveform": "audio",
     "quantize": "postprocess",
     "read_frames": "frame_files",
     "write_frames": "frame_files",
@@ -74,6 +75,7 @@ __all__ = [
     "log_mel_patches",
     "log_mel_spectrogram",
     "open_audio",
+    "open_waveform",
     "quantize",
     "read_frames",
     "write_frames",

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 import numpy as np
+import numpy.typing as npt
 
 from vggish.decoders import AUDIO_SUFFIXES, Block, Decoder, open_decoder
 from vggish.errors import AudioError, EmptyAudioError, OptionError
@@ -36,6 +37,10 @@ MIN_BLOCK_FRAMES = 1 << 10
 FULL_SCALE = 1.0 - 2.0**-15
 # A normalised recording touches full scale here and there; a clipped one sits there.
 CLIPPED_SHARE_TO_REPORT = 1e-3
+
+# -60 dBFS: quieter than this is the noise of a recorder whose microphone was off.
+SILENT_PEAK = 1e-3
+SILENCE = "silence: no sample is beyond -60 dBFS"
 
 
 @dataclasses.dataclass
@@ -146,6 +151,79 @@ def open_audio(source: Source, name: str | None = None) -> AudioStream:
     return AudioStream(name, decoder, temporary)
 
 
+def open_waveform(
+    waveform: npt.NDArray[Any], sample_rate_hz: float | None, name: str = "the waveform"
+) -> AudioStream:
+    """Open samples that are in memory as `open_audio` opens a file.
+
+    Args:
+        waveform: [n] or [n, channels]; float in [-1, 1], or int16 or int32, which are scaled.
+        sample_rate_hz: 4 to 384 kHz, a whole number.
+        name: what to call it in messages.
+
+    Raises:
+        OptionError: it has another shape or dtype, or the rate is missing or out of range.
+    """
+    rate = _checked_rate(sample_rate_hz)
+    if waveform.dtype.kind != "f" and waveform.dtype not in (np.int16, np.int32):
+        raise OptionError(
+            "a waveform must be float in [-1, 1], int16 or int32. "
+            f"Received: {waveform.dtype} {list(waveform.shape)}"
+        )
+    columns = waveform[:, None] if waveform.ndim == 1 else waveform
+    if columns.ndim != 2 or columns.shape[1] == 0:
+        raise OptionError(
+            f"a waveform must have the shape [n] or [n, channels]. Received: {list(waveform.shape)}"
+        )
+    if 0 < columns.shape[0] < columns.shape[1]:
+        raise OptionError(
+            f"a waveform [n, channels] has more samples than channels. Received: "
+            f"{list(waveform.shape)} (is it [channels, n]? Then give waveform.T)"
+        )
+    return AudioStream(name, _ArrayDecoder(columns, rate), None)
+
+
+class _ArrayDecoder:
+    """Samples [n, channels] in memory, as an `AudioStream` reads a file. See `Decoder`."""
+
+    def __init__(self, samples: npt.NDArray[Any], sample_rate_hz: int) -> None:
+        self.sample_rate_hz = sample_rate_hz
+        self.n_frames: int | None
+        self.n_frames, self.n_channels = samples.shape
+        self.format = f"array/{samples.dtype}"
+        self.warnings: list[str] = []
+        self._rest = samples
+
+    def read(self, n_frames: int) -> Block:
+        block, self._rest = self._rest[:n_frames], self._rest[n_frames:]
+        if block.dtype == np.int16:
+            return block
+        if block.dtype == np.int32:
+            return cast(Block, block.astype(np.float32) * np.float32(2.0**-31))
+        with np.errstate(over="ignore"):  # infinite samples are told
+            return block.astype(np.float32)
+
+    def close(self) -> None:
+        """The array is the caller's."""
+
+
+def _checked_rate(sample_rate_hz: float | None) -> int:
+    if sample_rate_hz is None:
+        raise OptionError("a waveform needs its sample_rate in Hz, such as sample_rate=16000")
+    try:
+        rate = int(sample_rate_hz)
+        is_whole = rate == sample_rate_hz
+    except (TypeError, ValueError, OverflowError):
+        rate, is_whole = 0, False
+    if not is_whole or not MIN_SOURCE_RATE_HZ <= rate <= MAX_SOURCE_RATE_HZ:
+        hint = " (kHz?)" if 0 < rate < 1000 else ""
+        raise OptionError(
+            f"the sample rate must be a whole number from {MIN_SOURCE_RATE_HZ} to "
+            f"{MAX_SOURCE_RATE_HZ} Hz. Received: {sample_rate_hz!r}{hint}"
+        )
+    return rate
+
+
 def load_audio(source: Source, resampler: str = "soxr") -> Waveform:
     """A whole sound as the network's front end wants it: float32 [n_samples], mono, 16 kHz.
 
@@ -209,7 +287,7 @@ def _as_file(source: Source, name: str | None) -> tuple[str, str, str | None]:
     if not isinstance(source, (bytes, bytearray, memoryview)) and not hasattr(source, "read"):
         hint = ""
         if isinstance(source, np.ndarray):
-            hint = " (a waveform goes to log_mel_patches, and those to an extractor's embedder)"
+            hint = " (a waveform goes to open_waveform)"
         raise OptionError(
             "a sound must be a path, the bytes of a file, or a binary file object. "
             f"Received: {type(source).__name__}{hint}"
@@ -271,6 +349,8 @@ def _mono(block: Block, counts: _SampleCounts) -> Waveform:
 
 def _sample_warnings(counts: _SampleCounts) -> list[str]:
     warnings = []
+    if counts.total and counts.peak < SILENT_PEAK:
+        warnings.append(SILENCE)
     if counts.non_finite:
         warnings.append(f"{counts.non_finite} samples are NaN or infinite; taken as 0")
     if counts.peak > 100.0:

@@ -102,14 +102,15 @@ class Extractor:
 
     def __call__(
         self,
-        source: Source,
+        source: Source | AudioStream,
         clip_id: str | None = None,
         on_progress: Progress | None = None,
     ) -> ClipFrames:
         """Embed one sound.
 
         Args:
-            source: path, "-" for standard input, bytes, or a binary file object.
+            source: path, "-" for standard input, bytes, a binary file object, or a stream that
+                was opened already, as by `open_waveform`; it is closed.
             clip_id: name of the clip; the file's name without its suffix by default.
             on_progress: called with the seconds of sound read so far, and in all as the header
                 has it (None when it does not say).
@@ -122,8 +123,9 @@ class Extractor:
             AudioError: the sound cannot be read, or there is none.
         """
         if clip_id is None:
-            clip_id = as_text(Path(source_name(source)).stem)
-        with open_audio(source) as stream:
+            name = source.name if isinstance(source, AudioStream) else source_name(source)
+            clip_id = as_text(Path(name).stem)
+        with source if isinstance(source, AudioStream) else open_audio(source) as stream:
             blocks = list(self.stream(stream, on_progress))
             frames = cast(FrameArray, np.concatenate([self._empty(), *blocks]))
             metadata = {
