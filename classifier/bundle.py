@@ -10,8 +10,17 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from classifier.bundle_files import HEAD_FILE, HOW_TO_MAKE, HOW_TO_REPAIR, quoted, read_bundle
+from classifier.bundle_files import (
+    CARD_FILE,
+    HEAD_FILE,
+    HOW_TO_MAKE,
+    HOW_TO_REPAIR,
+    quoted,
+    read_bundle,
+)
+from classifier.calibration import Calibration
 from classifier.labels import Labels
+from classifier.windows import DEFAULT_WINDOW
 from vggish.errors import BundleError, OptionError, first_line
 from vggish.frames import Frames
 from vggish.params import EMBEDDING_SIZE
@@ -34,7 +43,7 @@ Scores = npt.NDArray[np.float32]
 class Scorer(Protocol):
     """What gives scores for frames: a bundle, or a head that is being trained."""
 
-    def scores(self, frames: Frames, n_frames: npt.ArrayLike) -> Scores:
+    def scores(self, frames: Frames, n_frames: npt.ArrayLike, embedder: str = "") -> Scores:
         """Frames uint8 [B, T, 128] and n_frames int [B] -> scores float32 [B, C]."""
 
 
@@ -46,6 +55,7 @@ class Bundle:
         card: what `bundle.json` says.
         labels: the classes, in the order of the scores.
         sha256: of `head.onnx`.
+        clip_frames: how many frames the clips had that it was trained on.
         has_frame_scores: whether the head scores each frame too.
     """
 
@@ -54,6 +64,8 @@ class Bundle:
         self.card = card
         self.labels = labels
         self.sha256 = hashlib.sha256(model).hexdigest()
+        self.clip_frames = _clip_frames(card, directory)
+        self._calibrations = _calibrations(card, directory)
         self._session = _session(model, directory)
         self.has_frame_scores = len(self._session.get_outputs()) > 1
         # Shapes in a graph may be left open; one frame of silence tells them.
@@ -70,13 +82,14 @@ class Bundle:
         head = str(self.card["head"].get("name", ""))
         return {"name": self.name, "head": head, "sha256": self.sha256}
 
-    def scores(self, frames: Frames, n_frames: npt.ArrayLike) -> Scores:
-        """Scores of clips, in [0, 1].
+    def scores(self, frames: Frames, n_frames: npt.ArrayLike, embedder: str = "") -> Scores:
+        """Scores of clips, in [0, 1], calibrated if the bundle knows how for this embedder.
 
         Args:
             frames: uint8 [B, T, 128]; any B and T, 0 included. At most `BATCH_FRAMES` frames
                 (or one clip) are in the head at once.
             n_frames: int [B], how many rows of each clip are real; the others never matter.
+            embedder: name of what made the frames; "" stands for AudioSet's own.
 
         Returns:
             float32 [B, C].
@@ -85,22 +98,25 @@ class Bundle:
             OptionError: an array has another shape or dtype, or n_frames is out of range.
             BundleError: the head fails, or gives what is no number.
         """
-        return self._run(frames, n_frames, ["scores"])[0]
+        return self._run(frames, n_frames, ["scores"], embedder)[0]
 
-    def frame_scores(self, frames: Frames, n_frames: npt.ArrayLike) -> Scores | None:
+    def frame_scores(
+        self, frames: Frames, n_frames: npt.ArrayLike, embedder: str = ""
+    ) -> Scores | None:
         """Scores of each frame, float32 [B, T, C], 0 beyond n_frames; None if it has none.
 
         Arguments and errors are those of `scores`.
         """
-        return self.clip_and_frame_scores(frames, n_frames)[1]
+        return self.clip_and_frame_scores(frames, n_frames, embedder)[1]
 
     def clip_and_frame_scores(
-        self, frames: Frames, n_frames: npt.ArrayLike
+        self, frames: Frames, n_frames: npt.ArrayLike, embedder: str = ""
     ) -> tuple[Scores, Scores | None]:
         """What `scores` and `frame_scores` give, at the price of one of them."""
         if not self.has_frame_scores:
-            return self.scores(frames, n_frames), None
-        scores, frame_scores = self._run(frames, n_frames, ["scores", "frame_scores"])
+            return self.scores(frames, n_frames, embedder), None
+        outputs = ["scores", "frame_scores"]
+        scores, frame_scores = self._run(frames, n_frames, outputs, embedder)
         return scores, frame_scores
 
     def accepts(self, embedder: str) -> bool:
@@ -123,7 +139,9 @@ class Bundle:
             "nothing.\nEmbed the sounds with that one, or insist with --force"
         )
 
-    def _run(self, frames: Frames, n_frames: npt.ArrayLike, outputs: list[str]) -> list[Scores]:
+    def _run(
+        self, frames: Frames, n_frames: npt.ArrayLike, outputs: list[str], embedder: str
+    ) -> list[Scores]:
         lengths = _checked_lengths(frames, n_frames)
         n_clips, n_rows = frames.shape[:2]
         n_classes = len(self.labels)
@@ -145,7 +163,8 @@ class Bundle:
                 f"the head of the bundle {self.directory} gives scores that are no numbers; it "
                 "was badly trained, or its file is wrong. Use another bundle"
             )
-        return results
+        calibration = self._calibrations.get(embedder or RELEASED_EMBEDDER)
+        return results if calibration is None else [calibration(result) for result in results]
 
     def _run_batch(
         self, frames: Frames, lengths: npt.NDArray[np.int32], outputs: list[str]
@@ -202,7 +221,8 @@ def score_batches(scorer: Scorer, clips: Iterable[Clip]) -> Iterator[tuple[list[
     Not more than `BATCH_FRAMES` frames are held, padding included, or one clip that has more.
     """
     for batch in _batches(clips):
-        yield batch, scorer.scores(*pad([clip.frames for clip in batch]))
+        frames, n_frames = pad([clip.frames for clip in batch])
+        yield batch, scorer.scores(frames, n_frames, batch[0].embedder)
 
 
 def _batches(clips: Iterable[Clip]) -> Iterator[list[Clip]]:
@@ -210,7 +230,8 @@ def _batches(clips: Iterable[Clip]) -> Iterator[list[Clip]]:
     n_rows = 0
     for clip in clips:
         n_rows = max(n_rows, len(clip.frames), 1)
-        if batch and (len(batch) + 1) * n_rows > BATCH_FRAMES:
+        is_full = (len(batch) + 1) * n_rows > BATCH_FRAMES
+        if batch and (is_full or clip.embedder != batch[0].embedder):
             yield batch
             batch, n_rows = [], max(len(clip.frames), 1)
         batch.append(clip)
@@ -241,6 +262,28 @@ def _checked_lengths(frames: Frames, n_frames: npt.ArrayLike) -> npt.NDArray[np.
             f"Received: {lengths.min()} to {lengths.max()}"
         )
     return lengths.astype(np.int32)
+
+
+def _clip_frames(card: dict[str, Any], directory: Path) -> int:
+    value = card.get("clip_frames", DEFAULT_WINDOW)
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise BundleError(
+            f"{directory / CARD_FILE}: 'clip_frames' must be a whole number from 1. "
+            f"Received: {value!r}.\n{HOW_TO_REPAIR}"
+        )
+    return value
+
+
+def _calibrations(card: dict[str, Any], directory: Path) -> dict[str, Calibration]:
+    try:
+        return {
+            str(embedder): Calibration.from_json(values)
+            for embedder, values in dict(card.get("calibration", {})).items()
+        }
+    except (OptionError, TypeError, ValueError) as error:
+        raise BundleError(
+            f"{directory / CARD_FILE}: 'calibration' is wrong: {error}.\n{HOW_TO_REPAIR}"
+        ) from error
 
 
 def _session(model: bytes, directory: Path) -> Any:

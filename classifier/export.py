@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import io
 import logging
+import math
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,8 +14,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from classifier.bundle import Bundle, load
+from classifier import metrics as measures
+from classifier.bundle import RELEASED_EMBEDDER, Bundle, load, score_batches
 from classifier.bundle_files import HEAD_FILE, LABELS_FILE, write_bundle
+from classifier.calibration import Calibration, fit_calibration
+from classifier.clip_store import ClipStore
 from classifier.config import TrainingConfig
 from classifier.labels import write_labels
 from classifier.model_card import as_markdown
@@ -34,6 +38,9 @@ _OPSET = 17
 # Biases and statistics are small and stay exact.
 _LEAST_HALVED = 4096
 
+# Scores [n, C], and which are right, bool [n, C].
+_Scored = tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]
+
 
 def export(
     runs: Sequence[Run],
@@ -43,13 +50,16 @@ def export(
     licence: str = "",
     notes: str = "",
     metrics: Mapping[str, Any] | None = None,
+    embedders: Sequence[str] = (),
+    calibrate_on: ClipStore | None = None,
     half: bool = False,
     saved_model: bool = False,
     overwrite: bool = False,
 ) -> Bundle:
     """Write the best weights of a run as a bundle; of several runs, as an ensemble.
 
-    The scores of an ensemble are the mean of its members'.
+    The scores of an ensemble are the mean of its members'. Scores are calibrated on the clips
+    that were held out of the training, where there are some; see `calibration`.
 
     Args:
         runs: with the same classes.
@@ -58,6 +68,9 @@ def export(
         licence: of the data that it was trained on, for the card.
         notes: anything else for the card.
         metrics: what an evaluation on other clips gave, for the card.
+        embedders: whose frames the head is made for, if not only those of the training data.
+        calibrate_on: labelled clips to calibrate on in place of those held out of the training,
+            for each embedder that made some of them; not those of an evaluation.
         half: round large weights to float16, which halves the files. The rounded head is the
             one that is checked.
         saved_model: add a TensorFlow SavedModel, for those who serve with TensorFlow.
@@ -65,8 +78,11 @@ def export(
 
     Raises:
         RunError: a run has no best weights yet, or the runs do not fit together.
+        OptionError: there is no run, or clips to calibrate on have no labels.
+        FrameFileError: a clip to calibrate on has a label that is none of the classes.
         ConversionError: what ONNX Runtime makes of the head differs from what Keras does.
-        BundleError: the bundle cannot be written.
+        BundleError: the bundle cannot be written, or clips to calibrate on are of an embedder
+            that it is not made for.
         MissingPackageError: TensorFlow or tf2onnx is not installed.
     """
     if not runs:
@@ -93,9 +109,16 @@ def export(
     called = name or directory.resolve().name
     card: dict[str, Any] = _card(runs, len(labels), scorer.n_parameters)
     card |= {"licence": licence, "notes": notes}
+    if embedders:
+        card["embedders"] = list(dict.fromkeys(embedders))
     if metrics is not None:
         card["metrics"]["evaluation"] = dict(metrics)
     card = {"name": called, **card}
+    if calibrate_on is not None:
+        head = Bundle(directory, card, labels, model)
+        _add_calibration(card, _scored_by_embedder(head, calibrate_on))
+    else:
+        _add_calibration(card, _held_out_scores(runs))
     files[CARD_TEXT_FILE] = as_markdown(card).encode()
     write_bundle(directory, files, card, overwrite=overwrite)
     return load(directory)
@@ -262,6 +285,66 @@ def _sample(run: Run) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int32]]:
     return arrays["frames"], arrays["n_frames"]
 
 
+def _add_calibration(card: dict[str, Any], scored: Mapping[str, _Scored]) -> None:
+    """Fit a calibration for each embedder, and say in the card what it is and what it changes."""
+    if card["activation"] != "sigmoid":
+        return  # scores that sum to 1 would not any more
+    found: dict[str, Calibration] = {}
+    facts: dict[str, Any] = {}
+    for embedder, (scores, truth) in scored.items():
+        calibration = fit_calibration(scores, truth)
+        if calibration == Calibration():
+            continue
+        found[embedder] = calibration
+        facts[embedder] = {
+            "ECE_before": measures.calibration_error(scores, truth),
+            "ECE_after": measures.calibration_error(calibration(scores), truth),
+            "n_clips": len(scores),
+        }
+    if found:
+        card["calibration"] = {name: value.as_json() for name, value in found.items()}
+        card["metrics"]["calibration"] = facts
+
+
+def _held_out_scores(runs: Sequence[Run]) -> dict[str, _Scored]:
+    """What the runs say of clips that they were not trained on.
+
+    The mean of all runs if they held out the same clips. Members of a cross-validation held out
+    others each, and all but one have been trained on any clip; then each member's own are taken.
+    """
+    each = [run.read_validation() for run in runs]
+    known = [found for found in each if found is not None]
+    if len(known) < len(each):
+        return {}
+    if all(found.ids == known[0].ids for found in known):
+        mean = np.mean(np.stack([found.scores for found in known]), axis=0)
+        scores, truth = np.asarray(mean, np.float32), known[0].truth
+    else:
+        scores = np.concatenate([found.scores for found in known])
+        truth = np.concatenate([found.truth for found in known])
+    return dict.fromkeys(runs[0].described()["data"]["embedders"], (scores, truth))
+
+
+def _scored_by_embedder(head: Bundle, clips: ClipStore) -> dict[str, _Scored]:
+    labelled = np.flatnonzero(clips.is_labelled)
+    if not len(labelled):
+        raise OptionError("none of the clips to calibrate on has labels")
+    names = np.array([clips.embedders[index] or RELEASED_EMBEDDER for index in labelled.tolist()])
+    scored = {}
+    for name in sorted(set(names.tolist())):
+        head.check_embedder(name, what="clips to calibrate on")
+        chosen = labelled[names == name]
+        parts = [part for _, part in score_batches(head, (clips[int(i)] for i in chosen))]
+        scored[name] = (np.concatenate(parts), clips.label_matrix(chosen, len(head.labels)))
+    return scored
+
+
+def _clip_frames(runs: Sequence[Run]) -> int:
+    """How many frames nine of ten clips have at most that the heads were trained on."""
+    longest = [np.percentile(_sample(run)[1], 90) for run in runs]
+    return max(1, math.ceil(max(longest)))
+
+
 def _card(runs: Sequence[Run], n_classes: int, n_parameters: int) -> dict[str, Any]:
     configs = [run.config() for run in runs]
     data = runs[0].described()["data"]
@@ -273,6 +356,7 @@ def _card(runs: Sequence[Run], n_classes: int, n_parameters: int) -> dict[str, A
         "n_classes": n_classes,
         "activation": configs[0].activation,
         "embedders": data["embedders"],
+        "clip_frames": _clip_frames(runs),
         "training": [
             {"configuration": config.as_json(), "data": run.described()["data"]}
             for config, run in zip(configs, runs, strict=True)

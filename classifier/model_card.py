@@ -32,11 +32,14 @@ def _lines(card: Mapping[str, Any]) -> Iterator[str]:
     yield from _section("Trained on", _training(card["training"]))
     yield from _section("Licence of the data", [card["licence"] or "not stated"])
     yield from _section("How good it is", _metrics(card["metrics"]))
+    if "calibration" in card["metrics"]:
+        yield from _section("Calibration", _calibration(card["metrics"]["calibration"]))
     if card["notes"]:
         yield from _section("Notes", [card["notes"]])
     yield from _section(
         "Use",
-        ["The scores are no probabilities that a sound is there for certain: choose thresholds"
+        ["    audiotag classify clip.wav --model DIRECTORY", "",
+         "The scores are no probabilities that a sound is there for certain: choose thresholds"
          " on clips of your own (`audiotag evaluate --per-class`). A class with few training"
          " clips is known little.", "",
          "    audiotag predict DIRECTORY --frames clips.tfrecord -o predictions.csv"],
@@ -74,6 +77,14 @@ def _metrics(metrics: Mapping[str, Any]) -> list[str]:
         values = (_number(found.get(name)) for name in _SHOWN)
         lines.append((what, *values, _number(found.get("n_clips"), 0)))
     return ["| " + " | ".join(line) + " |" for line in lines]
+
+
+def _calibration(facts: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    return [
+        f"- frames of {embedder}: expected calibration error {found['ECE_before']:.4f} before, "
+        f"{found['ECE_after']:.4f} after, on the {found['n_clips']:,} clips that it was fitted to"
+        for embedder, found in facts.items()
+    ]
 
 
 def _number(value: float | None, digits: int = 4) -> str:

@@ -42,9 +42,12 @@ class Network:
         self.n_classes = n_classes
 
     def scores(
-        self, frames: npt.NDArray[np.uint8], n_frames: npt.ArrayLike
+        self, frames: npt.NDArray[np.uint8], n_frames: npt.ArrayLike, embedder: str = ""
     ) -> npt.NDArray[np.float32]:
-        """Frames uint8 [B, T, 128] and n_frames int [B] -> scores float32 [B, C]."""
+        """Frames uint8 [B, T, 128] and n_frames int [B] -> scores float32 [B, C].
+
+        They are not calibrated, whatever the embedder: that is fitted once training is over.
+        """
         lengths = np.asarray(n_frames, np.int32)
         size = max(1, _BATCH_FRAMES // max(1, frames.shape[1]))
         parts = [

@@ -7,6 +7,7 @@ curves.csv, .png   a row an epoch
 tensorboard/       the same for TensorBoard
 checkpoints/       state.npz: everything that training needs to go on
                    best.npz: the weights with the best validation mAP
+                   validation.npz: what they say of validation clips, to calibrate by
                    epoch-0007.npz: those after the latest epochs, for `evaluate --watch`
 metrics.json       of the best weights, on the validation clips
 bundle/            the best weights, exported
@@ -22,7 +23,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -41,6 +42,14 @@ Weights = dict[str, npt.NDArray[Any]]
 
 _META = "meta"
 _CHECKPOINT = re.compile(r"epoch-(\d{4,})\.npz")
+
+
+class Validation(NamedTuple):
+    """What a head says of clips that it was not trained on, and what is right."""
+
+    scores: npt.NDArray[np.float32]
+    truth: npt.NDArray[np.bool_]
+    ids: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -78,6 +87,11 @@ class Run:
     def best(self) -> Path:
         """The weights with the best validation mAP."""
         return self.directory / "checkpoints" / "best.npz"
+
+    @property
+    def validation(self) -> Path:
+        """What the best weights say of validation clips."""
+        return self.directory / "checkpoints" / "validation.npz"
 
     @property
     def sample(self) -> Path:
@@ -200,6 +214,26 @@ class Run:
     def write_sample(self, frames: npt.NDArray[np.uint8], n_frames: npt.NDArray[np.int32]) -> None:
         """Write clips, uint8 [B, T, 128] and int32 [B], for `sample`."""
         write_arrays(self.sample, {"frames": frames, "n_frames": n_frames}, {})
+
+    def write_validation(
+        self, scores: npt.NDArray[np.float32], truth: npt.NDArray[np.bool_], ids: Sequence[str]
+    ) -> None:
+        """Write what the best weights say of clips, and what is right: both [n, C]."""
+        packed = np.packbits(truth, axis=1)
+        write_arrays(self.validation, {"scores": scores, "truth": packed}, {"ids": list(ids)})
+
+    def read_validation(self) -> Validation | None:
+        """The inverse of `write_validation`; None if the run has none.
+
+        Raises:
+            RunError: the file is damaged.
+        """
+        if not self.validation.exists():
+            return None
+        arrays, meta = read_arrays(self.validation)
+        scores = arrays["scores"]
+        truth = np.unpackbits(arrays["truth"], axis=1, count=scores.shape[1]).astype(np.bool_)
+        return Validation(scores, truth, tuple(meta["ids"]))
 
     def add_checkpoint(self, epoch: int, weights: Weights) -> None:
         """Write the weights after an epoch, and remove the oldest beyond `KEPT_CHECKPOINTS`."""

@@ -31,6 +31,8 @@ MAX_FRAMES = 300
 _BATCH_SIZE, _LEAST_STEPS = 128, 20
 # More epochs than these overfit AudioSet's balanced set; small data gets more of them.
 _TOTAL_STEPS, _EPOCHS = 1500, (5, 50)
+# Two numbers are fitted to these; more clips would not make them better.
+_CALIBRATION_CLIPS = 2000
 # A run that is killed loses no more than this.
 _STATE_SECONDS = 300.0
 _CURVES = (
@@ -195,6 +197,7 @@ class _Training:
         self._network = Network(config, n_classes)
         self._epoch, self._step_of_epoch, self._loss_sum, self._seconds = 1, 0, 0.0, 0.0
         self._best: dict[str, float] = {}
+        self._scores = np.zeros((0, n_classes), np.float32)
         self._best_epoch = 0
         if resume:
             self._restore()
@@ -339,6 +342,7 @@ class _Training:
         if not self._best or _score(measured) > _score(self._best) or self._validation is None:
             self._best, self._best_epoch = measured, epoch
             write_arrays(self._directory.best, weights, {"epoch": epoch, "metrics": measured})
+            self._keep_validation()
         self._directory.add_checkpoint(epoch, weights)
         self._curves.append(row)
         self._tensorboard.append(row)
@@ -359,8 +363,18 @@ class _Training:
                 for part in np.array_split(indices, math.ceil(len(indices) / 1024))
             ]
         )
+        self._scores = scores
         val_loss = _cross_entropy(scores, self._truth)
         return {**metrics.evaluate(scores, self._truth), "val_loss": val_loss}
+
+    def _keep_validation(self) -> None:
+        """Write what the best weights say of some validation clips, for the calibration."""
+        if self._validation is None or self._truth is None:
+            return
+        n = len(self._scores)
+        some = np.linspace(0, n - 1, min(n, _CALIBRATION_CLIPS)).astype(np.int64)
+        ids = [self._validation.store.ids[index] for index in self._validation.indices[some]]
+        self._directory.write_validation(self._scores[some], self._truth[some], ids)
 
     def _has_stalled(self) -> bool:
         waited = self._epoch - 1 - self._best_epoch

@@ -27,7 +27,7 @@ class FixedScores:
         self._scores = np.asarray(scores, np.float32)
         self._start = 0
 
-    def scores(self, frames: Any, n_frames: Any) -> Any:
+    def scores(self, frames: Any, n_frames: Any, embedder: str = "") -> Any:
         self._start += len(frames)
         return self._scores[self._start - len(frames) : self._start]
 

@@ -43,7 +43,7 @@ class FixedScores:
         self.check_embedder = bundle.check_embedder
         self._scores = np.asarray(scores, np.float32)
 
-    def scores(self, frames: Any, n_frames: Any) -> Any:
+    def scores(self, frames: Any, n_frames: Any, embedder: str = "") -> Any:
         return self._scores[: len(frames)]
 
 
