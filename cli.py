@@ -1,4 +1,4 @@
-"""The command line: embed, train, evaluate, predict, export, inspect, weights.
+"""The command line: classify, embed, train, evaluate, predict, export, inspect, weights.
 
 Everything heavy is imported by the command that needs it: `audiotag --help` loads neither
 numpy nor a runtime.
@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from classifier.wording import printable as _printable
 from vggish.errors import AudioError, AudiotagError, FrameFileError, OptionError
 from vggish.params import PATCH_SECONDS, VERSION
 
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from classifier.fit import Fitted, LabelledClips
     from classifier.labels import Labels
     from classifier.records import ReadReport
+    from classifier.tag_tables import Look
+    from classifier.tagger import Tagger, Tags
     from classifier.train import Progress
     from vggish.batch import Destination, Failure, Report
     from vggish.extractor import Extractor
@@ -74,6 +77,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"audiotag {VERSION}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    _add_classify(commands)
     _add_embed(commands)
     _add_train(commands)
     _add_evaluate(commands)
@@ -144,13 +148,6 @@ def _mute_stdout() -> None:
     os.close(null)
 
 
-def _printable(text: str) -> str:
-    """Text in which names of files cannot play tricks on a terminal; lines stay lines."""
-    return "".join(
-        c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text
-    )
-
-
 def _explained(error: Exception) -> str:
     if isinstance(error, (AudiotagError, OSError)):
         return str(error)
@@ -161,6 +158,253 @@ def _explained(error: Exception) -> str:
 def _add_common(parser: argparse._ActionsContainer) -> None:
     parser.add_argument("--quiet", "-q", action="store_true", help="only errors on stderr")
     parser.add_argument("--debug", action="store_true", help="show tracebacks of errors")
+
+
+# --- audiotag classify -------------------------------------------------------------------
+
+
+_CLASSIFY_EPILOG = """\
+examples:
+  audiotag classify clip.wav                    what is heard, and when
+  audiotag classify sounds/ --csv -o tags.csv   file,label,mid,index,score
+  audiotag classify clip.wav --json --frames    what is heard in each 0.96 s
+  audiotag classify sounds/ --model runs/mine   with a head of your own
+  ffmpeg -i film.mkv -f wav - | audiotag classify -
+
+A sound longer than the clips that the model was trained on (10 s for AudioSet's) is listened to
+in windows of that length; a tag's score is that of the window where it is heard best.
+The times are those where a tag has at least half of its highest score.
+
+exit status:
+  0 all classified    1 some inputs failed    2 nothing could be done
+  130 interrupted
+"""
+
+
+def _add_classify(commands: Any) -> None:
+    parser: argparse.ArgumentParser = commands.add_parser(
+        "classify",
+        usage="audiotag classify INPUT ... [options]",
+        help="sound files -> what is heard in them, and when",
+        description="Say what is heard in sounds, and when.",
+        epilog=_CLASSIFY_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "inputs",
+        nargs="*",
+        metavar="INPUT",
+        help="sound file, directory (searched through), 'pattern', or - for standard input",
+    )
+    parser.add_argument(
+        "--files-from", metavar="FILE", help="more inputs, one a line (- for standard input)"
+    )
+    how = parser.add_argument_group("method")
+    how.add_argument(
+        "--model",
+        default="audioset",
+        metavar="BUNDLE",
+        help="a bundle, a run, or one that comes with audiotag (default: audioset)",
+    )
+    how.add_argument(
+        "--embedder",
+        choices=("auto", "vggish", "mini"),
+        default="auto",
+        help="auto (default) takes the one that the model is made for, and VGGish before mini",
+    )
+    how.add_argument(
+        "--precision", choices=("float32", "int8"), help="of VGGish (default: float32)"
+    )
+    how.add_argument(
+        "--device",
+        choices=("auto", "cpu", "gpu"),
+        default="auto",
+        help="auto (default) takes a GPU if onnxruntime has one",
+    )
+    _add_force(how)
+    out = parser.add_argument_group("output")
+    out.add_argument("-o", "--out", metavar="FILE", help="write there (.csv, .json, .jsonl, .txt)")
+    kind = out.add_mutually_exclusive_group()
+    kind.add_argument("--json", action="store_true", help="JSON; of several files, a line each")
+    kind.add_argument("--csv", action="store_true", help="CSV, a row a tag")
+    out.add_argument(
+        "--top-k", type=int, default=5, metavar="K", help="at most so many tags (default 5)"
+    )
+    out.add_argument(
+        "--threshold", type=float, default=0.0, metavar="X",
+        help="only tags with at least this score, from 0 to 1 (default 0)",
+    )  # fmt: skip
+    out.add_argument(
+        "--frames", action="store_true", help="in JSON and CSV: the tags of each 0.96 s"
+    )
+    _add_common(parser)
+    parser.set_defaults(run=_run_classify)
+
+
+def _run_classify(options: argparse.Namespace) -> int:
+    from vggish.inputs import find_inputs, read_list
+
+    names = list(options.inputs)
+    if options.files_from is not None:
+        names += read_list(options.files_from)
+    if not names:
+        raise OptionError("nothing to classify: name a sound file, a directory, or -")
+    write_format = _classify_format(options)
+    inputs = find_inputs(names)
+    read = [item.source for item in inputs.items]
+    if options.files_from is not None:
+        read.append(options.files_from)
+    _refuse_overwriting({"-o": options.out}, read)
+    if options.out not in (None, STDOUT):
+        _check_writable(Path(options.out), "-o")
+
+    from classifier.tagger import check_choice
+
+    check_choice(options.top_k, options.threshold)
+    tagger = _tagger(options)
+    if options.frames and not tagger.bundle.has_frame_scores:
+        raise OptionError(
+            f"the model {tagger.bundle.name!r} scores whole sounds only, so there are no --frames"
+        )
+    failures = _classify_each(options, tagger, inputs, write_format)
+    for directory, reason in inputs.unreadable:
+        print(_printable(f"audiotag: error: cannot search {directory}: {reason}"), file=sys.stderr)
+    if inputs.skipped:
+        _report(options, f"note: {_count(len(inputs.skipped), 'file')} not taken for sound")
+    return EXIT_SOME_FAILED if failures or inputs.unreadable else EXIT_OK
+
+
+def _classify_format(options: argparse.Namespace) -> str:
+    """What is written, "table", "json" or "csv": as an option says, or the suffix of -o."""
+    by_suffix = {".csv": "csv", ".json": "json", ".jsonl": "json"}
+    suffix = "" if options.out is None else Path(options.out).suffix.lower()
+    found = "json" if options.json else "csv" if options.csv else by_suffix.get(suffix, "table")
+    if options.frames and found == "table":
+        raise OptionError("--frames needs --json or --csv; the table says when each tag is heard")
+    return found
+
+
+def _tagger(options: argparse.Namespace) -> Tagger:
+    from classifier.tagger import Tagger
+
+    return Tagger.load(
+        options.model,
+        embedder=options.embedder,
+        precision=options.precision,
+        device=options.device,
+        force=options.force,
+    )
+
+
+def _classify_each(
+    options: argparse.Namespace, tagger: Tagger, inputs: Inputs, file_format: str
+) -> int:
+    """Tag each sound and write what is heard; the number of sounds that failed."""
+    n_failed = 0
+    with contextlib.ExitStack() as stack:
+        writer = stack.enter_context(_tag_writer(options, file_format, len(inputs.items)))
+        shown = sys.stderr.isatty() and not options.quiet
+        bar = stack.enter_context(_ProgressBar(inputs.items, "listening")) if shown else None
+        for item in inputs.items:
+            try:
+                tags = tagger.tag(
+                    item.source,
+                    top_k=options.top_k,
+                    threshold=options.threshold,
+                    on_progress=None if bar is None else functools.partial(bar.progress, item),
+                )
+            except AudioError as error:
+                n_failed += 1
+                if options.debug:
+                    traceback.print_exception(error)
+                _tell_source(item.source, "error", str(error))
+                if bar is not None:
+                    bar.done(item, skipped=True)
+                continue
+            if bar is not None:
+                bar.done(item, skipped=False)
+            writer(item.source, tags)
+            for warning in tags.warnings:
+                if not options.quiet and not (tags.is_silent and file_format == "table"):
+                    _tell_source(item.source, "warning", warning)
+    return n_failed
+
+
+def _tell_source(source: str, kind: str, text: str) -> None:
+    from vggish.audio import source_name
+
+    name = source_name(source)
+    text = text if name in text else f"{name}: {text}"
+    print(_printable(f"audiotag: {kind}: {text}"), file=sys.stderr)
+
+
+@contextlib.contextmanager
+def _tag_writer(
+    options: argparse.Namespace, file_format: str, n_sounds: int
+) -> Iterator[Callable[[str, Tags], None]]:
+    """What writes the tags of each sound as they come, to -o or to standard output."""
+    from classifier.tag_tables import as_csv, as_json, as_table, csv_header
+    from vggish.audio import source_name
+    from vggish.frames import as_text
+
+    with _text_output(options.out) as (write, look):
+        if file_format == "csv":
+            write(csv_header(frames=options.frames))
+        n_written = 0
+
+        def write_tags(source: str, tags: Tags) -> None:
+            nonlocal n_written
+            if file_format == "csv":
+                write(as_csv(as_text(source), tags, frames=options.frames))
+            elif file_format == "json":
+                indent = 2 if n_sounds == 1 else None
+                found = as_json(as_text(source), tags, frames=options.frames)
+                write(_json(found, indent) + "\n")
+            else:
+                lines = as_table(as_text(source_name(source)), tags, look)
+                write("\n" * (n_written > 0) + "\n".join(lines) + "\n")
+            n_written += 1
+
+        yield write_tags
+
+
+@contextlib.contextmanager
+def _text_output(out: str | None) -> Iterator[tuple[Callable[[str], object], Look]]:
+    """Where text goes, and how a table looks there."""
+    from classifier.tag_tables import Look
+
+    if out not in (None, STDOUT):
+        from vggish.frame_files import atomic_write
+
+        path = Path(os.path.realpath(out))
+        try:
+            with atomic_write(path) as file:
+                yield lambda text: file.write(text.encode("utf-8", "backslashreplace")), Look()
+        except OSError as error:
+            raise FrameFileError(f"cannot write {out}: {error.strerror or error}") from error
+        return
+    stdout = sys.stdout
+    if not stdout.isatty():
+        look = Look(unicode=_can_show("█▏", stdout.encoding))
+
+        def write(text: str) -> None:
+            stdout.write(text)
+            stdout.flush()  # as they come, also into a pipe
+
+        yield write, look
+        return
+    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    look = Look(shutil.get_terminal_size().columns, _can_show("█▏", stdout.encoding), not plain)
+    # A progress bar on the same terminal takes sys.stdout's place, to stay below the text.
+    yield lambda text: sys.stdout.write(text), look
+
+
+def _can_show(text: str, encoding: str | None) -> bool:
+    try:
+        text.encode(encoding or "ascii")
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True
 
 
 # --- audiotag embed ----------------------------------------------------------------------
@@ -434,7 +678,7 @@ class _ProgressBar:
     the share of its seconds stands for the share of its bytes.
     """
 
-    def __init__(self, items: Sequence[Item]) -> None:
+    def __init__(self, items: Sequence[Item], what: str = "embedding") -> None:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn
 
@@ -448,7 +692,7 @@ class _ProgressBar:
         self._lock = threading.Lock()
         self._started = time.perf_counter()
         self._bar = Progress(
-            TextColumn("embedding"),
+            TextColumn(what),
             BarColumn(bar_width=None),
             TextColumn("{task.percentage:>3.0f}%  {task.fields[state]}"),
             console=Console(stderr=True),
@@ -478,10 +722,13 @@ class _ProgressBar:
             self._show()
 
     def finished(self, item: Item, clip: ClipFrames | None) -> None:
+        self.done(item, skipped=clip is None)
+
+    def done(self, item: Item, *, skipped: bool) -> None:
         with self._lock:
             self._bytes.pop(item.source, None)
             seconds = self._seconds.pop(item.source, 0.0)
-            if clip is None:
+            if skipped:
                 self._skipped_bytes += self._size[item.source]
             else:
                 self._done_bytes += self._size[item.source]
@@ -1298,6 +1545,16 @@ def _add_export(commands: Any) -> None:
     )  # fmt: skip
     parser.add_argument("--notes", default="", metavar="TEXT", help="for the model card")
     parser.add_argument(
+        "--embedders", nargs="+", action="extend", default=[], metavar="NAME",
+        help="whose frames it is made for (default: those of the training data)",
+    )  # fmt: skip
+    _add_frames(
+        parser,
+        "--calibrate",
+        "labelled frames to calibrate the scores on (default: what training held out); never "
+        "those of an evaluation",
+    )
+    parser.add_argument(
         "--float16", action="store_true", help="round large weights, which halves the files"
     )
     parser.add_argument(
@@ -1311,6 +1568,12 @@ def _add_export(commands: Any) -> None:
 def _run_export(options: argparse.Namespace) -> int:
     from classifier.runs import Run
 
+    calibrate_on = None
+    if options.calibrate:
+        from classifier.clip_store import load_clips
+        from classifier.records import find_frame_files
+
+        calibrate_on = load_clips(find_frame_files(options.calibrate))
     with _native_logs_hidden(options):
         from classifier.export import export
 
@@ -1321,6 +1584,8 @@ def _run_export(options: argparse.Namespace) -> int:
             licence=options.licence,
             notes=options.notes,
             metrics=None if options.metrics is None else _read_json(options.metrics),
+            embedders=options.embedders,
+            calibrate_on=calibrate_on,
             half=options.float16,
             saved_model=options.saved_model,
             overwrite=options.overwrite,

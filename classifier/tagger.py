@@ -5,20 +5,28 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from classifier.bundle import Bundle, Scores
+from classifier.bundle import BATCH_FRAMES, Bundle, Scores, load
+from classifier.bundle_files import quoted
 from classifier.labels import Labels
-from vggish.audio import Source, source_name
-from vggish.errors import EmptyAudioError, OptionError
+from classifier.windows import WindowedScores, batches, window_starts
+from vggish.audio import SILENCE, AudioStream, Source, open_waveform, source_name
+from vggish.errors import BundleError, EmptyAudioError, OptionError, WeightsNotInstalledError
 from vggish.extractor import Extractor, Progress
 from vggish.frames import Frames
 from vggish.params import EMBEDDING_SIZE, PATCH_SECONDS
+from vggish.runtime import Device, Precision
 
+DEFAULT_MODEL = "audioset"
 DEFAULT_TOP_K = 10
+
+EmbedderName = Literal["auto", "vggish", "mini"]
+_EMBEDDERS = ("vggish", "mini")
 
 
 @dataclass(frozen=True)
@@ -86,6 +94,11 @@ class Tags:
     embedder: Mapping[str, str]
     warnings: tuple[str, ...] = ()
 
+    @property
+    def is_silent(self) -> bool:
+        """Whether there is nothing to hear in the sound."""
+        return SILENCE in self.warnings
+
     def as_json(self) -> dict[str, Any]:
         """Everything but the arrays of all classes, ready for JSON."""
         frames = None if self.frames is None else [frame.as_json() for frame in self.frames]
@@ -100,11 +113,16 @@ class Tags:
 
 
 class Tagger:
-    """Sound in, tags out. Loaded once; safe to call from several threads.
+    """Sound in, tags out. Loaded once; safe to call from several threads. See `load`.
+
+    What has more frames than the clips that the head was trained on is scored in windows of that
+    length, half overlapping: a clip's score is the highest of its windows, a frame's the mean of
+    those that it is in.
 
     Args:
         bundle: the head and its labels.
-        extractor: makes the frames; by default the installed VGGish, loaded at the first sound.
+        extractor: makes the frames; by default the embedder that `load` takes, loaded at the
+            first sound.
         force: take frames of an embedder that the bundle is not made for.
 
     Raises:
@@ -120,24 +138,55 @@ class Tagger:
         self._loading = threading.Lock()
         self._extractor = None if extractor is None else self._checked(extractor)
 
+    @classmethod
+    def load(
+        cls,
+        model: str | Path = DEFAULT_MODEL,
+        *,
+        embedder: EmbedderName = "auto",
+        precision: Precision | None = None,
+        device: Device = "auto",
+        force: bool = False,
+    ) -> Tagger:
+        """Load a bundle and an embedder, both at once: what is missing is said here.
+
+        Args:
+            model: a bundle's directory, a run that has one, or the name of one that comes with
+                audiotag.
+            embedder: "vggish", "mini", or "auto" for the one that the bundle is made for; if it
+                is made for both, VGGish where it is installed and mini elsewhere.
+            precision: see `vggish.load_extractor`.
+            device: "auto", "cpu" or "gpu".
+            force: take an embedder that the bundle is not made for.
+
+        Raises:
+            BundleError: there is no such bundle, it is damaged, or not made for the embedder.
+            WeightsNotInstalledError: the embedder is not installed; the message says how to get
+                it, or how to do without.
+            OptionError: an option has no such value.
+        """
+        bundle = load(model)
+        extractor = _load_extractor(bundle, embedder, precision, device, force)
+        return cls(bundle, extractor, force=force)
+
     @property
     def extractor(self) -> Extractor:
         """What makes the frames; loaded when it is first asked for.
 
         Raises:
-            WeightsNotInstalledError: VGGish is not installed; the message says how to get it.
+            WeightsNotInstalledError: it is not installed; the message says how to get it.
         """
         with self._loading:
             if self._extractor is None:
-                from vggish.api import load_extractor
-
-                self._extractor = self._checked(load_extractor())
+                found = _load_extractor(self.bundle, "auto", None, "auto", self._force)
+                self._extractor = self._checked(found)
             return self._extractor
 
     def tag(
         self,
-        source: Source,
+        source: Source | npt.NDArray[Any],
         *,
+        sample_rate: float | None = None,
         top_k: int | None = DEFAULT_TOP_K,
         threshold: float = 0.0,
         on_progress: Progress | None = None,
@@ -145,23 +194,38 @@ class Tagger:
         """Tag one sound.
 
         Args:
-            source: path, "-" for standard input, bytes, or a binary file object.
+            source: path, "-" for standard input, bytes, or a binary file object; or a waveform
+                [n] or [n, channels], float in [-1, 1], int16 or int32.
+            sample_rate: of a waveform, in Hz, 4 to 384 kHz; files say their own.
             top_k: at most so many tags, of the clip and of each frame; None for all classes.
             threshold: only tags with at least this score.
             on_progress: see `Extractor`.
 
         Raises:
             AudioError: the sound cannot be read, or there is none.
-            OptionError: top_k or threshold cannot be honoured.
-            WeightsNotInstalledError: VGGish is not installed; the message says how to get it.
+            OptionError: top_k or threshold cannot be honoured, or the waveform has another shape
+                or dtype, or no sample rate.
+            WeightsNotInstalledError: the embedder is not installed; the message says how to get
+                it.
         """
         check_choice(top_k, threshold)
+        sound: Source | AudioStream
+        if isinstance(source, np.ndarray):
+            sound = open_waveform(source, sample_rate)
+            name = sound.name
+        elif sample_rate is None:
+            sound, name = source, source_name(source)
+        else:
+            raise OptionError(
+                f"{source_name(source)} says its sample rate itself; sample_rate is for waveforms. "
+                f"Received: {sample_rate!r}"
+            )
         extractor = self.extractor
-        clip = extractor(source, on_progress=on_progress)
+        clip = extractor(sound, on_progress=on_progress)
         if len(clip) == 0:
             seconds = clip.metadata["duration_seconds"]
             raise EmptyAudioError(
-                f"{source_name(source)} is too short for a frame: {seconds:g} s, with "
+                f"{name} is too short for a frame: {seconds:g} s, with "
                 f"--tail {extractor.options.tail}; use --tail pad"
             )
         return self._tags(
@@ -224,22 +288,37 @@ class Tagger:
         choice: tuple[int | None, float],
         warnings: tuple[str, ...] = (),
     ) -> Tags:
-        scores, frame_scores = self.bundle.clip_and_frame_scores(frames[None], [len(frames)])
+        scores, frame_scores = self._scores(frames, str(embedder.get("name", "")))
         by_frame = None
         if frame_scores is not None:
-            each = top_tags(frame_scores[0], self.bundle.labels, *choice)
+            each = top_tags(frame_scores, self.bundle.labels, *choice)
             by_frame = tuple(map(FrameTags, start_seconds.tolist(), each))
         return Tags(
-            tags=top_tags(scores, self.bundle.labels, *choice)[0],
+            tags=top_tags(scores[None], self.bundle.labels, *choice)[0],
             frames=by_frame,
-            scores=scores[0],
-            frame_scores=None if frame_scores is None else frame_scores[0],
+            scores=scores,
+            frame_scores=frame_scores,
             start_seconds=start_seconds,
             duration_seconds=duration_seconds,
             model=self.bundle.provenance,
             embedder=embedder,
             warnings=warnings,
         )
+
+    def _scores(self, frames: Frames, embedder: str) -> tuple[Scores, Scores | None]:
+        """Scores [C] of a clip and [n, C] of its frames, in windows if it is long."""
+        bundle, n_frames = self.bundle, len(frames)
+        window = min(bundle.clip_frames, n_frames)
+        found = WindowedScores(
+            n_frames, len(bundle.labels), window, of_frames=bundle.has_frame_scores
+        )
+        views = np.lib.stride_tricks.sliding_window_view(frames, window, axis=0)
+        for starts in batches(window_starts(n_frames, window), max(1, BATCH_FRAMES // window)):
+            # The view has the time last.
+            windows = np.ascontiguousarray(views[starts].transpose(0, 2, 1))
+            lengths = np.full(len(starts), window)
+            found.add(starts, *bundle.clip_and_frame_scores(windows, lengths, embedder))
+        return found.result()
 
     def _checked(self, extractor: Extractor) -> Extractor:
         if extractor.options.values != "uint8":
@@ -250,6 +329,63 @@ class Tagger:
         name = extractor.embedder.provenance["name"]
         self.bundle.check_embedder(name, self._force, what="these sounds")
         return extractor
+
+
+def choose_embedder(
+    bundle: Bundle, embedder: EmbedderName = "auto", *, force: bool = False
+) -> EmbedderName:
+    """Which embedder a bundle is to be used with.
+
+    Args:
+        bundle: says for which embedders it is made.
+        embedder: "auto" is the one that the bundle is made for; it stays "auto" if it is made for
+            both, or if `force` makes that no matter.
+        force: allow an embedder that the bundle is not made for.
+
+    Raises:
+        BundleError: the bundle is not made for the one that is named, or for none that is known.
+        OptionError: there is no such embedder.
+    """
+    if embedder not in ("auto", *_EMBEDDERS):
+        raise OptionError(
+            f"embedder must be one of auto, {', '.join(_EMBEDDERS)}. Received: {embedder!r}"
+        )
+    if embedder != "auto":
+        bundle.check_embedder(embedder, force, what="these sounds")
+        return embedder
+    if force or all(map(bundle.accepts, _EMBEDDERS)):
+        return "auto"
+    if bundle.accepts("vggish"):
+        return "vggish"
+    if bundle.accepts("mini"):
+        return "mini"
+    raise BundleError(
+        f"the bundle {bundle.name!r} is for frames of {quoted(bundle.card['embedders'])}, and "
+        f"there is no such embedder here (there are {quoted(_EMBEDDERS)}).\nUse another bundle, or "
+        "insist with --force"
+    )
+
+
+def _load_extractor(
+    bundle: Bundle,
+    embedder: EmbedderName,
+    precision: Precision | None,
+    device: Device,
+    force: bool,
+) -> Extractor:
+    from vggish.api import load_extractor
+
+    chosen = choose_embedder(bundle, embedder, force=force)
+    try:
+        return load_extractor(embedder=chosen, precision=precision, device=device)
+    except WeightsNotInstalledError as error:
+        if embedder != "auto" or chosen == "auto":
+            raise
+        raise WeightsNotInstalledError(
+            f"the bundle {bundle.name!r} is for frames of {quoted(bundle.card['embedders'])} only, "
+            f"and {error}\nOr use a bundle that is made for mini too, such as --model "
+            f"{DEFAULT_MODEL}"
+        ) from error
 
 
 def top_indices(scores: Scores, top_k: int | None) -> npt.NDArray[np.intp]:

@@ -19,3 +19,14 @@ def few(items: Sequence[str]) -> str:
 def shortened(name: str, length: int) -> str:
     """At most so many letters of a name, with an ellipsis where it had more."""
     return name if len(name) <= length else name[: length - 1] + "…"
+
+
+def printable(text: str) -> str:
+    r"""Text in which names of files cannot play tricks on a terminal; lines stay lines.
+
+    >>> print(printable("dog\x1b[2J.wav"))
+    dog\x1b[2J.wav
+    """
+    return "".join(
+        c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text
+    )

@@ -9,11 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import make_sound
 from test_bundle import N_CLASSES, NAMES, make_bundle, make_labels, tiny_scores
 
 import vggish
 from classifier import Bundle, Tagger
-from classifier.tagger import Tag, top_indices, top_tags
+from classifier.calibration import Calibration
+from classifier.tagger import Tag, choose_embedder, top_indices, top_tags
 from vggish.errors import (
     AudioError,
     BundleError,
@@ -184,9 +186,9 @@ def test_the_embedder_is_loaded_once_and_when_it_is_needed(
     started = threading.Barrier(4)
     load = vggish.api.load_extractor
 
-    def counted() -> Any:
+    def counted(**options: Any) -> Any:
         loaded.append(1)
-        return load()
+        return load(**options)
 
     monkeypatch.setattr("vggish.api.load_extractor", counted)
     tagger = Tagger(bundle)
@@ -234,3 +236,220 @@ def test_what_keeps_a_sound_from_being_tagged_is_said(
     monkeypatch.setenv("AUDIOTAG_HOME", str(tmp_path / "empty"))
     with pytest.raises(WeightsNotInstalledError, match="audiotag weights fetch"):
         Tagger(bundle).tag(tmp_path / "absent.wav")
+
+
+# --- Waveforms in memory -----------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("small_home")
+@pytest.mark.parametrize("rate_hz", [8_000, 16_000, 44_100])
+def test_a_waveform_is_tagged_as_its_file(bundle: Bundle, tmp_path: Path, rate_hz: int) -> None:
+    import soundfile
+
+    waveform = np.stack([make_sound(4.0, rate_hz), make_sound(4.0, rate_hz, seed=3)], axis=1)
+    soundfile.write(tmp_path / "a.wav", waveform, rate_hz, subtype="FLOAT")
+    tagger = Tagger(bundle)
+    tags = tagger.tag(tmp_path / "a.wav")
+    for samples in (waveform, waveform.astype(np.float64), np.asfortranarray(waveform)):
+        found = tagger.tag(samples, sample_rate=rate_hz)
+        assert found.tags == tags.tags
+        assert found.duration_seconds == tags.duration_seconds == 4.0
+    mono = np.ascontiguousarray(waveform[:, 0])
+    assert tagger.tag(mono, sample_rate=rate_hz).tags == tagger.tag(
+        mono[:, None], sample_rate=np.float64(rate_hz)
+    ).tags  # fmt: skip
+
+
+@pytest.mark.usefixtures("small_home")
+def test_integers_are_scaled(bundle: Bundle) -> None:
+    tagger = Tagger(bundle)
+    waveform = make_sound(3.0)
+    expected = tagger.tag(waveform, sample_rate=16_000).scores
+    for dtype, scale in ((np.int16, 2**15), (np.int32, 2**31)):
+        samples = np.round(waveform.astype(float) * scale).astype(dtype)
+        found = tagger.tag(samples, sample_rate=16_000).scores
+        np.testing.assert_allclose(found, expected, atol=0.02)
+
+
+@pytest.mark.usefixtures("small_home")
+def test_what_is_odd_about_a_waveform_is_told_as_of_a_file(bundle: Bundle) -> None:
+    tagger = Tagger(bundle)
+    waveform = make_sound(2.0)
+    waveform[100:103] = np.nan
+    assert tagger.tag(waveform, sample_rate=16_000).warnings == (
+        "3 samples are NaN or infinite; taken as 0",
+    )
+    silent = tagger.tag(np.zeros(16_000, np.int16), sample_rate=16_000)
+    assert silent.is_silent
+    assert len(silent.warnings) == 1
+    assert not tagger.tag(make_sound(1.0) * 0.01, sample_rate=16_000).is_silent
+    with pytest.raises(EmptyAudioError, match="the waveform holds no sound: 0 samples"):
+        tagger.tag(np.zeros(0, np.float32), sample_rate=16_000)
+
+
+@pytest.mark.parametrize(
+    ("waveform", "rate", "message"),
+    [
+        (np.zeros(9, np.float32), None, "needs its sample_rate"),
+        (np.zeros(9, np.float32), 44.1, r"4000 to 384000 Hz. Received: 44\.1 \(kHz\?\)"),
+        (np.zeros(9, np.float32), 16_000.5, "whole number"),
+        (np.zeros(9, np.float32), 500_000, "4000 to 384000"),
+        (np.zeros(9, np.float32), float("nan"), "whole number"),
+        (np.zeros(9, np.uint8), 16_000, "float in .*int16 or int32. Received: uint8"),
+        (np.zeros(9, np.int64), 16_000, "Received: int64"),
+        (np.zeros(9, complex), 16_000, "Received: complex128"),
+        (np.zeros((2, 3, 4)), 16_000, r"\[n, channels\]. Received: \[2, 3, 4\]"),
+        (np.zeros((2, 16_000)), 16_000, r"give waveform\.T"),
+        (np.float32(1), 16_000, "Received"),
+    ],
+)
+@pytest.mark.usefixtures("small_home")
+def test_what_is_no_waveform_is_refused(
+    bundle: Bundle, waveform: Any, rate: Any, message: str
+) -> None:
+    with pytest.raises(OptionError, match=message):
+        Tagger(bundle).tag(np.asarray(waveform), sample_rate=rate)
+
+
+def test_a_file_says_its_own_rate(bundle: Bundle) -> None:
+    with pytest.raises(OptionError, match="says its sample rate itself"):
+        Tagger(bundle).tag("a.wav", sample_rate=16_000)
+
+
+@pytest.mark.usefixtures("small_home")
+def test_threads_share_a_tagger(bundle: Bundle) -> None:
+    tagger = Tagger.load(bundle.directory)
+    sounds = [make_sound(1.0 + seed, seed=seed) for seed in range(12)]
+    alone = [tagger.tag(sound, sample_rate=16_000) for sound in sounds]
+    with ThreadPoolExecutor(6) as pool:
+        together = list(pool.map(lambda sound: tagger.tag(sound, sample_rate=16_000), sounds))
+    for one, other in zip(together, alone, strict=True):
+        np.testing.assert_allclose(one.scores, other.scores, atol=1e-6)
+
+
+# --- Long sounds -------------------------------------------------------------------------
+
+
+def test_a_short_clip_is_scored_whole(bundle: Bundle, rng: np.random.Generator) -> None:
+    for n in (1, 9, 10):
+        frames = rng.integers(0, 256, (n, 128), np.uint8)
+        tags = Tagger(bundle).tag_frames(frames)
+        whole = bundle.clip_and_frame_scores(frames[None], [n])
+        np.testing.assert_array_equal(tags.scores, whole[0][0])
+        assert whole[1] is not None
+        np.testing.assert_array_equal(tags.frame_scores, whole[1][0])
+
+
+def test_a_long_clip_has_the_score_of_its_best_window(
+    bundle: Bundle, rng: np.random.Generator
+) -> None:
+    frames = rng.integers(0, 256, (47, 128), np.uint8)
+    tags = Tagger(bundle).tag_frames(frames)
+    starts = [0, 5, 9, 14, 19, 23, 28, 32, 37]
+    windows = tiny_scores([frames[start : start + 10] for start in starts])
+    np.testing.assert_allclose(tags.scores, windows.max(0), atol=1e-5)
+    # The tiny head scores a frame by that frame alone.
+    assert tags.frame_scores is not None
+    each = tiny_scores([frame[None] for frame in frames])
+    np.testing.assert_allclose(tags.frame_scores, each, atol=1e-5)
+
+
+def test_what_is_heard_somewhere_in_an_hour_is_found(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    """Also when it begins with the last frame; and more frames take no more in the head."""
+    bundle = make_bundle(tmp_path / "five", clip_frames=5)
+    assert bundle.clip_frames == 5
+    quiet = np.full((3750, 128), 127, np.uint8)
+    event = rng.integers(0, 256, (5, 128), np.uint8)
+    expected = tiny_scores([event])[0]
+    for place in (0, 2500, 3745):
+        frames = quiet.copy()
+        frames[place : place + 5] = event
+        scores = Tagger(bundle).tag_frames(frames).scores
+        assert (scores >= tiny_scores([quiet[:5]])[0] - 1e-5).all()
+        if place != 2500:  # the first and the last window are just there
+            assert (scores >= expected - 1e-5).all()
+
+
+def test_a_head_without_frame_scores_takes_long_clips_too(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    bundle = make_bundle(tmp_path / "plain", of_frames=False)
+    frames = rng.integers(0, 256, (25, 128), np.uint8)
+    tags = Tagger(bundle).tag_frames(frames)
+    windows = tiny_scores([frames[start : start + 10] for start in (0, 5, 10, 15)])
+    np.testing.assert_allclose(tags.scores, windows.max(0), atol=1e-5)
+    assert tags.frame_scores is None
+
+
+# --- Which embedder ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("made_for", "asked", "force", "chosen"),
+    [
+        (["vggish"], "auto", False, "vggish"),
+        (["mini"], "auto", False, "mini"),
+        (["vggish", "mini"], "auto", False, "auto"),
+        (["vggish", "mini"], "mini", False, "mini"),
+        (["vggish"], "mini", True, "mini"),
+        (["vggish"], "auto", True, "auto"),
+    ],
+)
+def test_the_embedder_is_one_that_the_bundle_is_made_for(
+    tmp_path: Path, made_for: list[str], asked: Any, force: bool, chosen: str
+) -> None:
+    bundle = make_bundle(tmp_path / "b", embedders=made_for)
+    assert choose_embedder(bundle, asked, force=force) == chosen
+
+
+def test_an_embedder_that_the_bundle_is_not_made_for_is_refused(tmp_path: Path) -> None:
+    for_mini = make_bundle(tmp_path / "m", embedders=["mini"])
+    with pytest.raises(BundleError, match=r"'vggish'.*'mini'[\s\S]*--force"):
+        Tagger.load(for_mini.directory, embedder="vggish")
+    other = make_bundle(tmp_path / "o", embedders=["wavegram"])
+    with pytest.raises(BundleError, match=r"'wavegram'.*no such embedder"):
+        Tagger.load(other.directory)
+    with pytest.raises(OptionError, match="embedder must be one of auto, vggish, mini"):
+        Tagger.load(other.directory, embedder="yamnet")  # type: ignore[arg-type]
+
+
+def test_a_missing_embedder_is_told_with_what_to_do(tmp_path: Path) -> None:
+    """AUDIOTAG_HOME is empty."""
+    bundle = make_bundle(tmp_path / "v")
+    message = r"'tiny' is for frames of 'vggish' only[\s\S]*weights fetch[\s\S]*--model audioset"
+    with pytest.raises(WeightsNotInstalledError, match=message):
+        Tagger.load(bundle.directory)
+
+
+# --- Calibration -------------------------------------------------------------------------
+
+
+def test_scores_are_calibrated_by_what_made_the_frames(tmp_path: Path, frames: Any) -> None:
+    cards = {"vggish": Calibration(2.0, -1.0), "mini": Calibration(0.5, 0.25)}
+    plain = make_bundle(tmp_path / "plain", embedders=["vggish", "mini", "other"])
+    bundle = make_bundle(
+        tmp_path / "b",
+        embedders=["vggish", "mini", "other"],
+        calibration={name: value.as_json() for name, value in cards.items()},
+    )
+    raw = Tagger(plain).tag_frames(frames)
+    assert raw.frame_scores is not None
+    for embedder, calibration in (
+        ("", cards["vggish"]), ("vggish", cards["vggish"]), ("mini", cards["mini"]),
+        ("other", Calibration()),
+    ):  # fmt: skip
+        tags = Tagger(bundle).tag_frames(frames, embedder=embedder)
+        np.testing.assert_allclose(tags.scores, calibration(raw.scores), rtol=1e-6)
+        np.testing.assert_allclose(tags.frame_scores, calibration(raw.frame_scores), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "card",
+    [{"calibration": {"vggish": {"scale": 0, "offset": 1}}}, {"calibration": ["vggish"]},
+     {"clip_frames": 0}, {"clip_frames": "10"}, {"clip_frames": True}],
+)  # fmt: skip
+def test_a_card_that_makes_no_sense_is_refused(tmp_path: Path, card: Any) -> None:
+    with pytest.raises(BundleError, match=rf"bundle\.json: '{next(iter(card))}'"):
+        make_bundle(tmp_path / "b", **card)

@@ -1,0 +1,198 @@
+"""Tags as text: a table for people, JSON, rows of CSV. Nothing here reads or writes files."""
+
+from __future__ import annotations
+
+import csv
+import io
+import unicodedata
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from classifier.segments import Segment, find_segments, relative_thresholds
+from classifier.tagger import Tag, Tags
+from classifier.wording import printable, shortened
+
+CSV_COLUMNS = ("file", "label", "mid", "index", "score")
+CSV_FRAME_COLUMNS = ("file", "start_seconds", *CSV_COLUMNS[1:])
+
+# Of a shorter sound it is known well enough when something is heard.
+_MIN_SECONDS_FOR_TIMES = 3.0
+_SECONDS_SHOWN_IN_TENTHS = 60.0
+_LABEL_WIDTH, _BAR_WIDTH, _MIN_WIDTH = 28, 20, 60
+_BOLD, _CYAN, _DIM, _PLAIN = "\033[1m", "\033[36m", "\033[2m", "\033[0m"
+# Of a character cell, in eighths.
+_EIGHTHS = " ▏▎▍▌▋▊▉█"
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a table is drawn.
+
+    Attributes:
+        width: columns of the screen.
+        unicode: whether block characters can be shown; else bars are of #.
+        colour: whether escape sequences may be used.
+    """
+
+    width: int = 80
+    unicode: bool = True
+    colour: bool = False
+
+
+def as_table(name: str, tags: Tags, look: Look) -> list[str]:
+    """Lines: the name and duration, a line a tag with a bar, and when each is heard.
+
+    A tag is heard where the score of a frame is at least half of its highest.
+    """
+    title = _short(name, max(_LABEL_WIDTH, look.width - 12), look)
+    lines = [f"{_styled(title, _BOLD, look)}  {_clock(tags)}"]
+    if tags.is_silent:
+        return [*lines, "  silence"]
+    if not tags.tags:
+        return [*lines, "  no tag has a score that high"]
+    times = _times(tags)
+    width = max(_MIN_WIDTH, look.width)
+    bar_width = _BAR_WIDTH if width >= Look.width else _BAR_WIDTH // 2
+    # The longest name decides, up to what leaves room for the rest.
+    names = [_short(tag.label, _LABEL_WIDTH, look) for tag in tags.tags]
+    label_width = max(map(_columns, names))
+    room = width - 2 - label_width - 2 - bar_width - 2 - 6 - 2
+    for tag, label in zip(tags.tags, names, strict=True):
+        label += " " * (label_width - _columns(label))
+        bar = _styled(_bar(tag.score, bar_width, look), _CYAN, look)
+        line = f"  {label}  {bar}  {_percent(tag.score):>6}"
+        if tag.index in times:
+            heard = _heard(times[tag.index], tags.duration_seconds, room)
+            line += f"  {_styled(heard, _DIM, look)}" if heard else ""
+        lines.append(line)
+    return lines
+
+
+def as_json(name: str, tags: Tags, *, frames: bool = False) -> dict[str, Any]:
+    """One JSON-ready object, in the words of all outputs; with the tags of each frame on demand."""
+    whole = tags.as_json()
+    keys = ("duration_seconds", "model", "embedder", "tags", *(("frames",) * frames), "warnings")
+    return {"file": name, **{key: whole[key] for key in keys}}
+
+
+def csv_header(*, frames: bool = False) -> str:
+    """The first line of a CSV, with its end."""
+    return _csv([CSV_FRAME_COLUMNS if frames else CSV_COLUMNS])
+
+
+def as_csv(name: str, tags: Tags, *, frames: bool = False) -> str:
+    """Rows, a tag each; with `frames`, of each frame instead of the whole."""
+    if not frames:
+        return _csv([(name, *_cells(tag)) for tag in tags.tags])
+    return _csv(
+        [
+            (name, frame.start_seconds, *_cells(tag))
+            for frame in tags.frames or ()
+            for tag in frame.tags
+        ]
+    )
+
+
+def tag_segments(tags: Tags) -> list[Segment]:
+    """When each of the tags is heard: where a frame has half the score of the best one.
+
+    There are none if the head scores whole clips only.
+    """
+    if tags.frame_scores is None:
+        return []
+    return find_segments(
+        tags.frame_scores,
+        tags.start_seconds,
+        [tag.index for tag in tags.tags],
+        relative_thresholds(tags.frame_scores),
+        duration_seconds=tags.duration_seconds,
+    )
+
+
+def _times(tags: Tags) -> dict[int, list[Segment]]:
+    if tags.duration_seconds <= _MIN_SECONDS_FOR_TIMES:
+        return {}
+    times: dict[int, list[Segment]] = {}
+    for segment in tag_segments(tags):
+        times.setdefault(segment.index, []).append(segment)
+    return times
+
+
+def _heard(segments: Sequence[Segment], duration_seconds: float, room: int) -> str:
+    """Spans as text of at most `room` columns; what does not fit is counted."""
+    only = segments[0]
+    if only.start_seconds == 0 and only.end_seconds > duration_seconds - 0.5:
+        return "throughout" if len("throughout") <= room else ""
+    in_tenths = duration_seconds < _SECONDS_SHOWN_IN_TENTHS
+    spans = [_span(segment, in_tenths) for segment in segments]
+    for n_shown in range(len(spans), 0, -1):
+        n_left = len(spans) - n_shown
+        text = ", ".join(spans[:n_shown]) + " s" * in_tenths
+        text += f" and {n_left} more" if n_left else ""
+        if len(text) <= room:
+            return text
+    return ""
+
+
+def _short(text: str, length: int, look: Look) -> str:
+    """At most so many letters, in one line, that no terminal takes for anything else."""
+    text = printable(text).replace("\n", "\\n")
+    if look.unicode or len(text) <= length:
+        return shortened(text, length)
+    return text[: length - 3] + "..."
+
+
+def _clock(tags: Tags) -> str:
+    seconds = tags.duration_seconds
+    return f"{seconds:.1f} s" if seconds < _SECONDS_SHOWN_IN_TENTHS else _time(seconds)
+
+
+def _span(segment: Segment, in_tenths: bool) -> str:
+    start, end = segment.start_seconds, segment.end_seconds
+    if in_tenths:
+        return f"{start:.1f}-{end:.1f}"
+    # No span is from a second to the same.
+    return f"{_time(int(start))}-{_time(max(round(end), int(start) + 1))}"
+
+
+def _time(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def _percent(score: float) -> str:
+    percent = 100 * score
+    if percent < 0.05:
+        return "<0.1 %"
+    return f"{percent:.0f} %" if percent >= 9.95 else f"{percent:.1f} %"
+
+
+def _bar(score: float, width: int, look: Look) -> str:
+    if not look.unicode:
+        return ("#" * round(score * width)).ljust(width, ".")
+    full, eighths = divmod(round(score * width * 8), 8)
+    return ("█" * full + (_EIGHTHS[eighths] if eighths else "")).ljust(width)
+
+
+def _columns(text: str) -> int:
+    """How many columns of a screen a text takes: accents none, ideographs two."""
+    return sum(
+        0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1
+        for c in text
+    )
+
+
+def _styled(text: str, style: str, look: Look) -> str:
+    return f"{style}{text}{_PLAIN}" if look.colour and text.strip() else text
+
+
+def _cells(tag: Tag) -> Iterator[Any]:
+    yield from (tag.label, tag.mid, tag.index, tag.score)
+
+
+def _csv(rows: Sequence[Sequence[Any]]) -> str:
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()

@@ -1,0 +1,273 @@
+"""audiotag classify: tables, JSON and CSV of what is heard."""
+
+from __future__ import annotations
+
+import csv
+import fcntl
+import io
+import json
+import os
+import pty
+import re
+import struct
+import subprocess
+import sys
+import termios
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+from test_bundle import NAMES, make_bundle
+
+import classifier
+import cli
+
+Classify = Callable[..., tuple[int, str, str]]
+
+ENVIRONMENT = {"PYTHONPATH": str(Path(cli.__file__).parent)}
+TINY = ("--model", "tiny")
+
+
+@pytest.fixture
+def classify(command_line: Any) -> Classify:
+    """Run `audiotag classify` in this process with the tiny bundle: status, stdout, stderr."""
+    return lambda *arguments: command_line("classify", *TINY, *arguments)
+
+
+@pytest.fixture(autouse=True)
+def _sounds(small_home: Path, in_directory: Path, write_sound: Any) -> None:
+    """In the working directory: the bundle tiny, a.wav (5 s), d/b.flac (2 s), bad.wav, notes."""
+    make_bundle(in_directory / "tiny")
+    write_sound("cwd/a.wav", seconds=5.0, rate_hz=44_100, n_channels=2)
+    write_sound("cwd/d/b.flac", seconds=2.0, seed=1)
+    Path("d/notes.txt").write_text("notes")
+    Path("bad.wav").write_bytes(b"no sound")
+
+
+def expected(source: str, top_k: int = 5) -> Any:
+    return classifier.Tagger(classifier.load("tiny")).tag(source, top_k=top_k)
+
+
+def test_a_table_names_what_is_heard_and_when(classify: Classify) -> None:
+    status, out, err = classify("a.wav", "--top-k", "2")
+    assert (status, err) == (0, "")
+    tags = expected("a.wav", 2).tags
+    head, *lines = out.splitlines()
+    assert head == "a.wav  5.0 s"
+    assert len(lines) == 2
+    for line, tag in zip(lines, tags, strict=True):
+        assert line.startswith(f"  {tag.label}")
+        assert f"{100 * tag.score:.{0 if tag.score > 0.0995 else 1}f} %" in line
+        assert re.search(r"throughout$|\d\.\d-\d\.\d s$", line)
+    assert "\033" not in out
+
+
+def test_json_of_one_file_is_an_object_and_of_several_a_line_each(classify: Classify) -> None:
+    status, out, err = classify("a.wav", "--json", "--top-k", "3")
+    assert (status, err) == (0, "")
+    found = json.loads(out)
+    tags = expected("a.wav", 3)
+    keys = ["file", "duration_seconds", "model", "embedder", "tags", "warnings"]
+    assert list(found) == keys
+    assert found["file"] == "a.wav"
+    assert found["tags"] == [tag.as_json() for tag in tags.tags]
+    assert found["model"]["name"] == "tiny"
+    assert found["embedder"]["name"] == "vggish"
+    status, out, _ = classify("a.wav", "d", "--json", "--frames", "--top-k", "1")
+    lines = [json.loads(line) for line in out.splitlines()]
+    assert (status, [line["file"] for line in lines]) == (0, ["a.wav", "d/b.flac"])
+    assert [frame["start_seconds"] for frame in lines[1]["frames"]] == [0.0, 0.96]
+    assert all(len(frame["tags"]) == 1 for frame in lines[1]["frames"])
+
+
+def test_csv_has_a_row_a_tag(classify: Classify) -> None:
+    status, out, _ = classify("a.wav", "d", "--csv", "--top-k", "2")
+    rows = list(csv.reader(io.StringIO(out)))
+    assert status == 0
+    assert rows[0] == ["file", "label", "mid", "index", "score"]
+    assert [row[0] for row in rows[1:]] == ["a.wav"] * 2 + ["d/b.flac"] * 2
+    assert [row[1] for row in rows[1:3]] == [tag.label for tag in expected("a.wav", 2).tags]
+    _, out, _ = classify("d/b.flac", "--csv", "--frames", "--top-k", "1")
+    rows = list(csv.reader(io.StringIO(out)))
+    assert rows[0] == ["file", "start_seconds", "label", "mid", "index", "score"]
+    assert [row[1] for row in rows[1:]] == ["0.0", "0.96"]
+
+
+@pytest.mark.parametrize(
+    ("name", "first"),
+    [("o.csv", "file,label"), ("new/o.json", "{"), ("o.jsonl", "{"), ("o.txt", "a.wav  5.0 s")],
+)
+def test_a_file_is_written_in_the_format_of_its_suffix(
+    classify: Classify, name: str, first: str
+) -> None:
+    assert classify("a.wav", "-o", name) == (0, "", "")
+    assert Path(name).read_text("utf-8").startswith(first)
+
+
+def test_a_threshold_leaves_out_tags(classify: Classify) -> None:
+    tags = expected("a.wav").tags
+    _, out, _ = classify("a.wav", "--csv", "--threshold", tags[1].score)
+    assert len(out.splitlines()) == 3
+
+
+def test_bad_files_are_told_and_the_rest_is_done(classify: Classify) -> None:
+    status, out, err = classify("bad.wav", "absent.wav", "a.wav", "--json", "--top-k", "1")
+    assert status == 1
+    assert [json.loads(line)["file"] for line in out.splitlines()] == ["a.wav"]
+    assert re.search(r"^audiotag: error: .*bad\.wav.*$", err, re.MULTILINE)
+    assert re.search(r"^audiotag: error: .*absent\.wav: No such file", err, re.MULTILINE)
+    assert len(err.splitlines()) == 2
+    assert "Traceback (most" in classify("bad.wav", "--debug")[2]
+
+
+def test_lists_and_standard_input_are_read(classify: Classify) -> None:
+    Path("list.txt").write_text("a.wav\nd/b.flac\n")
+    assert len(classify("--files-from", "list.txt", "--csv", "--top-k", "1")[1].splitlines()) == 3
+    with open("a.wav", "rb") as stdin:
+        done = subprocess.run(
+            [sys.executable, "-m", "cli", "classify", *TINY, "-", "--json", "--top-k", "1"],
+            stdin=stdin, capture_output=True, text=True, env={**os.environ, **ENVIRONMENT},
+        )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    found = json.loads(done.stdout)
+    assert found["file"] == "-"
+    assert found["tags"] == [tag.as_json() for tag in expected("a.wav", 1).tags]
+
+
+def test_silence_is_said(classify: Classify) -> None:
+    soundfile.write("quiet.wav", np.full(32_000, 5e-4), 16_000)
+    assert classify("quiet.wav") == (0, "quiet.wav  2.0 s\n  silence\n", "")
+    _, out, err = classify("quiet.wav", "--json")
+    assert json.loads(out)["warnings"] == ["silence: no sample is beyond -60 dBFS"]
+    assert err == "audiotag: warning: quiet.wav: silence: no sample is beyond -60 dBFS\n"
+    assert classify("quiet.wav", "--json", "--quiet")[2] == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "nothing to classify: name a sound file, a directory, or -"),
+        (["a.wav", "--top-k", "0"], "top_k must be at least 1"),
+        (["a.wav", "--threshold", "2"], "threshold must be from 0 to 1"),
+        (["a.wav", "--frames"], "--frames needs --json or --csv"),
+        (["a.wav", "--json", "--csv"], "not allowed with argument"),
+        (["a.wav", "-o", "a.wav"], "a.wav is one of the inputs"),
+        (["a.wav", "-o", "tiny"], "tiny: it is a directory"),
+        (["a.wav", "--model", "nowhere"], "there is no nowhere"),
+        (["a.wav", "--model", "d"], r"d is no bundle: it has no bundle\.json"),
+        (["a.wav", "--embedder", "mini"], r"by the embedder 'mini', but the bundle 'tiny'"),
+        (["tiny"], "no sound files were found"),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_words(
+    classify: Classify, arguments: list[str], message: str
+) -> None:
+    status, out, err = classify(*arguments)
+    assert (status, out) == (2, "")
+    assert re.search(message, err)
+    assert "Traceback" not in err
+
+
+def test_a_head_of_clips_has_no_frames(command_line: Any) -> None:
+    make_bundle(Path("clips"), of_frames=False)
+    status, out, _ = command_line("classify", "a.wav", "--model", "clips", "--top-k", "1")
+    assert status == 0
+    assert out.splitlines()[1].endswith("%")
+    status, _, err = command_line("classify", "a.wav", "--model", "clips", "--json", "--frames")
+    assert (status, "scores whole sounds only" in err) == (2, True)
+
+
+def test_a_bundle_for_an_embedder_that_is_absent_says_what_to_do(
+    classify: Classify, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AUDIOTAG_HOME", "empty")
+    status, _, err = classify("a.wav")
+    assert status == 2
+    for words in ("'tiny' is for frames of 'vggish' only", "audiotag weights fetch", "--model"):
+        assert words in err
+
+
+def test_names_play_no_tricks(classify: Classify) -> None:
+    name = "evil\x1b[2J\n.wav"
+    os.link("a.wav", name)
+    os.link("a.wav", os.fsdecode(b"latin\xe9.wav"))
+    for arguments in ([name], [os.fsdecode(b"latin\xe9.wav")]):
+        for option in ((), ("--json",), ("--csv",)):
+            status, out, _ = classify(*arguments, *option)
+            assert status == 0
+            out.encode("utf-8")
+            assert option == ("--csv",) or "\x1b" not in out
+
+
+def run_on_terminal(*arguments: str, columns: int = 80, **environment: str) -> str:
+    """What a terminal gets to see of `audiotag classify`."""
+    leader, follower = pty.openpty()
+    fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    variables = {**os.environ, **ENVIRONMENT, "TERM": "xterm", **environment}
+    variables.pop("COLUMNS", None)
+    command = [sys.executable, "-m", "cli", "classify", *TINY, *arguments]
+    with subprocess.Popen(command, stdout=follower, stderr=follower, env=variables):
+        os.close(follower)
+        seen = b""
+        while True:
+            try:
+                part = os.read(leader, 1 << 16)
+            except OSError:  # how a terminal ends on Linux
+                break
+            if not part:
+                break
+            seen += part
+    os.close(leader)
+    return seen.decode()
+
+
+def test_a_terminal_gets_colours_and_all_tables() -> None:
+    seen = run_on_terminal("a.wav", "d", "bad.wav", "--top-k", "2")
+    plain = re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", seen)
+    assert "\x1b[1ma.wav" in seen
+    for words in ("a.wav  5.0 s", "d/b.flac  2.0 s", "audiotag: error: cannot read bad.wav"):
+        assert words in plain, seen
+    assert "\x1b[36m" not in run_on_terminal("a.wav", "--quiet", NO_COLOR="1")
+
+
+def test_a_pipe_gets_the_tables_and_the_terminal_the_bar() -> None:
+    leader, follower = pty.openpty()
+    command = [sys.executable, "-m", "cli", "classify", *TINY, "a.wav", "d", "--csv"]
+    done = subprocess.run(
+        command, stdout=subprocess.PIPE, stderr=follower, text=True,
+        env={**os.environ, **ENVIRONMENT, "TERM": "xterm"},
+    )  # fmt: skip
+    os.close(follower)
+    os.close(leader)
+    assert done.returncode == 0
+    assert len(done.stdout.splitlines()) == 1 + 2 * len(NAMES)
+    assert "\x1b" not in done.stdout
+
+
+def test_an_encoding_without_blocks_gets_ascii() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "cli", "classify", *TINY, "a.wav"],
+        capture_output=True,
+        env={**os.environ, **ENVIRONMENT, "PYTHONIOENCODING": "ascii"},
+    )
+    assert done.returncode == 0
+    assert re.search(rb"  #+\.*  ", done.stdout)
+    assert b"\\u" not in done.stdout
+
+
+def test_nothing_heavy_is_loaded() -> None:
+    script = (
+        "import cli, sys\n"
+        "assert cli.main(['classify', 'a.wav', '--model', 'tiny', '--quiet']) == 0\n"
+        "heavy = {'tensorflow', 'tf_keras', 'onnx', 'scipy', 'rich', 'matplotlib', 'httpx',\n"
+        "         'google.protobuf', 'resampy', 'pyarrow'} & sys.modules.keys()\n"
+        "assert not heavy, heavy\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True,
+        env={**os.environ, **ENVIRONMENT},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
