@@ -95,7 +95,8 @@ def main() -> None:
     for name, runs in SHIPPED.items():
         if all(_metrics_file(work, run).exists() for run in runs):
             metrics = _metrics_file(work, runs[0])
-            _export(work, name, runs, ROOT / "weights" / name, "--float16", "--metrics", metrics)
+            more = ("--float16", "--metrics", metrics, "--embedders", "vggish", "mini")
+            _export(work, name, runs, ROOT / "weights" / name, *more)
     text = TABLE.read_text("utf-8")
     before, after = text.split(BEGIN)[0], text.split(END)[1]
     TABLE.write_text(f"{before}{BEGIN}\n{_table(work, done)}\n{END}{after}", "utf-8")
