@@ -5,7 +5,7 @@
     bundle = classifier.load("weights/audioset-gru")   # no TensorFlow needed
     scores = bundle.scores(frames, n_frames)           # uint8 [B, T, 128] -> float32 [B, C]
 
-    tagger = classifier.Tagger(bundle)                 # loaded once, for any number of sounds
+    tagger = classifier.Tagger.load("audioset-gru")    # once, for any number of sounds
     for tag in tagger.tag("clip.wav", top_k=3).tags:
         print(tag.label, tag.score)
 

@@ -307,6 +307,22 @@ def test_clips_are_scored_in_order_and_not_far_ahead(bundle: Bundle) -> None:
     assert done == [f"c{number}" for number in range(len(lengths))]
 
 
+def test_clips_are_scored_as_the_embedder_of_each_wants(tmp_path: Path) -> None:
+    mini = {"scale": 0.5, "offset": 1.0}
+    calibrated = make_bundle(
+        tmp_path / "b", embedders=["vggish", "mini"], calibration={"mini": mini}
+    )
+    clips = [make_clip(f"c{i}", 4, seed=i, embedder=("", "mini")[i // 3 % 2]) for i in range(12)]
+    batches = list(score_batches(calibrated, clips))
+    assert [clip.clip_id for batch, _ in batches for clip in batch] == [f"c{i}" for i in range(12)]
+    for batch, scores in batches:
+        raw = tiny_scores([clip.frames for clip in batch])
+        expected = raw
+        if batch[0].embedder == "mini":
+            expected = 1 / (1 + np.exp(-(0.5 * np.log(raw / (1 - raw)) + 1)))
+        np.testing.assert_allclose(scores, expected, atol=1e-5)
+
+
 def test_no_clips_give_no_batches(bundle: Bundle) -> None:
     assert list(score_batches(bundle, [])) == []
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from training_data import DATA_FACTS, LABELS, begun_run, made_clips, small_confi
 import classifier.export
 from classifier import Bundle, ClipStore, Labels, load
 from classifier.backend import keras, tf
+from classifier.calibration import Calibration, fit_calibration
 from classifier.config import TrainingConfig
 from classifier.export import export, read_weights
 from classifier.heads import build_head
@@ -303,3 +305,94 @@ def test_a_run_must_have_weights(tmp_path: Path) -> None:
         export([Run(tmp_path / "none")], tmp_path / "bundle")
     with pytest.raises(OptionError, match="no run to export"):
         export([], tmp_path / "bundle")
+
+
+# --- Calibration and the length of clips -------------------------------------------------
+
+
+def validated(run: Run, scores: Any, truth: Any, ids: Any = None) -> Run:
+    run.write_validation(scores, truth, ids or [str(i) for i in range(len(scores))])
+    return run
+
+
+def too_sure(seed: int, n: int = 500) -> tuple[Any, Any]:
+    """Scores [n, 4] with twice the logits that would be right."""
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(-1, 1.5, (n, N_CLASSES))
+    truth = rng.random((n, N_CLASSES)) < 1 / (1 + np.exp(-logits))
+    return (1 / (1 + np.exp(-2 * logits))).astype(np.float32), truth
+
+
+def test_scores_are_calibrated_on_what_was_held_out(tmp_path: Path) -> None:
+    config = small_config(head="moe", seed=1)
+    run = made_run(tmp_path / "run", config)
+    raw = export([run], tmp_path / "raw").scores(*SAMPLE)
+    scores, truth = too_sure(0)
+    bundle = export([validated(run, scores, truth)], tmp_path / "bundle")
+    calibration = fit_calibration(scores, truth)
+    assert calibration.scale == pytest.approx(0.5, abs=0.1)
+    assert bundle.card["calibration"] == {"vggish": calibration.as_json()}
+    np.testing.assert_allclose(bundle.scores(*SAMPLE), calibration(raw), atol=1e-6)
+    np.testing.assert_allclose(bundle.scores(*SAMPLE, "mini"), raw, atol=1e-6)
+    facts = bundle.card["metrics"]["calibration"]["vggish"]
+    assert facts["ECE_after"] < 0.5 * facts["ECE_before"]
+    assert facts["n_clips"] == 500
+    text = (bundle.directory / "README.md").read_text("utf-8")
+    assert f"{facts['ECE_before']:.4f} before, {facts['ECE_after']:.4f} after, on the 500" in text
+
+
+def test_an_ensemble_is_calibrated_on_its_mean_or_on_each_members_own_clips(
+    tmp_path: Path,
+) -> None:
+    runs = [made_run(tmp_path / f"run{i}", small_config(head="moe", seed=i)) for i in range(2)]
+    (scores, truth), (others, other_truth) = too_sure(0), too_sure(1)
+    for run, values in zip(runs, (scores, others), strict=True):
+        validated(run, values, truth)
+    same = export(runs, tmp_path / "same")
+    mean = (scores.astype(float) + others) / 2
+    expected = fit_calibration(mean.astype(np.float32), truth)
+    assert same.card["calibration"]["vggish"]["scale"] == pytest.approx(expected.scale, rel=1e-4)
+    validated(runs[1], others, other_truth, [f"other{i}" for i in range(500)])
+    folds = export(runs, tmp_path / "folds")
+    expected = fit_calibration(
+        np.concatenate([scores, others]), np.concatenate([truth, other_truth])
+    )
+    assert folds.card["calibration"] == {"vggish": expected.as_json()}
+    runs[1].validation.unlink()
+    assert "calibration" not in export(runs, tmp_path / "none").card
+
+
+def test_scores_are_calibrated_on_given_clips_of_each_embedder(tmp_path: Path) -> None:
+    run = made_run(tmp_path / "run", small_config(head="moe", seed=1))
+    raw = export([run], tmp_path / "raw")
+    clips = made_clips(120)
+    of_mini = [dataclasses.replace(clip, embedder="mini") for clip in made_clips(80, seed=5)]
+    unlabelled = dataclasses.replace(clips[0], labels=None)
+    store = ClipStore.from_clips([*clips, unlabelled, *of_mini])
+    with pytest.raises(BundleError, match=r"clips to calibrate on: .*'mini'"):
+        export([run], tmp_path / "bundle", calibrate_on=store)
+    embedders = ["vggish", "mini"]
+    bundle = export([run], tmp_path / "bundle", calibrate_on=store, embedders=embedders)
+    assert bundle.card["embedders"] == embedders
+    for name, indices in (("vggish", np.arange(120)), ("mini", np.arange(121, 201))):
+        scores = raw.scores(*store.gather(indices))
+        expected = fit_calibration(scores, store.label_matrix(indices, N_CLASSES))
+        found = bundle.card.get("calibration", {}).get(name, Calibration().as_json())
+        assert found["scale"] == pytest.approx(expected.scale, rel=1e-3)
+        assert found["offset"] == pytest.approx(expected.offset, rel=1e-3)
+    with pytest.raises(OptionError, match="none of the clips to calibrate on has labels"):
+        export([run], tmp_path / "no", calibrate_on=ClipStore.from_clips([unlabelled]))
+
+
+def test_softmax_scores_stay_as_they_are(tmp_path: Path) -> None:
+    run = made_run(tmp_path / "run", small_config(loss="softmax"))
+    bundle = export([validated(run, *too_sure(0))], tmp_path / "bundle")
+    assert "calibration" not in bundle.card
+
+
+def test_a_bundle_knows_how_long_its_clips_were(tmp_path: Path, bundle: Bundle) -> None:
+    assert bundle.clip_frames == int(np.ceil(np.percentile(SAMPLE[1], 90)))
+    run = made_run(tmp_path / "run", small_config(head="moe"))
+    frames = np.zeros((20, 40, 128), np.uint8)
+    run.write_sample(frames, np.array([10] * 19 + [40], np.int32))
+    assert export([run], tmp_path / "b").clip_frames == 10

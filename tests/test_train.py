@@ -183,6 +183,11 @@ def test_kept_metrics_are_those_of_the_kept_weights(
         assert result.metrics[name] == pytest.approx(found[name], abs=1e-6)
         assert run.metrics()[name] == result.metrics[name]
     assert run.metrics()["epoch"] == result.best_epoch
+    kept = run.read_validation()
+    assert kept is not None
+    assert list(kept.ids) == [store.ids[index] for index in indices]
+    np.testing.assert_allclose(kept.scores, scores, atol=1e-6)
+    np.testing.assert_array_equal(kept.truth, store.label_matrix(indices, N_CLASSES))
 
 
 def test_the_seed_decides_the_weights(tmp_path: Path, data: tuple[Clips, Clips]) -> None:
