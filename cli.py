@@ -285,15 +285,22 @@ def _classify_format(options: argparse.Namespace) -> str:
 
 
 def _tagger(options: argparse.Namespace) -> Tagger:
-    from classifier.tagger import Tagger
+    """The model and its embedder; says which embedder it is where that was left to audiotag."""
+    from classifier.tagger import Tagger, choose_embedder
+    from vggish.embedders import choose
 
-    return Tagger.load(
+    tagger = Tagger.load(
         options.model,
         embedder=options.embedder,
         precision=options.precision,
         device=options.device,
         force=options.force,
     )
+    wanted = choose_embedder(tagger.bundle, options.embedder, force=options.force)
+    reason = choose(wanted, options.precision).reason
+    if reason:
+        _report(options, reason)
+    return tagger
 
 
 def _classify_each(

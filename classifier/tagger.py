@@ -6,7 +6,7 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,7 @@ from classifier.bundle_files import quoted
 from classifier.labels import Labels
 from classifier.windows import WindowedScores, batches, window_starts
 from vggish.audio import SILENCE, AudioStream, Source, open_waveform, source_name
+from vggish.embedders import EMBEDDERS, EmbedderName
 from vggish.errors import BundleError, EmptyAudioError, OptionError, WeightsNotInstalledError
 from vggish.extractor import Extractor, Progress
 from vggish.frames import Frames
@@ -24,9 +25,6 @@ from vggish.runtime import Device, Precision
 
 DEFAULT_MODEL = "audioset"
 DEFAULT_TOP_K = 10
-
-EmbedderName = Literal["auto", "vggish", "mini"]
-_EMBEDDERS = ("vggish", "mini")
 
 
 @dataclass(frozen=True)
@@ -346,22 +344,20 @@ def choose_embedder(
         BundleError: the bundle is not made for the one that is named, or for none that is known.
         OptionError: there is no such embedder.
     """
-    if embedder not in ("auto", *_EMBEDDERS):
-        raise OptionError(
-            f"embedder must be one of auto, {', '.join(_EMBEDDERS)}. Received: {embedder!r}"
-        )
+    if embedder not in EMBEDDERS:
+        raise OptionError(f"embedder must be one of {EMBEDDERS}. Received: {embedder!r}")
     if embedder != "auto":
         bundle.check_embedder(embedder, force, what="these sounds")
         return embedder
-    if force or all(map(bundle.accepts, _EMBEDDERS)):
+    known = [name for name in EMBEDDERS if name != "auto"]
+    accepted = [name for name in known if bundle.accepts(name)]
+    if force or accepted == known:
         return "auto"
-    if bundle.accepts("vggish"):
-        return "vggish"
-    if bundle.accepts("mini"):
-        return "mini"
+    if accepted:
+        return accepted[0]
     raise BundleError(
         f"the bundle {bundle.name!r} is for frames of {quoted(bundle.card['embedders'])}, and "
-        f"there is no such embedder here (there are {quoted(_EMBEDDERS)}).\nUse another bundle, or "
+        f"there is no such embedder here (there are {quoted(known)}).\nUse another bundle, or "
         "insist with --force"
     )
 

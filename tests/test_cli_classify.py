@@ -190,6 +190,23 @@ def test_a_bundle_for_an_embedder_that_is_absent_says_what_to_do(
         assert words in err
 
 
+@pytest.mark.usefixtures("small_mini")
+def test_the_choice_of_the_embedder_is_told(
+    command_line: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_bundle(Path("both"), embedders=["vggish", "mini"])
+    arguments = ["classify", "a.wav", "--model", "both", "--json"]
+    status, out, err = command_line(*arguments)
+    assert (status, json.loads(out)["embedder"]["name"]) == (0, "vggish")
+    assert re.fullmatch(r"audiotag: using VGGish, .*--embedder mini.*\n", err)
+    monkeypatch.setenv("AUDIOTAG_HOME", "empty")
+    status, out, err = command_line(*arguments)
+    assert (status, json.loads(out)["embedder"]["name"]) == (0, "mini")
+    assert re.fullmatch(r"audiotag: using the built-in .*audiotag weights fetch vggish\n", err)
+    for option in ("--quiet", "--embedder=mini"):
+        assert command_line(*arguments, option)[::2] == (0, "")
+
+
 def test_names_play_no_tricks(classify: Classify) -> None:
     name = "evil\x1b[2J\n.wav"
     os.link("a.wav", name)

@@ -411,7 +411,7 @@ def test_an_embedder_that_the_bundle_is_not_made_for_is_refused(tmp_path: Path) 
     other = make_bundle(tmp_path / "o", embedders=["wavegram"])
     with pytest.raises(BundleError, match=r"'wavegram'.*no such embedder"):
         Tagger.load(other.directory)
-    with pytest.raises(OptionError, match="embedder must be one of auto, vggish, mini"):
+    with pytest.raises(OptionError, match=r"embedder must be one of .*'mini'"):
         Tagger.load(other.directory, embedder="yamnet")  # type: ignore[arg-type]
 
 
@@ -421,6 +421,29 @@ def test_a_missing_embedder_is_told_with_what_to_do(tmp_path: Path) -> None:
     message = r"'tiny' is for frames of 'vggish' only[\s\S]*weights fetch[\s\S]*--model audioset"
     with pytest.raises(WeightsNotInstalledError, match=message):
         Tagger.load(bundle.directory)
+
+
+@pytest.mark.usefixtures("small_mini")
+def test_mini_is_taken_where_vggish_is_not_installed_and_where_only_it_will_do(
+    tmp_path: Path, small_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And each is scored as its own calibration says."""
+    calibration = {"mini": Calibration(0.5, 1.0).as_json()}
+    both = make_bundle(tmp_path / "b", embedders=["vggish", "mini"], calibration=calibration)
+    for_mini = make_bundle(tmp_path / "m", embedders=["mini"])
+    sound = make_sound(3.0)
+
+    def tagged(bundle: Bundle, embedder: Any = "auto") -> Any:
+        tagger = Tagger.load(bundle.directory, embedder=embedder)
+        return tagger.tag(sound, sample_rate=16_000)
+
+    assert tagged(both).embedder["name"] == "vggish"
+    assert tagged(for_mini).embedder["name"] == "mini"
+    raw = tagged(for_mini).scores
+    np.testing.assert_allclose(tagged(both, "mini").scores, Calibration(0.5, 1.0)(raw), atol=1e-6)
+    monkeypatch.setenv("AUDIOTAG_HOME", str(tmp_path / "empty"))
+    assert tagged(both).embedder["name"] == "mini"
+    assert Tagger(both).tag(sound, sample_rate=16_000).embedder["name"] == "mini"
 
 
 # --- Calibration -------------------------------------------------------------------------
