@@ -453,3 +453,17 @@ class TestInspect:
         assert re.search(message, err)
         assert "Traceback" not in err
         assert not Path("x.png").exists()
+
+
+def test_export_is_told_whose_frames_and_what_to_calibrate_on(command_line: CommandLine) -> None:
+    write_labelled_frames(Path("mini.tfrecord"), 60, embedder="mini", seed=4)
+    more = ["--embedders", "vggish", "mini", "--calibrate", "data", "mini.tfrecord"]
+    assert command_line("export", RUN, "-o", "both", *more)[0] == 0
+    card = classifier.load("both").card
+    assert card["embedders"] == ["vggish", "mini"]
+    found = card["metrics"]["calibration"]
+    assert {name: facts["n_clips"] for name, facts in found.items()} == {"vggish": 80, "mini": 60}
+    assert card["calibration"].keys() == found.keys()
+    status, _, err = command_line("export", RUN, "-o", "new", "--calibrate", "mini.tfrecord")
+    assert (status, Path("new").exists()) == (2, False)
+    assert "clips to calibrate on: made by the embedder 'mini'" in err
