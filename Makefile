@@ -35,7 +35,7 @@ clean:
 $(VENV)/.base: pyproject.toml
 	@echo "Setting up $(VENV) ..."
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check --editable .
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --editable '.[plot]'
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml

@@ -1,4 +1,4 @@
-"""What audiotag does to the recordings it ships: log-mel patches, then frames.
+"""What audiotag does with three of the recordings it ships: names, frames, and a picture.
 
 Run it with `make demo`.
 """
@@ -6,50 +6,39 @@ Run it with `make demo`.
 from __future__ import annotations
 
 import sys
-import time
-
-from rich.console import Console
-from rich.table import Table
+from pathlib import Path
 
 import cli
 import vggish
-from vggish.params import PATCH_SECONDS, SAMPLE_RATE_HZ
+from classifier import Tagger
+from classifier.tag_plot import plot_tags
 from vggish.weights import shipped_recordings
 
-OUT_DIR = "demo-output"
-
-
-def show_front_end() -> None:
-    """Decode, resample and cut each recording into log-mel patches; show what came of it."""
-    table = Table("recording", "at", title="Sound in: log-mel patches, 96 frames x 64 bands each")
-    for column in ("seconds", "patches", "loudest band", "log-mel"):
-        table.add_column(column, justify="right")
-    start, seconds = time.perf_counter(), 0.0
-    for path in shipped_recordings():
-        with vggish.open_audio(path) as sound:
-            origin = f"{sound.sample_rate_hz:,} Hz, {sound.n_channels} ch"
-        waveform = vggish.load_audio(path)
-        patches = vggish.log_mel_patches(waveform)
-        seconds += len(waveform) / SAMPLE_RATE_HZ
-        table.add_row(
-            path.name,
-            origin,
-            f"{len(waveform) / SAMPLE_RATE_HZ:.2f}",
-            str(len(patches)),
-            str(int(patches.mean(axis=(0, 1)).argmax())),
-            f"{patches.min():+.1f} to {patches.max():+.1f}",
-        )
-    elapsed = time.perf_counter() - start
-    Console(width=100).print(table)
-    print(f"{seconds:.1f} s of sound in {elapsed:.2f} s, {seconds / elapsed:.0f} x real time")
+OUT_DIR = Path("demo-output")
+SHOWN = ("horse_neigh.ogg", "speech_voicemail.wav", "guitar_chord.ogg")
+DRAWN = "guitar_chord.ogg"
 
 
 def main() -> int:
-    """Show the front end, then embed the recordings: with VGGish if it is installed, or mini."""
-    show_front_end()
-    print(f"\nFrames out: 128 numbers for each {PATCH_SECONDS} s", flush=True)
-    recordings = [str(path) for path in shipped_recordings()]
-    return cli.main(["embed", *recordings, "--out-dir", OUT_DIR])
+    """Tag the recordings, embed and draw one of them."""
+    paths = {path.name: path for path in shipped_recordings()}
+    _show("classify", *(str(paths[name]) for name in SHOWN))
+    _show("embed", str(paths[DRAWN]), "--out-dir", str(OUT_DIR))
+    picture = OUT_DIR / f"{Path(DRAWN).stem}.png"
+    tags = Tagger.load().tag(paths[DRAWN], top_k=6)
+    plot_tags(vggish.load_audio(paths[DRAWN]), tags, picture, title=DRAWN)
+    print(f"\n{picture}: its waveform, its log-mel spectrogram, and when each tag is heard")
+    print("Now with a sound of yours: .venv/bin/audiotag classify FILE")
+    return 0
+
+
+def _show(*arguments: str) -> None:
+    """Run a command as one would type it."""
+    typed = " ".join(Path(a).name if "/" in a else a for a in arguments)
+    print(f"\n$ audiotag {typed}", flush=True)
+    status = cli.main(arguments)
+    if status:
+        sys.exit(status)
 
 
 if __name__ == "__main__":
