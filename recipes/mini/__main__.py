@@ -25,6 +25,8 @@ from recipes.mini.alignment import load_frozen
 from recipes.mini.export import in_float32, write_float32, write_int8
 from recipes.mini.head import RealClips, TaughtClips, train_head
 from recipes.mini.material import Material, gather
+from recipes.mini.network import build_mini
+from recipes.mini.ship import agreement, ship_bundle, ship_mini
 from recipes.mini.sounds import seconds
 from recipes.mini.train import train
 from recipes.mini.views import Views, load_views, make_views
@@ -32,6 +34,7 @@ from recipes.mini.zero_shot import esc50_names, zero_shot
 from vggish.postprocess import quantize
 from vggish.runtime import Embedder
 
+ROOT = Path(__file__).resolve().parents[2]
 N_VIEWS, N_STEPS, VALIDATE_EVERY = 286_720, 10_000, 1_000
 # Views of several patches are for the head.
 N_SEQUENCE_PATCHES, PATCHES_A_SEQUENCE = 81_920, 5
@@ -40,13 +43,12 @@ N_CALIBRATION = 512
 STRANGERS = ("transformer-small", "ensemble")
 HEAD = TrainingConfig(head="gru", learning_rate=1e-3)
 N_HEAD_STEPS, HEAD_VALIDATES_EVERY = 2_400, 400
-LICENCE = "CC BY 4.0 (AudioSet features by Google; the labels too); see weights/mini/README.md"
 
 Frames = npt.NDArray[np.uint8]
 
 
 def main() -> None:
-    """Prepare, train mini, write it, train the head, and leave its run for `audiotag export`."""
+    """Prepare, train mini, train the head, and write both into `weights`."""
     options = _parse()
     work: Path = options.work
     material = gather(options.sounds, options.frames, options.teacher, work)
@@ -57,6 +59,8 @@ def main() -> None:
     run = Run(work / "audioset")
     if not run.is_finished:
         _make_head(options, material, network, run)
+    ship_mini(network, "float32", build_mini().count_params(), ROOT / "weights" / "mini")
+    ship_bundle(run, material, network, ROOT / "weights" / "audioset")
 
 
 def _parse() -> argparse.Namespace:
@@ -119,16 +123,9 @@ def _validation(material: Material) -> Callable[[Any], dict[str, float]]:
             found = model.predict(patches.astype(np.float32), batch_size=256, verbose=0)
             return np.clip(found["embeddings"], -2, 2)
 
-        near, far = embed(pairs.patches), pairs.embeddings
-        norms = np.linalg.norm(near, axis=1) * np.linalg.norm(far, axis=1)
-        residue = np.square(near - far).mean(axis=0) / far.var(axis=0)
+        cosine, r2 = agreement(embed(pairs.patches), pairs.embeddings)
         best, top5 = named.zero_shot(bundle, quantize(embed(named.patches)))
-        return {
-            "cosine": float(np.mean(np.sum(near * far, axis=1) / norms)),
-            "R2": float(1 - residue.mean()),
-            "top1": best,
-            "top5": top5,
-        }
+        return {"cosine": cosine, "R2": r2, "top1": best, "top5": top5}
 
     return validate
 
