@@ -123,7 +123,8 @@ def products_of(case: Case) -> list[Product]:
             if hidden:
                 found, width = dense(rows, width, hidden, learns_below), hidden
             for _ in range(settings.layers):
-                one_way = recurrent(case.head, width, units, bool(found) or learns_below)
+                # Batch normalisation goes into the first kernel, and learns from its gradient.
+                one_way = recurrent(case.head, width, units, learns_below=bool(found))
                 found, width = [*found, *one_way * (1 + settings.bidirectional)], units
                 width *= 1 + settings.bidirectional
             return found + pooling(settings.pooling, width)
