@@ -292,7 +292,9 @@ class _Training:
                 )["logits"]
                 loss = tf.reduce_mean(loss_of(batch["labels"], logits))
                 total = (loss + sum(model.losses)) / n_replicas
-            gradients = tape.gradient(total, model.trainable_variables)
+            # Of one frame a recurrence has no earlier state to learn from.
+            zero = tf.UnconnectedGradients.ZERO
+            gradients = tape.gradient(total, model.trainable_variables, unconnected_gradients=zero)
             if config.clip_norm:
                 # The norm of all replicas together, not of each.
                 gradients = tf.distribute.get_replica_context().all_reduce("sum", gradients)
