@@ -33,6 +33,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from benchmarks import read
+from benchmarks.console import run as run_benchmark
 from benchmarks.embed import machine
 from classifier.heads import (
     DbofSettings,
@@ -660,4 +661,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_benchmark(main)
