@@ -65,13 +65,17 @@ def without_training(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Clips, Clips
     """Only note what would be trained and validated on."""
     noted: list[tuple[Clips, Clips | None]] = []
 
-    def note(
-        config: TrainingConfig, n: int, training: Clips, held: Clips | None, run: Run, **_: Any
-    ) -> Result:
-        noted.append((training, held))
-        return Result(0, 0, True, {})
+    class Noted:
+        def __init__(
+            self, config: TrainingConfig, n: int, training: Clips, held: Clips | None, *_: Any,
+            **__: Any,
+        ) -> None:  # fmt: skip
+            noted.append((training, held))
 
-    monkeypatch.setattr(classifier.fit, "train", note)
+        def run(self, *_: Any) -> Result:
+            return Result(0, 0, True, {})
+
+    monkeypatch.setattr(classifier.fit, "Training", Noted)
     return noted
 
 
