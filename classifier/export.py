@@ -64,6 +64,7 @@ def export(
         overwrite: replace a bundle that is there.
 
     Raises:
+        OptionError: a run is named twice.
         RunError: a run has no best weights yet, or the runs do not fit together.
         ConversionError: what ONNX Runtime makes of the head differs from what Keras does.
         BundleError: the bundle cannot be written.
@@ -71,6 +72,8 @@ def export(
     """
     if not runs:
         raise OptionError("there is no run to export")
+    if len({run.directory.resolve() for run in runs}) < len(runs):
+        raise OptionError("a run is named twice, so it would vote twice; name each once")
     labels = runs[0].labels()
     if any(run.labels() != labels for run in runs[1:]):
         raise RunError("the runs have different classes, so they cannot vote together")
