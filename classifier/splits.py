@@ -42,9 +42,7 @@ def check_given_folds(fold_of_clip: Sequence[int | None], n_folds: int) -> None:
             "none"
         )
     if len(names) != n_folds:
-        raise OptionError(
-            f"the data names {count(len(names), 'fold')}; --folds says {n_folds}"
-        )
+        raise OptionError(f"the data names {count(len(names), 'fold')}; --folds says {n_folds}")
 
 
 def hold_out(
