@@ -22,14 +22,17 @@ import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
+from classifier.wording import count as _count
+from classifier.wording import located, score
 from classifier.wording import printable as _printable
-from vggish.errors import AudioError, AudiotagError, FrameFileError, OptionError
+from vggish.errors import AudioError, AudiotagError, FrameFileError, OptionError, unwritable_as
 from vggish.params import PATCH_SECONDS, VERSION
 
 if TYPE_CHECKING:
     from classifier.clip_store import ClipStore
+    from classifier.config import TrainingConfig
     from classifier.evaluation import Evaluation
     from classifier.fit import Fitted, LabelledClips
     from classifier.labels import Labels
@@ -70,9 +73,25 @@ exit status:
 """
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser that says what to do about files whose names look like options."""
+
+    _given: Sequence[str] = ()
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        self._given = sys.argv[1:] if args is None else list(args)
+        return super().parse_known_args(args, namespace)
+
+    def error(self, message: str) -> NoReturn:
+        odd = [name for name in self._given if name.startswith("-") and os.path.exists(name)]
+        if odd:
+            message += f"\n{odd[0]} is a file; write ./{odd[0]} (or ./* for *)"
+        super().error(_printable(message))
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The parser of the whole command line."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="audiotag", description="Sound in, tags out: VGGish embeddings and what they say."
     )
     parser.add_argument("--version", action="version", version=f"audiotag {VERSION}")
@@ -134,11 +153,34 @@ def _heed_termination() -> None:
 
 def _flush_stdout() -> None:
     """Write what is still buffered while an error can be reported in words."""
+    with _stdout_errors():
+        if sys.stdout is not None:  # as after `>&-`
+            sys.stdout.flush()
+
+
+@contextlib.contextmanager
+def _stdout_errors() -> Iterator[None]:
+    """Around writing to standard output: say what could not be written."""
     try:
-        sys.stdout.flush()
-    except OSError:
+        yield
+    except BrokenPipeError:
+        raise  # whoever reads has had enough; that is not an error
+    except OSError as error:
         _mute_stdout()
-        raise
+        reason = error.strerror or error
+        raise FrameFileError(f"cannot write to standard output: {reason}") from error
+
+
+def _print_result(text: str) -> None:
+    """Print what a command is for."""
+    with _stdout_errors():
+        print(text, flush=True)
+
+
+def _need_stdout() -> None:
+    """Raise before the work if what it gives could not be shown."""
+    if sys.stdout is None:
+        raise OptionError("standard output is closed, and this command writes what it finds there")
 
 
 def _mute_stdout() -> None:
@@ -608,13 +650,17 @@ def _refuse_overwriting(
     outputs: Mapping[str, str | Path | None], read: Iterable[str | Path]
 ) -> None:
     """Raise if a file that an option names is among those that are read, or named twice."""
-    taken = {os.path.realpath(path) for path in read if path != STDOUT}
+    inputs = {os.path.realpath(path) for path in read if path != STDOUT}
+    named: dict[str, str] = {}
     for option, path in outputs.items():
         if path is None or path == STDOUT:
             continue
-        if os.path.realpath(path) in taken:
+        place = os.path.realpath(path)
+        if place in inputs:
             raise OptionError(f"{option} {path} is one of the inputs and would be overwritten")
-        taken.add(os.path.realpath(path))
+        if place in named:
+            raise OptionError(f"{named[place]} and {option} name the same file, {path}")
+        named[place] = option
 
 
 def _send_to_stdout(path: Path) -> None:
@@ -842,10 +888,6 @@ def _summary(
         yield f"{_count(len(failed), 'input')} of {len(inputs.items)} failed"
 
 
-def _count(n: int, noun: str) -> str:
-    return f"{n:,} {noun}" + ("" if n == 1 else "s")
-
-
 def _failure_text(failure: Failure) -> str:
     from vggish.audio import source_name
 
@@ -967,7 +1009,6 @@ def _add_train(commands: Any) -> None:
     data.add_argument(
         "--val-share",
         type=float,
-        default=0.1,
         metavar="SHARE",
         help="held out by clip id (default 0.1); 0: train on all, for all epochs",
     )
@@ -1027,6 +1068,7 @@ def _add_training_options(parser: argparse.ArgumentParser) -> None:
 def _add_frames(group: Any, option: str, meaning: str, *, required: bool = False) -> None:
     group.add_argument(
         option,
+        type=_name,
         nargs="+",
         action="extend",
         default=[],
@@ -1053,6 +1095,12 @@ def _add_max_bad(group: Any) -> None:
     )
 
 
+def _name(text: str) -> str:
+    if not text:
+        raise argparse.ArgumentTypeError("the name is empty; is a variable not set?")
+    return text
+
+
 def _whole_number(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"must be a whole number, 0 or more. Received: {text}")
@@ -1063,18 +1111,12 @@ def _run_train(options: argparse.Namespace) -> int:
     if options.list_heads:
         _list_heads()
         return EXIT_OK
-    from classifier.config import TrainingConfig
-    from classifier.heads import DEFAULT_HEAD
     from classifier.records import find_frame_files
     from classifier.runs import Run, latest_run, new_run
+    from classifier.splits import DEFAULT_SHARE
 
     _check_train(options)
-    names = [name for group in _TRAINING_OPTIONS.values() for name in group]
-    config = TrainingConfig(
-        head=options.head or DEFAULT_HEAD,
-        settings=_settings(options.set),
-        **{name: getattr(options, name) for name in names},
-    )
+    config = _training_config(options)
     initial = None
     if options.init_from is not None:
         from classifier.bundle import load
@@ -1093,12 +1135,15 @@ def _run_train(options: argparse.Namespace) -> int:
         validation = None
         if options.val:
             validation = _labelled_frames(options, options.val, data.labels)
-        _report(options, f"{_count(len(data.labelled), 'clip')}, {len(data.labels)} classes; "
+        _report(options, f"{_count(len(data.labelled), 'clip')}, "
+                f"{_count(len(data.labels), 'class', 'classes')}; "
                 f"{config.head} -> {run.directory}")  # fmt: skip
         # Until here there is nothing to keep, and Ctrl-C ends at once.
         with _stopped_by_signals() as stop, _TrainingDisplay(options) as display:
             how = Options(
-                validation_share=options.val_share,
+                validation_share=(
+                    DEFAULT_SHARE if options.val_share is None else options.val_share
+                ),
                 initial=initial,
                 licence=options.licence,
                 resume=options.resume,
@@ -1121,6 +1166,10 @@ def _run_train(options: argparse.Namespace) -> int:
 
 
 def _check_train(options: argparse.Namespace) -> None:
+    """Raise what can be known to be wrong before anything is read."""
+    from classifier.runs import Run
+    from classifier.splits import check_n_folds, check_share
+
     if bool(options.frames) == (options.audio is not None):
         raise OptionError(
             "say what to train on: --frames for files of frames, or --audio for sounds"
@@ -1130,10 +1179,47 @@ def _check_train(options: argparse.Namespace) -> None:
         raise OptionError(
             "--embedder says what embeds the sounds of --audio; --frames are embedded already"
         )
-    if options.folds is not None and options.val:
-        raise OptionError("--folds validates on each fold in turn; leave out --val")
+    if options.folds is not None:
+        check_n_folds(options.folds)
+        if options.val or options.val_share is not None:
+            needless = "--val" if options.val else "--val-share"
+            raise OptionError(f"--folds validates on each fold in turn; leave out {needless}")
+    if options.val_share is not None:
+        if options.val:
+            raise OptionError("--val brings the clips to validate on; leave out --val-share")
+        if options.val_share != 0:
+            check_share(options.val_share)
     if options.jobs < 1:
         raise OptionError(f"--jobs must be at least 1. Received: {options.jobs}")
+    if options.out is not None:
+        if not options.resume:
+            Run(options.out).check_free()
+        elif options.folds is None:
+            Run(options.out).described()
+        else:
+            Run(options.out / "fold-1").described()
+
+
+def _training_config(options: argparse.Namespace) -> TrainingConfig:
+    import re
+
+    from classifier.config import TrainingConfig
+    from classifier.heads import DEFAULT_HEAD
+
+    names = [name for group in _TRAINING_OPTIONS.values() for name in group]
+    try:
+        return TrainingConfig(
+            head=options.head or DEFAULT_HEAD,
+            settings=_settings(options.set),
+            **{name: getattr(options, name) for name in names},
+        )
+    except OptionError as error:
+        # Fields begin a message or have an underscore; here they are called as they are typed.
+        fields = "|".join(["^head", *(name if "_" in name else f"^{name}" for name in names)])
+        typed = re.sub(
+            rf"\b({fields})\b", lambda found: f"--{found[0].replace('_', '-')}", str(error)
+        )
+        raise OptionError(typed) from error
 
 
 def _settings(pairs: Sequence[str]) -> dict[str, str]:
@@ -1167,10 +1253,17 @@ def _training_data(options: argparse.Namespace, known: Labels | None) -> Labelle
     from classifier.clip_store import ClipStore
     from classifier.own_sounds import EmbedReport, embed_sounds
     from classifier.sound_lists import read_sound_list
+    from classifier.splits import check_given_folds
 
     sounds = read_sound_list(options.audio, classes)
-    for leftover in sounds.leftovers:
-        _report(options, f"note: {leftover}")
+    folds = {sound.clip_id: sound.fold for sound in sounds.sounds}
+    names_folds = any(fold is not None for fold in folds.values())
+    if options.folds is not None and names_folds:
+        check_given_folds(list(folds.values()), options.folds)
+    for note in sounds.notes():
+        _report(options, f"note: {note}")
+    if options.folds is None and names_folds:
+        _report(options, f"note: {options.audio} names folds, which only --folds heeds")
     extractor, report = _load_extractor(options), EmbedReport()
     with _counting_bar(options, "embedding", len(sounds.sounds)) as advance:
         store = ClipStore.from_clips(
@@ -1186,14 +1279,11 @@ def _training_data(options: argparse.Namespace, known: Labels | None) -> Labelle
     for where, sentence in report.warnings:
         _report(options, f"warning: {where}: {sentence}")
     for bad in report.bad:
-        _report(options, f"warning: {bad.where}: {bad.reason}; left out")
+        _report(options, f"warning: {located(bad.where, bad.reason)}; left out")
     _report(options, f"{_count(report.n_embedded, 'sound')} embedded, {report.n_cached:,} cached")
-    folds = {sound.clip_id: sound.fold for sound in sounds.sounds}
-    fold_of_clip = [folds[clip_id] for clip_id in store.ids]
-    given = [fold for fold in fold_of_clip if fold is not None]
-    if given and len(given) < len(fold_of_clip):
-        raise OptionError(f"{options.audio} gives only some of the sounds a fold")
-    return LabelledClips(store, sounds.labels, [str(options.audio)], given or None)
+    given = [fold for clip_id in store.ids if (fold := folds[clip_id]) is not None]
+    uses_folds = options.folds is not None and names_folds
+    return LabelledClips(store, sounds.labels, [str(options.audio)], given if uses_folds else None)
 
 
 def _labelled_frames(
@@ -1231,8 +1321,10 @@ def _trained(options: argparse.Namespace, directory: Path, fitted: Fitted) -> st
         lines.append(f"mAP of {len(scores)} folds: {statistics.mean(scores):.4f} +- {spread:.4f}")
     elif options.folds is None and fitted.results[0].best_epoch and not math.isnan(scores[0]):
         result = fitted.results[0]
-        shown = "  ".join(f"{n} {result.metrics[n]:.4f}" for n in ("mAP", "mAUC", "lwlrap"))
+        shown = "  ".join(f"{n} {score(result.metrics[n])}" for n in ("mAP", "mAUC", "lwlrap"))
         lines.append(f"best epoch {result.best_epoch} of {result.n_epochs}: {shown} (validation)")
+        if math.isnan(result.metrics["mAUC"]):
+            lines.append("mAUC is not measured: no class has validation clips with and without it")
     if fitted.bundle is not None:
         lines.append(f"bundle: {fitted.bundle.directory}")
     else:
@@ -1325,7 +1417,8 @@ class _TrainingDisplay:
         """Print the epoch's line."""
         if self._quiet:
             return
-        scores = "  ".join(f"{name} {row[name]:.4f}" for name in ("mAP", "mAUC") if name in row)
+        names = [name for name in ("mAP", "mAUC") if name in row]
+        scores = "  ".join(f"{name} {score(row[name])}" for name in names)
         self._print(
             f"epoch {row['epoch']:>3.0f}/{self._n_epochs}  loss {row['loss']:.3f}  {scores}"
             f"{' *' if is_best and scores else '  '}  {self._rate:,.0f} examples/s  "
@@ -1348,6 +1441,9 @@ examples:
   audiotag evaluate weights/audioset-gru --frames eval/ --json --per-class classes.csv
   audiotag evaluate --watch runs/gru-1 --frames eval/
                                     each new checkpoint while `audiotag train` goes on
+
+exit status:
+  0 evaluated    2 nothing could be done, or a file not be written    130 interrupted
 """
 
 
@@ -1362,6 +1458,7 @@ def _add_evaluate(commands: Any) -> None:
     )
     parser.add_argument(
         "bundle",
+        type=_name,
         nargs="?",
         metavar="BUNDLE",
         help="a bundle, a run, or audioset-gru, audioset-best",
@@ -1389,33 +1486,42 @@ def _add_force(group: Any) -> None:
 def _run_evaluate(options: argparse.Namespace) -> int:
     from classifier.bundle import load
     from classifier.evaluate import evaluate
+    from classifier.pictures import check_drawable
     from classifier.records import ReadReport, find_frame_files, read_clips
 
     if (options.bundle is None) == (options.watch is None):
         raise OptionError("name a bundle to evaluate, or a run to --watch (and not both)")
-    for option, path in (("--per-class", options.per_class), ("--plot", options.plot)):
-        if path is not None:
-            _check_writable(path, option)
     if options.watch is not None:
         return _watch(options)
+    outputs = {"--per-class": options.per_class, "--plot": options.plot}
+    if not any(outputs.values()):
+        _need_stdout()
+    _refuse_overwriting(outputs, [])
+    for option, path in outputs.items():
+        if path is not None:
+            _check_writable(path, option)
+    if options.plot is not None:
+        check_drawable(options.plot)
     bundle, report = load(options.bundle), ReadReport()
     paths = find_frame_files(options.frames)
-    outputs = {"--per-class": options.per_class, "--plot": options.plot}
     _refuse_overwriting(outputs, [*paths, *bundle.directory.rglob("*")])
     clips = read_clips(paths, max_bad=options.max_bad, report=report)
     with _counting_bar(options, "evaluating", None) as advance:
         found = evaluate(bundle, clips, bundle.labels, force=options.force, on_progress=advance)
     _warn(options, report)
-    _write_evaluation(options, found)
-    print(_json(found.as_json()) if options.json else found.as_table())
+    try:
+        _print_result(_json(found.as_json()) if options.json else found.as_table())
+    finally:  # one place that is full must not keep it from the others
+        _write_evaluation(options, found)
     return EXIT_OK
 
 
 def _write_evaluation(options: argparse.Namespace, found: Evaluation) -> None:
     from vggish.frame_files import atomic_write
 
-    if options.per_class is not None:
-        with atomic_write(options.per_class) as file:
+    path = options.per_class
+    if path is not None:
+        with unwritable_as(FrameFileError, path), atomic_write(path) as file:
             found.write_per_class_csv(file)
     if options.plot is not None:
         found.plot(options.plot)
@@ -1428,6 +1534,7 @@ def _watch(options: argparse.Namespace) -> int:
 
     if options.per_class is not None or options.plot is not None:
         raise OptionError("--per-class and --plot are for one bundle, not for --watch")
+    _need_stdout()
     run = Run(options.watch)
     config, labels = run.config(), run.labels()
     store = _load_frames(options, options.frames)
@@ -1448,10 +1555,16 @@ def _watch(options: argparse.Namespace) -> int:
             return int(meta["epoch"]), found
 
         results = watch(run.checkpoints, evaluate_one, stop, is_finished=lambda: run.is_finished)
+        due = 1
         for _, result in results:
             if result is not None:
                 epoch, found = result
-                print(_watched(epoch, found, as_json=options.json), flush=True)
+                if epoch > due:
+                    gone = f"{due}" if epoch == due + 1 else f"{due} to {epoch - 1}"
+                    _report(options, f"note: not evaluated: epoch {gone}; a run keeps its latest "
+                            "checkpoints only")  # fmt: skip
+                due = epoch + 1
+                _print_result(_watched(epoch, found, as_json=options.json))
     if stop.is_set():
         return getattr(stop, "status", EXIT_INTERRUPTED)
     return EXIT_OK
@@ -1461,7 +1574,7 @@ def _watched(epoch: int, found: Evaluation, *, as_json: bool) -> str:
     if as_json:
         return _json({"epoch": epoch, **found.as_json()}, indent=None)
     names = ("mAP", "mAUC", "d_prime", "lwlrap", "GAP", "Hit@1", "PERR")
-    return f"epoch {epoch:>3}  " + "  ".join(f"{n} {found.metrics[n]:.4f}" for n in names)
+    return f"epoch {epoch:>3}  " + "  ".join(f"{n} {score(found.metrics[n])}" for n in names)
 
 
 _PREDICT_EPILOG = """\
@@ -1470,6 +1583,9 @@ formats:
   wide      a column for each class, as Kaggle's submissions
   jsonl     a line for each clip, with names (.jsonl)
   parquet   scores of all classes (.parquet)
+
+exit status:
+  0 predicted    2 nothing could be done    130 interrupted
 """
 
 
@@ -1483,7 +1599,10 @@ def _add_predict(commands: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "bundle", metavar="BUNDLE", help="a bundle, a run, or audioset-gru, audioset-best"
+        "bundle",
+        type=_name,
+        metavar="BUNDLE",
+        help="a bundle, a run, or audioset-gru, audioset-best",
     )
     _add_frames(parser, "--frames", "frames, labelled or not", required=True)
     _add_max_bad(parser)
@@ -1505,6 +1624,12 @@ def _run_predict(options: argparse.Namespace) -> int:
     from classifier.predict import predict
     from classifier.records import ReadReport, find_frame_files, read_clips
 
+    if options.top_k < 1:
+        raise OptionError(f"--top-k must be at least 1. Received: {options.top_k}")
+    if options.out == STDOUT:
+        if options.format is None:
+            raise OptionError("-o - needs --format, for there is no suffix to tell it")
+        _need_stdout()
     kinds = {".csv": "yt8m", ".jsonl": "jsonl", ".parquet": "parquet"}
     file_format = options.format or kinds.get(Path(options.out).suffix.lower())
     if file_format is None:
@@ -1534,6 +1659,18 @@ def _run_predict(options: argparse.Namespace) -> int:
     return EXIT_OK
 
 
+_EXPORT_EPILOG = """\
+examples:
+  audiotag export runs/gru-1 -o tagger             its best weights so far, also of a stopped run
+  audiotag export runs/gru-1 runs/fa-1 -o both     heads of any kind, which vote
+  audiotag evaluate runs/gru-1 --frames eval/ --json > metrics.json
+  audiotag export runs/gru-1 -o tagger --float16 --metrics metrics.json --licence CC-BY-4.0
+
+exit status:
+  0 exported    2 nothing was written
+"""
+
+
 def _add_export(commands: Any) -> None:
     parser: argparse.ArgumentParser = commands.add_parser(
         "export",
@@ -1541,6 +1678,8 @@ def _add_export(commands: Any) -> None:
         help="a run's best weights -> a bundle",
         description="Write the best weights of a run as a bundle, which needs no TensorFlow; "
         "of several runs, as an ensemble.",
+        epilog=_EXPORT_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="directory of a run")
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="DIR", help="the bundle")
@@ -1598,8 +1737,21 @@ def _run_export(options: argparse.Namespace) -> int:
             overwrite=options.overwrite,
         )
     if not options.quiet:
-        print(_printable(f"bundle: {bundle.directory}, {len(bundle.labels)} classes"))
+        n_classes = _count(len(bundle.labels), "class", "classes")
+        print(_printable(f"bundle: {bundle.directory}, {n_classes}"))
     return EXIT_OK
+
+
+_INSPECT_EPILOG = """\
+examples:
+  audiotag inspect data/*.tfrecord --plot classes.png    clips, labels, and what is damaged
+  audiotag inspect data/ --labels classes.csv --json
+  audiotag inspect runs/gru-1 audioset-gru               bundles: whole? trained on what?
+  audiotag inspect sounds/                               formats, durations, what cannot be read
+
+exit status:
+  0 all is well    1 something is damaged or cannot be read    2 nothing could be done
+"""
 
 
 def _add_inspect(commands: Any) -> None:
@@ -1607,9 +1759,15 @@ def _add_inspect(commands: Any) -> None:
         "inspect",
         help="what is in files of frames, bundles and sounds",
         description="Say what is in files of frames, bundles and sound files.",
+        epilog=_INSPECT_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "files", nargs="+", metavar="FILE", help="files, directories, bundles, 'patterns'"
+        "files",
+        type=_name,
+        nargs="+",
+        metavar="FILE",
+        help="files, directories, bundles, 'patterns'",
     )
     _add_labels_option(parser, "names of the classes (default: AudioSet's)")
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
@@ -1622,18 +1780,22 @@ def _run_inspect(options: argparse.Namespace) -> int:
     from classifier.inspection import inspect_paths
     from classifier.inspection_plot import plot_inspection
     from classifier.labels import audioset_labels, read_labels
+    from classifier.pictures import check_drawable
 
-    labels = audioset_labels() if options.labels is None else read_labels(options.labels)
-    found = inspect_paths(options.files, labels)
-    if options.json:
-        print(_json([inspection.as_json() for inspection in found]))
+    if options.plot is None:
+        _need_stdout()
     else:
-        print(_printable("\n\n".join("\n".join(one.lines()) for one in found)))
+        _check_writable(options.plot, "--plot")
+        check_drawable(options.plot)
+    labels = audioset_labels() if options.labels is None else read_labels(options.labels)
+    found = inspect_paths(options.files, labels, for_picture=options.plot is not None)
+    if options.json:
+        _print_result(_json([inspection.as_json() for inspection in found]))
+    else:
+        _print_result(_printable("\n\n".join("\n".join(one.lines()) for one in found)))
     if options.plot is not None:
-        if len(found) != 1:
-            raise OptionError("--plot draws files of one kind; these are of several")
         plot_inspection(found[0], options.plot)
-    return EXIT_OK
+    return EXIT_OK if all(one.is_good for one in found) else EXIT_SOME_FAILED
 
 
 def _read_json(path: Path) -> dict[str, Any]:

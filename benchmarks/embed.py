@@ -27,6 +27,8 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.console import run as run_benchmark
+
 ROOT = Path(__file__).resolve().parents[1]
 REPORT = ROOT / "docs" / "benchmarks.md"
 RATE_HZ = 44_100
@@ -518,4 +520,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_benchmark(main)

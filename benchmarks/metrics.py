@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.console import run as run_benchmark
 from benchmarks.embed import machine
 from classifier import metrics
 
@@ -179,4 +180,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_benchmark(main)

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.console import run as run_benchmark
 from benchmarks.embed import machine
 from classifier.clip_store import load_clips
 from classifier.records import find_frame_files
@@ -121,4 +122,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_benchmark(main)

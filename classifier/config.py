@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from classifier.heads import DEFAULT_HEAD, HEADS, Settings, head_settings
+from classifier.wording import paths_in_few_words
 from vggish.errors import OptionError, RunError
 
 LOSSES = ("cross-entropy", "focal", "hinge", "softmax", "mse")
@@ -93,11 +94,14 @@ class TrainingConfig:
             if isinstance(value, bool) or not isinstance(value, kind):
                 what = "a whole number" if kind is int else "a number"
                 raise OptionError(f"{name} must be {what}. Received: {value!r}")
-            if not least <= value <= most:  # NaN fails here too
-                bounds = f"at least {least}" if most == _ANY else f"from {least} to {most}"
+            is_too_low = value <= least if name in _ABOVE else value < least
+            if is_too_low or not value <= most:  # NaN fails here, too
+                bounds = f"from {least} to {most:.12g}"
+                if name in _ABOVE:
+                    bounds = f"more than {least} and at most {most:.12g}"
+                elif most == _ANY:
+                    bounds = f"at least {least}"
                 raise OptionError(f"{name} must be {bounds}. Received: {value}")
-        if self.learning_rate == 0:
-            raise OptionError("learning_rate must be more than 0, or nothing is learnt")
         if self.weight_decay and self.optimiser != "adamw":
             raise OptionError("weight_decay is for the optimiser adamw")
         if self.sampling != "all" and not self.n_frames:
@@ -139,9 +143,25 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
         old, new = before.get(name), now.get(name)
         if isinstance(old, Mapping) and isinstance(new, Mapping):
             lines += [f"{name}.{line}" for line in differences(old, new)]
+        elif old != new and isinstance(old, list) and isinstance(new, list):
+            lines.append(f"{name}: {_lists_apart(old, new)}")
         elif old != new:
             lines.append(f"{name}: {json.dumps(old)} -> {json.dumps(new)}")
     return lines
+
+
+def _lists_apart(before: list[Any], now: list[Any]) -> str:
+    """What one of two lists has and the other has not, in few words."""
+    gone = [item for item in before if item not in now]
+    new = [item for item in now if item not in before]
+    if not gone and not new:
+        return "the same in another order"
+    parts = [
+        f"{what} {', '.join(paths_in_few_words(list(map(str, items))))}"
+        for what, items in (("without", gone), ("now with", new))
+        if items
+    ]
+    return "; ".join(parts)
 
 
 # A number without fraction may stand for one with.
@@ -160,6 +180,8 @@ CHOICES = {
     "sampling": SAMPLINGS,
     "precision": PRECISIONS,
 }
+# Fields whose least value is not among those that they can have.
+_ABOVE = {"learning_rate"}
 _RANGES: dict[str, tuple[float, float]] = {
     "epochs": (0, _ANY),
     "batch_size": (0, 1 << 20),

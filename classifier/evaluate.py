@@ -87,7 +87,7 @@ def watch(
     list_checkpoints: Callable[[], Iterable[Checkpoint]],
     evaluate_one: Callable[[Checkpoint], Result],
     stop: threading.Event,
-    poll_seconds: float = 10.0,
+    poll_seconds: float = 1.0,
     *,
     is_finished: Callable[[], bool] = lambda: False,
 ) -> Iterator[tuple[Checkpoint, Result]]:
@@ -96,7 +96,8 @@ def watch(
     Args:
         list_checkpoints: those there are now, in the order of training; hashable. A file that
             is written again under its name should come with its time.
-        evaluate_one: called with each that is new.
+        evaluate_one: called with each that is new; those that were removed between two looks
+            are not among them.
         stop: ends it, at the next checkpoint or at once while it waits.
         poll_seconds: from one look to the next, while nothing is new.
         is_finished: whether training is over; what is left is evaluated, and that is the end.

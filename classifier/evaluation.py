@@ -18,7 +18,7 @@ from classifier.bundle import Scores
 from classifier.labels import Labels
 from classifier.metrics import PerClass
 from classifier.pictures import BLUE, ORANGE, RED, new_figure, save_figure
-from classifier.wording import shortened
+from classifier.wording import score, shortened
 
 MEANINGS = {
     "mAP": "average precision, mean over classes",
@@ -85,14 +85,12 @@ class Evaluation:
         if self.n_unlabelled:
             lines.append(f"{'n_unlabelled':<12} {self.n_unlabelled:>8}  clips left out")
         ranked = self.ranked_classes()
-        n_named = min(N_NAMED, math.ceil(len(ranked) / 2))
-        for title, classes in (
-            ("best classes", ranked[:n_named]),
-            ("worst classes", ranked[len(ranked) - min(n_named, len(ranked) - n_named) :]),
-        ):
-            if classes:
-                lines += ["", f"{title:<40} {'AP':>6} {'clips':>6}"]
-                lines += [self._class_line(index) for index in classes]
+        parts = {"best classes": ranked[:N_NAMED], "worst classes": ranked[-N_NAMED:]}
+        if len(ranked) <= 2 * N_NAMED:
+            parts = {"classes, the best first": ranked}
+        for title, classes in parts.items():
+            lines += ["", f"{title:<40} {'AP':>6} {'clips':>6}"]
+            lines += [self._class_line(index) for index in classes]
         return "\n".join(lines)
 
     def ranked_classes(self) -> list[int]:
@@ -250,4 +248,4 @@ def _interpolated_precision(
 
 
 def _shown(name: str, value: float) -> str:
-    return f"{value:,}" if name.startswith("n_") else f"{value:.4f}"
+    return f"{value:,}" if name.startswith("n_") else score(value)

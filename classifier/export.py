@@ -77,6 +77,7 @@ def export(
         overwrite: replace a bundle that is there.
 
     Raises:
+        OptionError: a run is named twice.
         RunError: a run has no best weights yet, or the runs do not fit together.
         OptionError: there is no run, or clips to calibrate on have no labels.
         FrameFileError: a clip to calibrate on has a label that is none of the classes.
@@ -87,6 +88,8 @@ def export(
     """
     if not runs:
         raise OptionError("there is no run to export")
+    if len({run.directory.resolve() for run in runs}) < len(runs):
+        raise OptionError("a run is named twice, so it would vote twice; name each once")
     labels = runs[0].labels()
     if any(run.labels() != labels for run in runs[1:]):
         raise RunError("the runs have different classes, so they cannot vote together")

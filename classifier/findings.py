@@ -12,7 +12,7 @@ import numpy as np
 
 from classifier.labels import Labels
 from classifier.records import ReadReport
-from classifier.wording import shortened
+from classifier.wording import located, one_line, paths_in_few_words, shortened
 
 # A class with fewer examples is hard to learn and harder to measure.
 FEW_EXAMPLES = 10
@@ -42,6 +42,11 @@ class FramesInspection:
     labels_per_clip: Counter[int] = field(default_factory=Counter)
     examples: Counter[int] = field(default_factory=Counter)
     combinations: Counter[tuple[int, ...]] = field(default_factory=Counter)
+
+    @property
+    def is_good(self) -> bool:
+        """Whether nothing is damaged."""
+        return not self.report.bad
 
     @property
     def n_frames(self) -> int:
@@ -174,6 +179,11 @@ class BundleInspection:
     files: tuple[BundleFile, ...]
     problem: str | None
 
+    @property
+    def is_good(self) -> bool:
+        """Whether it can be loaded."""
+        return self.problem is None
+
     def as_json(self) -> dict[str, Any]:
         """All of it, JSON-ready."""
         return {
@@ -230,6 +240,11 @@ class AudioInspection:
     files: tuple[AudioFile, ...]
 
     @property
+    def is_good(self) -> bool:
+        """Whether all of them can be read."""
+        return len(self.readable) == len(self.files)
+
+    @property
     def readable(self) -> list[AudioFile]:
         """Those that can be read."""
         return [file for file in self.files if file.error is None]
@@ -262,7 +277,7 @@ class AudioInspection:
             for file in readable:
                 rate = f"{file.sample_rate_hz:,} Hz, {file.n_channels} ch"
                 facts = f"{file.seconds:9.2f} s  {file.n_frames:6,} frames  {rate:<16}"
-                lines.append(f"  {facts}  {file.format:<19}  {file.path}")
+                lines.append(f"  {facts}  {file.format:<19}  {one_line(file.path)}")
         elif readable:
             rates = {f"{rate:,} Hz": n for rate, n in tally(f.sample_rate_hz for f in readable)}
             channels = {f"{n} ch": count for n, count in tally(f.n_channels for f in readable)}
@@ -275,7 +290,7 @@ class AudioInspection:
         for what, pairs in (("warnings", odd), ("files that cannot be read", bad)):
             if pairs:
                 lines += ["", f"{what}: {len(pairs):,}"]
-                lines += [f"  {path}: {text}" for path, text in pairs[:max_files]]
+                lines += [f"  {one_line(located(path, text))}" for path, text in pairs[:max_files]]
                 lines += ["  ..."] if len(pairs) > max_files else []
         return lines
 
@@ -333,7 +348,7 @@ def _card_lines(key: str, value: Any, indent: str = "") -> list[str]:
         value = {str(number): item for number, item in enumerate(value, start=1)}
         return _card_lines(key, value, indent)
     if isinstance(value, list):
-        value = ", ".join(map(str, value))
+        value = ", ".join(paths_in_few_words(list(map(str, value))))
     if isinstance(value, float):
         value = f"{value:.4g}"
     elif isinstance(value, int) and not isinstance(value, bool):

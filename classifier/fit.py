@@ -16,8 +16,15 @@ from classifier.curves import read_curves
 from classifier.export import export, read_weights
 from classifier.labels import Labels
 from classifier.runs import Run
-from classifier.splits import Indices, folds, given_folds, hold_out
-from classifier.train import Clips, Observer, Result, check_labels, train
+from classifier.splits import (
+    DEFAULT_SHARE,
+    Indices,
+    check_given_folds,
+    folds,
+    given_folds,
+    hold_out,
+)
+from classifier.train import Clips, Observer, Result, Training, check_labels
 from vggish.errors import OptionError, TrainingError
 
 # The released features of AudioSet and YouTube-8M do not say what made them.
@@ -90,7 +97,7 @@ class Options:
         tell: is told what happens, in sentences.
     """
 
-    validation_share: float = 0.1
+    validation_share: float = DEFAULT_SHARE
     initial: Bundle | None = None
     licence: str = ""
     resume: bool = False
@@ -144,9 +151,9 @@ def cross_validate(
     _check_labelled(data)
     labelled = data.labelled
     if data.fold_of_clip is not None:
-        pairs = given_folds([data.fold_of_clip[index] for index in labelled])
-        if len(pairs) != n_folds:
-            raise OptionError(f"the data names {len(pairs)} folds; --folds says {n_folds}")
+        fold_of_clip = [data.fold_of_clip[index] for index in labelled]
+        check_given_folds(fold_of_clip, n_folds)
+        pairs = given_folds(fold_of_clip)
     else:
         pairs = folds(_ids(data, labelled), _labels(data, labelled), n_folds, config.seed)
     results: list[Result] = []
@@ -207,16 +214,11 @@ def _fit(
                 f"warning: {start.name} has learnt from frames of {known}, these are of "
                 f"{', '.join(strangers)}; it has to learn them anew"
             )
-    # Before the run is begun: it would be in the way of the next try.
     check_labels(training, held, len(classes))
     if options.resume:
         run.check_same(config, facts)
     else:
-        ids = [] if held is None else [held.store.ids[index] for index in held.indices]
-        run.begin(config, facts, classes, ids)
-    if not run.sample.exists():
-        sample = held or training
-        run.write_sample(*sample.store.gather(sample.indices[:_SAMPLE_CLIPS]))
+        run.check_free()
 
     def give_weights(model: Any) -> None:
         from classifier.network import start_from
@@ -230,7 +232,7 @@ def _fit(
     if run.is_finished and run.bundle.exists():
         options.tell(f"{run.directory} is finished; there is nothing to resume")
         return Fitted([_finished(run)], load(run.bundle))
-    result = train(
+    trainer = Training(
         config,
         len(classes),
         training,
@@ -238,9 +240,15 @@ def _fit(
         run,
         initial=None if start is None or resume else give_weights,
         resume=resume,
-        observer=options.observer,
-        should_stop=options.should_stop,
     )
+    # What could be refused has been: a run that is begun is in the way of the next try.
+    if not options.resume:
+        ids = [] if held is None else [held.store.ids[index] for index in held.indices]
+        run.begin(config, facts, classes, ids)
+    if not run.sample.exists():
+        sample = held or training
+        run.write_sample(*sample.store.gather(sample.indices[:_SAMPLE_CLIPS]))
+    result = trainer.run(options.observer, options.should_stop)
     if not run.best.exists():
         return Fitted([result], None)
     bundle = export(

@@ -28,6 +28,7 @@ from classifier.records import (
     ReadReport,
     files_below,
     find_frame_files,
+    frames_among,
     looks_like_frames,
     read_clips,
 )
@@ -41,20 +42,24 @@ from vggish.mel_features import n_patches
 from vggish.params import SAMPLE_RATE_HZ
 
 
-def inspect_paths(arguments: Sequence[str], labels: Labels) -> list[Inspection]:
+def inspect_paths(
+    arguments: Sequence[str], labels: Labels, *, for_picture: bool = False
+) -> list[Inspection]:
     """Say what is in files of frames, bundles and sound files.
 
     Args:
         arguments: files, directories (bundles, runs, or any with such files below them) and
             patterns.
         labels: names of the classes of the frames.
+        for_picture: what is found is to be drawn: frames alone, or sounds alone.
 
     Returns:
         One `BundleInspection` a bundle, then one `FramesInspection` of all files of frames and
         one `AudioInspection` of all sound files, if there are any.
 
     Raises:
-        OptionError: an argument leads to nothing that can be inspected.
+        OptionError: an argument leads to nothing that can be inspected, or to what no picture
+            can be drawn of.
     """
     bundles: dict[str, None] = {}
     frame_files: list[str] = []
@@ -66,6 +71,11 @@ def inspect_paths(arguments: Sequence[str], labels: Labels) -> list[Inspection]:
         bundles.update(dict.fromkeys(found_bundles))
         frame_files += found_frames
         sounds.update(dict.fromkeys(found_sounds))
+    if for_picture and (bundles or (frame_files and sounds)):
+        raise OptionError(
+            "there is no picture of bundles, nor one of frames and sounds together; name files of "
+            "frames, or of sounds, alone"
+        )
     inspections: list[Inspection] = [inspect_bundle(bundle) for bundle in bundles]
     if frame_files:
         inspections.append(inspect_frames(find_frame_files(frame_files), labels))
@@ -131,7 +141,7 @@ def _sorted_out(argument: str) -> tuple[list[str], list[str], list[str]]:
         inside = tuple(os.path.join(bundle, "") for bundle in bundles)
         others = [path for path in below if not path.startswith(inside)]
         sounds = [path for path in others if _is_sound_name(path)]
-        return bundles, [path for path in others if looks_like_frames(path)], sounds
+        return bundles, frames_among(below), sounds
     if os.path.exists(argument):
         is_sound = _is_sound_name(argument) or not _may_be_frames(argument)
         return [], [] if is_sound else [argument], [argument] if is_sound else []

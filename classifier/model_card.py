@@ -6,6 +6,8 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from classifier.wording import paths_in_few_words
+
 _SHOWN = ("mAP", "mAUC", "d_prime", "lwlrap", "GAP", "Hit@1", "PERR")
 
 
@@ -54,7 +56,7 @@ def _training(trainings: Sequence[Mapping[str, Any]]) -> list[str]:
     lines = []
     for training in trainings:
         data = training["data"]
-        sources = ", ".join(f"`{source}`" for source in data["sources"])
+        sources = ", ".join(f"`{source}`" for source in paths_in_few_words(data["sources"]))
         lines.append(f"- {data['n_clips']:,} clips of {sources}; seed {_seed(training)}")
     configuration = json.dumps(trainings[0]["configuration"], indent=2, ensure_ascii=False)
     return [*lines, "", "```json", configuration, "```"]
@@ -65,7 +67,10 @@ def _seed(training: Mapping[str, Any]) -> Any:
 
 
 def _metrics(metrics: Mapping[str, Any]) -> list[str]:
-    rows = [(f"validation {i}", found) for i, found in enumerate(metrics["validation"], start=1)]
+    validation = metrics["validation"]
+    rows = [(f"validation {i}", found) for i, found in enumerate(validation, start=1)]
+    if len(rows) == 1:
+        rows = [("validation", validation[0])]
     if "evaluation" in metrics:
         rows.insert(0, ("evaluation", metrics["evaluation"]))
     measured = [(what, found) for what, found in rows if found.get("mAP") is not None]

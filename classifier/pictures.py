@@ -32,6 +32,11 @@ def new_figure(path: str | Path, *, purpose: str = "a plot", **options: Any) -> 
     return figure
 
 
+def check_drawable(path: str | Path) -> None:
+    """Raise now what `new_figure` would raise of this path, before there is anything to draw."""
+    new_figure(path)
+
+
 def save_figure(
     figure: Any, path: str | Path, failure: type[AudiotagError] = FrameFileError
 ) -> None:

@@ -17,14 +17,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from classifier.bundle_files import CARD_FILE
 from classifier.record_decoding import Parts, parts_of_clip, parts_of_message
 from classifier.remote_files import gfile, is_remote, open_remote
+from classifier.wording import one_line
 from vggish.errors import AudiotagError, FrameFileError, OptionError, first_line
 from vggish.frame_files import FORMATS, read_frames
 from vggish.frames import Frames
 from vggish.tfrecord import message_class, scan_records, starts_record
 
 _GZIP_MAGIC = b"\x1f\x8b\x08"
+_NO_FRAMES = "no file of frames, or damaged"
 _REST_IS_LOST = "; it and all that follows in the file are lost"
 
 Paths = str | Path | Iterable[str | Path]
@@ -117,9 +120,9 @@ def find_frame_files(arguments: Sequence[str]) -> list[str]:
     """Find the files that the arguments mean.
 
     Args:
-        arguments: files; directories, which stand for the files of frames below them, hidden
-            ones aside; patterns (`**` included); the same at remote places ("gs://..."), as far
-            as TensorFlow can read them.
+        arguments: files; directories, which stand for the files of frames below them, but not
+            for hidden ones and what is in runs and bundles; patterns (`**` included); the same
+            at remote places ("gs://..."), as far as TensorFlow can read them.
 
     Returns:
         Paths, sorted, each once.
@@ -130,6 +133,8 @@ def find_frame_files(arguments: Sequence[str]) -> list[str]:
     """
     found: dict[str, str] = {}
     for argument in arguments:
+        if not argument:
+            raise OptionError("a name of files of frames is empty; is a variable not set?")
         remote = is_remote(argument)
         # Of several ways to a file, through links, the shortest is taken.
         for path in sorted(_find_remote(argument) if remote else _find_local(argument), key=len):
@@ -161,19 +166,32 @@ def looks_like_frames(path: str) -> bool:
     return ".tfrec" in name or name.endswith((".npz", ".jsonl", ".parquet"))
 
 
+def frames_among(paths: Iterable[str]) -> list[str]:
+    """Of all files below a directory those of frames; what runs and bundles hold are none."""
+    found = list(paths)
+    known = set(found)
+    inside = tuple(
+        os.path.join(os.path.dirname(path), "")
+        for path in found
+        if os.path.basename(path) == CARD_FILE
+        or (os.path.basename(path) == "config.json" and path[:-11] + "split.csv" in known)
+    )
+    return [path for path in found if looks_like_frames(path) and not path.startswith(inside)]
+
+
 def _find_local(argument: str) -> list[str]:
     if os.path.isdir(argument):
-        return _some(filter(looks_like_frames, files_below(argument)), argument)
+        return _some(frames_among(files_below(argument)), argument)
     if os.path.exists(argument):
         return [argument]
     if not glob.has_magic(argument):
-        raise OptionError(f"there is no file or directory {argument}")
+        raise OptionError(f"there is no file or directory {one_line(argument)}")
     matches = glob.glob(argument, recursive=True)
     files = [match for match in matches if not os.path.isdir(match)]
     if not files and "**" not in argument:
         files = [path for match in matches for path in _find_local(match)]
     if not files:
-        raise OptionError(f"nothing matches the pattern {argument}")
+        raise OptionError(f"nothing matches the pattern {one_line(argument)}")
     return files
 
 
@@ -181,7 +199,7 @@ def _find_remote(argument: str) -> list[str]:
     files = gfile()
     try:
         if files.isdir(argument):
-            return _some(filter(looks_like_frames, _walked(files.walk(argument))), argument)
+            return _some(frames_among(_walked(files.walk(argument))), argument)
         if glob.has_magic(argument):
             return _some(files.glob(argument), argument)
         if files.exists(argument):
@@ -212,7 +230,8 @@ def _cannot_search(error: OSError) -> None:
 def _some(paths: Iterable[str], argument: str) -> list[str]:
     found = list(paths)
     if not found:
-        raise OptionError(f"{argument} has no files of frames (TFRecords, or what embed wrote)")
+        where = one_line(argument)
+        raise OptionError(f"{where} has no files of frames (TFRecords, or what embed wrote)")
     return found
 
 
@@ -241,6 +260,7 @@ def read_clips(
         number = 0
         for number, found in enumerate(_parts_of(path), start=1):
             if isinstance(found, BadRecord):
+                found = BadRecord(one_line(found.where), one_line(found.reason))
                 report.bad.append(found)
                 n_bad += 1
                 if n_bad > max_bad:
@@ -268,6 +288,8 @@ def _counted(parts: Parts, path: str, number: int, report: ReadReport) -> Clip:
 def _too_many(bad: BadRecord, n_bad: int, max_bad: int) -> str:
     seen = f"{n_bad} bad records or files were met, and {max_bad} allowed. " if max_bad else ""
     hint = "Leave out up to N such records or files, and go on, with --max-bad N"
+    if bad.reason.startswith(_NO_FRAMES):
+        hint = "Files of frames are TFRecords, or what `audiotag embed` wrote"
     return f"{bad.where}: {bad.reason}\n{seen}{hint}"
 
 
@@ -292,12 +314,12 @@ def _parts_of_ours(path: str, file_format: str) -> Iterator[Parts | BadRecord]:
         except FrameFileError as error:
             # It names the file by itself, as in "FILE, line 2: ..." or "FILE is damaged".
             reason = re.sub(rf"^{re.escape(path)}(, |: )", "", str(error).rstrip("."))
-            yield BadRecord(where, reason.replace(path, "the file") + _REST_IS_LOST)
+            yield _unreadable(path, number, reason.replace(path, "the file"))
             return
         except AudiotagError:
             raise
         except Exception as error:  # a damaged archive makes numpy and zlib fail in a dozen ways
-            yield BadRecord(where, f"damaged: {first_line(error)}{_REST_IS_LOST}")
+            yield _unreadable(path, number, f"damaged: {first_line(error)}")
             return
         if clip is None:
             return
@@ -305,6 +327,13 @@ def _parts_of_ours(path: str, file_format: str) -> Iterator[Parts | BadRecord]:
             yield parts_of_clip(clip, f"audiotag {file_format}")
         except (ValueError, TypeError) as error:
             yield BadRecord(where, str(error))
+
+
+def _unreadable(path: str, number: int, reason: str) -> BadRecord:
+    """From this record on; from the first on, the file is as likely something else."""
+    if number == 1:
+        return BadRecord(path, f"{_NO_FRAMES}: {reason}")
+    return BadRecord(f"{path}, record {number}", reason + _REST_IS_LOST)
 
 
 def _parts_of_tfrecord(path: str) -> Iterator[Parts | BadRecord]:

@@ -103,6 +103,32 @@ class Run:
         """Whether training came to its end."""
         return (self.directory / "metrics.json").exists()
 
+    def check_free(self) -> None:
+        """Raise unless a run may begin here: in a new directory, or in an empty one.
+
+        Raises:
+            RunError: there is a run already, or something else, or nothing can be written.
+        """
+        place = next(p for p in (self.directory, *self.directory.parents) if p.exists())
+        if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
+            reason = "Permission denied" if place.is_dir() else f"{place} is no directory"
+            raise RunError(f"cannot write {self.directory}: {reason}")
+        if place != self.directory:
+            return
+        names = {path.name for path in place.iterdir() if not path.name.startswith(".")}
+        if names & {"config.json", "fold-1"}:
+            raise RunError(
+                f"{place} holds a run already; go on with it by --resume, or choose another "
+                "directory with -o"
+            )
+        # What `begin` writes before config.json; it may have been killed there.
+        others = sorted(names - {"checkpoints", "labels.csv", "split.csv"})
+        if others:
+            raise RunError(
+                f"{place} holds other things than a run ({', '.join(others[:3])}"
+                f"{', ...' if len(others) > 3 else ''}); choose a new directory with -o"
+            )
+
     def begin(
         self, config: TrainingConfig, data: Mapping[str, Any], labels: Labels, held: Sequence[str]
     ) -> None:
@@ -115,13 +141,9 @@ class Run:
             held: ids of the clips that are held out.
 
         Raises:
-            RunError: there is a run already, or the directory cannot be written.
+            RunError: as of `check_free`, or the directory cannot be written.
         """
-        if (self.directory / "config.json").exists():
-            raise RunError(
-                f"{self.directory} holds a run already; go on with it by --resume, or choose "
-                "another directory with -o"
-            )
+        self.check_free()
         described = {"format": FORMAT, "training": config.as_json(), "data": dict(data)}
         rows = io.StringIO(newline="")
         writer = csv.writer(rows, lineterminator="\n")
@@ -148,6 +170,7 @@ class Run:
                 f"{self.directory} was begun in another way, so it cannot be resumed:\n  "
                 + "\n  ".join(changed)
                 + "\nGive the same options, or begin a new run with -o"
+                + (f" (from its weights: --init-from {self.directory})" if self.is_finished else "")
             )
 
     def described(self) -> dict[str, Any]:
@@ -243,7 +266,7 @@ class Run:
             old.unlink(missing_ok=True)
 
     def checkpoints(self) -> list[Path]:
-        """The weights after the latest epochs, oldest first."""
+        """The weights after the latest `KEPT_CHECKPOINTS` epochs, oldest first."""
         found = {
             int(match[1]): path
             for path in self.state.parent.glob("epoch-*.npz")

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from classifier.labels import Labels
-from classifier.wording import few
+from classifier.wording import count, few, located, one_line
 from vggish.decoders import AUDIO_SUFFIXES
 from vggish.errors import OptionError
 from vggish.frames import as_text
@@ -66,11 +66,19 @@ class SoundList:
         sounds: parts of one file follow each other; otherwise in the order they were found.
         labels: the classes.
         leftovers: what lies in the folder and is not used, with the reason.
+        n_repeated: rows that add their labels to the sound of an earlier one.
     """
 
     sounds: tuple[Sound, ...]
     labels: Labels
     leftovers: tuple[str, ...] = ()
+    n_repeated: int = 0
+
+    def notes(self) -> list[str]:
+        """Sentences about what one may not expect to be left out or joined."""
+        rows = f"{count(self.n_repeated, 'row')} of a sound that has one already"
+        joined = [f"{rows}; the labels are joined"] if self.n_repeated else []
+        return [*self.leftovers, *joined]
 
 
 @dataclass(frozen=True)
@@ -115,7 +123,7 @@ def read_sound_list(argument: Path, labels: Labels | None = None) -> SoundList:
         merged[key] = _joined(merged.get(key), _sound(entry, found))
     first = {sound.path: number for number, sound in reversed(list(enumerate(merged.values())))}
     in_order = sorted(merged.values(), key=lambda sound: first[sound.path])
-    return SoundList(tuple(in_order), labels, leftovers)
+    return SoundList(tuple(in_order), labels, leftovers, len(entries) - len(merged))
 
 
 def _sound(entry: _Entry, labels: tuple[int, ...]) -> Sound:
@@ -154,7 +162,7 @@ def _entries_of_folder(root: Path) -> tuple[list[_Entry], tuple[str, ...]]:
     how = f"Sounds go into a folder per class, such as {root / 'dog' / 'a.wav'}; or name a CSV"
     if strays:
         raise OptionError(
-            f"{len(strays)} sound files lie in {root} itself, so their class is not known:\n"
+            f"sounds in {root} itself, not in the folder of a class: {len(strays):,}\n"
             f"{few(strays)}\n{how}"
         )
     if not entries:
@@ -167,7 +175,7 @@ def _sounds_below(folder: Path) -> tuple[list[Path], list[str]]:
     try:
         inputs = find_inputs([str(folder)])
     except OptionError as error:
-        return [], [f"{folder}: {error}"]
+        return [], [located(str(folder), str(error))]
     unused = [f"{path}: no sound file" for path in inputs.skipped]
     unused += [f"{path}: is there twice, by a link" for path in inputs.repeated]
     unused += [f"{path}: {reason}" for path, reason in inputs.unreadable]
@@ -176,7 +184,7 @@ def _sounds_below(folder: Path) -> tuple[list[Path], list[str]]:
 
 def _entry_in_folder(root: Path, folder: Path, path: Path) -> _Entry:
     clip_id = as_text(path.relative_to(root).as_posix())
-    return _Entry(path, clip_id, (_class_name(folder.name),), str(path))
+    return _Entry(path, clip_id, (_class_name(folder.name),), one_line(str(path)))
 
 
 def _entries_of_csv(path: Path, labels: Labels | None) -> tuple[list[_Entry], tuple[str, ...]]:
@@ -194,7 +202,7 @@ def _entries_of_csv(path: Path, labels: Labels | None) -> tuple[list[_Entry], tu
     missing = [f"{file} ({where})" for file, where in named.items() if not file.is_file()][::-1]
     if missing:
         raise OptionError(
-            f"{len(missing)} of the {len(named)} files in {path} do not exist:\n"
+            f"of {count(len(named), 'file')} in {path}, {len(missing):,} cannot be found:\n"
             f"{few(missing)}\nRelative paths are taken from the CSV's folder, {path.parent}"
         )
     leftovers = (f"{path}: columns not used: {', '.join(unused)}",) if unused else ()
@@ -302,7 +310,7 @@ def _labels_of(entries: Sequence[_Entry], argument: Path) -> Labels:
         raise OptionError(f"no sound in {argument} has a label, so there is nothing to learn")
     if len(names) == 1 and all(entry.classes for entry in entries):
         raise OptionError(
-            f"all {len(entries)} sounds in {argument} are of one class, {names[0]!r}: there is "
+            f"{argument} has one class only, {names[0]!r} ({count(len(entries), 'sound')}), and "
             "nothing to tell it from. Add sounds of other classes, or to a CSV some without labels"
         )
     folded: dict[str, str] = {}
@@ -329,8 +337,7 @@ def _class_indices(entries: Sequence[_Entry], labels: Labels) -> dict[str, int]:
                 unknown[name] = f"{entry.where}: {error}"
     if unknown:
         raise OptionError(
-            f"{len(unknown)} classes are not among the {len(labels)} known ones:\n"
-            f"{few(list(unknown.values()))}"
+            f"not among the {len(labels)} known classes:\n{few(list(unknown.values()))}"
         )
     return indices
 

@@ -12,9 +12,37 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from classifier.wording import count
 from vggish.errors import OptionError, TrainingError
 
 Indices = npt.NDArray[np.int64]
+
+DEFAULT_SHARE = 0.1
+
+
+def check_share(share: float) -> None:
+    """Raise an `OptionError` for a share that is none; NaN is none."""
+    if not 0 < share < 1:
+        raise OptionError(f"the validation share must lie between 0 and 1. Received: {share}")
+
+
+def check_n_folds(n_folds: int) -> None:
+    """Raise an `OptionError` for fewer folds than two."""
+    if n_folds < 2:
+        raise OptionError(f"the number of folds must be 2 or more. Received: {n_folds}")
+
+
+def check_given_folds(fold_of_clip: Sequence[int | None], n_folds: int) -> None:
+    """Raise an `OptionError` unless each clip has one of as many folds as are asked for."""
+    names = set(fold_of_clip)
+    if None in names:
+        n_without = sum(fold is None for fold in fold_of_clip)
+        raise OptionError(
+            f"the data names the fold of some clips only; {n_without} of {len(fold_of_clip)} have "
+            "none"
+        )
+    if len(names) != n_folds:
+        raise OptionError(f"the data names {count(len(names), 'fold')}; --folds says {n_folds}")
 
 
 def hold_out(
@@ -26,8 +54,7 @@ def hold_out(
         OptionError: the share is not between 0 and 1.
         TrainingError: there are too few clips to hold any out.
     """
-    if not 0 < share < 1:
-        raise OptionError(f"the validation share must lie between 0 and 1. Received: {share}")
+    check_share(share)
     groups = _ordered_groups(ids, labels, seed)
     held: list[int] = []
     for position, group in enumerate(groups):
@@ -36,7 +63,7 @@ def hold_out(
             held += group
     if not held or len(held) == len(ids):
         raise TrainingError(
-            f"{len(groups)} recordings are too few to hold out {share:.0%} of them; give "
+            f"too few recordings to hold out {share:.0%} of them: {len(groups)}; give "
             "validation data of its own with --val, or another --val-share"
         )
     validation = np.array(sorted(held), np.int64)
@@ -51,11 +78,11 @@ def folds(
     Raises:
         OptionError: fewer than two folds, or more than there are recordings.
     """
+    check_n_folds(n_folds)
     groups = _ordered_groups(ids, labels, seed)
-    if not 2 <= n_folds <= len(groups):
+    if n_folds > len(groups):
         raise OptionError(
-            f"the number of folds must be from 2 to the {len(groups)} recordings. "
-            f"Received: {n_folds}"
+            f"there are {len(groups)} recordings, too few for so many folds. Received: {n_folds}"
         )
     of_fold: list[list[int]] = [[] for _ in range(n_folds)]
     for position, group in enumerate(groups):

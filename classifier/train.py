@@ -135,9 +135,9 @@ def train(
         FrameFileError: a label is beyond `n_classes`.
         MissingPackageError: TensorFlow is not installed.
     """
-    return _Training(config, n_classes, training, validation, run, initial, resume).run(
-        observer, should_stop
-    )
+    return Training(
+        config, n_classes, training, validation, run, initial=initial, resume=resume
+    ).run(observer, should_stop)
 
 
 def check_labels(training: Clips, validation: Clips | None, n_classes: int) -> None:
@@ -158,8 +158,11 @@ def epochs_for(n_steps: int) -> int:
     return min(max(math.ceil(_TOTAL_STEPS / n_steps), _EPOCHS[0]), _EPOCHS[1])
 
 
-class _Training:
-    """One run: the model, its optimiser, and where it is."""
+class Training:
+    """One run: the model, its optimiser, and where it is.
+
+    Args and errors are those of `train`. The run's directory is written by `run` alone.
+    """
 
     def __init__(
         self,
@@ -168,8 +171,9 @@ class _Training:
         training: Clips,
         validation: Clips | None,
         run: Run,
-        initial: Callable[[Any], object] | None,
-        resume: bool,
+        *,
+        initial: Callable[[Any], object] | None = None,
+        resume: bool = False,
     ) -> None:
         self._config, self._training, self._validation = config, training, validation
         self._directory = run
@@ -184,28 +188,36 @@ class _Training:
         self._n_epochs = config.epochs or epochs_for(self._n_steps)
         self._n_frames = config.n_frames or min(training.store.longest, MAX_FRAMES)
         keras.utils.set_random_seed(config.seed)
-        with self._strategy.scope(), _precision(config.precision):
-            self._model = build_head(
-                config.head, config.head_settings, n_classes, n_frames=self._n_frames
-            )
-            start_at_shares(self._model, self._labels.mean(0))
-            if initial is not None:
-                initial(self._model)
-            self._optimiser = make_optimiser(config, self._model.trainable_variables)
-            self._average = MovingAverage(self._model, config.ema) if config.ema else None
-            self._step = self._make_step()
-        self._network = Network(config, n_classes)
+        with _memory_in_words(config):
+            with self._strategy.scope(), _precision(config.precision):
+                self._model = build_head(
+                    config.head, config.head_settings, n_classes, n_frames=self._n_frames
+                )
+                start_at_shares(self._model, self._labels.mean(0))
+                if initial is not None:
+                    initial(self._model)
+                self._optimiser = make_optimiser(config, self._model.trainable_variables)
+                self._average = MovingAverage(self._model, config.ema) if config.ema else None
+                self._step = self._make_step()
+            self._network = Network(config, n_classes)
         self._epoch, self._step_of_epoch, self._loss_sum, self._seconds = 1, 0, 0.0, 0.0
         self._best: dict[str, float] = {}
         self._scores = np.zeros((0, n_classes), np.float32)
         self._best_epoch = 0
         if resume:
             self._restore()
-        resume_after = self._epoch - 1
+
+    def run(
+        self, observer: Observer | None = None, should_stop: Callable[[], bool] = lambda: False
+    ) -> Result:
+        """Train in the run's directory, which has been begun; see `train`."""
+        with _memory_in_words(self._config):
+            return self._run(observer, should_stop)
+
+    def _run(self, observer: Observer | None, should_stop: Callable[[], bool]) -> Result:
+        run, resume_after = self._directory, self._epoch - 1
         self._curves = CurveWriter(run.curves, _CURVES, resume_after=resume_after)
         self._tensorboard = TensorBoardWriter(run.tensorboard, resume_after=resume_after)
-
-    def run(self, observer: Observer | None, should_stop: Callable[[], bool]) -> Result:
         while self._epoch <= self._n_epochs and not self._has_stalled():
             if not self._run_epoch(observer, should_stop):
                 self._save()
@@ -295,7 +307,9 @@ class _Training:
                 )["logits"]
                 loss = tf.reduce_mean(loss_of(batch["labels"], logits))
                 total = (loss + sum(model.losses)) / n_replicas
-            gradients = tape.gradient(total, model.trainable_variables)
+            # Of one frame a recurrence has no earlier state to learn from.
+            zero = tf.UnconnectedGradients.ZERO
+            gradients = tape.gradient(total, model.trainable_variables, unconnected_gradients=zero)
             if config.clip_norm:
                 # The norm of all replicas together, not of each.
                 gradients = tf.distribute.get_replica_context().all_reduce("sum", gradients)
@@ -479,6 +493,18 @@ def _strategy() -> Any:
     if len(tf.config.list_logical_devices("GPU")) > 1:
         return tf.distribute.MirroredStrategy()
     return tf.distribute.get_strategy()
+
+
+@contextlib.contextmanager
+def _memory_in_words(config: TrainingConfig) -> Iterator[None]:
+    try:
+        yield
+    except (MemoryError, tf.errors.ResourceExhaustedError) as error:
+        settings = ", ".join(f"{name}={value}" for name, value in config.settings.items())
+        raise TrainingError(
+            f"training the head {config.head} ({settings}) does not fit into memory; choose "
+            "smaller settings with --set, or a smaller --batch-size"
+        ) from error
 
 
 @contextlib.contextmanager

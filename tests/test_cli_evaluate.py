@@ -71,8 +71,10 @@ class TestEvaluate:
         assert value is not None
         assert float(value[1]) > 0.9
         assert re.search(r"^n_clips +40  clips with labels$", out, re.MULTILINE)
-        for title in ("best classes", "worst classes"):
-            assert re.search(rf"^{title} +AP  clips\n(dog|cat|rain|wind) ", out, re.MULTILINE)
+        # So few are in one list.
+        line = r"(dog|cat|rain|wind) +[01]\.\d{3} +12\n"
+        assert re.search(rf"^classes, the best first +AP  clips\n({line}){{4}}$", out, re.MULTILINE)
+        assert "worst" not in out
 
     def test_json_is_all_that_is_on_stdout(self, command_line: CommandLine) -> None:
         status, out, err = command_line("evaluate", f"{RUN}/bundle", "--frames", "eval", "--json")
@@ -103,6 +105,18 @@ class TestEvaluate:
         assert all(float(row["AP"]) > 0.8 and row["clips"] == "12" for row in rows)
         assert Path("new/p.png").read_bytes().startswith(b"\x89PNG")
 
+    def test_a_full_disk_costs_the_file_alone(
+        self, command_line: CommandLine, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def full(*_: object) -> None:
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr("classifier.evaluation.Evaluation.write_per_class_csv", full)
+        arguments = ["evaluate", RUN, "--frames", "eval", "--per-class", "c.csv"]
+        status, out, err = command_line(*arguments)
+        assert (status, out[:4]) == (2, "mAP ")
+        assert err == "audiotag: error: cannot write c.csv: No space left on device\n"
+
     @pytest.mark.usefixtures("other_frames")
     @pytest.mark.parametrize(
         ("arguments", "message"),
@@ -121,7 +135,11 @@ class TestEvaluate:
             (f"{RUN} --frames eval --per-class data", "--per-class data: it is a directory"),
             (f"{RUN} --frames eval --per-class eval/e.tfrecord", "e.tfrecord is one of the inputs"),
             (f"{RUN} --frames eval --per-class {RUN}/bundle/labels.csv", "is one of the inputs"),
-            (f"{RUN} --frames eval --plot x.doc", r"cannot draw x\.doc: use a name that ends in"),
+            (
+                f"{RUN} --frames nowhere --plot x.doc",
+                r"cannot draw x\.doc: use a name that ends in",
+            ),
+            (f"{RUN} --frames eval --plot a.png --per-class a.png", "name the same file, a.png"),
             ("--watch nowhere --frames eval", "nowhere is no directory of a run"),
             (
                 f"--watch {RUN} --frames six.tfrecord",
@@ -167,6 +185,10 @@ class TestEvaluate:
         lines = [strict(line) for line in out.splitlines()]
         assert [line["epoch"] for line in lines] == [1, 2, 3]
         assert all(line.keys() >= KEYS for line in lines)
+        Path(f"{RUN}/checkpoints/epoch-0002.npz").unlink()
+        status, out, err = command_line("evaluate", "--watch", RUN, "--frames", "eval")
+        assert [line[:9] for line in out.splitlines()] == ["epoch   1", "epoch   3"]
+        assert err.startswith("audiotag: note: not evaluated: epoch 2; ")
 
     def test_watching_goes_on_until_it_is_told_to_stop(self) -> None:
         Path(f"{RUN}/metrics.json").unlink()  # as while training goes on
@@ -264,9 +286,9 @@ class TestPredict:
             ("nowhere --frames eval -o x.csv", "there is no nowhere"),
             (f"{RUN} --frames nowhere -o x.csv", "there is no file or directory nowhere"),
             (f"{RUN} --frames eval -o x.txt", r"cannot tell the format of x\.txt; use \.csv, "),
-            (f"{RUN} --frames eval -o -", "cannot tell the format of -;.* or --format"),
+            (f"{RUN} --frames eval -o -", "-o - needs --format, for there is no suffix"),
             (f"{RUN} --frames eval -o x.csv --format tsv", "invalid choice: 'tsv'"),
-            (f"{RUN} --frames eval -o x.csv --top-k 0", "top_k must be at least 1. Received: 0"),
+            (f"{RUN} --frames eval -o x.csv --top-k 0", "--top-k must be at least 1. Received: 0"),
             (f"{RUN} --frames eval -o data --format wide", "cannot write data: Is a directory"),
             (f"{RUN} --frames eval -o classes.csv/x.csv", r"cannot write classes\.csv/x\.csv"),
             (f"{RUN} --frames eval -o data/../eval/e.tfrecord --format wide", "one of the inputs"),
@@ -358,6 +380,7 @@ class TestExport:
             (f"{RUN} -o x --metrics nowhere.json", r"cannot read nowhere\.json as a JSON object"),
             (f"{RUN} -o x --metrics classes.csv", r"cannot read classes\.csv as a JSON object"),
             (f"{RUN} -o x --metrics list.json", r"cannot read list\.json as a JSON object"),
+            (f"{RUN} runs/../{RUN} -o x", "a run is named twice, so it would vote twice"),
             (f"{RUN} renamed -o x", "the runs have different classes"),
             ("early -o x", r"best\.npz is not there: the run stopped before its first checkpoint"),
         ],
@@ -418,11 +441,13 @@ class TestInspect:
         damage(f"{RUN}/bundle/head.onnx", 0)
         Path("bad.wav").write_bytes(b"no sound")
         status, out, err = command_line("inspect", "damaged.tfrecord", RUN, "bad.wav")
-        assert (status, err) == (0, "")
+        assert (status, err) == (1, "")
         assert "  damaged.tfrecord, record 12: damaged (wrong checksum)\n" in out
         assert f"bundle {RUN}/bundle: NO GOOD\n" in out
         assert re.search(r"^  head\.onnx .* differs$", out, re.MULTILINE)
-        assert "  bad.wav: cannot read bad.wav" in out
+        assert "  cannot read bad.wav: " in out
+        for name in ("damaged.tfrecord", RUN, "bad.wav"):
+            assert command_line("inspect", name)[0] == 1
 
     def test_a_picture_is_drawn(self, command_line: CommandLine) -> None:
         status, out, _ = command_line("inspect", "data", "--plot", "new/x.png")
@@ -438,18 +463,21 @@ class TestInspect:
             ("*.nothing", r"there is no file or directory \*\.nothing"),
             ("empty", "empty has no frames, bundles or sound files to inspect"),
             ("data --labels nowhere.csv", r"cannot read the labels nowhere\.csv"),
-            (f"data {RUN} --plot x.png", "--plot draws files of one kind; these are of several"),
-            (f"{RUN} --plot x.png", "there is nothing to draw"),
+            (f"data {RUN} --plot x.png", "there is no picture of bundles, nor one of frames"),
+            (f"{RUN} --plot x.png", "there is no picture of bundles"),
             ("data --plot x.doc", r"cannot draw x\.doc: use a name that ends in"),
-            ("data --plot empty", "cannot (draw|write) empty"),
+            ("data --plot empty", "cannot write --plot empty: it is a directory"),
+            ("-A.tfrecord", r"-A\.tfrecord is a file; write \./-A\.tfrecord"),
+            ("data -A.tfrecord", r"-A\.tfrecord is a file; write \./-A\.tfrecord"),
         ],
     )
     def test_what_cannot_be_done_is_said_in_words(
         self, command_line: CommandLine, arguments: str, message: str
     ) -> None:
         Path("empty").mkdir()
-        status, _, err = command_line("inspect", *arguments.split())
-        assert status == 2
+        shutil.copy("data/a.tfrecord", "-A.tfrecord")
+        status, out, err = command_line("inspect", *arguments.split())
+        assert (status, out) == (2, "")
         assert re.search(message, err)
         assert "Traceback" not in err
         assert not Path("x.png").exists()
@@ -467,3 +495,58 @@ def test_export_is_told_whose_frames_and_what_to_calibrate_on(command_line: Comm
     status, _, err = command_line("export", RUN, "-o", "new", "--calibrate", "mini.tfrecord")
     assert (status, Path("new").exists()) == (2, False)
     assert "clips to calibrate on: made by the embedder 'mini'" in err
+
+
+# --- Standard output ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("command", "status", "message"),
+    [
+        (f"predict {RUN} --frames eval -o p.csv >&-", 0, r"audiotag: 40 clips -> p\.csv, .*\n"),
+        ("inspect data >&-", 2, "audiotag: error: standard output is closed, .*\n"),
+        (
+            f"evaluate {RUN} --frames eval >&-",
+            2,
+            "audiotag: error: standard output is closed, .*\n",
+        ),
+        (
+            "inspect data >/dev/full",
+            2,
+            "audiotag: error: cannot write to standard output: No space left on device\n",
+        ),
+    ],
+)
+def test_standard_output_may_be_closed_or_full(command: str, status: int, message: str) -> None:
+    done = subprocess.run(
+        ["bash", "-c", f"{sys.executable} -m cli {command}"],
+        env=ENVIRONMENT, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert done.returncode == status
+    assert re.fullmatch(message, done.stderr)
+
+
+def test_runs_and_bundles_are_no_frames_of_their_directory(command_line: CommandLine) -> None:
+    arguments = ["predict", RUN, "--frames", ".", "-o", "p.csv"]
+    assert "120 clips -> p.csv" in command_line(*arguments)[2]
+    status, out, _ = command_line("inspect", ".", "--json")
+    assert (status, [part["inspected"] for part in strict(out)]) == (0, ["bundle", "frames"])
+    assert strict(out)[1]["n_files"] == 3
+
+
+@pytest.mark.parametrize("command", ["evaluate", "predict", "export", "inspect"])
+def test_help_has_examples_and_the_exit_status(command_line: CommandLine, command: str) -> None:
+    status, out, _ = command_line(command, "--help")
+    assert (status, "exit status:\n  0 " in out) == (0, True)
+
+
+def test_a_benchmark_ends_at_ctrl_c_in_one_line() -> None:
+    script = (
+        "import os, signal\n"
+        "from benchmarks.console import run\n"
+        "run(lambda: os.kill(os.getpid(), signal.SIGINT))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=ENVIRONMENT, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (130, "\ninterrupted\n")

@@ -185,6 +185,31 @@ class TestTrain:
         )
         assert "79 clips, 4 classes" in err
 
+    def test_what_cannot_be_measured_is_a_dash(self, train: Train) -> None:
+        write_labelled_frames(Path("one.tfrecord"), 1, seed=5)
+        status, out, err = train(*QUICK, "--val", "one.tfrecord", "-o", "runs/one")
+        assert status == 0
+        assert "  mAUC -  " in out + err
+        assert "mAUC is not measured: no class has validation clips with and without it\n" in out
+        assert "nan" not in out + err
+
+    def test_many_files_are_told_in_few_words(self, train: Train) -> None:
+        records = Path("data/a.tfrecord").read_bytes(), Path("data/b.tfrecord").read_bytes()
+        for number in range(6):
+            write_records(Path(f"many/{number}.tfrecord"))
+        Path("many/0.tfrecord").write_bytes(records[0])
+        Path("many/1.tfrecord").write_bytes(records[1])
+        many = sorted(map(str, Path("many").iterdir()))
+        arguments = ("--frames", *many, *QUICK[2:], "-o", "runs/many")
+        assert train(*arguments)[0] == 0
+        card = Path("runs/many/bundle/README.md").read_text()
+        assert "- 80 clips of `6 files in many/`; seed 0" in card
+        assert "| validation |" in card
+        assert len(json.loads(Path("runs/many/config.json").read_text())["data"]["sources"]) == 6
+        status, _, err = train(*arguments, "--resume", "--frames", "eval")
+        assert status == 2
+        assert "  data.sources: now with eval\n" in err
+
     def test_all_heads_are_listed(self, train: Train) -> None:
         status, out, err = train("--list-heads")
         assert (status, err) == (0, "")
@@ -275,6 +300,9 @@ class TestStopped:
         status, _, err = train(*QUICK, "-o", "runs/x")
         assert status == 2
         assert "runs/x holds a run already; go on with it by --resume" in err
+        status, _, err = train(*QUICK, "--epochs", "3", "-o", "runs/x", "--resume")
+        assert status == 2
+        assert "begin a new run with -o (from its weights: --init-from runs/x)\n" in err
         assert before == {n: Path("runs/x", n).read_bytes() for n in files_below(Path("runs/x"))}
 
 
@@ -363,10 +391,17 @@ class TestOwnSounds:
         assert (status, out[:14]) == (0, "mAP of 2 folds")
         held = Run(Path("runs/logistic-1/fold-1")).held_out()
         assert {name[-5] for name in held} == set("0246")
-        assert "the data names 2 folds; --folds says 3" in train(*arguments, "3")[2]
+        status, _, err = train(*arguments, "3")
+        assert (status, err) == (2, "audiotag: error: the data names 2 folds; --folds says 3\n")
+        Path("list.csv").write_text("\n".join(["path,labels,fold", *rows, rows[0]])[:-1])
+        status, _, err = train(*arguments, "2")
+        assert (status, "its fold is None, but 0 in list.csv, line 2" in err) == (2, True)
         Path("list.csv").write_text("\n".join(["path,labels,fold", *rows])[:-1])
         status, _, err = train(*arguments, "2")
-        assert (status, "list.csv gives only some of the sounds a fold" in err) == (2, True)
+        assert (status, "fold of some clips only; 1 of 16 have none" in err) == (2, True)
+        assert "embedded" not in err
+        status, _, err = train(*arguments[:-1])
+        assert (status, "note: list.csv names folds, which only --folds heeds" in err) == (0, True)
 
     def test_a_sound_that_cannot_be_read_is_named(self, train: Train) -> None:
         Path("sounds/low/bad.wav").write_bytes(b"no sound")
@@ -376,17 +411,17 @@ class TestOwnSounds:
         assert "--max-bad N" in err
         status, _, err = train(*self.quick, "--max-bad", "1")
         assert status == 0
-        assert re.search(r"warning: sounds/low/bad\.wav: cannot read .*; left out\n", err)
+        assert re.search(r"warning: cannot read sounds/low/bad\.wav: .*; left out\n", err)
         assert "16 clips" in err
 
     @pytest.mark.parametrize(
         ("text", "message"),
         [
-            ("file,labels,x\nsounds/low/9.wav,a\nno.wav,b\n", r"2 of the 2 files in l\.csv do not"),
+            ("file,labels,x\nsounds/low/9.wav,a\nno.wav,b\n", r"of 2 files in l\.csv, 2 cannot be"),
             ("path,labels\nsounds/low/1.wav,a\nno.wav,b\n", r"  no\.wav \(l\.csv, line 3\)\n"),
             ("name,tag\na,b\n", r"lacks a column path[^\n]*; labels[^\n]*\nIt has: name, tag"),
             ("path,labels,start\nsounds/low/1.wav,a,x\n", "line 2: start must be seconds"),
-            ("path,labels\nsounds/low/1.wav,a\n", "all 1 sounds in l.csv are of one class"),
+            ("path,labels\nsounds/low/1.wav,a\n", r"l\.csv has one class only, 'a' \(1 sound\)"),
             ("path,labels\n", "names no sounds"),
             ("", "lacks a column path"),
         ],
@@ -404,7 +439,7 @@ class TestOwnSounds:
         Path("classes.csv").write_text("index,display_name\n0,low\n1,mid\n")
         status, _, err = train(*self.quick, "--labels", "classes.csv")
         assert status == 2
-        assert "classes are not among the 2 known ones:\n  sounds/high/0.wav: " in err
+        assert "not among the 2 known classes:\n  sounds/high/0.wav: " in err
 
 
 def test_without_weights_the_error_names_the_three_ways(
@@ -429,7 +464,10 @@ def test_without_weights_the_error_names_the_three_ways(
         ("--frames nowhere", "there is no file or directory nowhere"),
         ("--frames no*.tfrecord", r"nothing matches the pattern no\*\.tfrecord"),
         ("--frames empty", "empty has no files of frames"),
-        ("--frames classes.csv", r"classes\.csv, record 1: "),
+        ("--frames classes.csv", r"classes\.csv: no file of frames, or damaged: line 1.*\n.*TFRec"),
+        ("--frames runs", "runs has no files of frames"),
+        ("--frames runs/feature-attention-1", "feature-attention-1 has no files of frames"),
+        ("--frames no\nwhere", r"there is no file or directory no\\nwhere\n"),
         ("--audio nowhere", "cannot read the list of sounds nowhere: No such file"),
         ("--audio empty", "no folder in empty holds sound files"),
         ("--frames data --head gruu", "Received: 'gruu'; did you mean 'gru'"),
@@ -437,12 +475,12 @@ def test_without_weights_the_error_names_the_three_ways(
         ("--frames data --set units=abc", "must be a whole number.* Received: 'abc'"),
         ("--frames data --set unit=5", "the head gru has no setting 'unit'; it has: units=512"),
         ("--frames data --set units=0", "units of the head gru must be at least 1"),
-        ("--frames data --epochs -1", "epochs must be at least 0. Received: -1"),
+        ("--frames data --epochs -1", "--epochs must be at least 0. Received: -1"),
         ("--frames data --epochs many", "argument --epochs: invalid int value: 'many'"),
-        ("--frames data --learning-rate nan", "Received: nan"),
+        ("--frames data --learning-rate nan", "--learning-rate must be more than 0 .* nan"),
         ("--frames data --loss mae", "argument --loss: invalid choice: 'mae'"),
-        ("--frames data --weight-decay 0.1", "weight_decay is for the optimiser adamw"),
-        ("--frames data --sampling run", "needs n_frames"),
+        ("--frames data --weight-decay 0.1", "--weight-decay is for the optimiser adamw"),
+        ("--frames data --sampling run", "--sampling run needs --n-frames"),
         ("--frames data --jobs 0", "--jobs must be at least 1. Received: 0"),
         ("--frames data --max-bad -1", "--max-bad: must be a whole number, 0 or more"),
         ("--frames data --max-bad x", "--max-bad: must be a whole number.* Received: x"),
@@ -453,12 +491,20 @@ def test_without_weights_the_error_names_the_three_ways(
         ("--frames data --val-share 1.5", "must lie between 0 and 1. Received: 1.5"),
         ("--frames data --val-share nan", "must lie between 0 and 1. Received: nan"),
         ("--frames data --folds 2 --val data", "leave out --val"),
-        ("--frames data --folds 1", "number of folds must be from 2 to the 80.* Received: 1"),
-        ("--frames data --folds 81", "number of folds must be from 2 to the 80.* Received: 81"),
+        ("--frames nowhere --folds 1", "number of folds must be 2 or more. Received: 1"),
+        ("--frames data --folds 81", "there are 80 recordings, too few .* Received: 81"),
+        ("--frames data --folds 2 --val-share 0.2", "leave out --val-share"),
+        ("--frames data --val data --val-share 0.2", "leave out --val-share"),
+        ("--frames nowhere --val-share 1", "must lie between 0 and 1. Received: 1"),
+        ("--frames nowhere -o data", r"data holds other things than a run \(a\.tfrecord, b\.tf"),
+        ("--frames nowhere -o runs/feature-attention-1", "holds a run already"),
+        ("--frames nowhere --resume -o empty", "empty is no directory of a run"),
+        ("--frames data --set units=9999999999", "units of the head gru must be at most 100,000"),
+        ("--frames data --weight-decay 100", "--weight-decay must be from 0 to 10"),
         ("--frames unlabelled.tfrecord", "none of the 20 clips has labels"),
         ("--frames unlabelled.tfrecord --folds 2", "none of the 20 clips has labels"),
         ("--frames data -o runs/feature-attention-1", "holds a run already; go on with it by"),
-        ("--frames data -o classes.csv", "cannot write classes.csv: Not a directory"),
+        ("--frames data -o classes.csv", "cannot write classes.csv: classes.csv is no directory"),
         ("--frames data --resume", "there is no run of gru in runs/ to resume; say which with -o"),
         ("--frames data --resume -o none", "none is no directory of a run: it has no config.json"),
         ("--frames data --init-from nowhere", "there is no nowhere"),
@@ -471,7 +517,7 @@ def test_what_cannot_be_done_is_said_in_words(train: Train, arguments: str, mess
     records = [make_record({"id": f"u{i}"}, {"audio": make_frames(2, i)}) for i in range(20)]
     write_records(Path("unlabelled.tfrecord"), *records)
     before = files_below(Path())
-    status, out, err = train(*arguments.split())
+    status, out, err = train(*arguments.split(" "))
     assert (status, out) == (2, "")
     assert re.search(message, err)
     assert files_below(Path()) == before

@@ -115,8 +115,8 @@ def test_every_choice_is_taken_and_all_are_named_when_it_is_none(name: str, choi
     [
         ("epochs", -1, "at least 0"),
         ("batch_size", -1, "from 0 to 1048576"),
-        ("learning_rate", -1e-3, "from 0 to 100"),
-        ("learning_rate", 101, "from 0 to 100"),
+        ("learning_rate", -1e-3, "more than 0 and at most 100"),
+        ("learning_rate", 101, "more than 0 and at most 100"),
         ("learning_rate", 0, "more than 0"),
         ("weight_decay", 11, "from 0 to 10"),
         ("warmup", 1.1, "from 0 to 1"),
@@ -180,7 +180,29 @@ def test_differences_have_what_one_side_lacks() -> None:
     now = {"data": {"files": ["y"]}, "new": {"k": True}}
     assert differences(before, now) == [
         "a: 1 -> null",
-        'data.files: ["x"] -> ["y"]',
+        "data.files: without x; now with y",
         "data.n: 2 -> null",
         'new: null -> {"k": true}',
     ]
+
+
+def test_of_long_lists_what_differs_is_told_alone() -> None:
+    files = [f"data/{n}.tfrecord" for n in range(100)]
+    before, now = {"sources": files}, {"sources": [*files[:60], "more.npz"]}
+    (line,) = differences(before, now)
+    assert line == "sources: without 40 files in data/; now with more.npz"
+    assert differences(before, {"sources": files[::-1]}) == ["sources: the same in another order"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"learning_rate": 0.0}, "must be more than 0 and at most 100. Received: 0"),
+        ({"learning_rate": 101.0}, "must be more than 0 and at most 100. Received: 101"),
+        ({"clip_norm": 1e12}, "clip_norm must be from 0 to 1000000000. Rec"),
+        ({"settings": {"units": 10**10}}, "units of the head gru must be at most 100,000. Rec"),
+    ],
+)
+def test_bounds_are_told_alike_from_both_sides(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(OptionError, match=message):
+        TrainingConfig(**changes)

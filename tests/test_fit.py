@@ -19,6 +19,7 @@ from training_data import (
 
 import classifier.fit
 from classifier import Bundle, Clip, ClipStore, Labels, load
+from classifier.backend import tf
 from classifier.config import TrainingConfig
 from classifier.curves import read_curves
 from classifier.fit import Fitted, LabelledClips, Options, cross_validate, fit, start_config
@@ -65,13 +66,17 @@ def without_training(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Clips, Clips
     """Only note what would be trained and validated on."""
     noted: list[tuple[Clips, Clips | None]] = []
 
-    def note(
-        config: TrainingConfig, n: int, training: Clips, held: Clips | None, run: Run, **_: Any
-    ) -> Result:
-        noted.append((training, held))
-        return Result(0, 0, True, {})
+    class Noted:
+        def __init__(
+            self, config: TrainingConfig, n: int, training: Clips, held: Clips | None, *_: Any,
+            **__: Any,
+        ) -> None:  # fmt: skip
+            noted.append((training, held))
 
-    monkeypatch.setattr(classifier.fit, "train", note)
+        def run(self, *_: Any) -> Result:
+            return Result(0, 0, True, {})
+
+    monkeypatch.setattr(classifier.fit, "Training", Noted)
     return noted
 
 
@@ -416,6 +421,20 @@ def test_the_number_of_folds_is_that_of_the_data(tmp_path: Path) -> None:
     data = labelled(made_clips(40), fold_of_clip=[number // 10 for number in range(40)])
     with pytest.raises(OptionError, match="the data names 4 folds; --folds says 5"):
         cross_validate(CONFIG, data, 5, Run(tmp_path), Options())
+
+
+def test_a_head_that_does_not_fit_into_memory_leaves_no_run(
+    tmp_path: Path, data: LabelledClips, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
+
+    monkeypatch.setattr("classifier.train.build_head", full)
+    with pytest.raises(
+        TrainingError, match=r"the head logistic \(l2=.* does not fit into memory; "
+    ):
+        fit(CONFIG, data, None, Run(tmp_path / "run"), Options())
+    assert not (tmp_path / "run").exists()
 
 
 def test_another_number_of_folds_is_refused_with_the_difference(

@@ -10,7 +10,10 @@ import numpy as np
 import pytest
 
 from classifier import network
+from classifier.bundle import load
+from classifier.bundle_files import shipped_bundles
 from classifier.config import TrainingConfig
+from classifier.export import read_weights
 from classifier.heads import HEADS, build_head, head_settings
 from classifier.labels import Labels
 from classifier.network import Network, set_weights, start_at_shares, start_from, weights_of
@@ -169,6 +172,24 @@ def test_a_head_of_the_same_classes_goes_on_where_the_other_ended(name: str) -> 
     assert np.abs(logits_of(old) - logits_of(new)).max() > 1e-3
     assert start_from(new, weights_of(old), labels("abcd"), labels("abcd")) == 4
     np.testing.assert_allclose(logits_of(new), logits_of(old), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", sorted(shipped_bundles()))
+def test_a_bundle_that_ships_can_be_gone_on_from(name: str) -> None:
+    bundle = load(name)
+    head = bundle.card["head"]
+    if head["name"] == "ensemble":
+        pytest.skip("ensembles have no weights to go on from")
+    settings = head_settings(head["name"], head["settings"])
+    # As training builds it, written out for a known number of frames.
+    model = build_head(head["name"], settings, len(bundle.labels), n_frames=10)
+    n_known = start_from(model, read_weights(bundle), bundle.labels, bundle.labels)
+    assert n_known == len(bundle.labels)
+    frames = np.random.default_rng(0).integers(0, 256, (4, 10, 128), np.uint8)
+    lengths = np.array([10, 7, 1, 0], np.int32)
+    logits = model({"frames": frames.astype(np.float32), "n_frames": lengths})["logits"]
+    scores = 1 / (1 + np.exp(-logits.numpy()))
+    np.testing.assert_allclose(scores, bundle.scores(frames, lengths), atol=1e-5)
 
 
 @pytest.mark.parametrize("name", HEADS)

@@ -125,7 +125,7 @@ def test_sounds_beside_the_class_folders_are_refused_with_what_to_do(
     with pytest.raises(OptionError) as error:
         read_sound_list(folder)
     assert str(error.value).splitlines() == [
-        f"7 sound files lie in {folder} itself, so their class is not known:",
+        f"sounds in {folder} itself, not in the folder of a class: 7",
         *(f"  {number}.wav" for number in range(5)),
         "  and 2 more",
         f"Sounds go into a folder per class, such as {folder / 'dog' / 'a.wav'}; or name a CSV",
@@ -137,7 +137,7 @@ def test_folders_that_cannot_be_learnt_from_are_refused(folder: Path, tmp_path: 
     with pytest.raises(OptionError, match=r"no folder in .*empty holds sound files"):
         read_sound_list(tmp_path / "empty")
     shutil.rmtree(folder / "cat")
-    with pytest.raises(OptionError, match=r"all 2 sounds in .* are of one class, 'dog'"):
+    with pytest.raises(OptionError, match=r"has one class only, 'dog' \(2 sounds\)"):
         read_sound_list(folder)
     with pytest.raises(OptionError, match=r"cannot read the list of sounds .*: No such file"):
         read_sound_list(tmp_path / "nowhere.csv")
@@ -153,7 +153,7 @@ def test_given_labels_keep_their_indices_and_unknown_classes_are_named(folder: P
     (folder / "dog").rename(folder / "dgo")
     with pytest.raises(OptionError) as error:
         read_sound_list(folder, labels)
-    assert "1 classes are not among the 3 known ones" in str(error.value)
+    assert "not among the 3 known classes:\n" in str(error.value)
     assert "a.wav: there is no class 'dgo'; did you mean 'Dog'?" in str(error.value)
 
 
@@ -219,8 +219,9 @@ def test_rows_of_one_sound_add_their_labels_together(table: Any) -> None:
         ("dog/a.wav", (2, 0)),
         ("cat/a.wav", (1,)),
     ]
-    (leftover,) = found.leftovers
-    assert leftover.endswith("files.csv: columns not used: take")
+    unused, joined = found.notes()
+    assert unused.endswith("files.csv: columns not used: take")
+    assert joined == "1 row of a sound that has one already; the labels are joined"
 
 
 def test_names_with_commas_are_whole_where_the_classes_are_known(table: Any) -> None:
@@ -283,7 +284,7 @@ def test_missing_files_are_named_before_anything_is_done(table: Any, folder: Pat
     with pytest.raises(OptionError) as error:
         read_sound_list(path)
     lines = str(error.value).splitlines()
-    assert lines[0] == f"8 of the 9 files in {path} do not exist:"
+    assert lines[0] == f"of 9 files in {path}, 8 cannot be found:"
     assert lines[1] == f"  {folder / 'no' / '0.wav'} ({path}, line 3)"
     assert lines[-2:] == [
         "  and 3 more",

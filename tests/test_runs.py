@@ -70,6 +70,21 @@ def test_a_second_beginning_in_the_same_place_is_refused(begun: Run) -> None:
     assert (begun.directory / "config.json").read_bytes() == before
 
 
+def test_a_run_begins_in_a_new_or_empty_directory_alone(tmp_path: Path) -> None:
+    (tmp_path / ".hidden").write_text("")
+    Run(tmp_path).check_free()
+    Run(tmp_path / "new" / "run").check_free()
+    assert [path.name for path in tmp_path.iterdir()] == [".hidden"]
+    (tmp_path / "a.tfrecord").write_text("")
+    with pytest.raises(RunError, match=r"holds other things than a run \(a\.tfrecord\); choose"):
+        Run(tmp_path).begin(CONFIG, DATA, LABELS, [])
+    with pytest.raises(RunError, match=r"cannot write .*run: .*a\.tfrecord is no directory"):
+        Run(tmp_path / "a.tfrecord" / "run").check_free()
+    (tmp_path / "folds" / "fold-1").mkdir(parents=True)
+    with pytest.raises(RunError, match="holds a run already"):
+        Run(tmp_path / "folds").check_free()
+
+
 def test_an_interrupted_beginning_is_no_run_and_can_be_begun_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from classifier.splits import folds, given_folds, hold_out
+from classifier.splits import check_given_folds, folds, given_folds, hold_out
 from vggish.errors import OptionError, TrainingError
 
 
@@ -44,7 +44,7 @@ def test_a_split_is_a_partition_of_about_that_share(n: int, per_cent: int, seed:
     ids, labels = data(n, seed=seed)
     expected = n * per_cent // 100
     if expected == 0:
-        with pytest.raises(TrainingError, match="too few to hold out"):
+        with pytest.raises(TrainingError, match="too few recordings to hold out"):
             hold_out(ids, labels, per_cent / 100, seed)
         return
     training, validation = hold_out(ids, labels, per_cent / 100, seed)
@@ -141,12 +141,24 @@ def test_a_share_that_is_none_is_refused(share: float) -> None:
 
 
 def test_too_few_recordings_are_refused() -> None:
-    with pytest.raises(TrainingError, match=r"1 recordings are too few to hold out 50%.*--val"):
+    with pytest.raises(
+        TrainingError, match=r"too few recordings to hold out 50% of them: 1; .*--val"
+    ):
         hold_out(["a@1", "a@2", "a@3"], [[0]] * 3, 0.5, 0)
-    with pytest.raises(TrainingError, match="0 recordings are too few"):
+    with pytest.raises(TrainingError, match=r"too few recordings .*: 0;"):
         hold_out([], [], 0.5, 0)
-    for n_folds in (-1, 0, 1, 4):
-        with pytest.raises(OptionError, match=rf"from 2 to the 3 recordings\. Received: {n_folds}"):
+    for n_folds in (-1, 0, 1):
+        with pytest.raises(OptionError, match=rf"must be 2 or more\. Received: {n_folds}"):
             folds(["a", "b@1", "b@2", "c"], [[0]] * 4, n_folds, 0)
+    with pytest.raises(OptionError, match=r"3 recordings, too few .* Received: 4"):
+        folds(["a", "b@1", "b@2", "c"], [[0]] * 4, 4, 0)
     with pytest.raises(TrainingError, match=r"one fold only: .'x'.; two or more are needed"):
         given_folds(["x", "x"])
+
+
+def test_given_folds_are_as_many_as_asked_for_and_complete() -> None:
+    check_given_folds([1, 2, 1], 2)
+    with pytest.raises(OptionError, match="the data names 1 fold; --folds says 2"):
+        check_given_folds([1, 1], 2)
+    with pytest.raises(OptionError, match="some clips only; 2 of 3 have none"):
+        check_given_folds([None, 2, None], 2)

@@ -229,6 +229,16 @@ def test_a_new_head_begins_with_how_often_each_class_is(
         {"class_weights": "balanced", "label_smoothing": 0.1, "frame_masking": 0.3},
         {"clip_norm": 0.1, "mixup": 0, "ema": 0},
         {"sampling": "run", "n_frames": 2},
+        *(
+            {
+                "head": kind,
+                "settings": {"units": 8},
+                "sampling": "run",
+                "n_frames": 1,
+                "clip_norm": 1,
+            }
+            for kind in ("gru", "lstm")
+        ),
     ],
     ids=lambda changes: " ".join(f"{v}" for v in changes.values() if not isinstance(v, dict)),
 )

@@ -229,6 +229,10 @@ _CHOICES: dict[tuple[object, ...], tuple[str, ...]] = {
 _MAY_BE_ZERO = {"dense", "l2", "dropout"}
 
 
+# A layer of more units fits into no memory.
+_MOST = 100_000
+
+
 def _check(name: str, settings: Settings) -> None:
     for key, value in dataclasses.asdict(settings).items():
         choices = _CHOICES.get((key,)) or _CHOICES.get((key, type(settings)))
@@ -237,8 +241,10 @@ def _check(name: str, settings: Settings) -> None:
             raise OptionError(f"{where} must be one of {', '.join(choices)}. Received: {value!r}")
         if isinstance(value, (int, float)) and not isinstance(value, bool):
             least = 0 if key in _MAY_BE_ZERO else 1
-            if not least <= value < float("inf"):
+            if not value >= least:  # NaN fails here, too
                 raise OptionError(f"{where} must be at least {least}. Received: {value}")
+            if value > _MOST:
+                raise OptionError(f"{where} must be at most {_MOST:,}. Received: {value}")
         if key == "dropout" and value >= 1:
             raise OptionError(f"{where} must be below 1. Received: {value}")
     if isinstance(settings, TransformerSettings) and settings.units % settings.attention_heads:

@@ -54,6 +54,16 @@ def recurrent_layer(
 
     Padding comes last, so that a forward layer never sees it before its end, and a backward
     one is a forward one on the real frames in reverse: no layer needs to mask its steps.
+
+    Args:
+        kind: "gru" or "lstm".
+        units: of each direction.
+        inputs: of the head; their lengths are used.
+        n_frames: T, if it is always the same.
+        name: of the layers.
+        sequences: give [B, T, units], not the state at each clip's end, [B, units].
+        bidirectional: a backward layer, too; 2 * units then.
+        scale: float32 [2, D], to be taken into the kernel; where `takes_scale` says so only.
     """
     unroll = _unrolls(n_frames)
     kinds = {"gru": keras.layers.GRU, "lstm": keras.layers.LSTM}
@@ -95,7 +105,11 @@ def _unrolls(n_frames: int | None) -> bool:
 
 
 class UnrolledGRU(keras.layers.GRU):  # type: ignore[misc]
-    """A GRU over [B, T, D], scaled and shifted by [2, D] if given -> [B, T, units]."""
+    """A GRU over frames, which are scaled and shifted before if that is given.
+
+    Shape:
+        [B, T, D], scale float32 [2, D] or None -> [B, T, units]
+    """
 
     def call(self, values: Any, scale: Any = None) -> Any:
         """As `GRUCell.call`."""
@@ -116,7 +130,11 @@ class UnrolledGRU(keras.layers.GRU):  # type: ignore[misc]
 
 
 class UnrolledLSTM(keras.layers.LSTM):  # type: ignore[misc]
-    """An LSTM over [B, T, D], scaled and shifted by [2, D] if given -> [B, T, units]."""
+    """An LSTM over frames, which are scaled and shifted before if that is given.
+
+    Shape:
+        [B, T, D], scale float32 [2, D] or None -> [B, T, units]
+    """
 
     def call(self, values: Any, scale: Any = None) -> Any:
         """As `LSTMCell.call`."""
@@ -135,14 +153,13 @@ class UnrolledLSTM(keras.layers.LSTM):  # type: ignore[misc]
 
 
 def _scaled(kernel: Any, bias: Any, scale: Any) -> tuple[Any, Any]:
-    """A kernel and bias that do to values what they would do to scaled and shifted ones."""
-    kernel = tf.convert_to_tensor(kernel)
+    """A kernel [D, k] and bias [k] that do to values what these do to scaled and shifted ones."""
+    kernel = tf.convert_to_tensor(kernel)  # in the precision of the layer
     if scale is None:
         return kernel, bias
-    scale = tf.cast(scale, kernel.dtype)
-    return kernel * scale[0][:, tf.newaxis], bias + tf.linalg.matvec(
-        kernel, scale[1], transpose_a=True
-    )
+    factor, shift = tf.unstack(tf.cast(scale, kernel.dtype))
+    of_shift = tf.linalg.matvec(kernel, shift, transpose_a=True)
+    return kernel * factor[:, tf.newaxis], bias + of_shift
 
 
 class Reverse(keras.layers.Layer):  # type: ignore[misc]
