@@ -517,7 +517,7 @@ def test_what_cannot_be_done_is_said_in_words(train: Train, arguments: str, mess
     records = [make_record({"id": f"u{i}"}, {"audio": make_frames(2, i)}) for i in range(20)]
     write_records(Path("unlabelled.tfrecord"), *records)
     before = files_below(Path())
-    status, out, err = train(*arguments.split(" "))
+    status, out, err = train(*filter(None, arguments.split(" ")))
     assert (status, out) == (2, "")
     assert re.search(message, err)
     assert files_below(Path()) == before
