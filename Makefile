@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint bench bench-train bench-read bench-metrics clean
+.PHONY: demo test lint bench bench-train bench-read bench-metrics bench-mini clean
 
 demo: $(VENV)/.base
 	@$(BIN)/python examples/demo.py
@@ -27,6 +27,10 @@ bench-read: $(VENV)/.dev
 
 bench-metrics: $(VENV)/.bench
 	@$(BIN)/python -m benchmarks.metrics
+
+# Its data is no part of the project: make bench-mini DATA=DIR, and more in OPTIONS.
+bench-mini: $(VENV)/.dev
+	@$(BIN)/python -m benchmarks.mini $(if $(DATA),--data $(DATA)) $(OPTIONS)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info demo-output

@@ -10,12 +10,12 @@ import numpy.typing as npt
 
 from classifier.clip_store import ClipStore, load_clips
 from classifier.records import find_frame_files
+from recipes.mini.pairs import cut_pairs
 from recipes.mini.sounds import PAIRS, Bank, Part, Sound, draw_weights, load_bank, parts, read_index
 from recipes.mini.teacher import Teacher
 from recipes.mini.train import Moments, Pairs
-from recipes.mini.views import Studio, Views, look
-from vggish.mel_features import log_mel_patches, n_patches
-from vggish.params import PATCH_SAMPLES, PATCH_SECONDS, SAMPLE_RATE_HZ
+from recipes.mini.views import Studio, Views, look, whole_patches
+from vggish.mel_features import log_mel_patches
 from vggish.postprocess import dequantize
 
 # A pair is also learnt a little earlier and later: where the released frames were cut is not
@@ -58,14 +58,10 @@ class Material:
             clip_id = self.sounds[index].clip_id
             if clip_id not in place_of:
                 continue
-            place, waveform = place_of[clip_id], self.bank.waveform(index)
-            frames = self.released.frames[slice(*self.released.offsets[place : place + 2])]
-            for second, embedding in enumerate(dequantize(frames)):
-                for shift in shifts:
-                    start = round((second + shift) * SAMPLE_RATE_HZ)
-                    if start >= 0 and start + PATCH_SAMPLES <= len(waveform):
-                        windows.append(waveform[start : start + PATCH_SAMPLES])
-                        embeddings.append(embedding)
+            frames = self.released[place_of[clip_id]].frames
+            for window, embedding in cut_pairs(self.bank.waveform(index), frames, shifts):
+                windows.append(window)
+                embeddings.append(embedding)
         seen = look(windows, Teacher(self.teacher))
         return Pairs(seen.patches, np.stack(embeddings), seen.logits)
 
@@ -85,14 +81,8 @@ class Material:
 
     def whole_views(self, part: Part) -> Views:
         """The sounds of a part, unchanged, and what the teacher says of them."""
-        return look((self._padded(index) for index in self.indices(part)), Teacher(self.teacher))
-
-    def _padded(self, index: int) -> npt.NDArray[np.float32]:
-        """A sound with the silence that completes its last patch."""
-        waveform = self.bank.waveform(index)
-        hop = round(PATCH_SECONDS * SAMPLE_RATE_HZ)
-        n_samples = (n_patches(len(waveform)) - 1) * hop + PATCH_SAMPLES
-        return np.pad(waveform, (0, max(0, n_samples - len(waveform))))[:n_samples]
+        waveforms = (whole_patches(self.bank.waveform(index)) for index in self.indices(part))
+        return look(waveforms, Teacher(self.teacher))
 
 
 def gather(sounds: Path, frames: Path, teacher: Path, work: Path) -> Material:

@@ -6,6 +6,7 @@ TFLite with a window of 15,600 samples as input will do.
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +41,11 @@ class Teacher:
         from ai_edge_litert.interpreter import Interpreter
 
         # The pre-sigmoid scores and the features below them are inner tensors.
-        self._net: Any = Interpreter(
-            str(path), num_threads=n_threads, experimental_preserve_all_tensors=True
-        )
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*experimental_preserve_all_tensors")
+            self._net: Any = Interpreter(
+                str(path), num_threads=n_threads, experimental_preserve_all_tensors=True
+            )
         self._net.allocate_tensors()
         self._input = self._net.get_input_details()[0]
         tensors = {

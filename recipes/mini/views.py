@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from recipes.mini.sounds import Bank
 from recipes.mini.teacher import Teacher
-from vggish.mel_features import log_mel_patches
+from vggish.mel_features import log_mel_patches, n_patches
 from vggish.params import PATCH_FRAMES, PATCH_SAMPLES, SAMPLE_RATE_HZ, STFT_HOP_SAMPLES
 
 Waveform = npt.NDArray[np.float32]
@@ -144,6 +144,12 @@ def look(waveforms: Iterable[Waveform], teacher: Teacher) -> Views:
     return Views(
         np.array(lengths, np.int64), np.concatenate(patches), np.stack(logits), np.stack(features)
     )
+
+
+def whole_patches(waveform: Waveform) -> Waveform:
+    """A sound up to the end of its last patch, with the silence that completes it."""
+    n_samples = (n_patches(len(waveform)) - 1) * _HOP_SAMPLES + PATCH_SAMPLES
+    return np.pad(waveform, (0, max(0, n_samples - len(waveform))))[:n_samples]
 
 
 _studio: Studio
