@@ -34,7 +34,7 @@ _ROWS, _PLACES = 20, 3
 # The last frame of a row reaches beyond it.
 _TAIL_SAMPLES = STFT_WINDOW_SAMPLES - STFT_HOP_SAMPLES
 _PHASES = (0, _ROW_SAMPLES // 2)
-# Of both correlations. Distinct recordings stay below, see `README.md`.
+# Of both correlations; chosen beforehand, and tried on made sounds.
 LIKE_IN_LOG_MEL, LIKE_IN_WAVEFORM = 0.75, 0.5
 # So many rows are looked through at once.
 _BLOCK_ROWS = 1 << 12
