@@ -513,7 +513,7 @@ def test_training_that_was_stopped_goes_on_as_if_it_never_was(
     assert all(np.isfinite(weight).all() for weight in weights)
     assert len(weights) == len(begun)
     for one, other in zip(weights, resumed.get_weights(), strict=True):
-        assert one == pytest.approx(other, abs=1e-5)
+        assert np.allclose(one, other, atol=1e-5)
     rows = (tmp_path / "stopped" / "curves.csv").read_text().splitlines()
     assert rows == ["step,figure", "4,2.0"]
 

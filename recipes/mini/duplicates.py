@@ -23,7 +23,7 @@ import numpy.typing as npt
 
 from recipes.mini.sounds import DUPLICATES, Bank, Sound, load_bank, parts, read_index
 from vggish.mel_features import log_mel_spectrogram
-from vggish.params import STFT_HOP_SAMPLES
+from vggish.params import STFT_HOP_SAMPLES, STFT_WINDOW_SAMPLES
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -31,8 +31,10 @@ _POOLED_FRAMES, _POOLED_BANDS = 5, 4
 _ROW_SAMPLES = _POOLED_FRAMES * STFT_HOP_SAMPLES
 # Looked for: so many rows, of so many places of a sound, each also half a row later.
 _ROWS, _PLACES = 20, 3
+# The last frame of a row reaches beyond it.
+_TAIL_SAMPLES = STFT_WINDOW_SAMPLES - STFT_HOP_SAMPLES
 _PHASES = (0, _ROW_SAMPLES // 2)
-# Of both correlations. Distinct recordings stay below, see `README.md`.
+# Of both correlations; chosen beforehand, and tried on made sounds.
 LIKE_IN_LOG_MEL, LIKE_IN_WAVEFORM = 0.75, 0.5
 # So many rows are looked through at once.
 _BLOCK_ROWS = 1 << 12
@@ -63,19 +65,20 @@ def known_duplicates() -> dict[str, list[str]]:
 def find_duplicates(bank: Bank, kept_out: Sequence[int], learnt: Sequence[int]) -> list[Duplicate]:
     """The sounds to learn from that hold a second of a kept-out sound, the likest first."""
     templates, places = _templates(bank, kept_out)
+    if not places:
+        return []
     candidates: dict[tuple[int, int], tuple[float, int, int]] = {}
     for indices, starts, rows in _blocks(bank, learnt):
         alike = _correlations(rows, templates)
-        owners = np.repeat(np.arange(len(indices)), np.diff([*starts, len(rows)]))
-        for row, template in np.argwhere(alike >= LIKE_IN_LOG_MEL):
-            owner = owners[row]
-            if owners[min(row + _ROWS - 1, len(owners) - 1)] != owner:
-                continue  # lies in two sounds
+        for start in starts[1:]:
+            alike[start - _ROWS + 1 : start] = 0  # those lie in two sounds
+        best = np.maximum.reduceat(alike, starts, axis=0)
+        for owner, template in np.argwhere(best >= LIKE_IN_LOG_MEL):
             kept, at = places[template]
-            key = kept, indices[owner]
-            found = float(alike[row, template])
+            key, found = (kept, indices[owner]), float(best[owner, template])
             if found > candidates.get(key, (0.0,))[0]:
-                candidates[key] = found, at, int(row - starts[owner]) * _ROW_SAMPLES
+                of_owner = alike[slice(*[*starts, len(alike)][owner : owner + 2]), template]
+                candidates[key] = found, at, int(of_owner.argmax()) * _ROW_SAMPLES
     duplicates = [
         Duplicate(kept, other, found, _in_waveform(bank, kept, at, other, there))
         for (kept, other), (found, at, there) in candidates.items()
@@ -104,19 +107,15 @@ def _templates(bank: Bank, indices: Sequence[int]) -> tuple[FloatArray, list[tup
         waveform = bank.waveform(index)
         for at in _loudest_places(waveform):
             for phase in _PHASES:
-                rows = (
-                    _rows(waveform)[:0]
-                    if at + phase >= len(waveform)
-                    else _rows(waveform[at + phase :])
-                )
-                window = rows[:_ROWS]
-                if len(window) < _ROWS:
+                first = at + phase
+                window = _rows(waveform[first : first + _ROWS * _ROW_SAMPLES + _TAIL_SAMPLES])
+                if len(window) != _ROWS:
                     continue
                 window = window - window.mean(axis=0)
                 norm = float(np.linalg.norm(window))
                 if norm >= _LEAST_NORM:
                     templates.append(window / norm)
-                    places.append((index, at + phase))
+                    places.append((index, first))
     return np.array(templates, np.float32).reshape(-1, _ROWS, 16), places
 
 
@@ -145,6 +144,8 @@ def _blocks(
     n_rows = 0
     for index in indices:
         rows = _rows(bank.waveform(index))
+        if len(rows) < _ROWS:
+            continue
         some.append(index)
         starts.append(n_rows)
         parts_.append(rows)
@@ -159,8 +160,6 @@ def _blocks(
 def _correlations(rows: FloatArray, templates: FloatArray) -> FloatArray:
     """Correlation of each second that begins at a row with each template, [n, n_templates]."""
     n = len(rows) - _ROWS + 1
-    if n < 1 or not len(templates):
-        return np.zeros((0, len(templates)), np.float32)
     windows = np.lib.stride_tricks.sliding_window_view(rows, _ROWS, axis=0).transpose(0, 2, 1)
     # The templates have no mean, so that the windows' own mean drops out of the products.
     products = windows.reshape(n, -1) @ templates.reshape(len(templates), -1).T
