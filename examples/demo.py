@@ -5,6 +5,7 @@ Run it with `make demo`.
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -15,15 +16,15 @@ from classifier.tag_plot import plot_tags
 from vggish.weights import shipped_recordings
 
 OUT_DIR = Path("demo-output")
-SHOWN = ("horse_neigh.ogg", "speech_voicemail.wav", "guitar_chord.ogg")
+SHOWN = ("speech_voicemail.wav", "water_stream.ogg", "guitar_chord.ogg")
 DRAWN = "guitar_chord.ogg"
 
 
 def main() -> int:
     """Tag the recordings, embed and draw one of them."""
-    paths = {path.name: path for path in shipped_recordings()}
-    _show("classify", *(str(paths[name]) for name in SHOWN))
-    _show("embed", str(paths[DRAWN]), "--out-dir", str(OUT_DIR))
+    paths = {path.name: os.path.relpath(path) for path in shipped_recordings()}
+    _show("classify", *(paths[name] for name in SHOWN))
+    _show("embed", paths[DRAWN], "--out-dir", str(OUT_DIR))
     picture = OUT_DIR / f"{Path(DRAWN).stem}.png"
     tags = Tagger.load().tag(paths[DRAWN], top_k=6)
     plot_tags(vggish.load_audio(paths[DRAWN]), tags, picture, title=DRAWN)
@@ -34,8 +35,7 @@ def main() -> int:
 
 def _show(*arguments: str) -> None:
     """Run a command as one would type it."""
-    typed = " ".join(Path(a).name if "/" in a else a for a in arguments)
-    print(f"\n$ audiotag {typed}", flush=True)
+    print(f"\n$ audiotag {' '.join(arguments)}", flush=True)
     status = cli.main(arguments)
     if status:
         sys.exit(status)
