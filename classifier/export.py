@@ -52,6 +52,7 @@ def export(
     metrics: Mapping[str, Any] | None = None,
     embedders: Sequence[str] = (),
     calibrate_on: ClipStore | None = None,
+    calibrate_as: Bundle | None = None,
     half: bool = False,
     saved_model: bool = False,
     overwrite: bool = False,
@@ -71,6 +72,8 @@ def export(
         embedders: whose frames the head is made for, if not only those of the training data.
         calibrate_on: labelled clips to calibrate on in place of those held out of the training,
             for each embedder that made some of them; not those of an evaluation.
+        calibrate_as: a bundle of the same head, trained without some of the clips and calibrated
+            on those; its calibration is taken over.
         half: round large weights to float16, which halves the files. The rounded head is the
             one that is checked.
         saved_model: add a TensorFlow SavedModel, for those who serve with TensorFlow.
@@ -117,7 +120,10 @@ def export(
     if metrics is not None:
         card["metrics"]["evaluation"] = dict(metrics)
     card = {"name": called, **card}
-    if calibrate_on is not None:
+    if calibrate_as is not None:
+        card["calibration"] = calibrate_as.card["calibration"]
+        card["metrics"]["calibration"] = calibrate_as.card["metrics"]["calibration"]
+    elif calibrate_on is not None:
         head = Bundle(directory, card, labels, model)
         _add_calibration(card, _scored_by_embedder(head, calibrate_on))
     else:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,10 +24,10 @@ from classifier.labels import audioset_labels
 from classifier.runs import Run
 from recipes.mini.alignment import load_frozen
 from recipes.mini.export import in_float32, write_float32, write_int8
-from recipes.mini.head import RealClips, TaughtClips, train_head
+from recipes.mini.head import N_FRAMES, RealClips, TaughtClips, train_head
 from recipes.mini.material import Material, gather
 from recipes.mini.network import build_mini
-from recipes.mini.ship import agreement, ship_bundle, ship_mini
+from recipes.mini.ship import agreement, calibrated, ship_bundle, ship_mini
 from recipes.mini.sounds import seconds
 from recipes.mini.train import train
 from recipes.mini.views import Views, load_views, make_views
@@ -42,7 +43,7 @@ N_CALIBRATION = 512
 # Kept out of the alignment, to show how mini does with heads that had no part in it.
 STRANGERS = ("transformer-small", "ensemble")
 HEAD = TrainingConfig(head="gru", learning_rate=1e-3)
-N_HEAD_STEPS, HEAD_VALIDATES_EVERY = 2_400, 400
+N_HEAD_STEPS, HEAD_VALIDATES_EVERY = 1_400, 350
 
 Frames = npt.NDArray[np.uint8]
 
@@ -56,11 +57,13 @@ def main() -> None:
     network = work / "mini.onnx"
     if not network.exists():
         _make_mini(options, material, network)
-    run = Run(work / "audioset")
-    if not run.is_finished:
-        _make_head(options, material, network, run)
+    # The first says how good the second is, and calibrates it.
+    held, run = Run(work / "audioset-held"), Run(work / "audioset")
+    for of, share in ((held, 0.1), (run, 0.0)):
+        if not of.is_finished:
+            _make_head(options, material, network, of, share)
     ship_mini(network, "float32", build_mini().count_params(), ROOT / "weights" / "mini")
-    ship_bundle(run, material, network, ROOT / "weights" / "audioset")
+    ship_bundle(run, calibrated(held, material, network), ROOT / "weights" / "audioset")
 
 
 def _parse() -> argparse.Namespace:
@@ -156,7 +159,10 @@ def padded(rows: npt.NDArray[Any], lengths: npt.ArrayLike) -> tuple[Any, npt.NDA
     return clips, n_rows
 
 
-def _make_head(options: argparse.Namespace, material: Material, network: Path, run: Run) -> None:
+def _make_head(
+    options: argparse.Namespace, material: Material, network: Path, run: Run, share: float
+) -> None:
+    """Train the head of the default bundle; a share of the released clips is held out."""
     n_processes = os.cpu_count() or 1
     sequences = options.work / "sequences"
     # Other views than mini's, of other mixtures.
@@ -164,20 +170,22 @@ def _make_head(options: argparse.Namespace, material: Material, network: Path, r
     files = make_views(studio, N_SEQUENCE_PATCHES, PATCHES_A_SEQUENCE, sequences, n_processes)
     embedder = Embedder(network, name="mini", weights_sha256="", device="cpu")
     taught = _taught(load_views(files), embedder, PATCHES_A_SEQUENCE)
-    real, validation, held = _real(material)
+    kept, held = material.split_released(share)
     facts = {
-        "sources": ["bal_train", "sounds of weights/mini/README.md"],
-        "n_clips": len(real.frames) + len(taught.frames),
+        "sources": ["bal_train", "the sounds that weights/mini/README.md lists"],
+        "n_clips": len(kept) + len(taught.frames),
         "embedders": ["mini", "vggish"],
-        "validation": {"share": 0.1, "n_clips": len(validation.frames)},
+        "validation": {"share": share, "n_clips": len(held)},
     }
-    run.begin(HEAD, facts, audioset_labels(), held)
+    shutil.rmtree(run.directory, ignore_errors=True)
+    run.begin(HEAD, facts, audioset_labels(), [material.released.ids[index] for index in held])
     named = _NamedClips(material)
     frames = quantize(embedder(named.patches))
 
     def validate(scorer: Scorer) -> dict[str, float]:
         return dict(zip(("top1", "top5"), named.zero_shot(scorer, frames), strict=True))
 
+    real, validation = (_real(material, chosen) for chosen in (kept, held))
     train_head(HEAD, real, validation, taught, N_HEAD_STEPS, run, validate, HEAD_VALIDATES_EVERY)
 
 
@@ -189,22 +197,11 @@ def _taught(views: Views, embedder: Embedder, longest: int) -> TaughtClips:
     return TaughtClips(clips[:, :longest], n_frames, said[:, :longest])
 
 
-def _real(material: Material) -> tuple[RealClips, RealClips, list[str]]:
-    """Released clips to learn from and to validate on; the pairs that measure are in neither."""
+def _real(material: Material, chosen: npt.NDArray[np.int64]) -> RealClips:
     store = material.released
-    measured = {material.sounds[i].clip_id for i in material.indices("test")}
-    rng = np.random.default_rng(0)
-    order = np.array([i for i in rng.permutation(len(store)) if store.ids[i] not in measured])
-    held, kept = np.split(order, [len(order) // 10])
-
-    def clips(chosen: npt.NDArray[np.int64]) -> RealClips:
-        labels = np.zeros((len(chosen), len(audioset_labels())), np.bool_)
-        for row, index in enumerate(chosen):
-            of_clip = slice(*store.label_offsets[index : index + 2])
-            labels[row, store.label_values[of_clip]] = True
-        return RealClips(*store.gather(chosen, 10), labels)
-
-    return clips(kept), clips(held), [store.ids[index] for index in held]
+    labels = store.label_matrix(chosen, len(audioset_labels()))
+    frames, n_frames = store.gather(chosen, N_FRAMES)
+    return RealClips(frames, n_frames.astype(np.int64), labels)
 
 
 if __name__ == "__main__":

@@ -27,8 +27,9 @@ Frames = npt.NDArray[np.uint8]
 N_FRAMES = 10
 # Clips of each kind in a batch.
 _REAL, _TAUGHT = 128, 128
-# What a frame says counts beside what its clip says.
-_OF_FRAMES = 0.5
+# What mini's clips say counts beside what the released ones say, and of that what a frame says
+# beside what its clip says.
+_OF_TAUGHT, _OF_FRAMES = 0.3, 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +77,7 @@ def train_head(
     Args:
         config: head, rate, schedule, average and seed; the rest does not apply.
         real: released ones.
-        validation: others of them, for the run's metrics.
+        validation: others of them, for the run's metrics; there may be none.
         taught: mini's.
         n_steps: of 128 clips of each kind.
         run: of `audiotag export`.
@@ -109,9 +110,8 @@ def train_head(
             of_taught = _cross_entropy((mean + most) / 2, _known(logits[_REAL:]))
             by_frame = _known(output["frame_logits"][_REAL:, : said.shape[1]])
             of_frames = _cross_entropy(said, by_frame) * real_frames / n_taught
-            loss = tf.reduce_mean(of_real) + tf.reduce_mean(
-                of_taught + _OF_FRAMES * tf.reduce_sum(of_frames, axis=1)
-            )
+            of_taught += _OF_FRAMES * tf.reduce_sum(of_frames, axis=1)
+            loss = tf.reduce_mean(of_real) + _OF_TAUGHT * tf.reduce_mean(of_taught)
         gradients = tape.gradient(loss, model.trainable_variables)
         optimiser.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
         average.update(n_done)
@@ -130,17 +130,24 @@ def train_head(
         weights = weights_of(model)
         average.swap()
         set_weights(network.model, weights)
-        measured = metrics.evaluate(
-            network.scores(validation.frames, validation.n_frames), validation.labels
-        )
+        measured = _measured(network, validation)
         seen = number % validate_every + 1
-        row = {"loss": total / seen, "mAP": measured["mAP"], **validate(network)}
+        row = {"loss": total / seen, **validate(network)}
+        if measured:
+            row["mAP"] = measured["mAP"]
         print(f"head: step {number + 1}/{n_steps}  " + _text(row), flush=True)
         total = 0.0
     write_arrays(run.best, weights, {"step": n_steps})
     run.write_sample(real.frames[:64], real.n_frames[:64].astype(np.int32))
     known = {name: None if np.isnan(value) else value for name, value in measured.items()}
     run.write_metrics({"epoch": n_steps, **known})
+
+
+def _measured(network: Network, clips: RealClips) -> dict[str, float]:
+    """All metrics; none if there are no clips."""
+    if not len(clips.frames):
+        return {}
+    return metrics.evaluate(network.scores(clips.frames, clips.n_frames), clips.labels)
 
 
 def _batch(

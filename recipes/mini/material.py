@@ -65,6 +65,15 @@ class Material:
         seen = look(windows, Teacher(self.teacher))
         return Pairs(seen.patches, np.stack(embeddings), seen.logits)
 
+    def split_released(self, share: float) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Released clips to learn from and to hold out; pairs that measure are in neither."""
+        store = self.released
+        measured = {self.sounds[index].clip_id for index in self.indices("test", PAIRS)}
+        order = np.random.default_rng(0).permutation(len(store))
+        usable = np.array([i for i in order if store.ids[i] not in measured], np.int64)
+        n_held = round(share * len(usable))
+        return usable[n_held:], usable[:n_held]
+
     def moments(self, seed: int) -> Moments:
         """Of the released frames."""
         rng = np.random.default_rng(seed)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from classifier.bundle import Bundle
 from classifier.clip_store import ClipStore
 from classifier.export import export
 from classifier.labels import Labels, audioset_labels
@@ -34,8 +35,8 @@ BUNDLE_LICENCE = (
 _NOTES = (
     "One head for two embedders. It learnt from released frames with AudioSet's labels, and from "
     "mini's frames with what YAMNet says of the same seconds. The scores are calibrated for each "
-    "embedder: on released clips that were held out, and on mini's frames of held-out clips whose "
-    "labels are AudioSet's."
+    "embedder by the same head trained on nine tenths of the clips: on the tenth that was left, "
+    "and on mini's frames of held-out clips whose labels are AudioSet's."
 )
 
 
@@ -57,16 +58,22 @@ def ship_mini(network: Path, precision: Precision, n_parameters: int, directory:
     (directory / "card.json").write_text(json.dumps(card, indent=2) + "\n", "utf-8")
 
 
-def ship_bundle(run: Run, material: Material, network: Path, directory: Path) -> None:
-    """Export the head for both embedders, calibrated on what neither learnt from."""
+def calibrated(run: Run, material: Material, network: Path) -> Bundle:
+    """The bundle of a run that held clips out, calibrated on what it did not learn from."""
     clips = [*_released(material, run.held_out()), *_heard(material, network, "validation")]
+    store = ClipStore.from_clips(clips)
+    return export([run], run.bundle, calibrate_on=store, half=True, overwrite=True)
+
+
+def ship_bundle(run: Run, calibrate_as: Bundle, directory: Path) -> None:
+    """Export the head for both embedders."""
     export(
         [run],
         directory,
         name=directory.name,
         licence=BUNDLE_LICENCE,
         notes=_NOTES,
-        calibrate_on=ClipStore.from_clips(clips),
+        calibrate_as=calibrate_as,
         half=True,
         overwrite=True,
     )
