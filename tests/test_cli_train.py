@@ -32,8 +32,9 @@ LOGISTIC = ("--frames", "data", "--labels", "classes.csv", "--head", "logistic")
 QUICK = (*LOGISTIC, "--learning-rate", "1", "--epochs", "2")
 RUN_FILES = {
     "config.json", "labels.csv", "split.csv", "curves.csv", "curves.png", "metrics.json",
-    "sample.npz", "checkpoints/state.npz", "checkpoints/best.npz", "checkpoints/epoch-0001.npz",
-    "checkpoints/epoch-0002.npz", "checkpoints/epoch-0003.npz", "bundle/head.onnx",
+    "sample.npz", "checkpoints/state.npz", "checkpoints/best.npz", "checkpoints/validation.npz",
+    "checkpoints/epoch-0001.npz", "checkpoints/epoch-0002.npz", "checkpoints/epoch-0003.npz",
+    "bundle/head.onnx",
     "bundle/labels.csv", "bundle/bundle.json", "bundle/weights.npz", "bundle/README.md",
 }  # fmt: skip
 EPOCH = (

@@ -204,7 +204,6 @@ def test_mini_is_not_among_what_is_installed(small_mini: Path) -> None:
             refuse("mini")
 
 
-@pytest.mark.skipif(not mini_directory().is_dir(), reason="mini is not in this tree")
 class TestShipped:
     """What weights/mini holds."""
 
