@@ -28,7 +28,6 @@ from benchmarks.embed import machine
 from classifier import ClipStore, Labels, load, load_clips, metrics
 from classifier.bundle import Bundle
 from classifier.records import Clip
-from recipes.mini.duplicates import known_duplicates
 from recipes.mini.pairs import cut_pairs
 from recipes.mini.sounds import PAIRS, Part, Sound, parts, read_index
 from recipes.mini.teacher import Teacher, teacher_classes
@@ -167,11 +166,6 @@ class Bench:
         sounds = read_index(self.data.sounds)
         return list(zip(sounds, parts(sounds), strict=True))
 
-    @cached_property
-    def repeated(self) -> set[Path]:
-        """Kept-out sounds of which a second was learnt from under another name."""
-        return {self.data.sounds / path for path in known_duplicates()}
-
     def sounds(self, source: str, part: Part | None = "test") -> list[Sound]:
         """Of a collection, those kept out; all of them for None."""
         return [s for s, of in self._index if s.source == source and part in (None, of)]
@@ -245,18 +239,15 @@ def naming(bench: Bench) -> None:
     names = esc50_names()
     sounds = [s for s in bench.sounds("esc50") if s.fold == TEST_FOLD and s.label in names]
     heard = bench.hear(sounds)
-    fresh = np.array([sound.path not in bench.repeated for sound in sounds])
     note = (
         f"{len(sounds)} clips of 5 s of {len(names)} classes (chance {1 / len(names):.3f}); a "
         "class scores what the best of its AudioSet names scores. Nobody has learnt ESC-50's "
-        f"classes. The last column leaves out {int((~fresh).sum())} clips of which the training "
-        "sounds hold a second under another name."
+        "classes."
     )
     found = _named(bench, heard, names)
-    only_fresh = _named(bench, _chosen(heard, fresh), names)
-    head = ("who", "top-1", "top-5", "top-1, without near-duplicates")
-    rows = [(who, *map(_three, both), _three(only_fresh[who][0])) for who, both in found.items()]
-    bench.add("esc50_zero_shot", found, Table("Naming ESC-50's sounds", note, head, rows))
+    rows = [(who, *map(_three, both)) for who, both in found.items()]
+    table = Table("Naming ESC-50's sounds", note, ("who", "top-1", "top-5"), rows)
+    bench.add("esc50_zero_shot", found, table)
     if bench.default_bundle in bench.bundles:
         top1, top5 = found[f"mini -> {bench.default_bundle}"]
         bench.judge(f"ESC-50 fold 4, zero-shot, {bench.default_bundle}, top-1", top1, 0.58)
@@ -271,11 +262,9 @@ def urban(bench: Bench) -> None:
     names = urbansound8k_names()
     heard = bench.hear(bench.sounds("urbansound8k"))
     n_recordings = len({sound.recording for sound in heard.sounds})
-    fresh = np.array([sound.path not in bench.repeated for sound in heard.sounds])
     note = (
         f"{len(heard.sounds)} clips of at most 4 s, of {n_recordings} recordings, of {len(names)} "
-        f"classes (chance {1 / len(names):.1f}). {int((~fresh).sum())} have near-duplicates among "
-        "the training sounds."
+        f"classes (chance {1 / len(names):.1f})."
     )
     found = _named(bench, heard, names)
     rows = [(who, *map(_three, both)) for who, both in found.items()]
@@ -290,18 +279,6 @@ def _named(bench: Bench, heard: Heard, names: Names) -> dict[str, tuple[float, f
         scores = bundle_scores(bundle, heard.clips())
         found[f"mini -> {name}"] = zero_shot(scores, heard.labels, names)
     return found
-
-
-def _chosen(heard: Heard, kept: npt.NDArray[np.bool_]) -> Heard:
-    rows = np.repeat(kept, heard.lengths)
-    return Heard(
-        [sound for sound, is_kept in zip(heard.sounds, kept, strict=True) if is_kept],
-        heard.lengths[kept],
-        heard.frames[rows],
-        heard.statistics[rows],
-        heard.features[rows],
-        heard.scores[kept],
-    )
 
 
 def released_features(bench: Bench) -> None:

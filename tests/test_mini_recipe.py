@@ -15,8 +15,7 @@ import pytest
 from classifier.config import TrainingConfig
 from classifier.labels import audioset_labels
 from classifier.runs import Run, read_arrays, write_arrays
-from recipes.mini import duplicates, views
-from recipes.mini.duplicates import find_duplicates
+from recipes.mini import views
 from recipes.mini.pairs import cut_pairs
 from recipes.mini.sounds import (
     PAIRS,
@@ -600,49 +599,3 @@ def test_exported_networks_give_what_keras_gives(tmp_path: Path) -> None:
     size, small_size = ((tmp_path / n).stat().st_size for n in ("mini.onnx", "int8.onnx"))
     assert small_size < size / 3
     assert size <= 4 * 2**20
-
-
-# --- Near-duplicates ---------------------------------------------------------------------
-
-
-def bursts(seconds: float, seed: int) -> np.ndarray:
-    """Noise that comes and goes, its colour with it."""
-    rng = np.random.default_rng(seed)
-    n = round(seconds * SAMPLE_RATE_HZ)
-    white = rng.standard_normal(n)
-    dark = np.convolve(white, np.ones(8) / 8, "same")
-    places = np.arange(round(seconds * 10) + 2) * SAMPLE_RATE_HZ / 10
-    loud, colour = (np.interp(np.arange(n), places, rng.uniform(0, 1, len(places))) for _ in "ab")
-    return (0.2 * loud**2 * (colour * white + (1 - colour) * 3 * dark)).clip(-1, 1).astype("f")
-
-
-def hidden(waveform: np.ndarray, gain: float) -> np.ndarray:
-    """The same quieter, in the middle of another sound, with noise."""
-    return np.concatenate([bursts(1.337, 50), gain * waveform, bursts(2.2, 51)]) + noise(
-        (len(waveform) + round(3.537 * SAMPLE_RATE_HZ)) / SAMPLE_RATE_HZ, 9, 0.002
-    )
-
-
-def test_a_second_of_a_sound_is_found_in_another() -> None:
-    kept_out = [bursts(3, seed) for seed in (1, 2)]
-    learnt = [bursts(4, 3), hidden(kept_out[0], 0.4), bursts(6, 4), bursts(0.2, 5)]
-    found = find_duplicates(bank_of(*kept_out, *learnt), [0, 1], [2, 3, 4, 5])
-    assert [(one.kept_out, one.learnt) for one in found] == [(0, 3)]
-    assert found[0].in_log_mel > duplicates.LIKE_IN_LOG_MEL
-    assert found[0].in_waveform > 0.9
-
-
-def test_different_takes_are_no_duplicates() -> None:
-    sounds = [bursts(4, seed) for seed in range(8)]
-    assert find_duplicates(bank_of(*sounds), range(4), range(4, 8)) == []
-
-
-def test_silence_is_nobodys_duplicate() -> None:
-    silent = np.zeros(4 * SAMPLE_RATE_HZ, np.float32)
-    assert find_duplicates(bank_of(silent, silent, bursts(4, 1)), [0], [1, 2]) == []
-
-
-def test_known_duplicates_are_kept_out_sounds_with_the_names_of_others() -> None:
-    for kept_out, others in duplicates.known_duplicates().items():
-        assert kept_out not in others
-        assert others

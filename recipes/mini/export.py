@@ -45,11 +45,51 @@ def write_float32(model: Any, path: Path, check: npt.NDArray[np.float32]) -> Non
     function = tf.function(embed, autograph=False, input_signature=signature)
     converted, _ = tf2onnx.convert.from_function(function, input_signature=signature, opset=_OPSET)
     converted.graph.name = "mini"
+    _fold_rescaling(converted.graph)
     path.write_bytes(converted.SerializeToString(deterministic=True))
     expected = model(check, training=False)["embeddings"].numpy()
     difference = np.abs(_load(path)(check) - expected).max() / np.abs(expected).max()
     if not difference <= _MAX_DIFFERENCE:
         raise ConversionError(f"{path} differs from Keras by {difference:.1e} of the largest value")
+
+
+def _fold_rescaling(graph: Any) -> None:
+    """Let the first convolution rescale: `W (a x + b)` is `(a W) x + b sum(W)`.
+
+    Its padding, 0 behind the rescaling, is -b / a before it, and has to be written out. ONNX
+    Runtime spends a sixth of the time on the rescaling else.
+    """
+    from onnx import helper, numpy_helper
+
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    first_reshape, multiply, add, reshape, convolution, *rest = graph.node
+    kinds = [node.op_type for node in graph.node[:5]]
+    if kinds != ["Reshape", "Mul", "Add", "Reshape", "Conv"]:
+        raise ConversionError(f"mini does not begin with a rescaling any more, but with {kinds}")
+    scale, shift = (
+        float(numpy_helper.to_array(constants[node.input[1]])) for node in (multiply, add)
+    )
+    kernel, bias = (constants[name] for name in convolution.input[1:])
+    weights = numpy_helper.to_array(kernel)
+    shifted = numpy_helper.to_array(bias) + shift * weights.sum(axis=(1, 2, 3))
+    kernel.CopyFrom(numpy_helper.from_array(weights * np.float32(scale), kernel.name))
+    bias.CopyFrom(numpy_helper.from_array(shifted.astype(np.float32), bias.name))
+    (pads,) = (a for a in convolution.attribute if a.name == "pads")
+    top, left, bottom, right = pads.ints
+    around = np.array([0, 0, top, left, 0, 0, bottom, right], np.int64)
+    convolution.attribute.remove(pads)
+    unused = {first_reshape.input[1], multiply.input[1], add.input[1]}
+    kept = [tensor for tensor in graph.initializer if tensor.name not in unused]
+    kept.append(numpy_helper.from_array(around, "around"))
+    kept.append(numpy_helper.from_array(np.float32(-shift / scale), "padding"))
+    reshape.input[0] = first_reshape.input[0]
+    convolution.input[0] = "padded"
+    pad = helper.make_node("Pad", [reshape.output[0], "around", "padding"], ["padded"])
+    nodes = [reshape, pad, convolution, *rest]
+    for field, values in ((graph.initializer, kept), (graph.node, nodes)):
+        copies = [type(value).FromString(value.SerializeToString()) for value in values]
+        del field[:]
+        field.extend(copies)
 
 
 def write_int8(float32: Path, path: Path, calibration: npt.NDArray[np.float32]) -> None:

@@ -25,7 +25,6 @@ from vggish.params import SAMPLE_RATE_HZ
 Part = Literal["train", "validation", "test"]
 PAIRS = "audioset_pairs"
 TEST_FOLD = 4
-DUPLICATES = Path(__file__).with_name("duplicates.csv")
 # The ids of Freesound, where ESC-50 and UrbanSound8K both come from: a recording of which one
 # has kept a part out must not be learnt from in the other.
 _FREESOUND_ID = {"esc50": re.compile(r"\d-(\d+)-"), "urbansound8k": re.compile(r"(\d+)-")}
