@@ -27,7 +27,10 @@ from vggish.runtime import Embedder, Precision
 
 MINI_VERSION = "1"
 # What the sounds allow, and what a network that learnt from them can be given away under.
-MINI_LICENCE = "see README.md: trained on sounds of which some are non-commercial"
+MINI_LICENCE = (
+    "Apache-2.0 as far as it is ours to give; some of its training sounds are non-commercial, "
+    "see its README.md"
+)
 BUNDLE_LICENCE = (
     "CC BY 4.0 (AudioSet features and labels by Google); what it says of mini's frames was learnt "
     "from the sounds in weights/mini/README.md, of which some are non-commercial"
