@@ -232,15 +232,7 @@ def _add_classify(commands: Any) -> None:
         epilog=_CLASSIFY_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "inputs",
-        nargs="*",
-        metavar="INPUT",
-        help="sound file, directory (searched through), 'pattern', or - for standard input",
-    )
-    parser.add_argument(
-        "--files-from", metavar="FILE", help="more inputs, one a line (- for standard input)"
-    )
+    _add_inputs(parser)
     how = parser.add_argument_group("method")
     how.add_argument(
         "--model",
@@ -250,19 +242,14 @@ def _add_classify(commands: Any) -> None:
     )
     how.add_argument(
         "--embedder",
-        choices=("auto", "vggish", "mini"),
+        choices=_EMBEDDERS,
         default="auto",
         help="auto (default) takes the one that the model is made for, and VGGish before mini",
     )
     how.add_argument(
         "--precision", choices=("float32", "int8"), help="of VGGish (default: float32)"
     )
-    how.add_argument(
-        "--device",
-        choices=("auto", "cpu", "gpu"),
-        default="auto",
-        help="auto (default) takes a GPU if onnxruntime has one",
-    )
+    _add_device(how)
     _add_force(how)
     out = parser.add_argument_group("output")
     out.add_argument("-o", "--out", metavar="FILE", help="write there (.csv, .json, .jsonl, .txt)")
@@ -468,15 +455,7 @@ def _add_embed(commands: Any) -> None:
         epilog=_EMBED_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "inputs",
-        nargs="*",
-        metavar="INPUT",
-        help="sound file, directory (searched through), 'pattern', or - for standard input",
-    )
-    parser.add_argument(
-        "--files-from", metavar="FILE", help="more inputs, one a line (- for standard input)"
-    )
+    _add_inputs(parser)
     where = parser.add_argument_group("output")
     where.add_argument(
         "-o", "--out", metavar="FILE", help="one file for all; its suffix says the format"
@@ -530,12 +509,7 @@ def _add_embed(commands: Any) -> None:
         help="of VGGish: float32 (default), or int8: two to three times as fast, a little "
         "different; mini has one only",
     )
-    how.add_argument(
-        "--device",
-        choices=("auto", "cpu", "gpu"),
-        default="auto",
-        help="auto (default) takes a GPU if onnxruntime has one",
-    )
+    _add_device(how)
     run = parser.add_argument_group("run")
     run.add_argument(
         "--jobs",
@@ -554,6 +528,27 @@ def _add_embed(commands: Any) -> None:
     run.add_argument("--errors", metavar="FILE", help="write a CSV of the inputs that failed")
     _add_common(run)
     parser.set_defaults(run=_run_embed)
+
+
+def _add_inputs(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "inputs",
+        nargs="*",
+        metavar="INPUT",
+        help="sound file, directory (searched through), 'pattern', or - for standard input",
+    )
+    parser.add_argument(
+        "--files-from", metavar="FILE", help="more inputs, one a line (- for standard input)"
+    )
+
+
+def _add_device(group: Any) -> None:
+    group.add_argument(
+        "--device",
+        choices=("auto", "cpu", "gpu"),
+        default="auto",
+        help="auto (default) takes a GPU if onnxruntime has one",
+    )
 
 
 def _add_embedder(group: Any, meaning: str) -> None:
