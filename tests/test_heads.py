@@ -182,6 +182,7 @@ def test_weights_give_the_same_logits_in_a_new_head_of_any_length(
 def test_recurrent_head_written_out_learns_as_keras_layers_do(
     kind: str, settings: dict[str, object]
 ) -> None:
+    keras.utils.set_random_seed(0)
     settings = {"units": 8, "dropout": 0, **settings}
     model = stirred(build((kind, settings)))
     weights = weights_of(model)
@@ -189,25 +190,26 @@ def test_recurrent_head_written_out_learns_as_keras_layers_do(
         lengths = np.minimum([6, 1, 0, 4], n_frames).astype(np.int32)
         batch = {"frames": codes(4, n_frames), "n_frames": lengths}
         set_weights(model, weights)
-        expected = learnt(model, batch)
-        for precision, tolerance in (("float32", 1e-4), ("mixed_bfloat16", 0.1)):
+        exact, statistics = learnt(model, batch)
+        for precision, tolerance in (("float32", 1e-4), ("mixed_bfloat16", 0.05)):
             with policy(precision):
-                written_out = build((kind, settings), n_frames=n_frames)
-            set_weights(written_out, weights)
-            gradients, moved = learnt(written_out, batch)
-            # Together: rounding turns a ReLU or two of these few frames on or off, after which
-            # a small gradient alone may be anything.
-            apart, whole = (
-                np.linalg.norm(np.concatenate([part.ravel() for part in parts]))
-                for parts in (map(np.subtract, gradients, expected[0]), expected[0])
-            )
-            assert apart <= tolerance * whole
-            if precision == "float32":
-                largest = max(map(np.linalg.norm, expected[0]))
-                for one, other in zip(gradients, expected[0], strict=True):
-                    assert_near(one, other, tolerance * largest)
+                heads = build((kind, settings)), build((kind, settings), n_frames=n_frames)
+            for head in heads:
+                set_weights(head, weights)
+            (by_keras, _), (gradients, moved) = (learnt(head, batch) for head in heads)
+            # Normalising so few frames may make much of bfloat16's rounding, whoever does it.
+            allowed = tolerance * _norm(exact) + 2 * _apart(by_keras, exact)
+            assert _apart(gradients, exact) <= allowed
             for name, value in moved.items():
-                np.testing.assert_allclose(value, expected[1][name], tolerance, tolerance / 10)
+                np.testing.assert_allclose(value, statistics[name], tolerance, tolerance / 10)
+
+
+def _norm(gradients: list[Any]) -> float:
+    return float(np.linalg.norm(np.concatenate([part.ravel() for part in gradients])))
+
+
+def _apart(some: list[Any], others: list[Any]) -> float:
+    return _norm([one - other for one, other in zip(some, others, strict=True)])
 
 
 def learnt(model: Any, batch: dict[str, Any]) -> tuple[list[Any], Weights]:
