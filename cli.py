@@ -271,13 +271,9 @@ def _add_classify(commands: Any) -> None:
 
 
 def _run_classify(options: argparse.Namespace) -> int:
-    from vggish.inputs import find_inputs, read_list
+    from vggish.inputs import find_inputs
 
-    names = list(options.inputs)
-    if options.files_from is not None:
-        names += read_list(options.files_from)
-    if not names:
-        raise OptionError("nothing to classify: name a sound file, a directory, or -")
+    names = _names_of_inputs(options)
     write_format = _classify_format(options)
     inputs = find_inputs(names)
     read = [item.source for item in inputs.items]
@@ -369,8 +365,7 @@ def _classify_each(
 def _tell_source(source: str, kind: str, text: str) -> None:
     from vggish.audio import source_name
 
-    name = source_name(source)
-    text = text if name in text else f"{name}: {text}"
+    text = located(source_name(source), text)
     print(_printable(f"audiotag: {kind}: {text}"), file=sys.stderr)
 
 
@@ -413,11 +408,8 @@ def _text_output(out: str | None) -> Iterator[tuple[Callable[[str], object], Loo
         from vggish.frame_files import atomic_write
 
         path = Path(os.path.realpath(out))
-        try:
-            with atomic_write(path) as file:
-                yield lambda text: file.write(text.encode("utf-8", "backslashreplace")), Look()
-        except OSError as error:
-            raise FrameFileError(f"cannot write {out}: {error.strerror or error}") from error
+        with unwritable_as(FrameFileError, out), atomic_write(path) as file:
+            yield lambda text: file.write(text.encode("utf-8", "backslashreplace")), Look()
         return
     stdout = sys.stdout
     if not stdout.isatty():
@@ -542,6 +534,18 @@ def _add_inputs(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _names_of_inputs(options: argparse.Namespace) -> list[str]:
+    """What `_add_inputs` takes, at least one."""
+    from vggish.inputs import read_list
+
+    names = list(options.inputs)
+    if options.files_from is not None:
+        names += read_list(options.files_from)
+    if not names:
+        raise OptionError(f"nothing to {options.command}: name a sound file, a directory, or -")
+    return names
+
+
 def _add_device(group: Any) -> None:
     group.add_argument(
         "--device",
@@ -556,13 +560,9 @@ def _add_embedder(group: Any, meaning: str) -> None:
 
 
 def _run_embed(options: argparse.Namespace) -> int:
-    from vggish.inputs import find_inputs, read_list
+    from vggish.inputs import find_inputs
 
-    names = list(options.inputs)
-    if options.files_from is not None:
-        names += read_list(options.files_from)
-    if not names:
-        raise OptionError("nothing to embed: name a sound file, a directory, or -")
+    names = _names_of_inputs(options)
     if options.jobs < 1:
         raise OptionError(f"--jobs must be at least 1. Received: {options.jobs}")
     inputs = find_inputs(names)

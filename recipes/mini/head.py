@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from classifier import metrics
+from classifier.augment import augment, draw
 from classifier.backend import keras, tf
 from classifier.config import TrainingConfig
 from classifier.heads import build_head
@@ -122,7 +123,7 @@ def train_head(
     for number in range(n_steps):
         rng = np.random.default_rng((config.seed, number))
         optimiser.learning_rate.assign(learning_rate(config, number, n_steps, _REAL))
-        batch = _batch(real, taught, config.mixup, rng)
+        batch = _batch(config, real, taught, rng)
         total += float(compiled(batch, tf.constant(number, tf.float32)))
         if (number + 1) % validate_every and number + 1 < n_steps:
             continue
@@ -151,11 +152,11 @@ def _measured(network: Network, clips: RealClips) -> dict[str, float]:
 
 
 def _batch(
-    real: RealClips, taught: TaughtClips, mixup: float, rng: np.random.Generator
+    config: TrainingConfig, real: RealClips, taught: TaughtClips, rng: np.random.Generator
 ) -> dict[str, Any]:
     some = rng.integers(0, len(real.frames), _REAL)
     others = rng.integers(0, len(taught.frames), _TAUGHT)
-    share = rng.beta(mixup, mixup, _REAL) if mixup else np.ones(_REAL)
+    choices = draw(config, _REAL, N_FRAMES, rng)
     return {
         "real": tf.constant(real.frames[some]),
         "n_real": tf.constant(real.n_frames[some].astype(np.int32)),
@@ -163,24 +164,13 @@ def _batch(
         "taught": tf.constant(taught.frames[others]),
         "n_taught": tf.constant(taught.n_frames[others].astype(np.int32)),
         "scores": tf.constant(taught.scores[others]),
-        "share": tf.constant(np.maximum(share, 1 - share).astype(np.float32)),
-        "partner": tf.constant(rng.permutation(_REAL).astype(np.int32)),
+        **{name: tf.constant(chosen) for name, chosen in choices.items()},
     }
 
 
 def _mixed(batch: dict[str, Any]) -> tuple[Any, Any, Any]:
     """Both kinds in one batch, the real ones mixed as `audiotag train` does."""
-    from classifier.augment import augment
-
-    real = augment(
-        {
-            "frames": batch["real"],
-            "n_frames": batch["n_real"],
-            "labels": batch["labels"],
-            "share": batch["share"],
-            "partner": batch["partner"],
-        }
-    )
+    real = augment({**batch, "frames": batch["real"], "n_frames": batch["n_real"]})
     taught = tf.cast(batch["taught"], tf.float32)
     taught = tf.pad(taught, [[0, 0], [0, N_FRAMES - taught.shape[1]], [0, 0]])
     frames = tf.concat([real["frames"], taught], axis=0)

@@ -14,7 +14,7 @@ from recipes.mini.pairs import cut_pairs
 from recipes.mini.sounds import PAIRS, Bank, Part, Sound, draw_weights, load_bank, parts, read_index
 from recipes.mini.teacher import Teacher
 from recipes.mini.train import Moments, Pairs
-from recipes.mini.views import Studio, Views, look, whole_patches
+from recipes.mini.views import Studio, look
 from vggish.mel_features import log_mel_patches
 from vggish.postprocess import dequantize
 
@@ -87,11 +87,6 @@ class Material:
             log_mel_patches(self.bank.waveform(index)).astype(np.float32)
             for index in self.indices(part, source)
         ]
-
-    def whole_views(self, part: Part) -> Views:
-        """The sounds of a part, unchanged, and what the teacher says of them."""
-        waveforms = (whole_patches(self.bank.waveform(index)) for index in self.indices(part))
-        return look(waveforms, Teacher(self.teacher))
 
 
 def gather(sounds: Path, frames: Path, teacher: Path, work: Path) -> Material:
