@@ -49,7 +49,7 @@ def test_importing_loads_nothing_heavy(statement: str) -> None:
 
 
 def test_the_command_line_offers_what_the_modules_have() -> None:
-    text = inspect.getsource(cli._add_embed)
+    text = inspect.getsource(cli._add_embed) + inspect.getsource(cli._add_device)
     assert cli._FORMATS == frame_files.FORMATS
     assert cli._EMBEDDERS == embedders.EMBEDDERS
     for choices in (extractor.VALUES, runtime.PRECISIONS, runtime.DEVICES):
