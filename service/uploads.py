@@ -21,6 +21,8 @@ from service.storage import Storage, Upload
 FILE_FIELDS = ("file", "files")
 AUDIO_TYPES = ("application/octet-stream", "application/ogg", "video/mp4", "video/webm")
 _MULTIPART = "multipart/form-data"
+# How OpenAPI describes bytes.
+BINARY = {"type": "string", "format": "binary"}
 
 _MAX_HEADER_BYTES = 16 << 10
 _MAX_FIELD_BYTES = 64 << 10
@@ -266,13 +268,12 @@ def _unsupported(content_type: str) -> Problem:
 
 def upload_schema(field_name: str = "file", *, many: bool = False) -> dict[str, Any]:
     """How OpenAPI describes such a body."""
-    binary = {"type": "string", "format": "binary"}
-    sound: dict[str, Any] = {"type": "array", "items": binary, "minItems": 1} if many else binary
+    sound: dict[str, Any] = {"type": "array", "items": BINARY, "minItems": 1} if many else BINARY
     content: dict[str, Any] = {
         _MULTIPART: {
             "schema": {"type": "object", "required": [field_name], "properties": {field_name: sound}}
         }
     }
     if not many:
-        content |= {kind: {"schema": binary} for kind in ("audio/*", *AUDIO_TYPES)}
+        content |= {kind: {"schema": BINARY} for kind in ("audio/*", *AUDIO_TYPES)}
     return {"requestBody": {"required": True, "content": content}}
