@@ -211,9 +211,7 @@ async def readyz(request: Request) -> Response:
 @probes.get("/metrics", response_class=PlainTextResponse, responses=_problems(*_ACCESS))
 async def metrics(request: Request) -> Response:
     """Counters, for Prometheus."""
-    service = _service(request)
-    service.measure()
-    body, media_type = service.metrics.render()
+    body, media_type = _service(request).metrics.render()
     return Response(body, media_type=media_type)
 
 

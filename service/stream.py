@@ -53,14 +53,7 @@ async def stream(websocket: WebSocket) -> None:
 
 
 async def _converse(websocket: WebSocket, service: Service) -> None:
-    if service.n_streams >= service.config.max_streams:
-        raise Problem(
-            "overloaded",
-            f"{service.n_streams} streams are open already; try again later",
-            retry_after_seconds=10,
-        )
-    service.n_streams += 1
-    try:
+    with service.streaming():
         start = await _start(websocket, service)
         model = service.models.get(start.model)
         live = LiveTagger(
@@ -79,8 +72,6 @@ async def _converse(websocket: WebSocket, service: Service) -> None:
         }
         await _send(websocket, ready)
         await _listen(websocket, service, start, live)
-    finally:
-        service.n_streams -= 1
 
 
 async def _start(websocket: WebSocket, service: Service) -> StreamStart:
