@@ -59,7 +59,7 @@ def served() -> Iterator[Running]:
 
 def random_bodies(seed: int, n: int) -> Iterator[bytes]:
     """Noise, noise behind real magic numbers, and recordings with damage."""
-    rng = random.Random(seed)  # noqa: S311 - the same bodies in each run
+    rng = random.Random(seed)
     magic = [
         b"RIFF\x24\0\0\0WAVEfmt \x10\0\0\0",
         b"fLaC\0\0\0\x22",
