@@ -283,9 +283,9 @@ def _run_classify(options: argparse.Namespace) -> int:
     if options.out not in (None, STDOUT):
         _check_writable(Path(options.out), "-o")
 
-    from classifier.tagger import check_choice
+    from classifier.choice import Choice
 
-    check_choice(options.top_k, options.threshold)
+    Choice(options.top_k, options.threshold)
     tagger = _tagger(options)
     if options.frames and not tagger.bundle.has_frame_scores:
         raise OptionError(

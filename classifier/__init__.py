@@ -24,17 +24,21 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from classifier.bundle import Bundle, load
     from classifier.clip_store import ClipStore, load_clips
+    from classifier.clip_tags import ClipTags, FrameTags, Tag, TagSegment
     from classifier.labels import Labels, audioset_labels, read_labels
     from classifier.records import Clip, ReadReport, read_clips
-    from classifier.tagger import Tag, Tagger, Tags
+    from classifier.tagger import Tagger, Tags
 
 _MODULE_OF = {
     "Bundle": "bundle",
     "Clip": "records",
     "ClipStore": "clip_store",
+    "ClipTags": "clip_tags",
+    "FrameTags": "clip_tags",
     "Labels": "labels",
     "ReadReport": "records",
-    "Tag": "tagger",
+    "Tag": "clip_tags",
+    "TagSegment": "clip_tags",
     "Tagger": "tagger",
     "Tags": "tagger",
     "audioset_labels": "labels",
@@ -48,9 +52,12 @@ __all__ = [
     "Bundle",
     "Clip",
     "ClipStore",
+    "ClipTags",
+    "FrameTags",
     "Labels",
     "ReadReport",
     "Tag",
+    "TagSegment",
     "Tagger",
     "Tags",
     "audioset_labels",

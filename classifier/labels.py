@@ -55,7 +55,7 @@ class Labels:
         """Index of the class that a user means.
 
         Args:
-            label: a mid, a name (in another case if no name is written so), or an index.
+            label: a mid, a name (in another case if none is written so), or an index.
 
         Raises:
             OptionError: there is none, or several differ from it in case alone; the message
@@ -67,7 +67,7 @@ class Labels:
         label = label.strip()
         if label in self._indices:
             return self._indices[label]
-        folded = [i for i, name in enumerate(self.names) if name.casefold() == label.casefold()]
+        folded = self._folded.get(label.casefold(), ())
         if len(folded) == 1:
             return folded[0]
         if _is_index(label) and int(label) < len(self):
@@ -83,6 +83,14 @@ class Labels:
         by_mid = {mid: index for index, mid in enumerate(self.mids) if mid}
         by_name = {name: index for index, name in enumerate(self.names)}
         return types.MappingProxyType(by_mid | by_name)
+
+    @functools.cached_property
+    def _folded(self) -> Mapping[str, list[int]]:
+        folded: dict[str, list[int]] = {}
+        for name, index in self._indices.items():
+            same = folded.setdefault(name.casefold(), [])
+            same += [index] if index not in same else []
+        return folded
 
     def _hint(self, label: str) -> str:
         if _is_index(label):

@@ -23,7 +23,7 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 
 from classifier.bundle import Bundle, Scores, score_batches
-from classifier.tagger import check_choice, top_indices, top_tags
+from classifier.choice import Choice, top_indices, top_tags
 from vggish.errors import FrameFileError, OptionError
 from vggish.extras import import_extra
 from vggish.frame_files import atomic_write
@@ -89,7 +89,7 @@ def predict(
             f"the format of predictions must be one of {', '.join(FORMATS)}. "
             f"Received: {file_format!r}"
         )
-    check_choice(top_k)
+    Choice(top_k)
     if file_format == "parquet":
         _import_arrow()
     report = PredictReport()

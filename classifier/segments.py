@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from classifier.clip_tags import Tag, TagSegment
 from vggish.errors import OptionError
 from vggish.params import PATCH_SECONDS
 
@@ -95,3 +96,36 @@ def find_segments(
             best = float(str(frame_scores[span, index].max()))
             segments.append(Segment(start, round(max(start, end), 6), index, best))
     return segments
+
+
+def tag_segments(
+    tags: Sequence[Tag],
+    frame_scores: npt.NDArray[np.float32],
+    start_seconds: npt.NDArray[np.float64],
+    duration_seconds: float,
+) -> tuple[TagSegment, ...]:
+    """When each of a clip's tags is heard: where a frame has half the score of the best one.
+
+    Args:
+        tags: of the clip.
+        frame_scores: of all classes, float32 [n, C], n at least 1.
+        start_seconds: [n], ascending, where each frame begins.
+        duration_seconds: of the sound.
+
+    Returns:
+        Spans in the order of `tags`, those of a tag in that of time.
+    """
+    by_index = {tag.index: tag for tag in tags}
+    found = find_segments(
+        frame_scores,
+        start_seconds,
+        list(by_index),
+        relative_thresholds(frame_scores),
+        duration_seconds=duration_seconds,
+    )
+    segments = []
+    for span in found:
+        tag = by_index[span.index]
+        start, end = span.start_seconds, span.end_seconds
+        segments.append(TagSegment(start, end, tag.label, tag.mid, tag.index, span.score))
+    return tuple(segments)

@@ -9,8 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from classifier.segments import Segment, find_segments, relative_thresholds
-from classifier.tagger import Tag, Tags
+from classifier.clip_tags import ClipTags, Tag, TagSegment
 from classifier.wording import printable, shortened
 
 CSV_COLUMNS = ("file", "label", "mid", "index", "score")
@@ -40,7 +39,7 @@ class Look:
     colour: bool = False
 
 
-def as_table(name: str, tags: Tags, look: Look) -> list[str]:
+def as_table(name: str, tags: ClipTags, look: Look) -> list[str]:
     """Lines: the name and duration, a line a tag with a bar, and when each is heard.
 
     A tag is heard where the score of a frame is at least half of its highest.
@@ -69,7 +68,7 @@ def as_table(name: str, tags: Tags, look: Look) -> list[str]:
     return lines
 
 
-def as_json(name: str, tags: Tags, *, frames: bool = False) -> dict[str, Any]:
+def as_json(name: str, tags: ClipTags, *, frames: bool = False) -> dict[str, Any]:
     """One JSON-ready object, in the words of all outputs; with the tags of each frame on demand."""
     whole = tags.as_json()
     keys = ("duration_seconds", "model", "embedder", "tags", *(("frames",) * frames), "warnings")
@@ -81,7 +80,7 @@ def csv_header(*, frames: bool = False) -> str:
     return _csv([CSV_FRAME_COLUMNS if frames else CSV_COLUMNS])
 
 
-def as_csv(name: str, tags: Tags, *, frames: bool = False) -> str:
+def as_csv(name: str, tags: ClipTags, *, frames: bool = False) -> str:
     """Rows, a tag each; with `frames`, of each frame instead of the whole."""
     if not frames:
         return _csv([(name, *_cells(tag)) for tag in tags.tags])
@@ -94,32 +93,16 @@ def as_csv(name: str, tags: Tags, *, frames: bool = False) -> str:
     )
 
 
-def tag_segments(tags: Tags) -> list[Segment]:
-    """When each of the tags is heard: where a frame has half the score of the best one.
-
-    There are none if the head scores whole clips only.
-    """
-    if tags.frame_scores is None:
-        return []
-    return find_segments(
-        tags.frame_scores,
-        tags.start_seconds,
-        [tag.index for tag in tags.tags],
-        relative_thresholds(tags.frame_scores),
-        duration_seconds=tags.duration_seconds,
-    )
-
-
-def _times(tags: Tags) -> dict[int, list[Segment]]:
+def _times(tags: ClipTags) -> dict[int, list[TagSegment]]:
     if tags.duration_seconds <= _MIN_SECONDS_FOR_TIMES:
         return {}
-    times: dict[int, list[Segment]] = {}
-    for segment in tag_segments(tags):
+    times: dict[int, list[TagSegment]] = {}
+    for segment in tags.segments or ():
         times.setdefault(segment.index, []).append(segment)
     return times
 
 
-def _heard(segments: Sequence[Segment], duration_seconds: float, room: int) -> str:
+def _heard(segments: Sequence[TagSegment], duration_seconds: float, room: int) -> str:
     """Spans as text of at most `room` columns; what does not fit is counted."""
     only = segments[0]
     if only.start_seconds == 0 and only.end_seconds > duration_seconds - 0.5:
@@ -143,12 +126,12 @@ def _short(text: str, length: int, look: Look) -> str:
     return text[: length - 3] + "..."
 
 
-def _clock(tags: Tags) -> str:
+def _clock(tags: ClipTags) -> str:
     seconds = tags.duration_seconds
     return f"{seconds:.1f} s" if seconds < _SECONDS_SHOWN_IN_TENTHS else _time(seconds)
 
 
-def _span(segment: Segment, in_tenths: bool) -> str:
+def _span(segment: TagSegment, in_tenths: bool) -> str:
     start, end = segment.start_seconds, segment.end_seconds
     if in_tenths:
         return f"{start:.1f}-{end:.1f}"

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,11 @@ import numpy.typing as npt
 
 from classifier.bundle import BATCH_FRAMES, Bundle, Scores, load
 from classifier.bundle_files import quoted
-from classifier.labels import Labels
+from classifier.choice import DEFAULT_TOP_K, Choice
+from classifier.clip_tags import ClipTags, FrameTags, Tag
+from classifier.segments import tag_segments
 from classifier.windows import WindowedScores, batches, window_starts
-from vggish.audio import SILENCE, AudioStream, Source, open_waveform, source_name
+from vggish.audio import AudioStream, Source, open_waveform, source_name
 from vggish.embedders import EMBEDDERS, EmbedderName
 from vggish.errors import BundleError, EmptyAudioError, OptionError, WeightsNotInstalledError
 from vggish.extractor import Extractor, Progress
@@ -23,91 +25,24 @@ from vggish.frames import Frames
 from vggish.params import EMBEDDING_SIZE, PATCH_SECONDS
 from vggish.runtime import Device, Precision
 
+__all__ = ["DEFAULT_MODEL", "DEFAULT_TOP_K", "FrameTags", "Tag", "Tagger", "Tags"]
+
 DEFAULT_MODEL = "audioset"
-DEFAULT_TOP_K = 10
 
 
-@dataclass(frozen=True)
-class Tag:
-    """A class and how sure the head is of it.
-
-    Attributes:
-        label: name of the class.
-        mid: its AudioSet id, "" where there is none.
-        index: its place among the scores.
-        score: in [0, 1].
-    """
-
-    label: str
-    mid: str
-    index: int
-    score: float
-
-    def as_json(self) -> dict[str, Any]:
-        """In the words of all outputs."""
-        return {"label": self.label, "mid": self.mid, "index": self.index, "score": self.score}
-
-
-@dataclass(frozen=True)
-class FrameTags:
-    """What is heard in one frame.
+@dataclass(frozen=True, kw_only=True)
+class Tags(ClipTags):
+    """What is heard in one clip, with the scores of all classes.
 
     Attributes:
-        start_seconds: where its 0.96 s of sound begin.
-        tags: the best first.
-    """
-
-    start_seconds: float
-    tags: tuple[Tag, ...]
-
-    def as_json(self) -> dict[str, Any]:
-        """In the words of all outputs."""
-        tags = [tag.as_json() for tag in self.tags]
-        return {"start_seconds": self.start_seconds, "tags": tags}
-
-
-@dataclass(frozen=True, eq=False)
-class Tags:
-    """What is heard in one clip.
-
-    Attributes:
-        tags: of the whole clip, the best first.
-        frames: of each frame; None if the head scores whole clips only.
         scores: of all classes, float32 [C].
         frame_scores: of all classes in each frame, float32 [n, C], or None.
         start_seconds: where each frame begins, float64 [n].
-        duration_seconds: of the sound.
-        model: name, head and sha256 of the bundle.
-        embedder: what made the frames; only a name if more is not known.
-        warnings: sentences about what is odd about the sound.
     """
 
-    tags: tuple[Tag, ...]
-    frames: tuple[FrameTags, ...] | None
-    scores: Scores
-    frame_scores: Scores | None
-    start_seconds: npt.NDArray[np.float64]
-    duration_seconds: float
-    model: Mapping[str, str]
-    embedder: Mapping[str, str]
-    warnings: tuple[str, ...] = ()
-
-    @property
-    def is_silent(self) -> bool:
-        """Whether there is nothing to hear in the sound."""
-        return SILENCE in self.warnings
-
-    def as_json(self) -> dict[str, Any]:
-        """Everything but the arrays of all classes, ready for JSON."""
-        frames = None if self.frames is None else [frame.as_json() for frame in self.frames]
-        return {
-            "tags": [tag.as_json() for tag in self.tags],
-            "frames": frames,
-            "duration_seconds": self.duration_seconds,
-            "model": dict(self.model),
-            "embedder": dict(self.embedder),
-            "warnings": list(self.warnings),
-        }
+    scores: Scores = field(compare=False)
+    frame_scores: Scores | None = field(compare=False)
+    start_seconds: npt.NDArray[np.float64] = field(compare=False)
 
 
 class Tagger:
@@ -182,40 +117,45 @@ class Tagger:
 
     def tag(
         self,
-        source: Source | npt.NDArray[Any],
+        source: Source | AudioStream | npt.NDArray[Any],
         *,
         sample_rate: float | None = None,
         top_k: int | None = DEFAULT_TOP_K,
         threshold: float = 0.0,
+        labels: Sequence[str] | None = None,
+        exclude_labels: Sequence[str] | None = None,
         on_progress: Progress | None = None,
     ) -> Tags:
         """Tag one sound.
 
         Args:
-            source: path, "-" for standard input, bytes, or a binary file object; or a waveform
-                [n] or [n, channels], float in [-1, 1], int16 or int32.
+            source: path, "-" for standard input, bytes, or a binary file object; a stream of
+                `vggish.audio.open_audio`, which is closed; or a waveform [n] or [n, channels],
+                float in [-1, 1], int16 or int32.
             sample_rate: of a waveform, in Hz, 4 to 384 kHz; files say their own.
             top_k: at most so many tags, of the clip and of each frame; None for all classes.
             threshold: only tags with at least this score.
+            labels: only tags of these classes, by name or mid in any case; None for all.
+            exclude_labels: no tags of these classes.
             on_progress: see `Extractor`.
 
         Raises:
             AudioError: the sound cannot be read, or there is none.
-            OptionError: top_k or threshold cannot be honoured, or the waveform has another shape
+            OptionError: the choice of tags cannot be honoured, or the waveform has another shape
                 or dtype, or no sample rate.
             WeightsNotInstalledError: the embedder is not installed; the message says how to get
                 it.
         """
-        check_choice(top_k, threshold)
+        choice = Choice(top_k, threshold, labels, exclude_labels)
+        choice.classes(self.bundle.labels)  # refuses unknown ones before any sound is read
         sound: Source | AudioStream
         if isinstance(source, np.ndarray):
             sound = open_waveform(source, sample_rate)
-            name = sound.name
         elif sample_rate is None:
-            sound, name = source, source_name(source)
+            sound = source
         else:
             raise OptionError(
-                f"{source_name(source)} says its sample rate itself; sample_rate is for waveforms. "
+                f"{_name(source)} says its sample rate itself; sample_rate is for waveforms. "
                 f"Received: {sample_rate!r}"
             )
         extractor = self.extractor
@@ -223,7 +163,7 @@ class Tagger:
         if len(clip) == 0:
             seconds = clip.metadata["duration_seconds"]
             raise EmptyAudioError(
-                f"{name} is too short for a frame: {seconds:g} s, with "
+                f"{_name(sound)} is too short for a frame: {seconds:g} s, with "
                 f"--tail {extractor.options.tail}; use --tail pad"
             )
         return self._tags(
@@ -231,7 +171,7 @@ class Tagger:
             clip.start_seconds,
             clip.metadata["duration_seconds"],
             clip.metadata["embedder"],
-            (top_k, threshold),
+            choice,
             tuple(clip.metadata["warnings"]),
         )
 
@@ -241,6 +181,8 @@ class Tagger:
         *,
         top_k: int | None = DEFAULT_TOP_K,
         threshold: float = 0.0,
+        labels: Sequence[str] | None = None,
+        exclude_labels: Sequence[str] | None = None,
         start_seconds: npt.ArrayLike | None = None,
         embedder: str = "",
     ) -> Tags:
@@ -250,15 +192,17 @@ class Tagger:
             frames: uint8 [n, 128], n at least 1.
             top_k: see `tag`.
             threshold: see `tag`.
+            labels: see `tag`.
+            exclude_labels: see `tag`.
             start_seconds: [n], where each frame begins; by default one follows the other.
             embedder: name of what made the frames; "" stands for AudioSet's own.
 
         Raises:
-            OptionError: the frames have another shape or dtype, there are none, or top_k or
-                threshold cannot be honoured.
+            OptionError: the frames have another shape or dtype, there are none, or the choice of
+                tags cannot be honoured.
             BundleError: the bundle is not made for this embedder.
         """
-        check_choice(top_k, threshold)
+        choice = Choice(top_k, threshold, labels, exclude_labels)
         self.bundle.check_embedder(embedder, self._force)
         if frames.ndim != 2 or frames.shape[1] != EMBEDDING_SIZE or len(frames) == 0:
             raise OptionError(
@@ -275,7 +219,7 @@ class Tagger:
             )
         duration_seconds = round(float(starts[-1]) + PATCH_SECONDS, 6)
         name = {"name": embedder} if embedder else {}
-        return self._tags(frames, starts, duration_seconds, name, (top_k, threshold))
+        return self._tags(frames, starts, duration_seconds, name, choice)
 
     def _tags(
         self,
@@ -283,24 +227,28 @@ class Tagger:
         start_seconds: npt.NDArray[np.float64],
         duration_seconds: float,
         embedder: Mapping[str, str],
-        choice: tuple[int | None, float],
+        choice: Choice,
         warnings: tuple[str, ...] = (),
     ) -> Tags:
         scores, frame_scores = self._scores(frames, str(embedder.get("name", "")))
-        by_frame = None
+        labels = self.bundle.labels
+        (tags,) = choice.tags(scores[None], labels)
+        by_frame, segments = None, None
         if frame_scores is not None:
-            each = top_tags(frame_scores, self.bundle.labels, *choice)
+            each = choice.tags(frame_scores, labels)
             by_frame = tuple(map(FrameTags, start_seconds.tolist(), each))
+            segments = tag_segments(tags, frame_scores, start_seconds, duration_seconds)
         return Tags(
-            tags=top_tags(scores[None], self.bundle.labels, *choice)[0],
+            tags=tags,
             frames=by_frame,
-            scores=scores,
-            frame_scores=frame_scores,
-            start_seconds=start_seconds,
+            segments=segments,
             duration_seconds=duration_seconds,
             model=self.bundle.provenance,
             embedder=embedder,
             warnings=warnings,
+            scores=scores,
+            frame_scores=frame_scores,
+            start_seconds=start_seconds,
         )
 
     def _scores(self, frames: Frames, embedder: str) -> tuple[Scores, Scores | None]:
@@ -384,34 +332,5 @@ def _load_extractor(
         ) from error
 
 
-def top_indices(scores: Scores, top_k: int | None) -> npt.NDArray[np.intp]:
-    """Classes with the highest scores, [B, C] -> [B, min(top_k, C)]; ties by the lower index."""
-    return np.argsort(-scores, axis=1, kind="stable")[:, :top_k]
-
-
-def top_tags(
-    scores: Scores, labels: Labels, top_k: int | None = None, threshold: float = 0.0
-) -> list[tuple[Tag, ...]]:
-    """The best tags of each clip or frame, scores float32 [B, C] -> B tuples, best first."""
-    best = top_indices(scores, top_k)
-    return [
-        tuple(
-            # The shortest number that gives the float32 back.
-            Tag(labels.names[index], labels.mids[index], index, float(str(row[index])))
-            for index in indices.tolist()
-            if row[index] >= threshold
-        )
-        for row, indices in zip(scores, best, strict=True)
-    ]
-
-
-def check_choice(top_k: int | None, threshold: float = 0.0) -> None:
-    """Refuse a choice of tags that makes no sense.
-
-    Raises:
-        OptionError: top_k is less than 1, or threshold is not in [0, 1].
-    """
-    if top_k is not None and top_k < 1:
-        raise OptionError(f"top_k must be at least 1. Received: {top_k}")
-    if not 0 <= threshold <= 1:
-        raise OptionError(f"threshold must be from 0 to 1. Received: {threshold}")
+def _name(sound: Source | AudioStream) -> str:
+    return sound.name if isinstance(sound, AudioStream) else source_name(sound)

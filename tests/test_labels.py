@@ -32,6 +32,7 @@ def test_the_built_in_classes_are_the_published_ones(shared_data: Path) -> None:
         ("dog", 0),
         (" Cat ", 1),
         ("/m/09ld4", 2),
+        ("/M/09LD4", 2),
         ("FROG, TOAD", 2),
         ("2", 2),
         ("3", 3),  # a name comes before an index

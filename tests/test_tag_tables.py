@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from classifier.clip_tags import ClipTags, FrameTags, Tag
+from classifier.segments import tag_segments
 from classifier.tag_tables import Look, as_csv, as_json, as_table, csv_header
-from classifier.tagger import FrameTags, Tag, Tags
 from vggish.audio import SILENCE
 
 LABELS = ("Dog", "Siren, and what is like one of them", "犬の鳴き声", "Evil\x1b[2J\nlabel")
@@ -18,26 +19,28 @@ PLAIN = Look(unicode=False)
 
 def made_tags(
     n_frames: int = 8, scores: tuple[float, ...] = (0.93, 0.5, 0.042, 0.0001), **changes: Any
-) -> Tags:
+) -> ClipTags:
     tags = tuple(
         Tag(label, f"/m/{index}", index, score)
         for index, (label, score) in enumerate(zip(LABELS, scores, strict=False))
     )
     frame_scores = np.full((n_frames, 4), 0.2, np.float32)
     frame_scores[1:3, 1] = frame_scores[5:6, 1] = 0.8
-    starts = np.round(np.arange(n_frames) * 0.96, 6)
-    frames = tuple(FrameTags(float(start), tags[:1]) for start in starts)
-    values = {
+    return of_frames(tags, frame_scores, **changes)
+
+
+def of_frames(tags: tuple[Tag, ...], frame_scores: Any, **changes: Any) -> ClipTags:
+    starts = np.round(np.arange(len(frame_scores)) * 0.96, 6)
+    duration_seconds = len(starts) * 0.96
+    values: dict[str, Any] = {
         "tags": tags,
-        "frames": frames,
-        "scores": np.array(scores, np.float32),
-        "frame_scores": frame_scores,
-        "start_seconds": starts,
-        "duration_seconds": n_frames * 0.96,
+        "frames": tuple(FrameTags(float(start), tags[:1]) for start in starts),
+        "segments": tag_segments(tags, frame_scores, starts, duration_seconds),
+        "duration_seconds": duration_seconds,
         "model": {"name": "made"},
         "embedder": {"name": "vggish"},
     }
-    return Tags(**{**values, **changes})
+    return ClipTags(**{**values, **changes})
 
 
 def test_a_table_has_a_line_a_tag_with_bar_percentage_and_times() -> None:
@@ -53,8 +56,7 @@ def test_a_table_has_a_line_a_tag_with_bar_percentage_and_times() -> None:
 def test_a_table_fits_the_screen() -> None:
     many = np.zeros((2000, 4), np.float32)
     many[::3] = 1
-    starts = np.round(np.arange(2000) * 0.96, 6)
-    tags = made_tags(frame_scores=many, start_seconds=starts, duration_seconds=7500.0)
+    tags = of_frames(made_tags().tags, many, duration_seconds=7500.0)
     for width in (60, 80, 120):
         lines = as_table("long/" * 40, tags, Look(width=width))
         assert max(len(line) for line in lines[:3]) <= width
@@ -77,14 +79,14 @@ def test_colours_are_for_terminals() -> None:
 
 
 def test_a_short_sound_and_a_head_of_clips_have_no_times() -> None:
-    for tags in (made_tags(3), made_tags(frame_scores=None, frames=None)):
+    for tags in (made_tags(3), made_tags(segments=None, frames=None)):
         line = as_table("a", tags, PLAIN)[1]
         assert line.endswith("93 %")
 
 
 def test_silence_and_no_tags_are_said() -> None:
     assert as_table("a", made_tags(warnings=(SILENCE,)), PLAIN)[1:] == ["  silence"]
-    assert as_table("a", made_tags(tags=()), PLAIN)[1:] == ["  no tag has a score that high"]
+    assert as_table("a", made_tags(scores=()), PLAIN)[1:] == ["  no tag has a score that high"]
 
 
 @pytest.mark.parametrize("frames", [False, True])

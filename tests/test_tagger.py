@@ -15,7 +15,9 @@ from test_bundle import N_CLASSES, NAMES, make_bundle, make_labels, tiny_scores
 import vggish
 from classifier import Bundle, Tagger
 from classifier.calibration import Calibration
-from classifier.tagger import Tag, choose_embedder, top_indices, top_tags
+from classifier.choice import top_indices, top_tags
+from classifier.tagger import Tag, choose_embedder
+from vggish.audio import open_audio
 from vggish.errors import (
     AudioError,
     BundleError,
@@ -97,6 +99,38 @@ def test_a_threshold_leaves_out_what_is_below(bundle: Bundle, frames: Any) -> No
         assert few.tags == tuple(tag for tag in all_tags.tags if tag.score >= middle)
 
 
+def test_tags_are_of_the_classes_that_are_asked_for(bundle: Bundle, frames: Any) -> None:
+    everything = Tagger(bundle).tag_frames(frames, top_k=None)
+    some = Tagger(bundle).tag_frames(frames, top_k=None, labels=["bark", "/M/0"])
+    others = Tagger(bundle).tag_frames(frames, top_k=None, exclude_labels=["Bark", "speech"])
+    for found, indices in ((some, {0, 2}), (others, {1, 3, 4})):
+        assert found.tags == tuple(tag for tag in everything.tags if tag.index in indices)
+        assert found.frames is not None
+        assert everything.frames is not None
+        for few, all_tags in zip(found.frames, everything.frames, strict=True):
+            assert few.tags == tuple(tag for tag in all_tags.tags if tag.index in indices)
+        assert found.segments is not None
+        assert {span.index for span in found.segments} == indices
+        np.testing.assert_array_equal(found.scores, everything.scores)
+
+
+def test_segments_say_when_each_tag_is_heard(bundle: Bundle, frames: Any) -> None:
+    tags = Tagger(bundle).tag_frames(frames, top_k=3)
+    assert tags.segments is not None
+    assert tags.frame_scores is not None
+    best = [tag.index for tag in tags.tags]
+    order = [(best.index(span.index), span.start_seconds) for span in tags.segments]
+    assert order == sorted(order)
+    for tag in tags.tags:
+        spans = [span for span in tags.segments if span.index == tag.index]
+        scores = tags.frame_scores[:, tag.index]
+        for start, score in zip(tags.start_seconds, scores, strict=True):
+            heard = any(span.start_seconds <= start < span.end_seconds for span in spans)
+            assert heard == (score >= scores.max() / 2)
+        assert {(span.label, span.mid) for span in spans} == {(tag.label, tag.mid)}
+        assert max(np.float32(span.score) for span in spans) == scores.max()
+
+
 def test_times_are_those_that_are_given(bundle: Bundle, frames: Any) -> None:
     tags = Tagger(bundle).tag_frames(frames, start_seconds=[0, 1, 2, 3])
     assert tags.frames is not None
@@ -108,6 +142,7 @@ def test_a_head_without_frame_scores_tags_clips_only(tmp_path: Path, frames: Any
     tags = Tagger(make_bundle(tmp_path / "plain", of_frames=False)).tag_frames(frames)
     assert tags.frames is None
     assert tags.frame_scores is None
+    assert tags.segments is None
     assert tags.as_json()["frames"] is None
     assert len(tags.tags) == N_CLASSES
 
@@ -116,13 +151,17 @@ def test_json_has_the_words_of_all_outputs(bundle: Bundle, frames: Any) -> None:
     tags = Tagger(bundle).tag_frames(frames, top_k=2, embedder="vggish")
     answer = json.loads(json.dumps(tags.as_json(), allow_nan=False))
     assert list(answer) == [
-        *("tags", "frames", "duration_seconds", "model", "embedder", "warnings")
+        *("tags", "frames", "segments", "duration_seconds"),
+        *("model", "embedder", "warnings", "timings"),
     ]
     assert list(answer["tags"][0]) == ["label", "mid", "index", "score"]
     assert answer["tags"][0]["label"] == tags.tags[0].label
     assert len(answer["frames"]) == 4
     assert list(answer["frames"][1]) == ["start_seconds", "tags"]
     assert [len(frame["tags"]) for frame in answer["frames"]] == [2] * 4
+    assert list(answer["segments"][0]) == [
+        *("start_seconds", "end_seconds", "label", "mid", "index", "score")
+    ]
     assert answer["model"] == {"name": "tiny", "head": "mean", "sha256": bundle.sha256}
     assert answer["embedder"] == {"name": "vggish"}
 
@@ -133,6 +172,8 @@ def test_json_has_the_words_of_all_outputs(bundle: Bundle, frames: Any) -> None:
         ({"top_k": 0}, "top_k must be at least 1. Received: 0"),
         ({"threshold": 1.5}, "threshold must be from 0 to 1. Received: 1.5"),
         ({"threshold": float("nan")}, "threshold must be from 0 to 1"),
+        ({"labels": ["Barks"]}, "no class 'Barks'; did you mean 'Bark'"),
+        ({"exclude_labels": ["Barks"]}, "no class 'Barks'; did you mean 'Bark'"),
         ({"start_seconds": [0, 1]}, "start_seconds must be 4 times"),
     ],
 )
@@ -176,6 +217,8 @@ def test_sound_is_embedded_and_tagged(bundle: Bundle, write_sound: Any) -> None:
     assert tags.embedder == clip.metadata["embedder"]
     json.dumps(tags.as_json(), allow_nan=False)
     assert tagger.tag(io.BytesIO(path.read_bytes()), top_k=3).tags == tags.tags
+    with open_audio(path) as stream:
+        assert tagger.tag(stream, top_k=3) == tags
 
 
 @pytest.mark.usefixtures("small_home")
