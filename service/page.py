@@ -14,8 +14,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
 
-from fastapi import APIRouter, HTTPException, Request, Response
+from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
+
+from service.problems import Problem
 
 router = APIRouter()
 
@@ -65,6 +67,23 @@ _POLICY = (
     "worker-src 'self' blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 
+# What the recordings are called, in the order in which they are offered.
+_TITLES = {
+    "guitar_chord.ogg": "Electric guitar",
+    "speech_voicemail.wav": "Voicemail prompt",
+    "drum_roll.mp3": "Drum roll",
+    "truck_start.ogg": "Truck starting",
+    "sheep_bleat.ogg": "Sheep",
+    "circular_saw.ogg": "Circular saw",
+    "crossing_bell.flac": "Crossing bell",
+    "water_stream.ogg": "Running water",
+    "speech_command.flac": "Spoken command",
+    "cash_register.flac": "Cash register",
+    "horse_neigh.ogg": "Horse",
+    "fire_crackle.ogg": "Fire",
+    "hammering.ogg": "Hammering",
+    "applause.ogg": "Applause",
+}
 _ATTRIBUTION = "ATTRIBUTION.md"
 # | `file` | what one hears | author | licence | where from | changes |
 _ATTRIBUTION_ROW = re.compile(r"^\| `([\w.-]+)` \| (.+?) \| (.+?) \| (.+?) \| .+ \|$", re.MULTILINE)
@@ -144,7 +163,10 @@ def example(name: str, request: Request) -> Response:
 def _answer(file: _File | None, request: Request) -> Response:
     """The file, or that the client's copy is still good; 404 if there is none."""
     if file is None:
-        raise HTTPException(404, "there is no such file; the page at / links those that there are")
+        raise Problem(
+            "not-found",
+            f"there is no file {request.url.path[:200]!r}; the page at / links what there is",
+        )
     headers = {"ETag": file.etag, "Cache-Control": "no-cache"}
     known = request.headers.get("if-none-match", "")
     if file.etag in (tag.strip().removeprefix("W/") for tag in known.split(",")):
@@ -183,8 +205,7 @@ def _attributions() -> dict[str, tuple[str, str, str]]:
 @lru_cache(maxsize=1)
 def _example_files() -> dict[str, _File]:
     root = resources.files("weights.clips")
-    names = (*_attributions(), _ATTRIBUTION)
-    return {name: _file(name, (root / name).read_bytes()) for name in names}
+    return {name: _file(name, (root / name).read_bytes()) for name in (*_TITLES, _ATTRIBUTION)}
 
 
 @lru_cache(maxsize=1)
@@ -192,15 +213,16 @@ def _examples() -> Examples:
     import soundfile
 
     found = []
-    for name, (description, author, licence) in _attributions().items():
+    for name, title in _TITLES.items():
+        description, attribution, licence = _attributions()[name]
         seconds = soundfile.info(io.BytesIO(_example_files()[name].content)).duration
         found.append(
             Example(
                 name=name,
-                title=name.rpartition(".")[0].replace("_", " ").capitalize(),
+                title=title,
                 description=description,
                 url=f"examples/{name}",
-                attribution=author,
+                attribution=attribution,
                 licence=licence,
                 duration_seconds=round(seconds, 3),
             )

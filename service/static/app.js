@@ -1,7 +1,7 @@
 // The page: from a file, an example or the microphone to a result.
 
 import { classify, getFile, getJson, keepApiKey, Problem } from "./api.js";
-import { announce, button, byId, bytes, clock, icon, lessMotion, make } from "./dom.js";
+import { announce, byId, bytes, duration, icon, lessMotion, make } from "./dom.js";
 import { listen } from "./live.js";
 import { showResult } from "./result.js";
 import { closeAudio, readSound } from "./sound.js";
@@ -157,7 +157,7 @@ async function loadExamples() {
       make("li", {}, make(
         "button",
         { type: "button", class: "chip", title: example.description, click: () => tryExample(example) },
-        icon("play"), example.title, make("span", { class: "chip-time" }, clock(example.duration_seconds)),
+        icon("play"), example.title, make("span", { class: "chip-time" }, duration(example.duration_seconds)),
       ))),
   );
   byId("examples-box").hidden = examples.length === 0;

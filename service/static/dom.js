@@ -42,9 +42,9 @@ export function percent(share) {
   return `${share >= 0.995 && share < 1 ? 99 : Math.round(100 * share)} %`;
 }
 
-/** A time: 2.9 s, 1:02.9 where tenths matter, 1:02:03. */
+/** A time: 0:02.9, without tenths 1:02:03. */
 export function clock(seconds, { tenths = true } = {}) {
-  const shown = tenths ? Math.floor(seconds * 10 + 1e-6) / 10 : Math.floor(seconds + 1e-6);
+  const shown = tenths ? Math.round(seconds * 10) / 10 : Math.floor(seconds + 1e-6);
   const hours = Math.floor(shown / 3600);
   const minutes = Math.floor(shown / 60) % 60;
   const rest = (shown % 60).toFixed(tenths ? 1 : 0).padStart(tenths ? 4 : 2, "0");
@@ -64,6 +64,13 @@ export function duration(seconds) {
 export function bytes(n) {
   if (n < 1024 * 1024) return `${Math.max(1, Math.round(n / 1024))} KiB`;
   return `${(n / 1024 / 1024).toFixed(n < 10 * 1024 * 1024 ? 1 : 0)} MiB`;
+}
+
+/** Text of the service with the beginning and end of a sentence; a name keeps its case. */
+export function sentence(text) {
+  const [first] = text.split(" ");
+  const start = /^[a-z]+,?$/.test(first) ? text.charAt(0).toUpperCase() + text.slice(1) : text;
+  return /[.!?)]$/.test(start) ? start : `${start}.`;
 }
 
 export const lessMotion = () => matchMedia("(prefers-reduced-motion: reduce)").matches;

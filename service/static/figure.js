@@ -12,9 +12,11 @@ const MAX_STAGE_PIXELS = 16_000;
 const MAX_PIXELS_PER_SECOND = 400;
 const TICK_SECONDS = [0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1_800, 3_600];
 const MIN_TICK_PIXELS = 64;
+const MIN_LABEL_PIXELS = 44;
 const HERTZ_SHOWN = [500, 1_000, 2_000, 4_000];
 // As for segments: a tag is heard where it has at least half of its highest score.
 const SHARE_OF_PEAK = 0.5;
+const WORTH_LIGHTING_UP = 0.05;
 
 export class Figure {
   /** rows: tags to show, [] for none. onChange is called when the time or playing changes. */
@@ -64,7 +66,7 @@ export class Figure {
       this.pointer,
       this.playhead,
     );
-    const hasStrips = this.starts.length > 0;
+    const hasStrips = this.starts.length > 0 && this.rows.length > 0;
     const inner = make(
       "div",
       { class: `figure-inner${hasStrips ? "" : " no-strips"}` },
@@ -181,10 +183,10 @@ export class Figure {
     const step = TICK_SECONDS.find((tick) => tick * pixels >= MIN_TICK_PIXELS) ?? TICK_SECONDS.at(-1);
     const ticks = [];
     for (let i = 0; i * step <= this.seconds; i++) {
-      const tick = make("span", { class: "tick" }, clock(i * step, { tenths: step < 1 }));
+      const tick = make("span", { class: "tick" }, tickText(i * step, this.seconds));
       tick.style.left = `${(100 * i * step) / this.seconds}%`;
       // The last one has no room for its text.
-      tick.classList.toggle("is-bare", (this.seconds - i * step) * pixels < 34);
+      tick.classList.toggle("is-bare", (this.seconds - i * step) * pixels < MIN_LABEL_PIXELS);
       ticks.push(tick);
     }
     this.ruler.replaceChildren(...ticks);
@@ -206,7 +208,8 @@ export class Figure {
     const frame = this.frameAt(time);
     for (const one of this.rows) {
       const scores = this.scores.get(one.tag.index);
-      one.setHeard(this.wasMoved && scores && scores[frame] >= SHARE_OF_PEAK * maximum(scores));
+      const least = Math.max(WORTH_LIGHTING_UP, SHARE_OF_PEAK * maximum(scores ?? []));
+      one.setHeard(this.wasMoved && scores?.[frame] >= least);
     }
     const now = time.toFixed(2);
     if (this.seeker.getAttribute("aria-valuenow") !== now) this.seeker.setAttribute("aria-valuenow", now);
@@ -290,6 +293,9 @@ export class Figure {
     scroller.scrollTo({ left, behavior: lessMotion() || always ? "instant" : "smooth" });
   }
 }
+
+const tickText = (time, seconds) =>
+  seconds < 60 ? `${Number(time.toFixed(1))} s` : clock(time, { tenths: false });
 
 const row = (name, gutter, stage) =>
   make("div", { class: `row ${name}-row` }, make("div", { class: "gutter" }, gutter), stage);

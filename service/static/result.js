@@ -1,12 +1,15 @@
 // An answer of the service, shown: what is heard, the figure, tables, downloads.
 
 import { onSchemeChange } from "./colours.js";
-import { announce, byId, button, clock, duration, icon, make, percent } from "./dom.js";
+import { announce, byId, button, clock, duration, icon, make, percent, sentence } from "./dom.js";
 import { download, FORMATS } from "./downloads.js";
 import { Figure } from "./figure.js";
 
 const SURE = 0.5;
 const PERHAPS = 0.2;
+// Rows for less than that would only be noise; the best three are always there.
+const WORTH_A_ROW = 0.01;
+const WORTH_A_SEGMENT = 0.05;
 const MAX_SEGMENTS_AT_FIRST = 30;
 const MAX_TABLE_ROWS = 500;
 
@@ -18,7 +21,7 @@ export function showResult({ answer, sound, credit, nonce }) {
   const figure = new Figure({
     answer,
     sound,
-    rows: isSilent ? [] : answer.tags,
+    rows: isSilent ? [] : answer.tags.filter((tag, i) => i < 3 || tag.score >= WORTH_A_ROW),
     nonce,
     onChange: () => transport.update(figure),
   });
@@ -118,7 +121,10 @@ class Transport {
 
 function tables(answer, figure) {
   if (!answer.segments) return null;
-  const segments = [...answer.segments].sort((a, b) => a.start_seconds - b.start_seconds);
+  const shown = new Set(answer.tags.filter((tag, i) => !i || tag.score >= WORTH_A_SEGMENT).map((tag) => tag.index));
+  const segments = answer.segments.filter((segment) => shown.has(segment.index));
+  segments.sort((a, b) => a.start_seconds - b.start_seconds);
+  const isPart = segments.length < answer.segments.length;
   const body = make("tbody");
   const fill = (n) => body.replaceChildren(...segments.slice(0, n).map((segment) => segmentRow(segment, figure)));
   fill(MAX_SEGMENTS_AT_FIRST);
@@ -133,6 +139,7 @@ function tables(answer, figure) {
     make("div", { class: "table-box", tabindex: "0", role: "region", "aria-labelledby": "segments-title" },
       make("table", { "aria-labelledby": "segments-title" }, headRow("Tag", "From", "To", "Score"), body)),
     segments.length > MAX_SEGMENTS_AT_FIRST ? more : null,
+    isPart ? make("p", { class: "small-print" }, "Tags of at least 5 %. The downloads have all.") : null,
     trackTable(answer),
   );
 }
@@ -197,5 +204,3 @@ function spoken(answer, isSilent) {
   const best = answer.tags.slice(0, 3).map((tag) => `${tag.label} ${percent(tag.score)}`);
   return best.length ? `Heard: ${best.join(", ")}.` : "Nothing was recognised.";
 }
-
-const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1) + (text.endsWith(".") ? "" : ".");

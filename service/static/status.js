@@ -1,6 +1,6 @@
 // What is going on, instead of a result: progress, problems, waiting, the key.
 
-import { announce, button, byId, icon, make, percent } from "./dom.js";
+import { announce, button, byId, icon, make, percent, sentence } from "./dom.js";
 
 let stopTimer = () => {};
 
@@ -48,7 +48,7 @@ export function failed(problem, actions) {
       "div",
       { class: "card panel problem", role: "alert" },
       make("p", { class: "panel-title" }, icon("warn"), problem.title),
-      problem.detail ? make("p", { class: "panel-text" }, problem.detail) : null,
+      problem.detail ? make("p", { class: "panel-text" }, sentence(problem.detail)) : null,
       make("div", { class: "panel-actions" }, actions.map(([text, action], i) => button(text, action, { look: i ? "" : "primary" }))),
       problem.id ? make("p", { class: "panel-id" }, `Request ${problem.id}`) : null,
     ),
@@ -69,7 +69,7 @@ export function waiting(problem, seconds, signal) {
         "div",
         { class: "card panel overload" },
         make("p", { class: "panel-title" }, icon("warn"), problem.title),
-        problem.detail ? make("p", { class: "panel-text" }, problem.detail) : null,
+        problem.detail ? make("p", { class: "panel-text" }, sentence(problem.detail)) : null,
         make("p", { class: "panel-text" }, "Trying again in ", figure, "."),
         make(
           "div",
@@ -120,7 +120,7 @@ export function askKey(problem, signal) {
           },
         },
         make("p", { class: "panel-title" }, icon("key"), problem.title),
-        make("p", { class: "panel-text", id: "api-key-text" }, problem.detail || "This service wants a key.",
+        make("p", { class: "panel-text", id: "api-key-text" }, sentence(problem.detail || "This service wants a key"),
           " It is kept until this tab is closed."),
         make("label", { class: "field", for: "api-key" }, "API key"),
         make("div", { class: "panel-actions" }, field,
