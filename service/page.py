@@ -136,7 +136,6 @@ def static_file(name: str, request: Request) -> Response:
     return _answer(_static_files().get(name), request)
 
 
-@router.get("/favicon", include_in_schema=False)
 @router.get("/favicon.ico", include_in_schema=False)
 def favicon(request: Request) -> Response:
     """The page's icon, where browsers look for it unasked."""

@@ -32,7 +32,8 @@ export class Problem extends Error {
   }
 
   get needsKey() {
-    return this.status === 401 || this.status === 403;
+    // 403 also tells other things than that a key is wrong.
+    return this.status === 401 || (this.status === 403 && apiKey() !== "");
   }
 
   get isOverload() {
