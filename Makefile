@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint bench bench-train bench-read bench-metrics bench-mini clean
+.PHONY: demo test lint bench bench-train bench-read bench-metrics bench-mini vendor clean
 
 demo: $(VENV)/.base
 	@$(BIN)/python examples/demo.py
@@ -31,6 +31,10 @@ bench-metrics: $(VENV)/.bench
 # Its data is no part of the project: make bench-mini DATA=DIR, and more in OPTIONS.
 bench-mini: $(VENV)/.dev
 	@$(BIN)/python -m benchmarks.mini $(if $(DATA),--data $(DATA)) $(OPTIONS)
+
+# The libraries of the service's page, at the versions and with the hashes of vendor.json.
+vendor:
+	@$(PYTHON) service/static/vendor/vendor.py
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info demo-output
