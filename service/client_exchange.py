@@ -214,7 +214,10 @@ def _no_answer(settings: Settings, error: Outcome, n_tries: int) -> ServiceError
             f"{settings.url} did not answer within {settings.timeout_seconds:g} s: send shorter "
             "sounds, or wait longer (timeout_seconds)"
         )
-    return ServiceError(f"the connection to {settings.url} broke off{tries}: {reason.rstrip('.')}")
+    trouble = f"the connection to {settings.url} broke off{tries}"
+    if not isinstance(error, httpx.TransportError):
+        trouble = f"{settings.url} gave an answer that cannot be decoded"
+    return ServiceError(f"{trouble}: {reason.rstrip('.')}")
 
 
 def _no_service(settings: Settings, response: httpx.Response) -> ServiceError:
