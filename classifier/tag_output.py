@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from classifier.tag_tables import (
     as_table,
     csv_header,
 )
+from vggish.inputs import STDIN
 
 # What files of each format are called.
 SUFFIXES = {
@@ -35,8 +37,8 @@ TRACKS_OF_ONE = ("srt", "audacity")
 def format_of(path: str) -> str:
     """The format that the name of a file asks for.
 
-    >>> [format_of(name) for name in ("a.CSV", "a.jsonl", "a.srt", "a.selections.txt", "a.txt", "a")]
-    ['csv', 'json', 'srt', 'raven', 'table', 'table']
+    >>> [format_of(name) for name in ("a.CSV", "a.jsonl", "a.srt", "a.selections.txt", "a.txt")]
+    ['csv', 'json', 'srt', 'raven', 'table']
     """
     name = Path(path).name.lower()
     if name.endswith(".jsonl"):
@@ -60,6 +62,11 @@ class Content:
     file_format: str
     frames: bool = False
     segments: bool = False
+
+    @property
+    def tells_times(self) -> bool:
+        """Whether it says when each tag is heard, if that is known."""
+        return self.segments or self.file_format in ("table", *TRACKS)
 
     @property
     def needs_times(self) -> bool:
@@ -128,7 +135,7 @@ class TagText:
     def _add_to_raven(self, path: str, tags: ClipTags) -> str:
         """Rows of a sound that follows those before, as Raven opens several files."""
         rows = as_raven(
-            path,
+            path if path == STDIN else os.path.abspath(path),  # for Raven to find it
             tags,
             sample_rate_hz=self._sample_rate_hz(path),
             first_selection=self._n_rows + 1,

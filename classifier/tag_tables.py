@@ -56,7 +56,7 @@ def as_table(name: str, tags: ClipTags, look: Look) -> list[str]:
     room = width - 2 - _columns(names[0]) - 2 - bar_width - 2 - 6 - 2
     for tag, label in zip(tags.tags, names, strict=True):
         bar = _styled(_bar(tag.score, bar_width, look), _CYAN, look)
-        line = f"  {label}  {bar}  {_percent(tag.score):>6}"
+        line = f"  {label}  {bar}  {as_percent(tag.score):>6}"
         if tag.index in times:
             heard = _heard(times[tag.index], tags.duration_seconds, room)
             line += f"  {_styled(heard, _DIM, look)}" if heard else ""
@@ -76,13 +76,13 @@ def as_segment_table(name: str, tags: ClipTags, look: Look) -> list[str]:
     names = _padded([span.label for span in spans], look)
     for span, time, label in zip(spans, times, names, strict=True):
         bar = _styled(_bar(span.score, _bar_width(look), look), _CYAN, look)
-        lines.append(f"  {time:>{width}}  {label}  {bar}  {_percent(span.score):>6}")
+        lines.append(f"  {time:>{width}}  {label}  {bar}  {as_percent(span.score):>6}")
     return lines
 
 
 def as_live_line(start_seconds: float, tags: Sequence[Tag], look: Look) -> str:
     """One line: when, and what is heard there."""
-    heard = [f"{_short(tag.label, _LABEL_WIDTH, look)} {_percent(tag.score)}" for tag in tags]
+    heard = [f"{_short(tag.label, _LABEL_WIDTH, look)} {as_percent(tag.score)}" for tag in tags]
     while len(heard) > 1 and _columns(", ".join(heard)) > look.width - 14:
         heard.pop()
     return f"{_styled(f'{_precise_time(start_seconds):>9}', _DIM, look)}  {', '.join(heard)}"
@@ -199,7 +199,8 @@ def _precise_time(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest}" if hours else f"{minutes}:{rest}"
 
 
-def _percent(score: float) -> str:
+def as_percent(score: float) -> str:
+    """A score in few characters."""
     percent = 100 * score
     if percent < 0.05:
         return "<0.1 %"

@@ -11,9 +11,8 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 import tracemalloc
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
 from email.utils import format_datetime
 from pathlib import Path
@@ -34,154 +33,11 @@ from vggish.errors import (
     ServiceUnreachableError,
 )
 
-fastapi = pytest.importorskip("fastapi")
-uvicorn = pytest.importorskip("uvicorn")
+pytest.importorskip("fastapi")
+pytest.importorskip("uvicorn")
 
-from fastapi import FastAPI, Request, UploadFile  # noqa: E402
-from fastapi.responses import HTMLResponse, JSONResponse, Response  # noqa: E402
-
-Send = Callable[[dict[str, Any]], Awaitable[None]]
-
-MODEL = {"name": "tiny", "head": "gru", "sha256": "5" * 64}
-EMBEDDER = {"name": "mini", "weights_sha256": "6" * 64}
-
-
-def problem(status: int, slug: str, detail: str = "", **headers: str) -> Response:
-    document = {
-        "type": f"/problems/{slug}", "title": slug.replace("-", " "), "status": status,
-        "detail": detail, "instance": "id-7",
-    }  # fmt: skip
-    return JSONResponse(document, status, headers, "application/problem+json")
-
-
-def busy(retry_after: str | None = None) -> Response:
-    headers = {} if retry_after is None else {"Retry-After": retry_after}
-    return problem(503, "overloaded", "the queue is full; try again later", **headers)
-
-
-class FakeService:
-    """A service to the interface. Each request uses up one of `answers`, then it behaves.
-
-    `requests` logs (method, path with query, headers); `bodies` holds sha256 of files received.
-    """
-
-    def __init__(self) -> None:
-        self.answers: list[Response | Callable[[Send], Awaitable[None]]] = []
-        self.requests: list[tuple[str, str, dict[str, str]]] = []
-        self.names: list[str | None] = []
-        self.delay_seconds = 0.0
-        self.is_ready = True
-        self._server = uvicorn.Server(
-            uvicorn.Config(self._app(), port=0, log_level="critical", ws="none", lifespan="off")
-        )
-        self._socket = socket.create_server(("127.0.0.1", 0))
-        self._thread = threading.Thread(target=self._server.run, args=([self._socket],))
-        self._thread.start()
-        while not self._server.started:
-            time.sleep(0.01)
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self._socket.getsockname()[1]}"
-
-    def close(self) -> None:
-        self._server.should_exit = True
-        self._thread.join()
-        self._socket.close()
-
-    def _app(self) -> Any:
-        routes = FastAPI()
-
-        async def tags_of(file: UploadFile, request: Request) -> dict[str, Any]:
-            self.names.append(file.filename)
-            digest = hashlib.sha256()
-            n_bytes = 0
-            while piece := await file.read(1 << 20):
-                digest.update(piece)
-                n_bytes += len(piece)
-            tag = {"label": digest.hexdigest(), "mid": "", "index": 0, "score": 0.5}
-            asked = request.query_params
-            segment = {**tag, "start_seconds": 0.0, "end_seconds": 0.96}
-            return {
-                "file": file.filename,
-                "tags": [tag],
-                "frames": [{"start_seconds": 0.0, "tags": [tag]}] if "frames" in asked else None,
-                "segments": [segment] if "segments" in asked else None,
-                "tracks": {"start_seconds": [0.0, 0.96], "tags": [{**tag, "scores": [0.5, 0.25]}]}
-                if "tracks" in asked
-                else None,
-                "duration_seconds": float(n_bytes),
-                "model": MODEL,
-                "embedder": EMBEDDER,
-                "warnings": ["odd"],
-                "timings": {"total": 0.1},
-                "request_id": "id-7",
-            }
-
-        @routes.post("/classify")
-        async def classify(request: Request, file: UploadFile) -> Any:
-            await asyncio.sleep(self.delay_seconds)
-            return await tags_of(file, request)
-
-        @routes.post("/classify/batch")
-        async def batch(request: Request, files: list[UploadFile]) -> Any:
-            results = [
-                await tags_of(file, request)
-                if file.size
-                else {"file": file.filename, "problem": {
-                    "type": "/problems/empty-audio", "title": "empty", "status": 400,
-                    "detail": f"{file.filename} is empty", "instance": "id-7"}}
-                for file in files
-            ]  # fmt: skip
-            return {"results": results, "request_id": "id-7"}
-
-        @routes.post("/embed")
-        async def embed(file: UploadFile, values: str = "uint8") -> Any:
-            rows = [[7 if values == "uint8" else 0.125] * 128] * 2
-            metadata = {"values": values, "embedder": EMBEDDER}
-            starts = [0.0, 0.96]
-            return {"clip": "a", "start_seconds": starts, "frames": rows, "metadata": metadata}
-
-        @routes.get("/models")
-        async def models() -> Any:
-            more = {"clip_frames": 10, "embedders": ["mini"], "embedder": EMBEDDER}
-            facts = {"default": True, "n_classes": 2, "has_frame_scores": True}
-            return {"models": [{**MODEL, **facts, **more}]}
-
-        @routes.get("/labels")
-        async def labels(model: str = "tiny") -> Any:
-            rows = [
-                {"index": 1, "label": "Dog", "mid": ""},
-                {"index": 0, "label": "Cat", "mid": "/m/1"},
-            ]
-            return {"model": model, "labels": rows}
-
-        @routes.get("/version")
-        async def version() -> Any:
-            return {"version": "1.2.3", "api": "1"}
-
-        @routes.get("/readyz")
-        async def readyz() -> Any:
-            if not self.is_ready:
-                return problem(503, "not-ready", "it is starting")
-            return {"status": "ready"}
-
-        async def app(scope: Any, receive: Any, send: Any) -> None:
-            query = scope["query_string"].decode()
-            path = scope["path"] + (f"?{query}" if query else "")
-            headers = {k.decode(): v.decode("latin-1") for k, v in scope["headers"]}
-            self.requests.append((scope["method"], path, headers))
-            answer = self.answers.pop(0) if self.answers else None
-            if answer is None:
-                await routes(scope, receive, send)
-            elif isinstance(answer, Response):
-                while (await receive()).get("more_body"):
-                    pass
-                await answer(scope, receive, send)
-            else:
-                await answer(send)
-
-        return app
+from fake_service import EMBEDDER, MODEL, FakeService, Send, busy, problem
+from fastapi.responses import HTMLResponse, JSONResponse, Response
 
 
 @pytest.fixture(scope="module")
@@ -193,10 +49,7 @@ def _running() -> Iterator[FakeService]:
 
 @pytest.fixture
 def fake(_running: FakeService) -> FakeService:
-    _running.answers.clear()
-    _running.requests.clear()
-    _running.names.clear()
-    _running.delay_seconds, _running.is_ready = 0.0, True
+    _running.reset()
     return _running
 
 
