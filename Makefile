@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint bench bench-train bench-read bench-metrics bench-mini clean
+.PHONY: demo test lint bench bench-train bench-read bench-metrics bench-mini bench-serve lock clean
 
 demo: $(VENV)/.base
 	@$(BIN)/python examples/demo.py
@@ -31,6 +31,10 @@ bench-metrics: $(VENV)/.bench
 # Its data is no part of the project: make bench-mini DATA=DIR, and more in OPTIONS.
 bench-mini: $(VENV)/.dev
 	@$(BIN)/python -m benchmarks.mini $(if $(DATA),--data $(DATA)) $(OPTIONS)
+
+# Twenty-five minutes; OPTIONS=--quick takes one.
+bench-serve: $(VENV)/.dev
+	@$(BIN)/python -m benchmarks.serve $(OPTIONS)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info demo-output
