@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import threading
 import time
 from collections.abc import Callable
@@ -63,15 +62,23 @@ class Engine:
     """A pool of threads with a bounded queue. Used from one event loop.
 
     Args:
-        n_threads: jobs at once; 0 for one a core.
+        n_threads: jobs at once.
         queue_size: jobs that may wait for a thread; one more is refused.
         timeout_seconds: from a job's arrival to its end.
+        on_change: called whenever `n_waiting` or `n_running` have changed.
     """
 
-    def __init__(self, n_threads: int, queue_size: int, timeout_seconds: float) -> None:
-        self.n_threads = n_threads if n_threads else os.cpu_count() or 1
+    def __init__(
+        self,
+        n_threads: int,
+        queue_size: int,
+        timeout_seconds: float,
+        on_change: Callable[[Engine], object] = lambda engine: None,
+    ) -> None:
+        self.n_threads = n_threads
         self.queue_size = queue_size
         self._timeout_seconds = timeout_seconds
+        self._on_change = on_change
         self._pool = ThreadPoolExecutor(self.n_threads, "audiotag-worker")
         self._lock = threading.Lock()
         self._n_jobs = 0
@@ -111,9 +118,7 @@ class Engine:
                 retry_after_seconds=self.retry_after_seconds,
             )
 
-    async def run(
-        self, work: Callable[[Job], T], on_end: Callable[[], object] | None = None
-    ) -> T:
+    async def run(self, work: Callable[[Job], T], on_end: Callable[[], object] | None = None) -> T:
         """Run `work` in a thread and wait for it.
 
         Args:
@@ -131,21 +136,17 @@ class Engine:
                 on_end()
             raise
         job = Job(time.monotonic() + self._timeout_seconds)
-        with self._lock:
-            self._n_jobs += 1
+        self._count(jobs=1)
 
         def ended(_: Future[T]) -> None:
-            with self._lock:
-                self._n_jobs -= 1
+            self._count(jobs=-1)
             if on_end is not None:
                 on_end()
 
         future = self._pool.submit(self._run, work, job)
         future.add_done_callback(ended)
         try:
-            return await asyncio.wait_for(
-                asyncio.wrap_future(future), self._timeout_seconds
-            )
+            return await asyncio.wait_for(asyncio.wrap_future(future), self._timeout_seconds)
         except (TimeoutError, asyncio.TimeoutError) as error:  # two classes before Python 3.11
             raise deadline_exceeded() from error
         finally:
@@ -156,17 +157,21 @@ class Engine:
         await asyncio.to_thread(self._pool.shutdown, wait=True, cancel_futures=True)
 
     def _run(self, work: Callable[[Job], T], job: Job) -> T:
-        job.start()
         began = time.monotonic()
-        with self._lock:
-            self._n_running += 1
+        self._count(running=1)
         try:
+            job.start()
             return work(job)
         finally:
             seconds = time.monotonic() - began
-            with self._lock:
-                self._n_running -= 1
-                self._seconds_a_job += _SMOOTHING * (seconds - self._seconds_a_job)
+            self._seconds_a_job += _SMOOTHING * (seconds - self._seconds_a_job)
+            self._count(running=-1)
+
+    def _count(self, *, jobs: int = 0, running: int = 0) -> None:
+        with self._lock:
+            self._n_jobs += jobs
+            self._n_running += running
+        self._on_change(self)
 
 
 def deadline_exceeded() -> Problem:

@@ -173,12 +173,13 @@ class Models:
 
 
 def _stamp(directory: Path) -> Stamp:
-    stamps = []
+    stamps: list[tuple[int, ...]] = []
     for name in (CARD_FILE, LABELS_FILE, HEAD_FILE):
         try:
             status = (directory / name).stat()
         except OSError:
             stamps.append((0,))
             continue
-        stamps.append((status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns))
+        times = (status.st_mtime_ns, status.st_ctime_ns)
+        stamps.append((status.st_dev, status.st_ino, status.st_size, *times))
     return tuple(stamps)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from vggish.audio import AudioLimits, AudioStream, open_audio
 from vggish.runtime import PatchEmbedder
 
 log = logging.getLogger("audiotag.service")
+
+_RETRY_STREAM_SECONDS = 10
 
 
 @dataclass(eq=False)
@@ -52,7 +55,13 @@ class Service:
             AudiotagError: a model or an embedder cannot be loaded.
             OSError: there is no room for uploads.
         """
-        engine = Engine(config.threads, config.queue_size, config.request_timeout_seconds)
+
+        def measured(engine: Engine) -> None:
+            metrics.queue_depth.set(engine.n_waiting)
+            metrics.in_flight.set(engine.n_running)
+
+        threads = config.threads or max(1, (os.cpu_count() or 1) // config.workers)
+        engine = Engine(threads, config.queue_size, config.request_timeout_seconds, measured)
 
         def batched(embedder: PatchEmbedder) -> PatchEmbedder:
             return BatchingEmbedder(
@@ -107,10 +116,33 @@ class Service:
                 retry_after_seconds=self.engine.retry_after_seconds,
             )
         self.n_uploads += 1
+        self.metrics.uploads.inc()
         try:
             yield
         finally:
             self.n_uploads -= 1
+            self.metrics.uploads.dec()
+
+    @contextlib.contextmanager
+    def streaming(self) -> Iterator[None]:
+        """Around a stream: there are only so many at a time.
+
+        Raises:
+            Problem: there are too many, or the service is stopping.
+        """
+        if self.draining or self.n_streams >= self.config.max_streams:
+            raise Problem(
+                "overloaded",
+                f"{self.n_streams} streams are open already; try again later",
+                retry_after_seconds=_RETRY_STREAM_SECONDS,
+            )
+        self.n_streams += 1
+        self.metrics.streams.inc()
+        try:
+            yield
+        finally:
+            self.n_streams -= 1
+            self.metrics.streams.dec()
 
     def tag(self, job: Job, model: Model, upload: Upload, options: TagOptions) -> Tags:
         """Tag a sound that was received. Runs in a thread.
@@ -140,13 +172,6 @@ class Service:
         for stage, seconds in timings.items():
             self.metrics.stage(stage, seconds)
 
-    def measure(self) -> None:
-        """Set the gauges to what is true now."""
-        self.metrics.queue_depth.set(self.engine.n_waiting)
-        self.metrics.in_flight.set(self.engine.n_running)
-        self.metrics.uploads.set(self.n_uploads)
-        self.metrics.streams.set(self.n_streams)
-
     def reload(self) -> None:
         """Load models anew whose files have changed; what fails is told and stays as it was."""
         began = time.monotonic()
@@ -157,5 +182,6 @@ class Service:
                 log.info("model loaded anew", extra={"model": name, "seconds": seconds})
             else:
                 log.error(
-                    "model not loaded, the one before stays", extra={"model": name, "why": str(error)}
+                    "model not loaded, the one before stays",
+                    extra={"model": name, "why": str(error)},
                 )

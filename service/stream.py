@@ -25,7 +25,7 @@ from vggish.errors import AudiotagError
 from vggish.params import PATCH_SECONDS
 
 _MAX_MESSAGE_BYTES = 1 << 20
-_DTYPES = {"s16le": np.dtype("<i2"), "f32le": np.dtype("<f4")}
+_DTYPES: dict[str, np.dtype[Any]] = {"s16le": np.dtype("<i2"), "f32le": np.dtype("<f4")}
 # Codes of RFC 6455 and its registry: normal, policy, internal error, try again later.
 _DONE, _REFUSED, _FAILED, _BUSY = 1000, 1008, 1011, 1013
 
@@ -53,14 +53,7 @@ async def stream(websocket: WebSocket) -> None:
 
 
 async def _converse(websocket: WebSocket, service: Service) -> None:
-    if service.n_streams >= service.config.max_streams:
-        raise Problem(
-            "overloaded",
-            f"{service.n_streams} streams are open already; try again later",
-            retry_after_seconds=10,
-        )
-    service.n_streams += 1
-    try:
+    with service.streaming():
         start = await _start(websocket, service)
         model = service.models.get(start.model)
         live = LiveTagger(
@@ -79,8 +72,6 @@ async def _converse(websocket: WebSocket, service: Service) -> None:
         }
         await _send(websocket, ready)
         await _listen(websocket, service, start, live)
-    finally:
-        service.n_streams -= 1
 
 
 async def _start(websocket: WebSocket, service: Service) -> StreamStart:
@@ -94,7 +85,7 @@ async def _start(websocket: WebSocket, service: Service) -> StreamStart:
     except ValidationError as error:
         if error.errors()[0]["type"] == "json_invalid":
             raise Problem("bad-request", "the first message is no JSON") from error
-        raise invalid(error.errors(), StreamStart) from error
+        raise invalid(error.errors()) from error
     check_key(websocket, service.config, start.api_key)
     return start
 
