@@ -36,6 +36,11 @@ bench-mini: $(VENV)/.dev
 bench-serve: $(VENV)/.dev
 	@$(BIN)/python -m benchmarks.serve $(OPTIONS)
 
+# The versions and hashes that the image is made of: the newest ones.
+lock: $(VENV)/.base
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check uv
+	@$(BIN)/python deploy/lock.py
+
 clean:
 	rm -rf $(VENV) build dist *.egg-info demo-output
 
