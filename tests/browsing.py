@@ -32,12 +32,20 @@ def chromium() -> str:
 def browser(heard: Path) -> Iterator[Any]:
     """A browser without a screen whose microphone hears a WAV file, again and again."""
     playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
-    flags = (
-        "--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run --no-proxy-server "
-        "--disable-background-networking --disable-component-update --disable-sync "
-        "--use-fake-device-for-media-stream --use-fake-ui-for-media-stream "
-        "--autoplay-policy=no-user-gesture-required"
-    ).split()
+    flags = [
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-quic",
+        "--no-first-run",
+        "--no-proxy-server",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+        "--use-fake-device-for-media-stream",
+        "--use-fake-ui-for-media-stream",
+        "--autoplay-policy=no-user-gesture-required",
+    ]
     flags.append(f"--use-file-for-fake-audio-capture={heard}")
     path = chromium()
     with playwright.sync_playwright() as started:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -151,6 +152,9 @@ def test_a_client_that_leaves_frees_its_place(served: Running) -> None:
             tell(connection, sample_rate_hz=16_000)
             assert told(connection)["type"] == "ready"
             connection.send(b"\0" * 32_000)
+        end = time.monotonic() + 10
+        while served.service.n_streams and time.monotonic() < end:
+            time.sleep(0.01)
     problem, _ = refusal(served, START, "what?")
     assert problem["type"] == "/problems/bad-request"
 
