@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from service.engine import JobCancelledError, Engine, Job
+from service.engine import Engine, Job, JobCancelledError
 from service.problems import Problem
 
 Ended = list[str]
