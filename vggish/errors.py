@@ -13,7 +13,8 @@
     │   └── ResumeError             a journal that does not fit this run
     ├── TrainingError               training that cannot begin, or that went wrong
     ├── RunError                    a directory of a training run that is no good for this
-    └── BundleError                 a bundle that is absent, damaged, or not fit for its use
+    ├── BundleError                 a bundle that is absent, damaged, or not fit for its use
+    └── ListenError                 an address that the service cannot listen on
 
 Messages say what is wrong, the value received, and what to do next.
 """
@@ -79,6 +80,10 @@ class RunError(AudiotagError):
 
 class BundleError(AudiotagError):
     """A bundle that is absent, damaged, or not fit for what it is given."""
+
+
+class ListenError(AudiotagError):
+    """An address that the service cannot listen on: taken, forbidden, or not of this machine."""
 
 
 def first_line(error: Exception) -> str:
