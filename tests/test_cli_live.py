@@ -59,7 +59,7 @@ def test_a_line_says_what_is_heard_in_each_frame(live: Any) -> None:
     assert (status, len(lines)) == (0, len(found))
     for n, (line, tags) in enumerate(zip(lines, found, strict=True)):
         assert line.startswith(f"  0:0{n * 0.96:.2f}  {tags.tags[0].label} ")
-        assert re.search(r" \d+(\.\d)? %, ", line)
+        assert re.search(r" \d+(\.\d)? %; ", line)
     first, last = err.splitlines()
     assert first == "audiotag: listening to Built-in; Ctrl-C stops"
     best = max((tag.score, tag.label) for tags in found for tag in tags.tags)
@@ -209,6 +209,8 @@ def test_times_of_long_listening_are_in_hours_and_lines_fit_the_screen(
     (line,) = report.lines([dataclasses.replace(found, start_seconds=36_061.5)])
     assert line.startswith("10:01:01.50  ")
     assert len(line) <= 40
+    (line,) = report.lines([dataclasses.replace(found, tags=())])
+    assert line == "  0:00.00  -"
 
 
 def test_a_slow_machine_keeps_up_by_dropping(

@@ -114,7 +114,7 @@ def test_a_device_that_is_taken_is_told(
         raise card.PortAudioError("Error opening InputStream: Device unavailable")
 
     monkeypatch.setattr(card, "InputStream", taken)
-    with pytest.raises(AudioError, match="default microphone: .*unavailable\n.*here"):
+    with pytest.raises(AudioError, match=r"default microphone: .*unavailable\n.*here"):
         heard()
 
 
