@@ -56,7 +56,5 @@ def _tracks(tags: Tags) -> dict[str, Any] | None:
     scores = tags.frame_scores.astype(np.float64).round(_DIGITS)
     return {
         "start_seconds": tags.start_seconds.tolist(),
-        "tags": [
-            {**tag.as_json(), "scores": scores[:, tag.index].tolist()} for tag in tags.tags
-        ],
+        "tags": [{**tag.as_json(), "scores": scores[:, tag.index].tolist()} for tag in tags.tags],
     }

@@ -93,8 +93,8 @@ def _tell_problems(app: FastAPI, metrics: Metrics) -> None:
         return told(problem)
 
     @app.exception_handler(RequestValidationError)
-    async def on_invalid(request: Request, error: RequestValidationError) -> Response:
-        return told(invalid(error.errors(), _options_of(request)))
+    async def on_invalid(_: Request, error: RequestValidationError) -> Response:
+        return told(invalid(error.errors()))
 
     @app.exception_handler(HTTPException)
     async def on_http(request: Request, error: HTTPException) -> Response:
@@ -112,22 +112,13 @@ def _tell_problems(app: FastAPI, metrics: Metrics) -> None:
         return Response(status_code=_CLIENT_CLOSED_REQUEST)
 
 
-def _options_of(request: Request) -> type[schemas.BaseModel] | None:
-    """What the address that was asked takes, to guess what a misspelt option was meant to be."""
-    path = request.url.path
-    if path.endswith("/embed"):
-        return schemas.EmbedRequestOptions
-    return schemas.ClassifyOptions if "/classify" in path else None
-
-
 async def _keep_reloading(service: Service) -> None:
     """Look for changed bundles every few seconds, and at once on SIGHUP."""
     asked = asyncio.Event()
     loop = asyncio.get_running_loop()
-    hangup = getattr(signal, "SIGHUP", None)
     # Not on Windows, and not in a thread: then it is done by time alone.
-    with contextlib.suppress(NotImplementedError, RuntimeError, ValueError, TypeError):
-        loop.add_signal_handler(hangup, asked.set)
+    with contextlib.suppress(AttributeError, NotImplementedError, RuntimeError, ValueError):
+        loop.add_signal_handler(signal.SIGHUP, asked.set)
     seconds = service.config.reload_seconds
     while True:
         with contextlib.suppress(TimeoutError, asyncio.TimeoutError):
@@ -144,7 +135,12 @@ def _openapi(app: FastAPI) -> dict[str, object]:
         )
         components = schema.setdefault("components", {}).setdefault("schemas", {})
         components["Problem"] = schemas.Problem.model_json_schema()
+        # FastAPI's own document of what is invalid; here it is a problem like all others.
         for name in ("HTTPValidationError", "ValidationError"):
             components.pop(name, None)
+        for operations in schema["paths"].values():
+            for operation in operations.values():
+                if "HTTPValidationError" in str(operation["responses"].get("422")):
+                    del operation["responses"]["422"]
         app.openapi_schema = schema
     return app.openapi_schema

@@ -118,9 +118,7 @@ class Engine:
                 retry_after_seconds=self.retry_after_seconds,
             )
 
-    async def run(
-        self, work: Callable[[Job], T], on_end: Callable[[], object] | None = None
-    ) -> T:
+    async def run(self, work: Callable[[Job], T], on_end: Callable[[], object] | None = None) -> T:
         """Run `work` in a thread and wait for it.
 
         Args:
@@ -148,9 +146,7 @@ class Engine:
         future = self._pool.submit(self._run, work, job)
         future.add_done_callback(ended)
         try:
-            return await asyncio.wait_for(
-                asyncio.wrap_future(future), self._timeout_seconds
-            )
+            return await asyncio.wait_for(asyncio.wrap_future(future), self._timeout_seconds)
         except (TimeoutError, asyncio.TimeoutError) as error:  # two classes before Python 3.11
             raise deadline_exceeded() from error
         finally:

@@ -9,6 +9,10 @@ from typing import Any, TypeVar, get_origin
 from pydantic import BaseModel, ValidationError
 
 from service.problems import Problem
+from service.schemas import ClassifyOptions, EmbedRequestOptions
+
+_N_TOLD = 3
+_KNOWN = sorted({*ClassifyOptions.model_fields, *EmbedRequestOptions.model_fields})
 
 OptionsT = TypeVar("OptionsT", bound=BaseModel)
 
@@ -28,7 +32,7 @@ def with_fields(options: OptionsT, fields: Sequence[tuple[str, str]]) -> Options
     try:
         return kind.model_validate(values)
     except ValidationError as error:
-        raise invalid(error.errors(), kind) from error
+        raise invalid(error.errors()) from error
 
 
 def gathered(kind: type[BaseModel], fields: Iterable[tuple[str, str]]) -> dict[str, Any]:
@@ -43,17 +47,16 @@ def gathered(kind: type[BaseModel], fields: Iterable[tuple[str, str]]) -> dict[s
     return values
 
 
-def invalid(errors: Sequence[Mapping[str, Any]], kind: type[BaseModel] | None = None) -> Problem:
+def invalid(errors: Sequence[Mapping[str, Any]]) -> Problem:
     """The problem of options that do not fit, from what pydantic says of them."""
-    told = [_told(error, kind) for error in errors]
-    return Problem("invalid-option", "; ".join(told[:3]), options=_names(errors))
+    told = [_told(error) for error in errors]
+    return Problem("invalid-option", "; ".join(told[:_N_TOLD]), options=_names(errors))
 
 
-def _told(error: Mapping[str, Any], kind: type[BaseModel] | None) -> str:
+def _told(error: Mapping[str, Any]) -> str:
     name = _name(error)
     if error["type"] == "extra_forbidden":
-        known = [] if kind is None else list(kind.model_fields)
-        near = difflib.get_close_matches(name, known, 1)
+        near = difflib.get_close_matches(name, _KNOWN, 1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         return f"there is no option {name!r}{hint}"
     if error["type"] == "missing":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import re
 import time
@@ -44,7 +43,9 @@ def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {
         status: {
             "description": "; ".join(
-                f"`{slug}`: {kind.title}" for slug, kind in PROBLEMS.items() if kind.status == status
+                f"`{slug}`: {kind.title}"
+                for slug, kind in PROBLEMS.items()
+                if kind.status == status
             ),
             "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
         }
@@ -65,9 +66,7 @@ probes = APIRouter()
     responses=_problems(*_WORK),
     openapi_extra=upload_schema(),
 )
-async def classify(
-    request: Request, options: Annotated[ClassifyOptions, Query()]
-) -> Response:
+async def classify(request: Request, options: Annotated[ClassifyOptions, Query()]) -> Response:
     """What is heard in a sound.
 
     Send it as the field `file` of a form, or as the body itself with an audio content type. The
@@ -139,9 +138,7 @@ async def classify_batch(
     },
     openapi_extra=upload_schema(),
 )
-async def embed(
-    request: Request, options: Annotated[EmbedRequestOptions, Query()]
-) -> Response:
+async def embed(request: Request, options: Annotated[EmbedRequestOptions, Query()]) -> Response:
     """The frames of a sound: JSON, or npz or TFRecord if the header Accept says so."""
     service = _service(request)
     media_type = _negotiated(request.headers.get("accept", "*/*"), (_JSON, *_FRAME_FORMATS))
@@ -215,9 +212,7 @@ async def metrics(request: Request) -> Response:
     return Response(body, media_type=media_type)
 
 
-@probes.get(
-    "/problems/{slug}", response_class=PlainTextResponse, responses=_problems(404)
-)
+@probes.get("/problems/{slug}", response_class=PlainTextResponse, responses=_problems(404))
 async def problem(slug: str) -> Response:
     """What a type of problem means and calls for."""
     if slug not in PROBLEMS:
@@ -248,9 +243,7 @@ def _classification(
             "total": time.perf_counter() - began,
         }
         return _encoded(
-            classified(
-                tags, options, file_name=upload.name, timings=timings, request_id=request
-            )
+            classified(tags, options, file_name=upload.name, timings=timings, request_id=request)
         )
 
     return work
@@ -285,8 +278,6 @@ async def _unless_gone(request: Request, work: Awaitable[T]) -> T:
     finally:
         for task in (doing, leaving):
             task.cancel()
-        with contextlib.suppress(asyncio.CancelledError, AudiotagError):
-            await doing
 
 
 async def _left(request: Request) -> None:

@@ -55,6 +55,7 @@ class Service:
             AudiotagError: a model or an embedder cannot be loaded.
             OSError: there is no room for uploads.
         """
+
         def measured(engine: Engine) -> None:
             metrics.queue_depth.set(engine.n_waiting)
             metrics.in_flight.set(engine.n_running)
@@ -181,5 +182,6 @@ class Service:
                 log.info("model loaded anew", extra={"model": name, "seconds": seconds})
             else:
                 log.error(
-                    "model not loaded, the one before stays", extra={"model": name, "why": str(error)}
+                    "model not loaded, the one before stays",
+                    extra={"model": name, "why": str(error)},
                 )

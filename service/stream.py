@@ -25,7 +25,7 @@ from vggish.errors import AudiotagError
 from vggish.params import PATCH_SECONDS
 
 _MAX_MESSAGE_BYTES = 1 << 20
-_DTYPES = {"s16le": np.dtype("<i2"), "f32le": np.dtype("<f4")}
+_DTYPES: dict[str, np.dtype[Any]] = {"s16le": np.dtype("<i2"), "f32le": np.dtype("<f4")}
 # Codes of RFC 6455 and its registry: normal, policy, internal error, try again later.
 _DONE, _REFUSED, _FAILED, _BUSY = 1000, 1008, 1011, 1013
 
@@ -85,7 +85,7 @@ async def _start(websocket: WebSocket, service: Service) -> StreamStart:
     except ValidationError as error:
         if error.errors()[0]["type"] == "json_invalid":
             raise Problem("bad-request", "the first message is no JSON") from error
-        raise invalid(error.errors(), StreamStart) from error
+        raise invalid(error.errors()) from error
     check_key(websocket, service.config, start.api_key)
     return start
 

@@ -24,7 +24,6 @@ _MULTIPART = "multipart/form-data"
 # How OpenAPI describes bytes.
 BINARY = {"type": "string", "format": "binary"}
 
-_MAX_HEADER_BYTES = 16 << 10
 _MAX_FIELD_BYTES = 64 << 10
 _MAX_FIELDS = 1000
 # Of a multipart body beside its sounds.
@@ -125,7 +124,6 @@ class _Parts:
         self._max_files = max_files
         self._headers: dict[bytes, bytes] = {}
         self._name, self._value = b"", b""
-        self._header_bytes = 0
         self._field: str | None = None
         self._text = b""
         self._upload: Upload | None = None
@@ -143,20 +141,14 @@ class _Parts:
         }
 
     def _begin(self) -> None:
-        self._headers, self._name, self._value, self._header_bytes = {}, b"", b"", 0
+        self._headers, self._name, self._value = {}, b"", b""
         self._field, self._text, self._upload = None, b"", None
 
     def _on_header_name(self, data: bytes, start: int, end: int) -> None:
-        self._name += self._counted(data[start:end])
+        self._name += data[start:end]
 
     def _on_header_value(self, data: bytes, start: int, end: int) -> None:
-        self._value += self._counted(data[start:end])
-
-    def _counted(self, data: bytes) -> bytes:
-        self._header_bytes += len(data)
-        if self._header_bytes > _MAX_HEADER_BYTES:
-            raise Problem("bad-request", "a part of the form has headers of more than 16 KiB")
-        return data
+        self._value += data[start:end]
 
     def _on_header_end(self) -> None:
         self._headers[self._name.lower()] = self._value
@@ -271,7 +263,11 @@ def upload_schema(field_name: str = "file", *, many: bool = False) -> dict[str, 
     sound: dict[str, Any] = {"type": "array", "items": BINARY, "minItems": 1} if many else BINARY
     content: dict[str, Any] = {
         _MULTIPART: {
-            "schema": {"type": "object", "required": [field_name], "properties": {field_name: sound}}
+            "schema": {
+                "type": "object",
+                "required": [field_name],
+                "properties": {field_name: sound},
+            }
         }
     }
     if not many:
