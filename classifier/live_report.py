@@ -68,7 +68,7 @@ class LiveReport:
     def summary(self) -> str:
         """How long it was, what was heard best, and what was lost."""
         best = sorted(self._best.items(), key=lambda item: -item[1])[:_N_SUMMED_UP]
-        heard = ", ".join(f"{label} {as_percent(score)}" for label, score in best)
+        heard = "; ".join(f"{label} {as_percent(score)}" for label, score in best)
         seconds = self._n_samples / self._rate_hz
         text = f"{seconds:.1f} s heard, {count(self._n_lines, 'line')}"
         text += f"; best: {heard}" if heard else ""
