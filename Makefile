@@ -3,7 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint bench bench-train bench-read bench-metrics bench-mini bench-serve lock clean
+.PHONY: demo test lint bench bench-train bench-read bench-metrics bench-mini bench-serve \
+        vendor lock clean
 
 demo: $(VENV)/.base
 	@$(BIN)/python examples/demo.py
@@ -31,6 +32,10 @@ bench-metrics: $(VENV)/.bench
 # Its data is no part of the project: make bench-mini DATA=DIR, and more in OPTIONS.
 bench-mini: $(VENV)/.dev
 	@$(BIN)/python -m benchmarks.mini $(if $(DATA),--data $(DATA)) $(OPTIONS)
+
+# The libraries of the service's page, at the versions and with the hashes of vendor.json.
+vendor:
+	@$(PYTHON) service/static/vendor/vendor.py
 
 # Twenty-five minutes; OPTIONS=--quick takes one.
 bench-serve: $(VENV)/.dev
