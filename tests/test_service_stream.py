@@ -117,7 +117,6 @@ START = json.dumps({"sample_rate_hz": 16_000})
         (['{"sample_rate_hz": 16000, "labels": ["Dgo"]}'], "invalid-option"),
         ([START, "what?"], "bad-request"),
         ([START, b"\0" * ((1 << 20) + 2)], "too-large"),
-        ([START, json.dumps({"type": "end"})], "empty-audio"),
     ],
 )
 def test_what_is_not_understood_is_told_and_ends_the_stream(
@@ -154,3 +153,9 @@ def test_a_client_that_leaves_frees_its_place(served: Running) -> None:
             connection.send(b"\0" * 32_000)
     problem, _ = refusal(served, START, "what?")
     assert problem["type"] == "/problems/bad-request"
+
+
+def test_a_stream_without_sound_ends_without_tags(served: Running) -> None:
+    assert converse(served, b"", 1, sample_rate_hz=16_000) == [
+        {"type": "done", "duration_seconds": 0.0}
+    ]

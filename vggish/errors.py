@@ -14,6 +14,7 @@
     ├── TrainingError               training that cannot begin, or that went wrong
     ├── RunError                    a directory of a training run that is no good for this
     ├── BundleError                 a bundle that is absent, damaged, or not fit for its use
+    ├── ListenError                 an address that the service cannot listen on
     └── ServiceError                a remote service that refuses, fails, or is none of ours
         └── ServiceUnreachableError ... or that is not there
 
@@ -81,6 +82,10 @@ class RunError(AudiotagError):
 
 class BundleError(AudiotagError):
     """A bundle that is absent, damaged, or not fit for what it is given."""
+
+
+class ListenError(AudiotagError):
+    """An address that the service cannot listen on: taken, forbidden, or not of this machine."""
 
 
 class ServiceError(AudiotagError):
