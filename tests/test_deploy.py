@@ -21,6 +21,7 @@ import pytest
 
 from deploy import dockerfile
 from service.config import ServiceConfig
+from service.process import TIDY_SECONDS
 from service.settings import load_settings
 
 yaml = pytest.importorskip("yaml")
@@ -331,7 +332,8 @@ def test_compose_sets_what_there_is() -> None:
     named = {f"AUDIOTAG_{name.upper()}" for name, why in settings.origins.items() if "env" in why}
     assert named == set(service["environment"])
     assert settings.notes == ()
-    assert seconds(service["stop_grace_period"]) > settings.config.shutdown_seconds
+    needed = settings.config.shutdown_seconds + TIDY_SECONDS
+    assert seconds(service["stop_grace_period"]) > needed
     assert service["ports"] == [f"127.0.0.1:{DEFAULTS.port}:{settings.config.port}"]
     limits = service["deploy"]["resources"]["limits"]
     assert settings.config.threads == float(limits["cpus"])
@@ -409,7 +411,7 @@ def test_a_pod_is_not_root_and_cannot_write() -> None:
 
 def test_a_pod_has_time_to_drain(tmp_path: Path) -> None:
     wait = float(container()["lifecycle"]["preStop"]["exec"]["command"][-1])
-    needed = wait + configured(tmp_path).shutdown_seconds
+    needed = wait + configured(tmp_path).shutdown_seconds + TIDY_SECONDS
     assert pod()["terminationGracePeriodSeconds"] > needed
 
 
