@@ -610,7 +610,7 @@ def _run_live(options: argparse.Namespace) -> int:
     """Listen to the microphone until Ctrl-C, and sum up."""
     for option, usual in _NOT_LIVE.items():
         if getattr(options, option) != usual:
-            what = "inputs" if option == "inputs" else _flag(option).replace("--out", "-o")
+            what = {"inputs": "inputs", "out": "-o"}.get(option, _flag(option))
             raise OptionError(f"--live takes no {what}: it prints lines, or JSON with --json")
     from classifier.live import LiveTagger
     from classifier.live_report import LiveReport

@@ -11,8 +11,8 @@ import numpy as np
 from classifier.live import LiveTags
 from classifier.tag_tables import Look, as_live_line, as_percent
 from classifier.wording import count
-from vggish.audio import SILENT_PEAK
 from vggish.microphone import Block
+from vggish.mono import SILENT_PEAK
 
 # After so much silence it is worth a word.
 SILENT_SECONDS = 3.0
@@ -68,7 +68,7 @@ class LiveReport:
     def summary(self) -> str:
         """How long it was, what was heard best, and what was lost."""
         best = sorted(self._best.items(), key=lambda item: -item[1])[:_N_SUMMED_UP]
-        heard = ", ".join(f"{label} {as_percent(score)}" for label, score in best)
+        heard = "; ".join(f"{label} {as_percent(score)}" for label, score in best)
         seconds = self._n_samples / self._rate_hz
         text = f"{seconds:.1f} s heard, {count(self._n_lines, 'line')}"
         text += f"; best: {heard}" if heard else ""

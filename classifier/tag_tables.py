@@ -83,9 +83,10 @@ def as_segment_table(name: str, tags: ClipTags, look: Look) -> list[str]:
 def as_live_line(start_seconds: float, tags: Sequence[Tag], look: Look) -> str:
     """One line: when, and what is heard there."""
     heard = [f"{_short(tag.label, _LABEL_WIDTH, look)} {as_percent(tag.score)}" for tag in tags]
-    while len(heard) > 1 and _columns(", ".join(heard)) > look.width - 14:
+    while len(heard) > 1 and _columns("; ".join(heard)) > look.width - 14:
         heard.pop()
-    return f"{_styled(f'{_precise_time(start_seconds):>9}', _DIM, look)}  {', '.join(heard)}"
+    time = _styled(f"{_precise_time(start_seconds):>9}", _DIM, look)
+    return f"{time}  {'; '.join(heard) or '-'}"
 
 
 def as_json(

@@ -107,6 +107,17 @@ def test_a_device_that_is_none_is_told_with_those_that_there_are(
     assert lines[-3:] == ["Microphones here, for --live-device:", "  0  Built-in", "  2  USB Audio"]
 
 
+def test_a_device_that_is_taken_is_told(
+    card: FakeSoundDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def taken(**_options: Any) -> None:
+        raise card.PortAudioError("Error opening InputStream: Device unavailable")
+
+    monkeypatch.setattr(card, "InputStream", taken)
+    with pytest.raises(AudioError, match=r"default microphone: .*unavailable\n.*here"):
+        heard()
+
+
 def test_a_machine_without_microphones_says_so(card: FakeSoundDevice) -> None:
     card.devices = card.devices[1:2]
     with pytest.raises(AudioError, match=r"default microphone.*\nThere is no microphone"):

@@ -4,7 +4,9 @@
     ├── OptionError                 an option that cannot be honoured
     ├── MissingPackageError         an optional package is not installed
     ├── AudioError                  sound that cannot be read
-    │   └── EmptyAudioError         ... because there is none in it
+    │   ├── EmptyAudioError         ... because there is none in it
+    │   ├── AudioLimitError         ... because it is more than may be
+    │   └── AudioTimeoutError       ... because decoding did not end in time
     ├── WeightsError                weights that are absent, damaged or wrong
     │   ├── WeightsNotInstalledError
     │   ├── DownloadError
@@ -46,6 +48,14 @@ class AudioError(AudiotagError):
 
 class EmptyAudioError(AudioError):
     """A readable file that holds no samples."""
+
+
+class AudioLimitError(AudioError):
+    """Sound that is longer, or has more channels or a higher rate, than may be."""
+
+
+class AudioTimeoutError(AudioError):
+    """Sound whose decoding did not end before the deadline."""
 
 
 class WeightsError(AudiotagError):

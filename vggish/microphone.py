@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import queue
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,7 +42,7 @@ class Block:
 
 
 class Microphone:
-    """An open input of a sound card; a context manager.
+    """An input of a sound card; a context manager, open while it is entered.
 
     Args:
         device: its number, or words of its name; None for the system's default.
@@ -58,20 +59,17 @@ class Microphone:
 
     def __init__(self, device: str | None = None) -> None:
         self._sounddevice = _import_sounddevice()
+        self._what = "the default microphone" if device is None else f"the microphone {device!r}"
         self._blocks: queue.SimpleQueue[Block | None] = queue.SimpleQueue()
         self._max_waiting = round(MAX_WAITING_SECONDS / BLOCK_SECONDS)
         self._n_lost, self._is_broken = 0, False
+        self._stream: Any = None
         wanted = int(device) if device is not None and device.isdecimal() else device
-        try:
+        with self._unopened():
             found = self._sounddevice.query_devices(wanted, kind="input")
             self.name = str(found["name"])
             self.sample_rate_hz = int(found["default_samplerate"])
-            self._stream = self._opened(found["index"], int(found["max_input_channels"]))
-        except (ValueError, self._sounddevice.PortAudioError) as error:
-            what = "the default microphone" if device is None else f"the microphone {device!r}"
-            raise AudioError(
-                f"cannot open {what}: {first_line(error)}\n{_listed(self._sounddevice)}"
-            ) from error
+            self._settings = self._checked(found["index"], int(found["max_input_channels"]))
 
     def blocks(self) -> Iterator[Block]:
         """What is heard from now on, until the device stops.
@@ -96,28 +94,37 @@ class Microphone:
             yield block
 
     def __enter__(self) -> Microphone:
-        self._stream.start()
+        with self._unopened():
+            self._stream = self._sounddevice.InputStream(
+                blocksize=round(BLOCK_SECONDS * self.sample_rate_hz),
+                callback=self._hear,
+                finished_callback=lambda: self._blocks.put(None),
+                **self._settings,
+            )
+            self._stream.start()
         return self
 
     def __exit__(self, *exception: object) -> None:
         self._stream.abort()
         self._stream.close()
 
-    def _opened(self, index: int, max_channels: int) -> Any:
+    @contextmanager
+    def _unopened(self) -> Iterator[None]:
+        try:
+            yield
+        except (ValueError, self._sounddevice.PortAudioError) as error:
+            raise AudioError(
+                f"cannot open {self._what}: {first_line(error)}\n{_listed(self._sounddevice)}"
+            ) from error
+
+    def _checked(self, index: int, max_channels: int) -> dict[str, Any]:
         """One channel if the device gives it alone, else all that it has."""
         settings = {"device": index, "dtype": "float32", "samplerate": self.sample_rate_hz}
         try:
             self._sounddevice.check_input_settings(channels=1, **settings)
-            n_channels = 1
         except self._sounddevice.PortAudioError:
-            n_channels = max_channels
-        return self._sounddevice.InputStream(
-            channels=n_channels,
-            blocksize=round(BLOCK_SECONDS * self.sample_rate_hz),
-            callback=self._hear,
-            finished_callback=lambda: self._blocks.put(None),
-            **settings,
-        )
+            return {**settings, "channels": max_channels}
+        return {**settings, "channels": 1}
 
     def _hear(self, samples: npt.NDArray[np.float32], n: int, _time: Any, status: Any) -> None:
         """Called by the sound card's thread, which must not wait."""
