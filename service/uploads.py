@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import anyio
+from pydantic import BaseModel
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import Request
@@ -258,18 +259,16 @@ def _unsupported(content_type: str) -> Problem:
     )
 
 
-def upload_schema(field_name: str = "file", *, many: bool = False) -> dict[str, Any]:
-    """How OpenAPI describes such a body."""
+def upload_schema(options: type[BaseModel], *, many: bool = False) -> dict[str, Any]:
+    """How OpenAPI describes the body of a request with these options."""
     sound: dict[str, Any] = {"type": "array", "items": BINARY, "minItems": 1} if many else BINARY
-    content: dict[str, Any] = {
-        _MULTIPART: {
-            "schema": {
-                "type": "object",
-                "required": [field_name],
-                "properties": {field_name: sound},
-            }
-        }
+    form = {
+        "type": "object",
+        "required": ["file"],
+        "properties": {"file": sound, **options.model_json_schema()["properties"]},
+        "additionalProperties": False,
     }
+    content: dict[str, Any] = {_MULTIPART: {"schema": form}}
     if not many:
         content |= {kind: {"schema": BINARY} for kind in ("audio/*", *AUDIO_TYPES)}
     return {"requestBody": {"required": True, "content": content}}
