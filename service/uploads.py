@@ -19,6 +19,7 @@ from service.config import ServiceConfig
 from service.problems import Problem
 from service.storage import Storage, Upload
 
+# Of one sound, of several; either is taken for both.
 FILE_FIELDS = ("file", "files")
 AUDIO_TYPES = ("application/octet-stream", "application/ogg", "video/mp4", "video/webm")
 _MULTIPART = "multipart/form-data"
@@ -262,10 +263,11 @@ def _unsupported(content_type: str) -> Problem:
 def upload_schema(options: type[BaseModel], *, many: bool = False) -> dict[str, Any]:
     """How OpenAPI describes the body of a request with these options."""
     sound: dict[str, Any] = {"type": "array", "items": BINARY, "minItems": 1} if many else BINARY
+    name = "files" if many else "file"
     form = {
         "type": "object",
-        "required": ["file"],
-        "properties": {"file": sound, **options.model_json_schema()["properties"]},
+        "required": [name],
+        "properties": {name: sound, **options.model_json_schema()["properties"]},
         "additionalProperties": False,
     }
     content: dict[str, Any] = {_MULTIPART: {"schema": form}}
