@@ -175,8 +175,6 @@ def _checked(samples: npt.NDArray[Any]) -> npt.NDArray[Any]:
     if columns.dtype == np.int16:
         return columns
     if columns.dtype.kind != "f":
-        raise OptionError(
-            f"samples must be float in [-1, 1] or int16. Received: {samples.dtype}"
-        )
+        raise OptionError(f"samples must be float in [-1, 1] or int16. Received: {samples.dtype}")
     with np.errstate(over="ignore"):  # infinite samples become 0
         return columns.astype(np.float32)

@@ -11,8 +11,8 @@ import numpy as np
 from classifier.live import LiveTags
 from classifier.tag_tables import Look, as_live_line, as_percent
 from classifier.wording import count
-from vggish.audio import SILENT_PEAK
 from vggish.microphone import Block
+from vggish.mono import SILENT_PEAK
 
 # After so much silence it is worth a word.
 SILENT_SECONDS = 3.0
