@@ -136,13 +136,15 @@ def services(bench: Bench, ways: Mapping[str, Mapping[str, str]]) -> Iterator[di
     running: dict[str, Service] = {}
     try:
         for way, settings in ways.items():
-            log = bench.scratch / f"{way}.log"
+            log = bench.scratch / f"{way.split()[-1]}.log"
             running[way] = Service(bench.home, {**bench.settings, **settings}, log)
         yield running
     finally:
         ends = {way: service.stop() for way, service in running.items()}
     for way, status in ends.items():
-        bench.findings.mark(f"exit status after SIGTERM ({way})", str(status), "0", status == 0)
+        bench.findings.mark(
+            f"exit status after SIGTERM, patches {way}", str(status), "0", status == 0
+        )
 
 
 def make_plan(

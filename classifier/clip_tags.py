@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from vggish.audio import SILENCE
 from vggish.errors import OptionError
+from vggish.mono import SILENCE
 
 _Item = TypeVar("_Item")
 

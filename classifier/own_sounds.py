@@ -312,5 +312,8 @@ class _PartDecoder:
         self._n_left -= len(samples)
         return samples[:, None]
 
+    def interrupt(self) -> None:
+        """The whole is interrupted by who opened it."""
+
     def close(self) -> None:
         """The whole is closed by who opened it."""

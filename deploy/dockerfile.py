@@ -136,11 +136,14 @@ def read(path: Path, arguments: Mapping[str, str] | None = None) -> list[Stage]:
 
 def _instructions(text: str) -> list[Instruction]:
     found = []
-    lines = list(enumerate(text.splitlines(), start=1))
+    lines = [
+        (number, line)
+        for number, line in enumerate(text.splitlines(), start=1)
+        # Comments may stand between the lines of one instruction.
+        if line.strip() and not line.lstrip().startswith("#")
+    ]
     while lines:
         number, line = lines.pop(0)
-        if not line.strip() or line.lstrip().startswith("#"):
-            continue
         while line.endswith("\\") and lines:
             line = line[:-1].rstrip() + " " + lines.pop(0)[1].strip()
         name, _, value = line.strip().partition(" ")

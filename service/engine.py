@@ -19,7 +19,7 @@ _SMOOTHING = 0.1
 _FIRST_GUESS_SECONDS = 0.1
 
 
-class Cancelled(AudiotagError):
+class JobCancelledError(AudiotagError):
     """Nobody waits for the result of this job any more."""
 
 
@@ -28,11 +28,12 @@ class Job:
 
     Attributes:
         queue_seconds: how long it waited for a thread.
+        deadline: by `time.monotonic()`, when nobody waits for it any more.
     """
 
     def __init__(self, deadline: float) -> None:
         self.queue_seconds = 0.0
-        self._deadline = deadline
+        self.deadline = deadline
         self._is_cancelled = False
         self._created = time.monotonic()
 
@@ -49,12 +50,12 @@ class Job:
         """Go on, or not: called by the work again and again, also as an `on_progress`.
 
         Raises:
-            Cancelled: nobody waits any more.
+            JobCancelledError: nobody waits any more.
             Problem: the deadline has passed.
         """
         if self._is_cancelled:
-            raise Cancelled("nobody waits for this any more")
-        if time.monotonic() > self._deadline:
+            raise JobCancelledError("nobody waits for this any more")
+        if time.monotonic() > self.deadline:
             raise deadline_exceeded()
 
 

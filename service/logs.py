@@ -19,6 +19,8 @@ request_id: ContextVar[str] = ContextVar("request_id", default="")
 # Set on an exception that is in the log already, for the server below would log it again.
 LOGGED = "_audiotag_logged"
 
+# What the server below says of itself where audiotag says it better.
+_REPEATED = frozenset({"Application startup failed. Exiting."})
 _ORDINARY = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message"}
 
 
@@ -42,6 +44,12 @@ def configure(config: ServiceConfig) -> None:
         # What it does is told by audiotag; its warnings are not.
         server.setLevel(logging.INFO if config.log_level == "debug" else logging.WARNING)
     logging.captureWarnings(True)
+
+
+def tell(text: str) -> None:
+    """Say something in plain words to whoever started the service, whatever is logged."""
+    if sys.stderr is not None:
+        print(printable(f"audiotag: {text}"), file=sys.stderr, flush=True)
 
 
 class JsonFormatter(logging.Formatter):
@@ -90,4 +98,5 @@ def _extras(record: logging.LogRecord) -> Iterator[tuple[str, Any]]:
 
 def _is_news(record: logging.LogRecord) -> bool:
     error = record.exc_info[1] if record.exc_info else None
-    return not (record.name.startswith("uvicorn") and getattr(error, LOGGED, False))
+    is_repeated = record.msg in _REPEATED or getattr(error, LOGGED, False)
+    return not (record.name.startswith("uvicorn") and is_repeated)

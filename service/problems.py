@@ -11,11 +11,13 @@ from starlette.responses import Response
 
 from vggish.errors import (
     AudioError,
+    AudioLimitError,
     AudiotagError,
+    AudioTimeoutError,
     BundleError,
     EmptyAudioError,
     OptionError,
-    WeightsNotInstalledError,
+    WeightsError,
 )
 
 MEDIA_TYPE = "application/problem+json"
@@ -102,7 +104,17 @@ PROBLEMS: dict[str, Kind] = {
 }
 
 
-class Problem(AudiotagError):
+# What an error of the tagger is to whoever sent the sound; the narrower one first.
+_SLUGS: dict[type[AudiotagError], str] = {
+    EmptyAudioError: "empty-audio",
+    AudioLimitError: "audio-too-long",
+    AudioTimeoutError: "deadline-exceeded",
+    AudioError: "unreadable-audio",
+    OptionError: "invalid-option",
+}
+
+
+class Problem(AudiotagError):  # noqa: N818 - the name that RFC 9457 has for it
     """A request that cannot be served as it is.
 
     Args:
@@ -159,18 +171,9 @@ def problem_of(error: AudiotagError) -> Problem:
         return error
     # Messages may name an option as the command line has it, on a second line.
     detail = str(error).split("\n")[0]
-    if isinstance(error, AudioError):
-        return Problem(_audio_slug(error), detail)
-    if isinstance(error, OptionError):
-        return Problem("invalid-option", detail)
-    if isinstance(error, (BundleError, WeightsNotInstalledError)):
+    for kind, slug in _SLUGS.items():
+        if isinstance(error, kind):
+            return Problem(slug, detail)
+    if isinstance(error, (BundleError, WeightsError)):
         return Problem("internal", "the model failed on this sound")
     return Problem("internal", "the service failed on this sound")
-
-
-def _audio_slug(error: AudioError) -> str:
-    from vggish.errors import AudioLimitError
-
-    if isinstance(error, AudioLimitError):
-        return "audio-too-long"
-    return "empty-audio" if isinstance(error, EmptyAudioError) else "unreadable-audio"

@@ -157,7 +157,7 @@ async def embed(request: Request, options: Annotated[EmbedRequestOptions, Query(
         raise
 
     def work(job: Job) -> bytes:
-        clip = extractor(service.open(upload), on_progress=job.check)
+        clip = extractor(service.open(job, upload), on_progress=job.check)
         seconds = clip.metadata["duration_seconds"]
         service.note(seconds, {"queue": job.queue_seconds, **clip.timings})
         if media_type == _JSON:

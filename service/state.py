@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 import os
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from classifier.tagger import Tags
 from service.batching import BatchingEmbedder
 from service.config import ServiceConfig
 from service.engine import Engine, Job
@@ -17,7 +19,6 @@ from service.models import Model, Models
 from service.problems import Problem
 from service.schemas import TagOptions
 from service.storage import Storage, Upload
-from classifier.tagger import Tags
 from vggish.audio import AudioLimits, AudioStream, open_audio
 from vggish.runtime import PatchEmbedder
 
@@ -150,7 +151,7 @@ class Service:
         Raises:
             AudiotagError: the sound cannot be read, or an option cannot be honoured.
         """
-        with self.open(upload) as stream:
+        with self.open(job, upload) as stream:
             tags = model.tagger.tag(
                 stream,
                 top_k=options.top_k,
@@ -162,9 +163,10 @@ class Service:
         self.note(tags.duration_seconds, {"queue": job.queue_seconds, **tags.timings})
         return tags
 
-    def open(self, upload: Upload) -> AudioStream:
-        """The sound of an upload, within the limits."""
-        return open_audio(upload.path(), name=upload.name or "the upload", limits=self.limits)
+    def open(self, job: Job, upload: Upload) -> AudioStream:
+        """The sound of an upload, within the limits, and no longer than the job may take."""
+        limits = dataclasses.replace(self.limits, deadline=job.deadline)
+        return open_audio(upload.path(), name=upload.name or "the upload", limits=limits)
 
     def note(self, audio_seconds: float, timings: Mapping[str, float]) -> None:
         """Count the sound, and what was spent on it in each stage."""

@@ -12,7 +12,7 @@ from typing import Any
 import anyio
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 
 from service.config import ServiceConfig
 from service.problems import Problem

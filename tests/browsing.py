@@ -16,6 +16,20 @@ import soxr
 
 CLIPS = Path(__file__).resolve().parents[1] / "weights" / "clips"
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+_FLAGS = (
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--no-proxy-server",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--use-fake-device-for-media-stream",
+    "--use-fake-ui-for-media-stream",
+    "--autoplay-policy=no-user-gesture-required",
+)
 # How the browser's console says that an answer was an error: tests want some of these.
 _FAILED_ANSWER = "Failed to load resource: the server responded with a status of"
 
@@ -32,13 +46,7 @@ def chromium() -> str:
 def browser(heard: Path) -> Iterator[Any]:
     """A browser without a screen whose microphone hears a WAV file, again and again."""
     playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
-    flags = (
-        "--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run --no-proxy-server "
-        "--disable-background-networking --disable-component-update --disable-sync "
-        "--use-fake-device-for-media-stream --use-fake-ui-for-media-stream "
-        "--autoplay-policy=no-user-gesture-required"
-    ).split()
-    flags.append(f"--use-file-for-fake-audio-capture={heard}")
+    flags = [*_FLAGS, f"--use-file-for-fake-audio-capture={heard}"]
     path = chromium()
     with playwright.sync_playwright() as started:
         running = started.chromium.launch(executable_path=path, args=flags)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import signal
 import socket
+import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -115,3 +118,53 @@ def served(app: Any, **options: Any) -> Iterator[str]:
         finally:
             server.should_exit = True
             thread.join()
+
+
+# --- for processes of their own: made there by name ----------------------------------------
+
+
+class State:
+    """What the server may tell an application."""
+
+    draining = False
+
+
+def process_app(
+    config: ServiceConfig, start_seconds: float = 0.0, failure: Exception | None = None
+) -> Starlette:
+    """An application that tells of its process; it may take its time to start, or fail to."""
+    print("made", file=sys.stderr, flush=True)
+    state, hangups = State(), []
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: Starlette) -> Any:
+        await asyncio.sleep(start_seconds)
+        if failure is not None:
+            raise failure
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hangups.append, 1)
+        app.state.audiotag = state
+        yield
+        print("closed", file=sys.stderr, flush=True)
+
+    async def tell(request: Request) -> Response:
+        await asyncio.sleep(float(request.query_params.get("seconds", 0)))
+        return JSONResponse(
+            {
+                "pid": os.getpid(),
+                "hangups": len(hangups),
+                "draining": state.draining,
+                "counts": os.environ.get("PROMETHEUS_MULTIPROC_DIR"),
+            },
+            headers={"Connection": "close"},
+        )
+
+    async def measure(request: Request) -> Response:
+        return Response(metrics.render()[0], headers={"Connection": "close"})
+
+    routes = [Route("/", tell), Route("/metrics", measure), WebSocketRoute("/stream", stream)]
+    app = Starlette(routes=routes, lifespan=lifespan)
+    app.state.config = config
+    metrics = Metrics(config)
+    metrics.streams.set(1)
+    guard(app, config, metrics)
+    return app

@@ -21,8 +21,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from vggish.audio import AudioStream, load_audio, open_audio
-from vggish.decoders import AUDIO_SUFFIXES, find_ffmpeg
+from vggish.decoders import AUDIO_SUFFIXES
 from vggish.errors import AudioError, EmptyAudioError, OptionError
+from vggish.ffmpeg import find_ffmpeg
 
 # suffix, format, subtype, and the largest error the encoding may make on our sound.
 LOSSLESS = [

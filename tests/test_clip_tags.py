@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from classifier import ClipTags, FrameTags, Tag, TagSegment
-from vggish.audio import SILENCE
 from vggish.errors import OptionError
+from vggish.mono import SILENCE
 
 DOG, RAIN = Tag("Dog", "/m/0bt9lr", 74, 0.93), Tag("Rain", "", 5, 1e-20)
 CLIP = ClipTags(

@@ -69,7 +69,10 @@ def test_tags_do_not_depend_on_how_the_sound_is_cut(tagger: Tagger) -> None:
         assert len(pieces) == len(whole) == 15
         for piece, expected in zip(pieces, whole, strict=True):
             assert piece.start_seconds == expected.start_seconds
-            for ours, theirs in ((piece.tags, expected.tags), (piece.clip_tags, expected.clip_tags)):
+            for ours, theirs in (
+                (piece.tags, expected.tags),
+                (piece.clip_tags, expected.clip_tags),
+            ):
                 scores = [[tag.score for tag in tags] for tags in (ours, theirs)]
                 np.testing.assert_allclose(*scores, atol=1e-5)
 

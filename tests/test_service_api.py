@@ -81,7 +81,7 @@ def test_a_sound_is_tagged_as_the_tagger_does(client: httpx.Client, tagger: Tagg
 
 
 @pytest.mark.parametrize(
-    "path", sorted(CLIPS.glob("*.[wfo]*")) + [CLIPS / "drum_roll.mp3"], ids=lambda path: path.name
+    "path", [*sorted(CLIPS.glob("*.[wfo]*")), CLIPS / "drum_roll.mp3"], ids=lambda path: path.name
 )
 def test_all_formats_are_taken_as_a_form_and_as_a_body(client: httpx.Client, path: Path) -> None:
     in_form = classify(client, path.read_bytes(), path.name)
@@ -301,23 +301,26 @@ def test_other_content_types_are_refused(client: httpx.Client) -> None:
         assert "multipart/form-data" in answer.headers["accept"]
 
 
+def part(headers: str, value: str = "", *, is_last: bool = True) -> bytes:
+    end = "--b--\r\n" if is_last else ""
+    return f"--b\r\n{headers}\r\n\r\n{value}\r\n{end}".encode()
+
+
 @pytest.mark.parametrize(
     ("body", "boundary", "told"),
     [
         (b"", "b", "ends early"),
         (b"--b\r\n", "b", "ends early"),
         (b"no boundary in it", "b", "damaged"),
-        (b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\nxx', "b", "early"),
-        (b"--b\r\nContent-Type: audio/wav\r\n\r\nxx\r\n--b--\r\n", "b", "no name"),
-        (b'--b\r\nContent-Disposition: form-data; name="top_k"\r\n\r\n3\r\n--b--\r\n', "b", "no sound"),
-        (b'--b\r\nContent-Disposition: form-data; name="x"; filename="x"\r\n\r\n3\r\n--b--\r\n', "b",
-         "field 'file'"),
-        (b'--b\r\nX: ' + b"y" * 20_000 + b"\r\n\r\nxx\r\n--b--\r\n", "b", "header"),
-        (b'--b\r\nContent-Disposition: form-data; name="top_k"\r\n\r\n' + b"3" * 70_000
-         + b"\r\n--b--\r\n", "b", "64 KiB"),
+        (part('Content-Disposition: form-data; name="file"', "x", is_last=False), "b", "early"),
+        (part("Content-Type: audio/wav", "xx"), "b", "no name"),
+        (part('Content-Disposition: form-data; name="top_k"', "3"), "b", "no sound"),
+        (part('Content-Disposition: form-data; name="x"; filename="x"'), "b", "field 'file'"),
+        (part("X: " + "y" * 20_000), "b", "header"),
+        (part('Content-Disposition: form-data; name="top_k"', "3" * 70_000), "b", "64 KiB"),
         (b"", "", "boundary"),
     ],
-)  # fmt: skip
+)
 def test_a_damaged_form_is_refused(
     client: httpx.Client, body: bytes, boundary: str, told: str
 ) -> None:

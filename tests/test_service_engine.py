@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from service.engine import Cancelled, Engine, Job
+from service.engine import Engine, Job, JobCancelledError
 from service.problems import Problem
 
 Ended = list[str]
@@ -115,7 +115,7 @@ def test_work_of_a_client_that_left_is_ended() -> None:
         def work(job: Job) -> None:
             try:
                 until(threading.Event())(job)
-            except Cancelled as error:
+            except JobCancelledError as error:
                 caught.append(error)
                 raise
 

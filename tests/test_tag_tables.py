@@ -11,7 +11,7 @@ import pytest
 from classifier.clip_tags import ClipTags, FrameTags, Tag
 from classifier.segments import tag_segments
 from classifier.tag_tables import Look, as_csv, as_json, as_table, csv_header
-from vggish.audio import SILENCE
+from vggish.mono import SILENCE
 
 LABELS = ("Dog", "Siren, and what is like one of them", "犬の鳴き声", "Evil\x1b[2J\nlabel")
 PLAIN = Look(unicode=False)

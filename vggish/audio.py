@@ -15,6 +15,8 @@ import shutil
 import stat
 import sys
 import tempfile
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -23,7 +25,14 @@ import numpy as np
 import numpy.typing as npt
 
 from vggish.decoders import AUDIO_SUFFIXES, Block, Decoder, open_decoder
-from vggish.errors import AudioError, EmptyAudioError, OptionError
+from vggish.errors import (
+    AudioError,
+    AudioLimitError,
+    AudioTimeoutError,
+    EmptyAudioError,
+    OptionError,
+)
+from vggish.mono import MonoMix
 from vggish.params import MAX_SOURCE_RATE_HZ, MIN_SOURCE_RATE_HZ
 from vggish.resample import Waveform, make_resampler
 
@@ -32,25 +41,69 @@ Source = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
 # Samples decoded at once, over all channels: large enough to be fast, small enough to forget.
 BLOCK_SAMPLES = 1 << 18
 MIN_BLOCK_FRAMES = 1 << 10
-
-# 16-bit recordings clip at these values; a lossy codec may overshoot them.
-FULL_SCALE = 1.0 - 2.0**-15
-# A normalised recording touches full scale here and there; a clipped one sits there.
-CLIPPED_SHARE_TO_REPORT = 1e-3
-
-# -60 dBFS: quieter than this is the noise of a recorder whose microphone was off.
-SILENT_PEAK = 1e-3
-SILENCE = "silence: no sample is beyond -60 dBFS"
+# Samples are counted as the float32 that they become, whatever the file has.
+DECODED_SAMPLE_BYTES = 4
 
 
-@dataclasses.dataclass
-class _SampleCounts:
-    """What was noticed about the samples of a file, over all channels."""
+@dataclasses.dataclass(frozen=True)
+class AudioLimits:
+    """What a sound may be at most, for those who take sounds from strangers; None for any.
 
-    total: int = 0
-    non_finite: int = 0
-    full_scale: int = 0
-    peak: float = 0.0
+    Attributes:
+        max_seconds: of sound.
+        max_channels: of the file.
+        max_sample_rate_hz: of the file.
+        max_decoded_bytes: of all its samples over all channels, 4 bytes each.
+        deadline: by `time.monotonic()`, when decoding is given up.
+
+    Raises:
+        OptionError: a limit is not positive.
+    """
+
+    max_seconds: float | None = None
+    max_channels: int | None = None
+    max_sample_rate_hz: int | None = None
+    max_decoded_bytes: int | None = None
+    deadline: float | None = None
+
+    def __post_init__(self) -> None:
+        for name, limit in dataclasses.asdict(self).items():
+            if limit is not None and not limit > 0:
+                raise OptionError(f"{name} must be more than 0, or None. Received: {limit!r}")
+
+    def check_format(self, name: str, sample_rate_hz: int, n_channels: int) -> None:
+        """Refuse a file of too many channels or too high a rate.
+
+        Raises:
+            AudioLimitError: it is one.
+        """
+        _refuse_above(self.max_channels, n_channels, f"{name} has too many channels", "mix it")
+        too_high = f"{name} has too high a sample rate, in Hz"
+        _refuse_above(self.max_sample_rate_hz, sample_rate_hz, too_high, "resample it")
+
+    def check_length(self, name: str, n_frames: int, sample_rate_hz: int, n_channels: int) -> None:
+        """Refuse a sound of `n_frames` samples a channel if that is too much.
+
+        Raises:
+            AudioLimitError: it is.
+        """
+        seconds = n_frames / sample_rate_hz
+        _refuse_above(self.max_seconds, seconds, f"{name} is too long, in seconds", "cut it")
+        n_bytes = n_frames * n_channels * DECODED_SAMPLE_BYTES
+        too_large = f"{name} is too large once decoded, in bytes"
+        _refuse_above(self.max_decoded_bytes, n_bytes, too_large, "cut or resample it")
+
+    def check_time(self, name: str) -> None:
+        """Give up if it is too late.
+
+        Raises:
+            AudioTimeoutError: the deadline is over.
+        """
+        if self.deadline is not None and time.monotonic() >= self.deadline:
+            raise AudioTimeoutError(
+                f"{name} was not decoded in time, and given up; send less sound, or a WAV or FLAC "
+                "file, which is decoded fast"
+            )
 
 
 class AudioStream:
@@ -62,9 +115,16 @@ class AudioStream:
         n_channels: of the file.
         seconds_in_header: duration as the header has it, None when it does not say.
         format: container and encoding.
+        decode_seconds: time spent on opening and decoding so far.
     """
 
-    def __init__(self, name: str, decoder: Decoder, temporary: str | None) -> None:
+    def __init__(
+        self,
+        name: str,
+        decoder: Decoder,
+        temporary: str | None,
+        limits: AudioLimits | None = None,
+    ) -> None:
         self.name = name
         self.sample_rate_hz = decoder.sample_rate_hz
         self.n_channels = decoder.n_channels
@@ -74,17 +134,22 @@ class AudioStream:
         self.format = decoder.format
         self._decoder = decoder
         self._temporary = temporary
-        self._counts = _SampleCounts()
+        self._limits = AudioLimits() if limits is None else limits
+        self._mono = MonoMix()
+        self.decode_seconds = 0.0
+        # A decoder is never closed while it reads: libsndfile would not survive that.
+        self._reading = threading.Lock()
+        self._is_closed = False
 
     @property
     def warnings(self) -> list[str]:
         """Sentences about what is odd; complete once all blocks were read."""
-        return [*self._decoder.warnings, *_sample_warnings(self._counts)]
+        return [*self._decoder.warnings, *self._mono.warnings]
 
     @property
     def seconds_read(self) -> float:
         """Duration of what the blocks so far held."""
-        return self._counts.total / self.n_channels / self.sample_rate_hz
+        return self._mono.n_samples / self.n_channels / self.sample_rate_hz
 
     def blocks(self, block_frames: int | None = None) -> Iterator[Waveform]:
         """The mean over channels at the file's own rate, in blocks float32 [n], once.
@@ -94,26 +159,49 @@ class AudioStream:
 
         Raises:
             EmptyAudioError: the file holds no samples.
+            AudioLimitError: it holds more than the limits allow.
+            AudioTimeoutError: the deadline is over.
+            AudioError: the stream was closed.
         """
         if block_frames is None:
             block_frames = max(MIN_BLOCK_FRAMES, BLOCK_SAMPLES // self.n_channels)
+        n_frames = 0
         while True:
-            block = self._decoder.read(block_frames)
+            block = self._read(block_frames)
             if len(block) == 0:
                 break
-            yield _mono(block, self._counts)
-        if self._counts.total == 0:
+            n_frames += len(block)
+            self._limits.check_length(self.name, n_frames, self.sample_rate_hz, self.n_channels)
+            yield self._mono(block)
+        if self._mono.n_samples == 0:
             reasons = "".join(f"; {warning}" for warning in self.warnings)
             raise EmptyAudioError(f"{self.name} holds no sound: 0 samples{reasons}")
 
     def close(self) -> None:
-        """Stop decoding, and remove the temporary copy if there is one."""
+        """Stop decoding, and remove the temporary copy if there is one.
+
+        Another thread may call it: what reads blocks gets an `AudioError` then.
+        """
+        self._is_closed = True
+        self._decoder.interrupt()
         try:
-            self._decoder.close()
+            with self._reading:
+                self._decoder.close()
         finally:
             if self._temporary is not None:
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(self._temporary)
+
+    def _read(self, n_frames: int) -> Block:
+        began = time.perf_counter()
+        with self._reading:
+            if not self._is_closed:
+                block = self._decoder.read(n_frames)
+        self.decode_seconds += time.perf_counter() - began
+        if self._is_closed:
+            raise AudioError(f"{self.name} was closed before it was read to its end")
+        self._limits.check_time(self.name)
+        return block
 
     def __enter__(self) -> AudioStream:
         return self
@@ -122,33 +210,44 @@ class AudioStream:
         self.close()
 
 
-def open_audio(source: Source, name: str | None = None) -> AudioStream:
+def open_audio(
+    source: Source, name: str | None = None, limits: AudioLimits | None = None
+) -> AudioStream:
     """Open a sound for reading in blocks.
 
     Args:
         source: a path, `-` for standard input, the bytes of a file, or a binary file object
             (read from where it stands; left open).
         name: what to call the source in messages; the path by default.
+        limits: what it may be at most; anything by default.
 
     Raises:
         OptionError: the source is of another type.
         AudioError: no such file, an unknown or damaged format, a sample rate outside 4 to
             384 kHz, or a format that needs ffmpeg where there is none.
+        AudioLimitError: its header says that it is more than the limits allow.
+        AudioTimeoutError: the deadline is over.
     """
+    limits = AudioLimits() if limits is None else limits
     path, name, temporary = _as_file(source, name)
+    began = time.perf_counter()
+    decoder = None
     try:
-        decoder = open_decoder(path, name)
-        if not MIN_SOURCE_RATE_HZ <= decoder.sample_rate_hz <= MAX_SOURCE_RATE_HZ:
-            decoder.close()
-            raise AudioError(
-                f"{name}: the sample rate must be {MIN_SOURCE_RATE_HZ} to {MAX_SOURCE_RATE_HZ} Hz."
-                f" Received: {decoder.sample_rate_hz} Hz"
-            )
+        try:
+            decoder = open_decoder(path, name, limits.deadline)
+        except AudioError:
+            limits.check_time(name)  # ffmpeg was ended
+            raise
+        _check_header(decoder, name, limits)
     except BaseException:
+        if decoder is not None:
+            decoder.close()
         if temporary is not None:
             os.unlink(temporary)
         raise
-    return AudioStream(name, decoder, temporary)
+    stream = AudioStream(name, decoder, temporary, limits)
+    stream.decode_seconds = time.perf_counter() - began
+    return stream
 
 
 def open_waveform(
@@ -203,8 +302,30 @@ class _ArrayDecoder:
         with np.errstate(over="ignore"):  # infinite samples are told
             return block.astype(np.float32)
 
+    def interrupt(self) -> None:
+        """Reading does not wait."""
+
     def close(self) -> None:
         """The array is the caller's."""
+
+
+def _check_header(decoder: Decoder, name: str, limits: AudioLimits) -> None:
+    rate = decoder.sample_rate_hz
+    if not MIN_SOURCE_RATE_HZ <= rate <= MAX_SOURCE_RATE_HZ:
+        raise AudioError(
+            f"{name}: the sample rate must be {MIN_SOURCE_RATE_HZ} to {MAX_SOURCE_RATE_HZ} Hz."
+            f" Received: {rate} Hz"
+        )
+    limits.check_format(name, rate, decoder.n_channels)
+    limits.check_length(name, decoder.n_frames or 0, rate, decoder.n_channels)
+
+
+def _refuse_above(limit: float | None, received: float, trouble: str, remedy: str) -> None:
+    if limit is not None and received > limit:
+        raise AudioLimitError(
+            f"{trouble}: at most {limit:,.12g} are taken. Received: {received:,.12g} or more; "
+            f"{remedy} first"
+        )
 
 
 def _checked_rate(sample_rate_hz: float | None) -> int:
@@ -320,45 +441,3 @@ def _spool(source: Any, name: str) -> tuple[str, str, str]:
             raise AudioError(f"cannot copy {name} to a temporary file: {error}") from error
         raise
     return path, name, path
-
-
-def _mono(block: Block, counts: _SampleCounts) -> Waveform:
-    """Mean over the channels of a block [n, n_channels], float32 [n] in [-1, 1]."""
-    n_channels = block.shape[1]
-    counts.total += block.size
-    scale = 2.0**-15 if block.dtype == np.int16 else 1.0
-    full_scale = FULL_SCALE / scale
-    high, low = float(block.max()), float(block.min())
-    if not (np.isfinite(high) and np.isfinite(low)):
-        finite = np.isfinite(block)
-        counts.non_finite += block.size - int(np.count_nonzero(finite))
-        block = cast(Waveform, np.nan_to_num(block, nan=0.0, posinf=0.0, neginf=0.0))
-        high, low = float(block.max()), float(block.min())
-    counts.peak = max(counts.peak, max(high, -low) * scale)
-    if high >= full_scale or low <= -full_scale:
-        counts.full_scale += int(np.count_nonzero((block >= full_scale) | (block <= -full_scale)))
-        if scale == 1.0:
-            block = cast(Waveform, np.clip(block, np.float32(-1.0), np.float32(1.0)))
-    # A sum column by column is many times faster than numpy's mean over a short axis.
-    total = block[:, 0].astype(np.float32)
-    for channel in range(1, n_channels):
-        total += block[:, channel]
-    total *= np.float32(scale / n_channels)
-    return total
-
-
-def _sample_warnings(counts: _SampleCounts) -> list[str]:
-    warnings = []
-    if counts.total and counts.peak < SILENT_PEAK:
-        warnings.append(SILENCE)
-    if counts.non_finite:
-        warnings.append(f"{counts.non_finite} samples are NaN or infinite; taken as 0")
-    if counts.peak > 100.0:
-        warnings.append(
-            f"samples reach {counts.peak:g}, clipped to 1 (were integers saved as float without"
-            " dividing by 32768?)"
-        )
-    elif counts.full_scale > CLIPPED_SHARE_TO_REPORT * counts.total:
-        share = 100.0 * counts.full_scale / counts.total
-        warnings.append(f"clipped: {share:.1f} % of the samples are at or beyond full scale")
-    return warnings

@@ -7,21 +7,17 @@ kin. Whatever it cannot read (m4a, webm, video) goes through ffmpeg when there i
 from __future__ import annotations
 
 import contextlib
-import importlib
 import os
 import re
-import shutil
-import struct
-import subprocess
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from vggish.errors import AudioError
+from vggish.ffmpeg import FFMPEG_HINT, FfmpegDecoder, find_ffmpeg
 
 if TYPE_CHECKING:
     import soundfile
@@ -53,13 +49,6 @@ _FFMPEG_SUFFIXES = {
 # What is taken from a directory; a file that is named is tried whatever its name.
 AUDIO_SUFFIXES = frozenset(_FORMATS_BY_SUFFIX) | _FFMPEG_SUFFIXES
 
-# Containers only: no playlist or script format, which could make ffmpeg open other files.
-_FFMPEG_DEMUXERS = (
-    "aac,ac3,aiff,amr,amrnb,amrwb,ape,asf,au,avi,caf,dts,eac3,flac,flv,gsm,matroska,webm,mov,mp4,"
-    "m4a,3gp,3g2,mj2,mp3,mpeg,mpegts,mpegvideo,mpc,mpc8,oga,ogg,opus,rm,tta,voc,w64,wav,wv,xwma"
-)
-FFMPEG_HINT = "install ffmpeg (or: pip install imageio-ffmpeg)"
-
 # What libsndfile says where a header does not tell the number of frames is 2^63 - 1.
 _UNKNOWN_FRAMES = 1 << 62
 # A read that meets damage returns nothing, so the sound before it is read in such steps.
@@ -80,6 +69,9 @@ class Decoder(Protocol):
 
     def read(self, n_frames: int) -> Block:
         """Up to `n_frames` more frames, [n, n_channels]; n is 0 at the end only."""
+
+    def interrupt(self) -> None:
+        """Let a `read` that waits in another thread come to its end."""
 
     def close(self) -> None:
         """Stop decoding."""
@@ -156,6 +148,9 @@ class _SoundFileDecoder:
                 self.warnings.append(f"{self.guessed_end}; to be sure of its end, {FFMPEG_HINT}")
         return block
 
+    def interrupt(self) -> None:
+        """Reading takes milliseconds."""
+
     def close(self) -> None:
         self._file.close()
 
@@ -183,70 +178,17 @@ class _SoundFileDecoder:
         self.warnings.append(f"truncated or damaged: {read} could be read ({reason.rstrip('.')})")
 
 
-class _FfmpegDecoder:
-    """ffmpeg, asked for a stream of big-endian floats with the shortest header there is (AU)."""
-
-    n_frames: int | None = None
-
-    def __init__(self, path: str, executable: str) -> None:
-        # The log goes to a file: a pipe that nobody reads could block ffmpeg.
-        self._url = "file:" + os.path.abspath(path)
-        self._log = tempfile.TemporaryFile()  # noqa: SIM115 closed by close()
-        command = [executable, "-v", "error", "-nostdin", "-protocol_whitelist", "file"]
-        command += ["-format_whitelist", _FFMPEG_DEMUXERS, "-i", self._url]
-        command += ["-map", "0:a:0", "-c:a", "pcm_f32be", "-f", "au", "pipe:1"]
-        try:
-            self._process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=self._log
-            )
-        except OSError:
-            self._log.close()
-            raise
-        assert self._process.stdout is not None
-        self._pipe: IO[bytes] = self._process.stdout
-        header = self._pipe.read(24)
-        if len(header) < 24 or header[:4] != b".snd":
-            reason = self._log_line()
-            self.close()
-            raise AudioError(reason)
-        offset, _, _, self.sample_rate_hz, self.n_channels = struct.unpack(">5I", header[4:])
-        self._pipe.read(offset - 24)
-        self.format = "ffmpeg"
-        self.warnings: list[str] = []
-
-    def read(self, n_frames: int) -> npt.NDArray[np.float32]:
-        frame_bytes = 4 * self.n_channels
-        data = self._pipe.read(n_frames * frame_bytes)
-        whole = data[: len(data) - len(data) % frame_bytes]
-        if not whole:
-            self._process.wait()
-            # ffmpeg decodes what it can of a damaged file, and complains in the log.
-            if self._process.returncode != 0 or self._log.tell():
-                self.warnings.append(f"ffmpeg reports damage: {self._log_line()}")
-        return np.frombuffer(whole, ">f4").astype(np.float32).reshape(-1, self.n_channels)
-
-    def close(self) -> None:
-        self._process.kill()
-        self._process.wait()
-        self._pipe.close()
-        self._log.close()
-
-    def _log_line(self) -> str:
-        self._process.wait()
-        self._log.seek(0)
-        lines = self._log.read(1 << 16).decode("utf-8", "replace").strip().splitlines()
-        if any("matches no streams" in line for line in lines):
-            return "there is no audio stream in it"
-        if not lines:
-            return "no reason given"
-        return re.sub(r"^\[[^]]*\]\s*", "", lines[0]).replace(f"{self._url}: ", "").strip()
-
-
-def open_decoder(path: str, name: str) -> Decoder:
+def open_decoder(path: str, name: str, deadline: float | None = None) -> Decoder:
     """Open a file with the decoder that can read it.
 
+    Args:
+        path: of the file.
+        name: what messages call it.
+        deadline: by `time.monotonic()`, when ffmpeg is ended; what it gave until then looks like
+            a damaged file.
+
     Raises:
-        AudioError: none can; `name` is what the message calls the file.
+        AudioError: none can.
     """
     suffix = Path(path).suffix.lower()
     sndfile = None
@@ -266,7 +208,7 @@ def open_decoder(path: str, name: str) -> Decoder:
             f"(m4a, webm, video) need ffmpeg, and none was found: {FFMPEG_HINT}"
         )
     try:
-        decoder = _FfmpegDecoder(path, ffmpeg)
+        decoder = FfmpegDecoder(path, ffmpeg, deadline)
     except (OSError, AudioError) as error:
         if sndfile is not None:
             return sndfile
@@ -281,21 +223,6 @@ def open_decoder(path: str, name: str) -> Decoder:
     elif suffix in _FORMATS_BY_SUFFIX:
         decoder.warnings.append(f"libsndfile cannot read it ({sndfile_reason}); ffmpeg did")
     return decoder
-
-
-def find_ffmpeg() -> str | None:
-    """The ffmpeg to use: `AUDIOTAG_FFMPEG`, the one on the PATH, or that of imageio-ffmpeg."""
-    configured = os.environ.get("AUDIOTAG_FFMPEG")
-    if configured:
-        return configured
-    found = shutil.which("ffmpeg")
-    if found:
-        return found
-    try:
-        package: Any = importlib.import_module("imageio_ffmpeg")
-        return str(package.get_ffmpeg_exe())
-    except (ImportError, RuntimeError):
-        return None
 
 
 def _guessed_end(format_name: str, log: str, path: str) -> str | None:

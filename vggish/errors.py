@@ -4,7 +4,9 @@
     ├── OptionError                 an option that cannot be honoured
     ├── MissingPackageError         an optional package is not installed
     ├── AudioError                  sound that cannot be read
-    │   └── EmptyAudioError         ... because there is none in it
+    │   ├── EmptyAudioError         ... because there is none in it
+    │   ├── AudioLimitError         ... because it is more than may be
+    │   └── AudioTimeoutError       ... because decoding did not end in time
     ├── WeightsError                weights that are absent, damaged or wrong
     │   ├── WeightsNotInstalledError
     │   ├── DownloadError
@@ -14,6 +16,7 @@
     ├── TrainingError               training that cannot begin, or that went wrong
     ├── RunError                    a directory of a training run that is no good for this
     ├── BundleError                 a bundle that is absent, damaged, or not fit for its use
+    ├── ListenError                 an address that the service cannot listen on
     └── ServiceError                a remote service that refuses, fails, or is none of ours
         └── ServiceUnreachableError ... or that is not there
 
@@ -45,6 +48,14 @@ class AudioError(AudiotagError):
 
 class EmptyAudioError(AudioError):
     """A readable file that holds no samples."""
+
+
+class AudioLimitError(AudioError):
+    """Sound that is longer, or has more channels or a higher rate, than may be."""
+
+
+class AudioTimeoutError(AudioError):
+    """Sound whose decoding did not end before the deadline."""
 
 
 class WeightsError(AudiotagError):
@@ -81,6 +92,10 @@ class RunError(AudiotagError):
 
 class BundleError(AudiotagError):
     """A bundle that is absent, damaged, or not fit for what it is given."""
+
+
+class ListenError(AudiotagError):
+    """An address that the service cannot listen on: taken, forbidden, or not of this machine."""
 
 
 class ServiceError(AudiotagError):

@@ -104,7 +104,7 @@ function cancel() {
 function beEmpty() {
   status.clear();
   document.body.classList.add("is-empty");
-  byId("choose").focus({ preventScroll: true });
+  byId("choose").focus({ preventScroll: true }); // what had the focus is gone
 }
 
 function scrollToResult() {
@@ -119,8 +119,8 @@ async function capture(isLive) {
   last = null;
   try {
     const recording = await persist(() => listen({ isLive, model: byId("model").value, signal }), signal);
-    byId(isLive ? "listen" : "record").focus();
     if (recording) await look(recording);
+    else beEmpty();
   } catch (error) {
     report(error, signal, () => capture(isLive));
   }
