@@ -32,12 +32,12 @@ export class Figure {
     this.scores = new Map(answer.tracks?.tags.map((tag) => [tag.index, tag.scores]));
     this.highest = Math.max(0, ...[...this.scores.values()].map(maximum));
     this.rows = rows.map((tag) => new TagRow(tag, this.hasSegments ? () => this.select(tag) : null));
-    this.hasTime = Boolean(sound.audio || sound.wave || this.starts.length);
+    this.hasTime = Boolean(sound.audio || sound.peaks || this.starts.length);
     this.build();
   }
 
   get hasSegments() {
-    return Boolean(this.answer.segments && this.sound.wave);
+    return Boolean(this.answer.segments && this.sound.peaks);
   }
 
   get isPlaying() {
@@ -81,8 +81,8 @@ export class Figure {
   }
 
   gutterOfSound() {
-    if (!this.sound.wave) return "";
-    const axis = this.sound.hasAllSamples ? hertzAxis() : "";
+    if (!this.sound.peaks) return "";
+    const axis = this.sound.samples ? hertzAxis() : "";
     const wave = make("span", { class: "gutter-wave" }, "Waveform");
     wave.style.height = `${WAVE_HEIGHT}px`;
     return [wave, axis];
@@ -96,7 +96,7 @@ export class Figure {
 
   /** Draw; the element must be in the document. */
   start() {
-    if (this.sound.wave) this.player = new Player(this.wave, this.sound, this.nonce);
+    if (this.sound.peaks) this.player = new Player(this.wave, this.sound, this.nonce);
     else this.wave.append(make("p", { class: "note" }, this.sound.note));
     const audio = this.sound.audio;
     if (audio) {

@@ -1,6 +1,7 @@
 // The waveform and the spectrogram: wavesurfer.js on an audio element that is ready.
 
 import { spectrogramColours, waveColours } from "./colours.js";
+import { SAMPLE_RATE_HZ } from "./sound.js";
 import RegionsPlugin from "./vendor/regions.esm.js";
 import SpectrogramPlugin from "./vendor/spectrogram.esm.js";
 import WaveSurfer from "./vendor/wavesurfer.esm.js";
@@ -9,7 +10,7 @@ import WaveSurfer from "./vendor/wavesurfer.esm.js";
 export const LOWEST_HZ = 125;
 export const HIGHEST_HZ = 7_500;
 const WINDOW_SAMPLES = 400;
-const FFT_SAMPLES = 1_024;
+const FFT_SAMPLES = 512;
 const RANGE_DB = 70;
 export const WAVE_HEIGHT = 88;
 export const SPECTROGRAM_HEIGHT = 112;
@@ -22,7 +23,7 @@ export class Player {
     this.surfer = WaveSurfer.create({
       container,
       media: sound.audio ?? undefined,
-      peaks: [sound.wave],
+      peaks: [sound.peaks],
       duration: sound.seconds,
       height: WAVE_HEIGHT,
       waveColor: wave,
@@ -38,8 +39,10 @@ export class Player {
       cspNonce: nonce,
       plugins: [this.regions],
     });
-    this.hasSpectrogram = sound.hasAllSamples;
     this.spectrogram = null;
+    this.samples = sound.samples;
+    // Of this the spectrogram is made; the waveform has its peaks.
+    if (this.samples) this.surfer.getDecodedData = () => asBuffer(this.samples, sound.seconds);
     this.drawSpectrogram();
   }
 
@@ -63,7 +66,7 @@ export class Player {
   }
 
   drawSpectrogram() {
-    if (!this.hasSpectrogram) return;
+    if (!this.samples) return;
     if (this.spectrogram) this.surfer.unregisterPlugin(this.spectrogram);
     this.spectrogram = this.surfer.registerPlugin(
       SpectrogramPlugin.create({
@@ -84,3 +87,12 @@ export class Player {
     );
   }
 }
+
+/** What of an AudioBuffer is asked for. */
+const asBuffer = (samples, duration) => ({
+  duration,
+  length: samples.length,
+  sampleRate: SAMPLE_RATE_HZ,
+  numberOfChannels: 1,
+  getChannelData: () => samples,
+});

@@ -84,7 +84,7 @@ function heading(answer, isSilent, credit) {
 
 function notes(answer, sound) {
   const texts = answer.warnings.filter((warning) => !warning.startsWith("silence"));
-  if (sound.wave && sound.note) texts.push(sound.note);
+  if (sound.peaks && sound.note) texts.push(sound.note);
   if (!answer.tracks) texts.push("This model judges whole sounds only, so there is no telling when.");
   if (!texts.length) return "";
   return make("ul", { class: "notes" }, texts.map((text) => make("li", {}, icon("warn"), sentence(text))));

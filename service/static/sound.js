@@ -3,40 +3,47 @@
 import { wavLayout, wavPiece } from "./wav.js";
 
 // What the model hears. The spectrogram is of this too.
-const SAMPLE_RATE_HZ = 16_000;
+export const SAMPLE_RATE_HZ = 16_000;
 // Decoding takes all of a sound into memory: ten minutes in stereo are 200 MB for a moment.
 const MAX_SECONDS_AT_ONCE = 600;
+// A spectrogram has 80 columns a second, whatever is seen of them.
+const MAX_SPECTROGRAM_SECONDS = 300;
 // Of a file whose length the browser cannot tell.
 const MAX_BYTES_AT_ONCE = 32 << 20;
-// Longer sounds are gone through in pieces, for so many peaks.
-const N_PEAKS = 6_000;
+// Longer sounds are gone through in pieces.
 const PIECE_SECONDS = 60;
+// Enough for a waveform that is zoomed in.
+const N_PEAKS = 12_000;
 const MP3_PIECE_BYTES = 1 << 20;
 const METADATA_TIMEOUT_MS = 8_000;
 
 /**
- * Look at a file: {audio, seconds, wave, hasAllSamples, note}.
+ * Look at a file: {audio, seconds, peaks, samples, note}.
  *
  * audio: an element that plays it, null if this browser cannot; seconds: its length, null if
- * unknown; wave: Float32Array to draw, samples at 16 kHz if hasAllSamples, else peaks; null if
- * there is none, and then note says why.
+ * unknown; peaks: Float32Array to draw as a waveform; samples: Float32Array at 16 kHz for a
+ * spectrogram. What there is none of is null, and then note says why.
  */
 export async function readSound(file, signal) {
   const [audio, seconds] = await openAudio(file);
   const release = () => closeAudio(audio);
   signal.addEventListener("abort", release, { once: true });
   const isLong = seconds === null ? file.size > MAX_BYTES_AT_ONCE : seconds > MAX_SECONDS_AT_ONCE;
-  const sound = { audio, seconds, wave: null, hasAllSamples: false, note: "" };
+  const sound = { audio, seconds, peaks: null, samples: null, note: "" };
   try {
     if (isLong) {
-      sound.wave = await peaksInPieces(file, seconds, signal);
-      sound.note = sound.wave
-        ? "No spectrogram: the sound is longer than ten minutes."
-        : "No waveform: of sounds longer than ten minutes it is drawn for WAV and MP3 files.";
+      sound.peaks = await peaksInPieces(file, seconds, signal);
+      if (!sound.peaks) {
+        sound.note = "No waveform: of sounds longer than ten minutes it is drawn for WAV and MP3 files.";
+      }
     } else {
-      sound.wave = await decode(await file.arrayBuffer());
-      sound.hasAllSamples = true;
-      sound.seconds ??= sound.wave.length / SAMPLE_RATE_HZ;
+      const samples = await decode(await file.arrayBuffer());
+      sound.seconds ??= samples.length / SAMPLE_RATE_HZ;
+      sound.peaks = thinned(levelsOf(samples, Math.ceil(samples.length / N_PEAKS)), N_PEAKS);
+      if (sound.seconds <= MAX_SPECTROGRAM_SECONDS) sound.samples = samples;
+    }
+    if (sound.peaks && !sound.samples) {
+      sound.note = "No spectrogram: it is drawn of sounds of up to five minutes.";
     }
   } catch {
     sound.note = audio
@@ -94,13 +101,20 @@ async function peaksInPieces(file, seconds, signal) {
   for (const piece of pieces) {
     signal.throwIfAborted();
     const samples = await decode(await piece(), 8_000);
-    for (let at = 0; at < samples.length; at += step) {
-      let highest = 0;
-      for (const sample of samples.subarray(at, at + step)) highest = Math.max(highest, Math.abs(sample));
-      levels.push(highest);
-    }
+    levels.push(...levelsOf(samples, step));
   }
   return thinned(levels, N_PEAKS);
+}
+
+/** The loudest of each `step` samples. */
+function levelsOf(samples, step) {
+  const levels = [];
+  for (let at = 0; at < samples.length; at += step) {
+    let highest = 0;
+    for (const sample of samples.subarray(at, at + step)) highest = Math.max(highest, Math.abs(sample));
+    levels.push(highest);
+  }
+  return levels;
 }
 
 /** Functions that give the file in pieces that can be decoded one by one. */
