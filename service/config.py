@@ -175,7 +175,9 @@ _TABLE: dict[str, dict[str, Rule]] = {
         "upload_timeout_seconds": Rule(
             "seconds that a whole body may take to arrive", 0.001, _LONGEST_SECONDS
         ),
-        "upload_idle_seconds": Rule("seconds without a byte of a body", 0.001, _LONGEST_SECONDS),
+        "upload_idle_seconds": Rule(
+            "seconds without a byte of a body, or for the head before it", 0.001, _LONGEST_SECONDS
+        ),
         "request_timeout_seconds": Rule(
             "seconds from the whole body to the answer", 0.001, _LONGEST_SECONDS
         ),
