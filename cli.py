@@ -1,4 +1,4 @@
-"""The command line: classify, embed, train, evaluate, predict, export, inspect, weights.
+"""The command line: classify, embed, serve, train, evaluate, predict, export, inspect, weights.
 
 Everything heavy is imported by the command that needs it: `audiotag --help` loads neither
 numpy nor a runtime.
@@ -113,6 +113,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     _add_classify(commands)
     _add_embed(commands)
+    _add_serve(commands)
     _add_train(commands)
     _add_evaluate(commands)
     _add_predict(commands)
@@ -1173,6 +1174,66 @@ def _write_errors(path: Path, report: Report) -> None:
             text.detach()
     except OSError as error:
         raise FrameFileError(f"cannot write --errors {path}: {error.strerror or error}") from error
+
+
+# --- audiotag serve ----------------------------------------------------------------------
+
+
+_SERVE_EPILOG = """\
+Each setting is also a variable (--max-uploads: AUDIOTAG_MAX_UPLOADS) and a line of the settings
+file (max_uploads = 128). A flag goes before a variable, and a variable before the file.
+
+examples:
+  audiotag serve                                http://127.0.0.1:8000/, for this machine
+  audiotag serve --host 0.0.0.0 --api-keys-file keys.txt
+                                                for others, who need one of the keys
+  audiotag serve --models runs/mine,audioset --workers 2
+  audiotag serve --config service.toml --show-config > all.toml
+
+SIGTERM and Ctrl-C let requests end, a second one does not. SIGHUP loads changed bundles.
+
+exit status:
+  0 stopped as told    1 could not start, or not end in time    2 a setting is wrong
+"""
+
+
+def _add_serve(commands: Any) -> None:
+    from service.setting_text import add_flags
+
+    parser: argparse.ArgumentParser = commands.add_parser(
+        "serve",
+        usage="audiotag serve [options]",
+        help="an HTTP service and a page: sound in, tags out",
+        description="Serve the tagger over HTTP, with a page to hear and see with.",
+        epilog=_SERVE_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--config", metavar="FILE", help="a settings file, TOML (or AUDIOTAG_CONFIG names it)"
+    )
+    parser.add_argument(
+        "--show-config",
+        action="store_true",
+        help="print all settings, and where each comes from, as a settings file; serve nothing",
+    )
+    parser.add_argument("--debug", action="store_true", help="show tracebacks of errors")
+    add_flags(parser)
+    parser.set_defaults(run=_run_serve)
+
+
+def _run_serve(options: argparse.Namespace) -> int:
+    from service.setting_text import flags_of
+    from service.settings import load_settings
+
+    settings = load_settings(flags_of(options), options.config)
+    for note in settings.notes:
+        print(_printable(f"audiotag: note: {note}"), file=sys.stderr)
+    if options.show_config:
+        _print_result(settings.describe().rstrip())
+        return EXIT_OK
+    from service.server import serve
+
+    return serve(settings.config)
 
 
 # --- audiotag train ----------------------------------------------------------------------

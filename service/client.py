@@ -43,20 +43,7 @@ RETRY_SECONDS = 60.0
 
 
 class _Base:
-    """What both clients are made of.
-
-    Args:
-        base_url: address of the service, as `http://127.0.0.1:8000`.
-        api_key: sent with every request, if the service wants one.
-        timeout_seconds: how long to wait until a piece of the body is taken, and for the answer;
-            at most ten seconds for a connection.
-        retries: further tries after one that failed in passing, at most.
-        retry_seconds: no try begins later than this after the first one; a service that wants a
-            longer pause is not asked again.
-
-    Raises:
-        OptionError: the address is none, or the key or a number makes no sense.
-    """
+    """What both clients are made of; see `Client`."""
 
     _kind: type[Any]
     _http: Any
@@ -104,7 +91,20 @@ class _Base:
 
 
 class Client(_Base):
-    """A service of audiotag: a context manager, to be shared by threads. See `_Base`."""
+    """A service of audiotag: a context manager, to be shared by threads.
+
+    Args:
+        base_url: address of the service, as `http://127.0.0.1:8000`.
+        api_key: sent with every request, if the service wants one.
+        timeout_seconds: how long to wait until a piece of the body is taken, and for the answer;
+            at most ten seconds for a connection.
+        retries: further tries after one that failed in passing, at most.
+        retry_seconds: no try begins later than this after the first one; a service that wants a
+            longer pause is not asked again.
+
+    Raises:
+        OptionError: the address is none, or the key or a number makes no sense.
+    """
 
     _kind = httpx.Client
     _http: httpx.Client
@@ -116,7 +116,7 @@ class Client(_Base):
 
         Args:
             source: path, "-" for standard input, bytes, or a binary file object (read from where
-                it stands, and left open).
+                it stands to its end, and left open).
             name: what to call it; the path by default. The service gets the last part.
             wish: top_k (default 10), threshold, labels, exclude_labels, frames, segments,
                 tracks, model; see `service.client_calls.Wanted`.

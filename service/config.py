@@ -165,7 +165,9 @@ _TABLE: dict[str, dict[str, Rule]] = {
         "queue_size": Rule("requests that may wait for a thread", 1),
         "max_uploads": Rule("bodies that may be on their way", 1),
         "batch_window_ms": Rule(
-            "milliseconds that patches wait for those of other requests; 0 for no company", 0, 1000
+            "milliseconds that patches wait for those of other requests; 0 for no common batches",
+            0,
+            1000,
         ),
         "max_batch_patches": Rule("patches (0.96 s of sound) in the network at once", 1, 4096),
     },

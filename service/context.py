@@ -29,6 +29,7 @@ _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"
 # What logs of proxies say of a client that left before it was answered.
 _CLIENT_GONE = 499
 _SAFE_ID = re.compile(r"[\w.-]{1,64}", re.ASCII)
+# A page that needs more says so itself.
 _PAGE_POLICY = "; ".join(
     (
         "default-src 'none'",
@@ -37,7 +38,7 @@ _PAGE_POLICY = "; ".join(
         "connect-src 'self'",
         "media-src 'self' blob:",
         "img-src 'self' data: blob:",
-        "style-src 'self' 'unsafe-inline'",
+        "style-src 'self'",
         "font-src 'self'",
         "manifest-src 'self'",
         "base-uri 'none'",

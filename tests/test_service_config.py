@@ -6,16 +6,19 @@ import argparse
 import dataclasses
 import math
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from service.config import SETTINGS, ServiceConfig, keys_in
-from service.setting_text import add_flags, flag, flags_of, variable
+from service.setting_text import add_flags, as_markdown, flag, flags_of, variable
 from service.settings import load_settings
 from vggish import embedders, runtime
 from vggish.errors import OptionError
+
+DOCUMENTATION = Path(__file__).resolve().parents[1] / "docs" / "service.md"
 
 # Other than the default in every field: as a flag or a variable has it, and what it means.
 OTHERS: dict[str, tuple[str, Any]] = {
@@ -358,6 +361,65 @@ def test_flags_are_generated_from_the_fields(others: dict[str, tuple[str, Any]])
     assert flags_of(parser.parse_args([])) == {}
     twice = flags_of(parser.parse_args(["--models", "a,b", "--models", "c"]))
     assert load_settings(twice, environ={}).config.models == ("a", "b", "c")
+
+
+def test_help_and_documentation_name_every_setting(
+    command_line: Callable[..., tuple[int, str, str]],
+) -> None:
+    status, out, _ = command_line("serve", "--help")
+    assert status == 0
+    for name, setting in SETTINGS.items():
+        assert (variable(name) if setting.rule.secret else f"{flag(name)} ") in out
+    documented = DOCUMENTATION.read_text("utf-8")
+    assert as_markdown() in documented, f"the table should be:\n{as_markdown()}"
+
+
+def test_show_config_prints_what_the_flags_file_and_variables_say(
+    command_line: Callable[..., tuple[int, str, str]],
+    in_directory: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    Path("one.toml").write_text('workers = 2\napi_keys = ["secret-1"]\n')
+    monkeypatch.setenv("AUDIOTAG_PORT", "9000")
+    monkeypatch.setenv("AUDIOTAG_MAX_UPLOAD", "9000")
+    status, out, err = command_line("serve", "--config", "one.toml", "--show-config", "--host=::1")
+    assert status == 0
+    assert "did you mean AUDIOTAG_MAX_UPLOADS?" in err
+    assert "secret" not in out + err
+    lines = {line.split()[0]: line.split("  # ")[1] for line in out.splitlines() if " = " in line}
+    assert lines["host"] == "flag --host"
+    assert lines["port"] == "environment variable AUDIOTAG_PORT"
+    assert lines["workers"] == "file one.toml"
+    assert lines["threads"] == "default"
+    monkeypatch.delenv("AUDIOTAG_PORT")
+    Path("two.toml").write_text(out)
+    status, again, _ = command_line("serve", "--config", "two.toml", "--show-config")
+    assert status == 0
+    assert values_of(again) == {**values_of(out), "api_keys": "[]"}
+
+
+def values_of(described: str) -> dict[str, str]:
+    told = (line.split("  # ")[0].split(" = ") for line in described.splitlines() if " = " in line)
+    return {name: value.strip() for name, value in told}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--port", "99999"], "from 0 to 65535. Received: 99999 (flag --port)"),
+        (["--config", "none.toml"], "cannot read the settings file none.toml: No such file"),
+    ],
+)
+def test_a_wrong_setting_ends_the_command_line_in_words(
+    arguments: list[str],
+    message: str,
+    command_line: Callable[..., tuple[int, str, str]],
+    in_directory: Path,
+) -> None:
+    status, out, err = command_line("serve", *arguments)
+    assert (status, out) == (2, "")
+    assert message in err
+    assert "Traceback" not in err
 
 
 def test_values_given_in_python_are_checked_too() -> None:

@@ -77,6 +77,15 @@ def test_everything_that_is_noted_is_told() -> None:
     assert found[("process_resident_memory_bytes", ())] > 0
 
 
+def test_every_metric_is_documented() -> None:
+    text = (Path(__file__).resolve().parents[1] / "docs" / "service.md").read_text("utf-8")
+    families = text_string_to_metric_families(Metrics(ServiceConfig()).render()[0].decode())
+    for family in families:
+        if not family.name.endswith("_created") and not family.name.startswith("process_"):
+            name = f"{family.name}_total" if family.type == "counter" else family.name
+            assert f"| `{name}` | {family.type} |" in text
+
+
 def test_two_services_of_one_process_count_apart() -> None:
     one, two = Metrics(ServiceConfig()), Metrics(ServiceConfig())
     one.audio_seconds(5)
