@@ -3,7 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint bench bench-train bench-read bench-metrics bench-mini clean
+.PHONY: demo test lint bench bench-train bench-read bench-metrics bench-mini bench-serve \
+        vendor lock clean
 
 demo: $(VENV)/.base
 	@$(BIN)/python examples/demo.py
@@ -31,6 +32,19 @@ bench-metrics: $(VENV)/.bench
 # Its data is no part of the project: make bench-mini DATA=DIR, and more in OPTIONS.
 bench-mini: $(VENV)/.dev
 	@$(BIN)/python -m benchmarks.mini $(if $(DATA),--data $(DATA)) $(OPTIONS)
+
+# The libraries of the service's page, at the versions and with the hashes of vendor.json.
+vendor:
+	@$(PYTHON) service/static/vendor/vendor.py
+
+# Twenty-five minutes; OPTIONS=--quick takes one.
+bench-serve: $(VENV)/.dev
+	@$(BIN)/python -m benchmarks.serve $(OPTIONS)
+
+# The versions and hashes that the image is made of: the newest ones.
+lock: $(VENV)/.base
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check uv
+	@$(BIN)/python deploy/lock.py
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info demo-output

@@ -1,4 +1,4 @@
-"""The command line: classify, embed, train, evaluate, predict, export, inspect, weights.
+"""The command line: classify, embed, serve, train, evaluate, predict, export, inspect, weights.
 
 Everything heavy is imported by the command that needs it: `audiotag --help` loads neither
 numpy nor a runtime.
@@ -27,25 +27,40 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from classifier.wording import count as _count
 from classifier.wording import located, score
 from classifier.wording import printable as _printable
-from vggish.errors import AudioError, AudiotagError, FrameFileError, OptionError, unwritable_as
+from vggish.errors import (
+    AudioError,
+    AudiotagError,
+    FrameFileError,
+    OptionError,
+    ServiceError,
+    ServiceUnreachableError,
+    unwritable_as,
+)
 from vggish.params import PATCH_SECONDS, VERSION
 
 if TYPE_CHECKING:
     from classifier.clip_store import ClipStore
+    from classifier.clip_tags import ClipTags
     from classifier.config import TrainingConfig
     from classifier.evaluation import Evaluation
     from classifier.fit import Fitted, LabelledClips
     from classifier.labels import Labels
+    from classifier.live import LiveTags
     from classifier.records import ReadReport
+    from classifier.tag_output import Content
     from classifier.tag_tables import Look
-    from classifier.tagger import Tagger, Tags
+    from classifier.tagger import Tagger
     from classifier.train import Progress
     from vggish.batch import Destination, Failure, Report
     from vggish.extractor import Extractor
+    from vggish.extractor import Progress as Heard
     from vggish.frames import ClipFrames
     from vggish.inputs import Inputs, Item
     from vggish.runtime import Precision
     from vggish.weights import InstalledWeights
+
+    Sound = str | bytes
+    Listen = Callable[[Sound, Heard | None], ClipTags]
 
 EXIT_OK, EXIT_SOME_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
 # Up to so many outputs are named one by one on a terminal or in a log.
@@ -98,6 +113,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     _add_classify(commands)
     _add_embed(commands)
+    _add_serve(commands)
     _add_train(commands)
     _add_evaluate(commands)
     _add_predict(commands)
@@ -210,7 +226,13 @@ examples:
   audiotag classify clip.wav                    what is heard, and when
   audiotag classify sounds/ --csv -o tags.csv   file,label,mid,index,score
   audiotag classify clip.wav --json --frames    what is heard in each 0.96 s
+  audiotag classify clip.wav -o clip.srt        subtitles; --audacity, --raven: other tracks
+  audiotag classify sounds/ --srt --out-dir d   one file each, in the same tree
+  audiotag classify clip.wav --plot clip.png    waveform, log-mel and tags over time
+  audiotag classify clip.wav --labels Dog --labels Cat
   audiotag classify sounds/ --model runs/mine   with a head of your own
+  audiotag classify --live                      the microphone, until Ctrl-C
+  audiotag classify sounds/ --server http://tags.example:8000
   ffmpeg -i film.mkv -f wav - | audiotag classify -
 
 A sound longer than the clips that the model was trained on (10 s for AudioSet's) is listened to
@@ -233,10 +255,16 @@ def _add_classify(commands: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     _add_inputs(parser)
+    live = parser.add_argument_group("microphone")
+    live.add_argument(
+        "--live", action="store_true", help="listen to the microphone: a line each 0.96 s"
+    )
+    live.add_argument(
+        "--live-device", metavar="NAME", help="which one, by number or words of its name"
+    )
     how = parser.add_argument_group("method")
     how.add_argument(
         "--model",
-        default="audioset",
         metavar="BUNDLE",
         help="a bundle, a run, or one that comes with audiotag (default: audioset)",
     )
@@ -251,47 +279,70 @@ def _add_classify(commands: Any) -> None:
     )
     _add_device(how)
     _add_force(how)
-    out = parser.add_argument_group("output")
-    out.add_argument("-o", "--out", metavar="FILE", help="write there (.csv, .json, .jsonl, .txt)")
-    kind = out.add_mutually_exclusive_group()
-    kind.add_argument("--json", action="store_true", help="JSON; of several files, a line each")
-    kind.add_argument("--csv", action="store_true", help="CSV, a row a tag")
-    out.add_argument(
+    how.add_argument(
+        "--server", metavar="URL",
+        help="let an audiotag service do it; --model names one of its models. The sounds are "
+        "sent there, with a key from --api-key-file or AUDIOTAG_API_KEY",
+    )  # fmt: skip
+    how.add_argument("--api-key-file", metavar="FILE", help="holds the key for --server")
+    what = parser.add_argument_group("what is told")
+    what.add_argument(
         "--top-k", type=int, default=5, metavar="K", help="at most so many tags (default 5)"
     )
-    out.add_argument(
+    what.add_argument(
         "--threshold", type=float, default=0.0, metavar="X",
         help="only tags with at least this score, from 0 to 1 (default 0)",
     )  # fmt: skip
-    out.add_argument(
+    what.add_argument(
+        "--labels", action="append", metavar="NAME",
+        help="only this class, by name or AudioSet id; may be repeated",
+    )  # fmt: skip
+    what.add_argument(
+        "--exclude-labels", action="append", metavar="NAME", help="not this class; may be repeated"
+    )
+    what.add_argument(
         "--frames", action="store_true", help="in JSON and CSV: the tags of each 0.96 s"
     )
+    what.add_argument(
+        "--segments", action="store_true",
+        help="when each tag is heard: in JSON besides, in CSV and tables a row a span",
+    )  # fmt: skip
+    out = parser.add_argument_group("output")
+    out.add_argument(
+        "-o", "--out", metavar="FILE",
+        help="write there (.csv, .json, .jsonl, .srt, .selections.txt, .txt)",
+    )  # fmt: skip
+    out.add_argument(
+        "--out-dir", metavar="DIR", help="one file per input, in the tree of the inputs"
+    )
+    kind = out.add_mutually_exclusive_group()
+    kind.add_argument("--json", action="store_true", help="JSON; of several files, a line each")
+    kind.add_argument("--csv", action="store_true", help="CSV, a row a tag")
+    kind.add_argument("--srt", action="store_true", help="subtitles, for players")
+    kind.add_argument("--audacity", action="store_true", help="an Audacity label track")
+    kind.add_argument("--raven", action="store_true", help="a Raven Pro selection table")
+    out.add_argument(
+        "--plot", metavar="PNG",
+        help="draw it, too (.png, .svg, .pdf); of several inputs, a directory for the pictures",
+    )  # fmt: skip
     _add_common(parser)
     parser.set_defaults(run=_run_classify)
 
 
 def _run_classify(options: argparse.Namespace) -> int:
+    from classifier.choice import Choice
     from vggish.inputs import find_inputs
 
-    names = _names_of_inputs(options)
-    write_format = _classify_format(options)
-    inputs = find_inputs(names)
-    read = [item.source for item in inputs.items]
-    if options.files_from is not None:
-        read.append(options.files_from)
-    _refuse_overwriting({"-o": options.out}, read)
-    if options.out not in (None, STDOUT):
-        _check_writable(Path(options.out), "-o")
-
-    from classifier.choice import Choice
-
     Choice(options.top_k, options.threshold)
-    tagger = _tagger(options)
-    if options.frames and not tagger.bundle.has_frame_scores:
-        raise OptionError(
-            f"the model {tagger.bundle.name!r} scores whole sounds only, so there are no --frames"
-        )
-    failures = _classify_each(options, tagger, inputs, write_format)
+    if options.live:
+        return _run_live(options)
+    names = _names_of_inputs(options)
+    content = _classify_content(options)
+    inputs = find_inputs(names)
+    _check_classify_outputs(options, inputs, content)
+    with contextlib.ExitStack() as stack:
+        listen = (_far_ear if options.server else _near_ear)(options, content, stack)
+        failures = _classify_each(options, listen, inputs, content)
     for directory, reason in inputs.unreadable:
         print(_printable(f"audiotag: error: cannot search {directory}: {reason}"), file=sys.stderr)
     if inputs.skipped:
@@ -299,28 +350,143 @@ def _run_classify(options: argparse.Namespace) -> int:
     return EXIT_SOME_FAILED if failures or inputs.unreadable else EXIT_OK
 
 
-def _classify_format(options: argparse.Namespace) -> str:
-    """What is written, "table", "json" or "csv": as an option says, or the suffix of -o."""
-    by_suffix = {".csv": "csv", ".json": "json", ".jsonl": "json"}
-    suffix = "" if options.out is None else Path(options.out).suffix.lower()
-    found = "json" if options.json else "csv" if options.csv else by_suffix.get(suffix, "table")
-    if options.frames and found == "table":
+def _classify_content(options: argparse.Namespace) -> Content:
+    """What is written of each sound: as an option says, or the suffix of -o."""
+    from classifier.tag_output import SUFFIXES, Content, format_of
+
+    found = next((kind for kind in SUFFIXES if getattr(options, kind, False)), None)
+    if found is None:
+        found = "table" if options.out is None else format_of(options.out)
+    if options.frames and found not in ("json", "csv"):
         raise OptionError("--frames needs --json or --csv; the table says when each tag is heard")
-    return found
+    if options.frames and options.segments and found == "csv":
+        raise OptionError("a CSV has rows of --frames or of --segments; --json holds both")
+    for option, needed in (("live_device", "live"), ("api_key_file", "server")):
+        if getattr(options, option) is not None and not getattr(options, needed):
+            raise OptionError(f"{_flag(option)} is for --{needed}, which is missing")
+    return Content(found, options.frames, options.segments)
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _check_classify_outputs(options: argparse.Namespace, inputs: Inputs, content: Content) -> None:
+    """Raise before the work if what is to be written cannot be, or would replace an input."""
+    from classifier.tag_output import TRACKS_OF_ONE
+
+    n_sounds, out = len(inputs.items), options.out
+    if out is not None and options.out_dir is not None:
+        raise OptionError("use -o for one file or --out-dir for one file per input, not both")
+    if options.out_dir is None and content.file_format in TRACKS_OF_ONE and n_sounds > 1:
+        raise OptionError(
+            f"a label track ({content.file_format}) is of one sound, and here are {n_sounds}: use "
+            "--out-dir DIR for one each"
+        )
+    read = [item.source for item in inputs.items]
+    read += [] if options.files_from is None else [options.files_from]
+    pictures = {item.source: _picture_of(options, item, n_sounds) for item in inputs.items}
+    outputs: dict[str, str | Path | None] = {"-o": out}
+    if options.plot is not None and n_sounds == 1:
+        outputs["--plot"] = pictures[inputs.items[0].source]
+    _refuse_overwriting(outputs, read)
+    if options.out_dir is not None and not os.path.isdir(options.out_dir):
+        _check_writable(Path(options.out_dir) / "x", "--out-dir")
+    if out not in (None, STDOUT):
+        _check_writable(Path(out), "-o")
+    if options.plot is not None:
+        from classifier.pictures import check_drawable
+
+        for picture in list(pictures.values())[:1]:
+            check_drawable(str(picture))
+            _check_writable(Path(str(picture)), "--plot")
+
+
+def _picture_of(options: argparse.Namespace, item: Item, n_sounds: int) -> Path | None:
+    """Where the picture of a sound goes; None if there is to be none."""
+    if options.plot is None:
+        return None
+    is_directory = options.plot.endswith(("/", os.sep)) or os.path.isdir(options.plot)
+    if is_directory:
+        return Path(options.plot) / f"{item.stem}.png"
+    if n_sounds > 1:
+        raise OptionError(
+            f"--plot {options.plot} is one picture, and here are {n_sounds} sounds: name a "
+            "directory, as --plot pictures/"
+        )
+    return Path(options.plot)
+
+
+def _near_ear(options: argparse.Namespace, content: Content, stack: contextlib.ExitStack) -> Listen:
+    """What tags sounds on this machine."""
+    from vggish.audio import open_audio, source_name
+
+    tagger = _tagger(options)
+    _refuse_times(tagger.bundle.name, content, tagger.bundle.has_frame_scores)
+
+    def listen(source: Sound, on_progress: Heard | None) -> ClipTags:
+        sound = open_audio(source, source_name(STDOUT)) if isinstance(source, bytes) else source
+        return tagger.tag(sound, **_choice(options), on_progress=on_progress)
+
+    return listen
+
+
+def _far_ear(options: argparse.Namespace, content: Content, stack: contextlib.ExitStack) -> Listen:
+    """What has sounds tagged by a service."""
+    from service.remote import open_service, read_key
+
+    usual = {"embedder": "auto", "precision": None, "device": "auto", "force": False}
+    for option, value in usual.items():
+        if getattr(options, option) != value:
+            raise OptionError(
+                f"with --server it is the service that decides on {_flag(option)}; leave it out"
+            )
+    client, model = open_service(
+        stack, options.server, read_key(options.api_key_file), options.model, _choice(options)
+    )
+    _refuse_times(model.name, content, model.has_frame_scores)
+    wanted = {
+        **_choice(options),
+        "model": model.name,
+        "frames": content.frames,
+        "segments": content.tells_times and model.has_frame_scores,
+        "tracks": options.plot is not None and model.has_frame_scores,
+    }
+
+    def listen(source: Sound, on_progress: Heard | None) -> ClipTags:
+        tags: ClipTags = client.classify(source, **wanted)
+        if on_progress is not None:
+            on_progress(tags.duration_seconds, tags.duration_seconds)
+        return tags
+
+    return listen
+
+
+def _choice(options: argparse.Namespace) -> dict[str, Any]:
+    names = ("top_k", "threshold", "labels", "exclude_labels")
+    return {name: getattr(options, name) for name in names}
+
+
+def _refuse_times(model: str, content: Content, has_frame_scores: bool) -> None:
+    if content.needs_times and not has_frame_scores:
+        what = "--frames" if content.frames else "--segments or label tracks"
+        raise OptionError(f"the model {model!r} scores whole sounds only, so there are no {what}")
 
 
 def _tagger(options: argparse.Namespace) -> Tagger:
     """The model and its embedder; says which embedder it is where that was left to audiotag."""
-    from classifier.tagger import Tagger, choose_embedder
+    from classifier.choice import Choice
+    from classifier.tagger import DEFAULT_MODEL, Tagger, choose_embedder
     from vggish.embedders import choose
 
     tagger = Tagger.load(
-        options.model,
+        DEFAULT_MODEL if options.model is None else options.model,
         embedder=options.embedder,
         precision=options.precision,
         device=options.device,
         force=options.force,
     )
+    Choice(**_choice(options)).classes(tagger.bundle.labels)  # refuses unknown ones now
     wanted = choose_embedder(tagger.bundle, options.embedder, force=options.force)
     reason = choose(wanted, options.precision).reason
     if reason:
@@ -329,23 +495,23 @@ def _tagger(options: argparse.Namespace) -> Tagger:
 
 
 def _classify_each(
-    options: argparse.Namespace, tagger: Tagger, inputs: Inputs, file_format: str
+    options: argparse.Namespace, listen: Listen, inputs: Inputs, content: Content
 ) -> int:
-    """Tag each sound and write what is heard; the number of sounds that failed."""
+    """Tag each sound, write what is heard and draw it; the number of sounds that failed."""
     n_failed = 0
     with contextlib.ExitStack() as stack:
-        writer = stack.enter_context(_tag_writer(options, file_format, len(inputs.items)))
+        write = stack.enter_context(_tag_writer(options, content, len(inputs.items)))
         shown = sys.stderr.isatty() and not options.quiet
         bar = stack.enter_context(_ProgressBar(inputs.items, "listening")) if shown else None
         for item in inputs.items:
+            picture = _picture_of(options, item, len(inputs.items))
+            on_progress = None if bar is None else functools.partial(bar.progress, item)
             try:
-                tags = tagger.tag(
-                    item.source,
-                    top_k=options.top_k,
-                    threshold=options.threshold,
-                    on_progress=None if bar is None else functools.partial(bar.progress, item),
-                )
-            except AudioError as error:
+                source = _kept(item.source) if picture is not None else item.source
+                tags = listen(source, on_progress)
+            except (AudioError, ServiceError) as error:
+                if isinstance(error, ServiceUnreachableError):
+                    raise  # the next sound would fare no better
                 n_failed += 1
                 if options.debug:
                     traceback.print_exception(error)
@@ -355,11 +521,28 @@ def _classify_each(
                 continue
             if bar is not None:
                 bar.done(item, skipped=False)
-            writer(item.source, tags)
+            write(item, tags)
+            if picture is not None:
+                _draw(item, source, tags, picture)
             for warning in tags.warnings:
-                if not options.quiet and not (tags.is_silent and file_format == "table"):
+                if not options.quiet and not (tags.is_silent and content.file_format == "table"):
                     _tell_source(item.source, "warning", warning)
     return n_failed
+
+
+def _kept(source: str) -> Sound:
+    """A sound that can be read twice: what comes from a pipe is kept in memory."""
+    if source != STDOUT or sys.stdin is None:
+        return source
+    return sys.stdin.buffer.read()
+
+
+def _draw(item: Item, source: Sound, tags: ClipTags, picture: Path) -> None:
+    from classifier.tag_plot import plot_tags
+    from vggish.audio import load_audio, source_name
+
+    title = _printable(source_name(item.source)).replace("\n", " ")
+    plot_tags(load_audio(source), tags, picture, title=title, tracks=getattr(tags, "tracks", None))
 
 
 def _tell_source(source: str, kind: str, text: str) -> None:
@@ -371,32 +554,102 @@ def _tell_source(source: str, kind: str, text: str) -> None:
 
 @contextlib.contextmanager
 def _tag_writer(
-    options: argparse.Namespace, file_format: str, n_sounds: int
-) -> Iterator[Callable[[str, Tags], None]]:
-    """What writes the tags of each sound as they come, to -o or to standard output."""
-    from classifier.tag_tables import as_csv, as_json, as_table, csv_header
+    options: argparse.Namespace, content: Content, n_sounds: int
+) -> Iterator[Callable[[Item, ClipTags], None]]:
+    """What writes the tags of each sound as they come: to -o, standard output, or --out-dir."""
+    from classifier.tag_output import SUFFIXES, TagText
     from vggish.audio import source_name
     from vggish.frames import as_text
 
-    with _text_output(options.out) as (write, look):
-        if file_format == "csv":
-            write(csv_header(frames=options.frames))
-        n_written = 0
+    def told(text: TagText, item: Item, tags: ClipTags) -> str:
+        return text.add(as_text(item.source), as_text(source_name(item.source)), tags)
 
-        def write_tags(source: str, tags: Tags) -> None:
-            nonlocal n_written
-            if file_format == "csv":
-                write(as_csv(as_text(source), tags, frames=options.frames))
-            elif file_format == "json":
-                indent = 2 if n_sounds == 1 else None
-                found = as_json(as_text(source), tags, frames=options.frames)
-                write(_json(found, indent) + "\n")
-            else:
-                lines = as_table(as_text(source_name(source)), tags, look)
-                write("\n" * (n_written > 0) + "\n".join(lines) + "\n")
-            n_written += 1
+    if options.out_dir is None:
+        with _text_output(options.out) as (write, look):
+            text = TagText(content, look, n_sounds, _sample_rate_hz)
+            write(text.begin())
 
-        yield write_tags
+            def write_on(item: Item, tags: ClipTags) -> None:
+                write(told(text, item, tags))
+
+            yield write_on
+        return
+    written: list[tuple[str, Path]] = []
+
+    def write_file(item: Item, tags: ClipTags) -> None:
+        path = Path(options.out_dir) / f"{item.stem}{SUFFIXES[content.file_format]}"
+        with _text_output(str(path)) as (write, look):
+            text = TagText(content, look, 1, _sample_rate_hz)
+            write(text.begin() + told(text, item, tags))
+        written.append((item.source, path))
+
+    yield write_file
+    if options.quiet:
+        return
+    if len(written) > MAX_OUTPUTS_NAMED:
+        _print_result(_printable(f"{_count(len(written), 'file')} -> {options.out_dir}{os.sep}"))
+        return
+    for source, path in written:
+        _print_result(_printable(f"{source} -> {path}"))
+
+
+def _sample_rate_hz(path: str) -> float | None:
+    """Of a sound, None where it cannot be known."""
+    from vggish.audio import open_audio
+
+    if path == STDOUT:
+        return None
+    try:
+        with open_audio(path) as stream:
+            return stream.sample_rate_hz
+    except AudioError:
+        return None
+
+
+def _run_live(options: argparse.Namespace) -> int:
+    """Listen to the microphone until Ctrl-C, and sum up."""
+    for option, usual in _NOT_LIVE.items():
+        if getattr(options, option) != usual:
+            what = {"inputs": "inputs", "out": "-o"}.get(option, _flag(option))
+            raise OptionError(f"--live takes no {what}: it prints lines, or JSON with --json")
+    from classifier.live import LiveTagger
+    from classifier.live_report import LiveReport
+    from vggish.microphone import Microphone
+
+    microphone = Microphone(options.live_device)
+    tagger = _tagger(options)
+    live = LiveTagger(tagger, microphone.sample_rate_hz, **_choice(options))
+    with _text_output(None) as (write, look):
+        report = LiveReport(microphone.sample_rate_hz, look, as_json=options.json)
+
+        def show(found: Iterable[LiveTags]) -> None:
+            for line in report.lines(found):
+                with _stdout_errors():
+                    write(line + "\n")
+
+        try:
+            with microphone:
+                _report(options, f"listening to {microphone.name}; Ctrl-C stops")
+                for block in microphone.blocks():
+                    for note in report.notes(block):
+                        _report(options, note)
+                    show(live.feed(block.samples))
+            show(live.finish())
+        except KeyboardInterrupt as interrupt:
+            if isinstance(interrupt, _Terminated):
+                raise
+            print(file=sys.stderr)  # after the ^C that the terminal shows
+        finally:
+            _report(options, report.summary())
+    return EXIT_OK
+
+
+# What the microphone has no use for, with what it is when it is not given.
+_NOT_LIVE: dict[str, Any] = {
+    **{"inputs": [], "files_from": None, "out": None, "out_dir": None, "plot": None},
+    **{"server": None, "api_key_file": None},
+    **dict.fromkeys(("csv", "srt", "audacity", "raven", "frames", "segments"), False),
+}
 
 
 @contextlib.contextmanager
@@ -921,6 +1174,66 @@ def _write_errors(path: Path, report: Report) -> None:
             text.detach()
     except OSError as error:
         raise FrameFileError(f"cannot write --errors {path}: {error.strerror or error}") from error
+
+
+# --- audiotag serve ----------------------------------------------------------------------
+
+
+_SERVE_EPILOG = """\
+Each setting is also a variable (--max-uploads: AUDIOTAG_MAX_UPLOADS) and a line of the settings
+file (max_uploads = 128). A flag goes before a variable, and a variable before the file.
+
+examples:
+  audiotag serve                                http://127.0.0.1:8000/, for this machine
+  audiotag serve --host 0.0.0.0 --api-keys-file keys.txt
+                                                for others, who need one of the keys
+  audiotag serve --models runs/mine,audioset --workers 2
+  audiotag serve --config service.toml --show-config > all.toml
+
+SIGTERM and Ctrl-C let requests end, a second one does not. SIGHUP loads changed bundles.
+
+exit status:
+  0 stopped as told    1 could not start, or not end in time    2 a setting is wrong
+"""
+
+
+def _add_serve(commands: Any) -> None:
+    from service.setting_text import add_flags
+
+    parser: argparse.ArgumentParser = commands.add_parser(
+        "serve",
+        usage="audiotag serve [options]",
+        help="an HTTP service and a page: sound in, tags out",
+        description="Serve the tagger over HTTP, with a page to hear and see with.",
+        epilog=_SERVE_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--config", metavar="FILE", help="a settings file, TOML (or AUDIOTAG_CONFIG names it)"
+    )
+    parser.add_argument(
+        "--show-config",
+        action="store_true",
+        help="print all settings, and where each comes from, as a settings file; serve nothing",
+    )
+    parser.add_argument("--debug", action="store_true", help="show tracebacks of errors")
+    add_flags(parser)
+    parser.set_defaults(run=_run_serve)
+
+
+def _run_serve(options: argparse.Namespace) -> int:
+    from service.setting_text import flags_of
+    from service.settings import load_settings
+
+    settings = load_settings(flags_of(options), options.config)
+    for note in settings.notes:
+        print(_printable(f"audiotag: note: {note}"), file=sys.stderr)
+    if options.show_config:
+        _print_result(settings.describe().rstrip())
+        return EXIT_OK
+    from service.server import serve
+
+    return serve(settings.config)
 
 
 # --- audiotag train ----------------------------------------------------------------------

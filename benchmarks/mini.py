@@ -24,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks import mini_speed
+from benchmarks.console import Table, as_markdown, print_table
 from benchmarks.embed import machine
 from classifier import ClipStore, Labels, load, load_clips, metrics
 from classifier.bundle import Bundle
@@ -117,16 +118,6 @@ class Heard:
     def clips(self, rows: npt.NDArray[Any] | None = None) -> list[npt.NDArray[Any]]:
         """Rows of each sound; mini's frames by default."""
         return np.split(self.frames if rows is None else rows, np.cumsum(self.lengths)[:-1])
-
-
-@dataclass(frozen=True)
-class Table:
-    """What a section prints."""
-
-    title: str
-    note: str
-    head: Sequence[str]
-    rows: Sequence[Sequence[str]]
 
 
 @dataclass
@@ -550,22 +541,6 @@ SECTIONS: dict[str, Callable[[Bench], None]] = {
 
 def _three(value: float) -> str:
     return f"{value:.3f}"
-
-
-def print_table(table: Table) -> None:
-    """For a terminal."""
-    lines = [table.head, *table.rows]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(table.head))]
-    print(f"\n{table.title}\n")
-    for line in lines:
-        cells = [cell.rjust(width) for cell, width in zip(line, widths, strict=True)]
-        print("  ".join([line[0].ljust(widths[0]), *cells[1:]]), flush=True)
-
-
-def as_markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """The lines of a table."""
-    ruler = ["---", *["---:"] * (len(head) - 1)]
-    return [f"| {' | '.join(line)} |" for line in (head, ruler, *rows)]
 
 
 def report(bench: Bench) -> str:

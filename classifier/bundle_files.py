@@ -64,7 +64,7 @@ def read_bundle(directory: Path) -> Contents:
     Raises:
         BundleError: there is none, it is damaged, or it is of a newer format.
     """
-    place = _find(directory)
+    place = find_bundle(directory)
     card = _read_card(place)
     for name in (HEAD_FILE, LABELS_FILE):
         if name not in card["files"]:
@@ -142,7 +142,12 @@ def shipped_bundles() -> dict[str, Path]:
     return {path.parent.name: path.parent for path in sorted(root.glob(f"*/{CARD_FILE}"))}
 
 
-def _find(path: Path) -> Path:
+def find_bundle(path: Path) -> Path:
+    """The directory of a bundle: this one, that of a run, or one that comes with audiotag.
+
+    Raises:
+        BundleError: there is none.
+    """
     for place in (path, path / RUN_BUNDLE, shipped_bundles().get(str(path), path)):
         if (place / CARD_FILE).is_file():
             return place

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from classifier.clip_tags import ClipTags
 from classifier.pictures import BLUE, new_figure, save_figure
+from classifier.tag_tracks import TagTracks
 from classifier.tagger import Tags
 from classifier.wording import shortened
 from vggish.mel_features import log_mel_spectrogram
@@ -22,7 +24,12 @@ _LONGEST_NAME = 34
 
 
 def plot_tags(
-    waveform: npt.NDArray[np.floating], tags: Tags, path: str | Path, *, title: str = ""
+    waveform: npt.NDArray[np.floating],
+    tags: ClipTags,
+    path: str | Path,
+    *,
+    title: str = "",
+    tracks: TagTracks | None = None,
 ) -> None:
     """Draw what is heard in a clip, and when.
 
@@ -31,12 +38,15 @@ def plot_tags(
         tags: of this waveform; those of `tags.tags` are drawn, the best on top.
         path: of a PNG, SVG or PDF; its suffix says which.
         title: of the picture.
+        tracks: the heat map; by default that of `tags`, if a tagger here made them.
 
     Raises:
         OptionError: matplotlib draws no such files.
         FrameFileError: the file cannot be written.
         MissingPackageError: matplotlib is not installed.
     """
+    if tracks is None and isinstance(tags, Tags):
+        tracks = TagTracks.of(tags)
     n_rows = max(1, len(tags.tags))
     figure = new_figure(path, figsize=(10, 4.6 + 0.3 * n_rows))
     wave, mel, heard = figure.subplots(
@@ -45,7 +55,7 @@ def plot_tags(
     duration_seconds = len(waveform) / SAMPLE_RATE_HZ
     _draw_waveform(wave, waveform)
     _draw_log_mel(mel, waveform, duration_seconds)
-    _draw_tags(figure, heard, tags, duration_seconds)
+    _draw_tags(figure, heard, tags, tracks, duration_seconds)
     wave.set_title(shortened(title, 90), loc="left")
     heard.set_xlim(0, max(duration_seconds, PATCH_SECONDS))
     heard.set_xlabel("seconds")
@@ -79,17 +89,20 @@ def _draw_log_mel(axes: Any, waveform: npt.NDArray[np.floating], duration_second
     axes.set_ylabel("log-mel, Hz")
 
 
-def _draw_tags(figure: Any, axes: Any, tags: Tags, duration_seconds: float) -> None:
+def _draw_tags(
+    figure: Any, axes: Any, tags: ClipTags, tracks: TagTracks | None, duration_seconds: float
+) -> None:
     names = [f"{shortened(tag.label, _LONGEST_NAME)}  {tag.score:.0%}" for tag in tags.tags]
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(max(1, len(names)) - 0.5, -0.5)
-    if not tags.tags or tags.frame_scores is None:
+    if not tags.tags or tracks is None:
         return
-    scores = tags.frame_scores[:, [tag.index for tag in tags.tags]].T
-    edges = np.append(tags.start_seconds, min(tags.start_seconds[-1] + PATCH_SECONDS,
-                      max(duration_seconds, tags.start_seconds[-1] + 0.01)))  # fmt: skip
+    starts = tracks.start_seconds
+    end = min(starts[-1] + PATCH_SECONDS, max(duration_seconds, starts[-1] + 0.01))
     rows = np.arange(len(names) + 1) - 0.5
-    mesh = axes.pcolormesh(edges, rows, scores, cmap="viridis", vmin=0.0, vmax=1.0)
+    mesh = axes.pcolormesh(
+        np.append(starts, end), rows, tracks.scores.T, cmap="viridis", vmin=0.0, vmax=1.0
+    )
     figure.colorbar(mesh, ax=axes, label="score", fraction=0.03, pad=0.01)
 
 

@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from classifier.clip_tags import ClipTags, Tag, TagSegment
+from classifier.label_tracks import in_time_order
 from classifier.wording import printable, shortened
 
 CSV_COLUMNS = ("file", "label", "mid", "index", "score")
 CSV_FRAME_COLUMNS = ("file", "start_seconds", *CSV_COLUMNS[1:])
+CSV_SEGMENT_COLUMNS = ("file", "start_seconds", "end_seconds", *CSV_COLUMNS[1:])
 
 # Of a shorter sound it is known well enough when something is heard.
 _MIN_SECONDS_FOR_TIMES = 3.0
@@ -44,23 +46,17 @@ def as_table(name: str, tags: ClipTags, look: Look) -> list[str]:
 
     A tag is heard where the score of a frame is at least half of its highest.
     """
-    title = _short(name, max(_LABEL_WIDTH, look.width - 12), look)
-    lines = [f"{_styled(title, _BOLD, look)}  {_clock(tags)}"]
-    if tags.is_silent:
-        return [*lines, "  silence"]
-    if not tags.tags:
-        return [*lines, "  no tag has a score that high"]
+    lines = _head(name, tags, look)
+    if len(lines) > 1:
+        return lines
     times = _times(tags)
     width = max(_MIN_WIDTH, look.width)
-    bar_width = _BAR_WIDTH if width >= Look.width else _BAR_WIDTH // 2
-    # The longest name decides, up to what leaves room for the rest.
-    names = [_short(tag.label, _LABEL_WIDTH, look) for tag in tags.tags]
-    label_width = max(map(_columns, names))
-    room = width - 2 - label_width - 2 - bar_width - 2 - 6 - 2
+    bar_width = _bar_width(look)
+    names = _padded([tag.label for tag in tags.tags], look)
+    room = width - 2 - _columns(names[0]) - 2 - bar_width - 2 - 6 - 2
     for tag, label in zip(tags.tags, names, strict=True):
-        label += " " * (label_width - _columns(label))
         bar = _styled(_bar(tag.score, bar_width, look), _CYAN, look)
-        line = f"  {label}  {bar}  {_percent(tag.score):>6}"
+        line = f"  {label}  {bar}  {as_percent(tag.score):>6}"
         if tag.index in times:
             heard = _heard(times[tag.index], tags.duration_seconds, room)
             line += f"  {_styled(heard, _DIM, look)}" if heard else ""
@@ -68,20 +64,52 @@ def as_table(name: str, tags: ClipTags, look: Look) -> list[str]:
     return lines
 
 
-def as_json(name: str, tags: ClipTags, *, frames: bool = False) -> dict[str, Any]:
-    """One JSON-ready object, in the words of all outputs; with the tags of each frame on demand."""
+def as_segment_table(name: str, tags: ClipTags, look: Look) -> list[str]:
+    """Lines: the name and duration, and a line for each span in which a tag is heard, by time."""
+    lines = _head(name, tags, look)
+    if len(lines) > 1:
+        return lines
+    spans = in_time_order(tags)
+    in_tenths = tags.duration_seconds < _SECONDS_SHOWN_IN_TENTHS
+    times = [_span(span, in_tenths) + " s" * in_tenths for span in spans]
+    width = max(map(len, times), default=0)
+    names = _padded([span.label for span in spans], look)
+    for span, time, label in zip(spans, times, names, strict=True):
+        bar = _styled(_bar(span.score, _bar_width(look), look), _CYAN, look)
+        lines.append(f"  {time:>{width}}  {label}  {bar}  {as_percent(span.score):>6}")
+    return lines
+
+
+def as_live_line(start_seconds: float, tags: Sequence[Tag], look: Look) -> str:
+    """One line: when, and what is heard there."""
+    heard = [f"{_short(tag.label, _LABEL_WIDTH, look)} {as_percent(tag.score)}" for tag in tags]
+    while len(heard) > 1 and _columns("; ".join(heard)) > look.width - 14:
+        heard.pop()
+    time = _styled(f"{_precise_time(start_seconds):>9}", _DIM, look)
+    return f"{time}  {'; '.join(heard) or '-'}"
+
+
+def as_json(
+    name: str, tags: ClipTags, *, frames: bool = False, segments: bool = False
+) -> dict[str, Any]:
+    """One JSON-ready object, in the words of all outputs; frames and segments on demand."""
     whole = tags.as_json()
-    keys = ("duration_seconds", "model", "embedder", "tags", *(("frames",) * frames), "warnings")
+    more = (*(("frames",) * frames), *(("segments",) * segments))
+    keys = ("duration_seconds", "model", "embedder", "tags", *more, "warnings")
     return {"file": name, **{key: whole[key] for key in keys}}
 
 
-def csv_header(*, frames: bool = False) -> str:
+def csv_header(*, frames: bool = False, segments: bool = False) -> str:
     """The first line of a CSV, with its end."""
-    return _csv([CSV_FRAME_COLUMNS if frames else CSV_COLUMNS])
+    columns = CSV_SEGMENT_COLUMNS if segments else CSV_FRAME_COLUMNS if frames else CSV_COLUMNS
+    return _csv([columns])
 
 
-def as_csv(name: str, tags: ClipTags, *, frames: bool = False) -> str:
-    """Rows, a tag each; with `frames`, of each frame instead of the whole."""
+def as_csv(name: str, tags: ClipTags, *, frames: bool = False, segments: bool = False) -> str:
+    """Rows, a tag each; with `frames` or `segments`, of each of these instead of the whole."""
+    if segments:
+        spans = in_time_order(tags)
+        return _csv([(name, s.start_seconds, s.end_seconds, *_cells(s)) for s in spans])
     if not frames:
         return _csv([(name, *_cells(tag)) for tag in tags.tags])
     return _csv(
@@ -91,6 +119,26 @@ def as_csv(name: str, tags: ClipTags, *, frames: bool = False) -> str:
             for tag in frame.tags
         ]
     )
+
+
+def _head(name: str, tags: ClipTags, look: Look) -> list[str]:
+    """The first line, and a second one if there is nothing to tell."""
+    title = _short(name, max(_LABEL_WIDTH, look.width - 12), look)
+    lines = [f"{_styled(title, _BOLD, look)}  {_clock(tags)}"]
+    if tags.is_silent:
+        return [*lines, "  silence"]
+    return lines if tags.tags else [*lines, "  no tag has a score that high"]
+
+
+def _padded(labels: Sequence[str], look: Look) -> list[str]:
+    """Names of one width: that of the longest, up to what leaves room for the rest."""
+    names = [_short(label, _LABEL_WIDTH, look) for label in labels]
+    width = max(map(_columns, names), default=0)
+    return [name + " " * (width - _columns(name)) for name in names]
+
+
+def _bar_width(look: Look) -> int:
+    return _BAR_WIDTH if look.width >= Look.width else _BAR_WIDTH // 2
 
 
 def _times(tags: ClipTags) -> dict[int, list[TagSegment]]:
@@ -145,7 +193,15 @@ def _time(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def _percent(score: float) -> str:
+def _precise_time(seconds: float) -> str:
+    minutes, hundredths = divmod(round(seconds * 100), 6000)
+    hours, minutes = divmod(minutes, 60)
+    rest = f"{hundredths / 100:05.2f}"
+    return f"{hours}:{minutes:02}:{rest}" if hours else f"{minutes}:{rest}"
+
+
+def as_percent(score: float) -> str:
+    """A score in few characters."""
     percent = 100 * score
     if percent < 0.05:
         return "<0.1 %"
@@ -171,7 +227,7 @@ def _styled(text: str, style: str, look: Look) -> str:
     return f"{style}{text}{_PLAIN}" if look.colour and text.strip() else text
 
 
-def _cells(tag: Tag) -> Iterator[Any]:
+def _cells(tag: Tag | TagSegment) -> Iterator[Any]:
     yield from (tag.label, tag.mid, tag.index, tag.score)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -173,6 +174,7 @@ class Tagger:
             clip.metadata["embedder"],
             choice,
             tuple(clip.metadata["warnings"]),
+            clip.timings,
         )
 
     def tag_frames(
@@ -229,8 +231,11 @@ class Tagger:
         embedder: Mapping[str, str],
         choice: Choice,
         warnings: tuple[str, ...] = (),
+        timings: Mapping[str, float] | None = None,
     ) -> Tags:
+        began = time.perf_counter()
         scores, frame_scores = self._scores(frames, str(embedder.get("name", "")))
+        head_seconds = time.perf_counter() - began
         labels = self.bundle.labels
         (tags,) = choice.tags(scores[None], labels)
         by_frame, segments = None, None
@@ -246,6 +251,7 @@ class Tagger:
             model=self.bundle.provenance,
             embedder=embedder,
             warnings=warnings,
+            timings={**(timings or {}), "head": head_seconds},
             scores=scores,
             frame_scores=frame_scores,
             start_seconds=start_seconds,

@@ -24,6 +24,7 @@ from test_bundle import NAMES, make_bundle
 
 import classifier
 import cli
+from classifier.label_tracks import as_audacity, as_raven, as_srt, raven_header
 
 Classify = Callable[..., tuple[int, str, str]]
 
@@ -98,13 +99,125 @@ def test_csv_has_a_row_a_tag(classify: Classify) -> None:
 
 @pytest.mark.parametrize(
     ("name", "first"),
-    [("o.csv", "file,label"), ("new/o.json", "{"), ("o.jsonl", "{"), ("o.txt", "a.wav  5.0 s")],
+    [
+        ("o.csv", "file,label"),
+        ("new/o.json", "{"),
+        ("o.jsonl", "{"),
+        ("o.txt", "a.wav  5.0 s"),
+        ("o.srt", "1\n00:00:00,000 --> "),
+        ("O.Selections.txt", "Selection\tView"),
+    ],
 )
 def test_a_file_is_written_in_the_format_of_its_suffix(
     classify: Classify, name: str, first: str
 ) -> None:
     assert classify("a.wav", "-o", name) == (0, "", "")
     assert Path(name).read_text("utf-8").startswith(first)
+
+
+def test_segments_are_told_in_every_format(classify: Classify) -> None:
+    spans = expected("a.wav", 2).segments
+    assert len(spans) > 2
+    in_order = sorted(spans, key=lambda span: span.start_seconds)
+    _, out, _ = classify("a.wav", "--json", "--segments", "--top-k", "2")
+    found = json.loads(out)
+    assert found["segments"] == [span.as_json() for span in spans]
+    assert "frames" not in found
+    _, out, _ = classify("a.wav", "--csv", "--segments", "--top-k", "2")
+    rows = list(csv.reader(io.StringIO(out)))
+    columns = ["file", "start_seconds", "end_seconds", "label", "mid", "index", "score"]
+    assert rows == [columns] + [
+        ["a.wav", *map(str, (s.start_seconds, s.end_seconds, s.label, s.mid, s.index, s.score))]
+        for s in in_order
+    ]
+    _, out, _ = classify("a.wav", "--segments", "--top-k", "2")
+    head, *lines = out.splitlines()
+    assert (head, len(lines)) == ("a.wav  5.0 s", len(spans))
+    for line, span in zip(lines, in_order, strict=True):
+        times = f"{span.start_seconds:.1f}-{span.end_seconds:.1f} s"
+        assert re.match(rf"  {times}  {re.escape(span.label)} +█", line)
+
+
+def test_label_tracks_hold_the_segments(classify: Classify) -> None:
+    tags = expected("a.wav", 3)
+    for option, text in (("--srt", as_srt(tags)), ("--audacity", as_audacity(tags))):
+        assert classify("a.wav", option, "--top-k", "3") == (0, text, "")
+    _, out, _ = classify("a.wav", "--raven", "--top-k", "3")
+    path = os.path.abspath("a.wav")
+    assert out == raven_header() + as_raven(path, tags, sample_rate_hz=44_100)
+
+
+def test_a_raven_table_of_several_sounds_is_for_their_sequence(
+    classify: Classify, write_sound: Any
+) -> None:
+    write_sound("cwd/low.wav", seconds=2.0, rate_hz=8_000)
+    status, out, _ = classify("a.wav", "bad.wav", "low.wav", "d", "--raven", "--top-k", "1")
+    rows = list(csv.DictReader(io.StringIO(out), delimiter="\t"))
+    assert status == 1
+    assert [row["Selection"] for row in rows] == [str(n + 1) for n in range(len(rows))]
+    begins = {"a.wav": 0.0, "low.wav": 5.0, "b.flac": 7.0}
+    assert {row["Begin File"] for row in rows} == set(begins)
+    for row in rows:
+        offset = float(row["Begin Time (s)"]) - float(row["File Offset (s)"])
+        assert offset == pytest.approx(begins[row["Begin File"]])
+        assert row["High Freq (Hz)"] == ("4000.0" if row["Begin File"] == "low.wav" else "7500.0")
+        assert os.path.exists(row["Begin Path"])
+
+
+def test_every_sound_gets_a_file_of_its_own_in_the_tree_of_the_inputs(classify: Classify) -> None:
+    status, out, err = classify("a.wav", "d", "bad.wav", "--srt", "--out-dir", "t")
+    assert (status, out) == (1, "a.wav -> t/a.srt\nd/b.flac -> t/d/b.srt\n")
+    assert re.fullmatch(r"audiotag: error: .*bad\.wav.*\naudiotag: note: 1 file not.*\n", err)
+    assert Path("t/a.srt").read_text("utf-8") == as_srt(expected("a.wav"))
+    assert Path("t/d/b.srt").read_text("utf-8") == as_srt(expected("d/b.flac"))
+    assert sorted(path.name for path in Path("t").rglob("*.*")) == ["a.srt", "b.srt"]
+    for option, name, begin in (
+        ("--json", "b.json", '{\n  "file": "d/b.flac"'),
+        ("--csv", "b.csv", "file,label"),
+        ("--raven", "b.selections.txt", "Selection\t"),
+        ("--audacity", "b.txt", "0."),
+        ("--quiet", "b.txt", "d/b.flac  2.0 s\n"),
+    ):
+        classify("d", option, "--out-dir", "u")
+        assert Path("u", name).read_text("utf-8").startswith(begin)
+
+
+def test_of_many_files_their_number_is_told(classify: Classify) -> None:
+    for n in range(11):
+        os.link("d/b.flac", f"d/{n}.flac")
+    _, out, _ = classify("d", "--audacity", "--out-dir", "t")
+    assert out == "12 files -> t/\n"
+    assert classify("d", "--audacity", "--out-dir", "t", "--quiet")[1] == ""
+
+
+def test_only_the_labels_that_are_wanted_are_told(classify: Classify) -> None:
+    def labels(*options: str) -> list[str]:
+        status, out, _ = classify("a.wav", "--csv", *options)
+        assert status == 0
+        return [row[1] for row in csv.reader(io.StringIO(out))][1:]
+
+    assert set(labels("--labels", "bark", "--labels", "Rain")) == {"Bark", "Rain"}
+    assert "Bark" not in labels("--exclude-labels", "Bark")
+    assert len(labels("--exclude-labels", "Bark", "--exclude-labels", "Rain")) == len(NAMES) - 2
+
+
+def test_pictures_are_drawn_beside_what_is_told(classify: Classify) -> None:
+    status, out, err = classify("a.wav", "--plot", "new/p.svg", "--top-k", "2")
+    assert (status, err) == (0, "")
+    assert out == classify("a.wav", "--top-k", "2")[1]
+    assert b"<svg" in Path("new/p.svg").read_bytes()
+    status, out, _ = classify("a.wav", "d", "bad.wav", "--csv", "--plot", "pictures/")
+    assert (status, out) == (1, classify("a.wav", "d", "--csv")[1])
+    drawn = sorted(path for path in Path("pictures").rglob("*") if path.is_file())
+    assert drawn == [Path("pictures/a.png"), Path("pictures/d/b.png")]
+    with open("a.wav", "rb") as stdin:
+        done = subprocess.run(
+            [sys.executable, "-m", "cli", "classify", *TINY, "-", "--plot", "in.png", "--srt"],
+            stdin=stdin, capture_output=True, text=True, env={**os.environ, **ENVIRONMENT},
+        )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == as_srt(expected("a.wav"))
+    assert Path("in.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_threshold_leaves_out_tags(classify: Classify) -> None:
@@ -154,6 +267,24 @@ def test_silence_is_said(classify: Classify) -> None:
         (["a.wav", "--threshold", "2"], "threshold must be from 0 to 1"),
         (["a.wav", "--frames"], "--frames needs --json or --csv"),
         (["a.wav", "--json", "--csv"], "not allowed with argument"),
+        (["a.wav", "--srt", "--csv"], "not allowed with argument"),
+        (["a.wav", "--srt", "--frames"], "--frames needs --json or --csv"),
+        (["a.wav", "--csv", "--frames", "--segments"], "rows of --frames or of --segments"),
+        (
+            ["a.wav", "d", "--srt"],
+            "is of one sound, and here are 2: use --out-dir",
+        ),
+        (["a.wav", "d", "-o", "all.srt"], "is of one sound, and here are 2"),
+        (["a.wav", "-o", "x", "--out-dir", "y"], "use -o for one file or --out-dir"),
+        (["a.wav", "--out-dir", "bad.wav"], "cannot write --out-dir bad.wav"),
+        (["a.wav", "--labels", "Bork"], "there is no class 'Bork'; did you mean 'Bark'"),
+        (["a.wav", "--labels", "Bark", "--exclude-labels", "bark"], "leave no class"),
+        (["a.wav", "--plot", "a.wav"], "--plot a.wav is one of the inputs"),
+        (["a.wav", "--plot", "p.x"], r"cannot draw p\.x: use a name that ends in \.png"),
+        (["a.wav", "--plot", "p.png", "-o", "p.png"], "name the same file"),
+        (["a.wav", "d", "--plot", "p.png"], "one picture, and here are 2 sounds: name a directory"),
+        (["a.wav", "--live-device", "2"], "--live-device is for --live, which is missing"),
+        (["a.wav", "--api-key-file", "k"], "--api-key-file is for --server, which is missing"),
         (["a.wav", "-o", "a.wav"], "a.wav is one of the inputs"),
         (["a.wav", "-o", "tiny"], "tiny: it is a directory"),
         (["a.wav", "--model", "nowhere"], "there is no nowhere"),
@@ -176,8 +307,11 @@ def test_a_head_of_clips_has_no_frames(command_line: Any) -> None:
     status, out, _ = command_line("classify", "a.wav", "--model", "clips", "--top-k", "1")
     assert status == 0
     assert out.splitlines()[1].endswith("%")
-    status, _, err = command_line("classify", "a.wav", "--model", "clips", "--json", "--frames")
-    assert (status, "scores whole sounds only" in err) == (2, True)
+    for options in (("--json", "--frames"), ("--segments",), ("--srt",), ("--raven",)):
+        status, _, err = command_line("classify", "a.wav", "--model", "clips", *options)
+        assert (status, "scores whole sounds only" in err) == (2, True)
+    status, _, _ = command_line("classify", "a.wav", "--model", "clips", "--plot", "p.png")
+    assert (status, Path("p.png").read_bytes()[:4]) == (0, b"\x89PNG")
 
 
 def test_a_bundle_for_an_embedder_that_is_absent_says_what_to_do(

@@ -23,6 +23,7 @@ from vggish import (
     Extractor,
     load_audio,
     load_embedder,
+    load_extractor,
     log_mel_patches,
     open_audio,
 )
@@ -297,3 +298,12 @@ def _wav(waveform: Any) -> bytes:
     file = io.BytesIO()
     soundfile.write(file, waveform, 16_000, format="WAV", subtype="FLOAT")
     return file.getvalue()
+
+
+def test_timings_are_told_and_are_no_part_of_what_files_hold(
+    write_sound: Callable[..., Path],
+) -> None:
+    clip = load_extractor("mini")(write_sound("a.wav", seconds=40, rate_hz=44_100))
+    assert set(clip.timings) == {"decode", "front_end", "embed"}
+    assert all(0 < seconds < 60 for seconds in clip.timings.values())
+    assert "timings" not in clip.metadata

@@ -115,6 +115,7 @@ class AudioStream:
         n_channels: of the file.
         seconds_in_header: duration as the header has it, None when it does not say.
         format: container and encoding.
+        decode_seconds: time spent on opening and decoding so far.
     """
 
     def __init__(
@@ -135,6 +136,7 @@ class AudioStream:
         self._temporary = temporary
         self._limits = AudioLimits() if limits is None else limits
         self._mono = MonoMix()
+        self.decode_seconds = 0.0
         # A decoder is never closed while it reads: libsndfile would not survive that.
         self._reading = threading.Lock()
         self._is_closed = False
@@ -191,9 +193,11 @@ class AudioStream:
                     os.unlink(self._temporary)
 
     def _read(self, n_frames: int) -> Block:
+        began = time.perf_counter()
         with self._reading:
             if not self._is_closed:
                 block = self._decoder.read(n_frames)
+        self.decode_seconds += time.perf_counter() - began
         if self._is_closed:
             raise AudioError(f"{self.name} was closed before it was read to its end")
         self._limits.check_time(self.name)
@@ -226,6 +230,7 @@ def open_audio(
     """
     limits = AudioLimits() if limits is None else limits
     path, name, temporary = _as_file(source, name)
+    began = time.perf_counter()
     decoder = None
     try:
         try:
@@ -240,7 +245,9 @@ def open_audio(
         if temporary is not None:
             os.unlink(temporary)
         raise
-    return AudioStream(name, decoder, temporary, limits)
+    stream = AudioStream(name, decoder, temporary, limits)
+    stream.decode_seconds = time.perf_counter() - began
+    return stream
 
 
 def open_waveform(

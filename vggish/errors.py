@@ -15,7 +15,10 @@
     │   └── ResumeError             a journal that does not fit this run
     ├── TrainingError               training that cannot begin, or that went wrong
     ├── RunError                    a directory of a training run that is no good for this
-    └── BundleError                 a bundle that is absent, damaged, or not fit for its use
+    ├── BundleError                 a bundle that is absent, damaged, or not fit for its use
+    ├── ListenError                 an address that the service cannot listen on
+    └── ServiceError                a remote service that refuses, fails, or is none of ours
+        └── ServiceUnreachableError ... or that is not there
 
 Messages say what is wrong, the value received, and what to do next.
 """
@@ -89,6 +92,46 @@ class RunError(AudiotagError):
 
 class BundleError(AudiotagError):
     """A bundle that is absent, damaged, or not fit for what it is given."""
+
+
+class ListenError(AudiotagError):
+    """An address that the service cannot listen on: taken, forbidden, or not of this machine."""
+
+
+class ServiceError(AudiotagError):
+    """A remote service refused or failed, or what answered is no audiotag service.
+
+    Attributes:
+        status: of the HTTP answer, None if there was none.
+        type: of the problem, such as "/problems/too-large"; "about:blank" where none was told.
+        title: of the problem, in a few words.
+        detail: of the problem: what is wrong and what to do.
+        request_id: by which the service's log names the request, "" if it did not say.
+        retry_after_seconds: when to try again, as the service said, or None.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        type: str = "about:blank",  # noqa: A002 the problem document's word
+        title: str = "",
+        detail: str = "",
+        request_id: str = "",
+        retry_after_seconds: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.type = type
+        self.title = title
+        self.detail = detail
+        self.request_id = request_id
+        self.retry_after_seconds = retry_after_seconds
+
+
+class ServiceUnreachableError(ServiceError):
+    """A remote service with which no connection could be made."""
 
 
 def first_line(error: Exception) -> str:

@@ -7,11 +7,12 @@ memory holds two batches, whatever the length of the sound.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Generator, Iterator
+import time
+from collections.abc import Callable, Generator, Iterator, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, TypeVar, cast, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +30,7 @@ Values = Literal["uint8", "pca", "raw"]
 VALUES: tuple[Values, ...] = get_args(Values)
 
 Progress = Callable[[float, float | None], None]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -125,8 +127,9 @@ class Extractor:
         if clip_id is None:
             name = source.name if isinstance(source, AudioStream) else source_name(source)
             clip_id = as_text(Path(name).stem)
+        timings = dict.fromkeys(("decode", "front_end", "embed"), 0.0)
         with source if isinstance(source, AudioStream) else open_audio(source) as stream:
-            blocks = list(self.stream(stream, on_progress))
+            blocks = list(self.stream(stream, on_progress, timings))
             frames = cast(FrameArray, np.concatenate([self._empty(), *blocks]))
             metadata = {
                 **self.provenance,
@@ -139,22 +142,39 @@ class Extractor:
                 },
                 "warnings": stream.warnings,
             }
-        return ClipFrames(clip_id, frames, self.start_seconds(len(frames)), metadata)
+        starts = self.start_seconds(len(frames))
+        return ClipFrames(clip_id, frames, starts, metadata, timings=timings)
 
     def stream(
-        self, stream: AudioStream, on_progress: Progress | None = None
+        self,
+        stream: AudioStream,
+        on_progress: Progress | None = None,
+        timings: MutableMapping[str, float] | None = None,
     ) -> Iterator[FrameArray]:
         """Frames of a sound of any length, in blocks [m, 128] of at most 32 rows.
+
+        Args:
+            stream: the sound.
+            on_progress: see `__call__`.
+            timings: gets the seconds spent on each stage, see `ClipFrames`.
 
         Raises:
             AudioError: the sound turns out unreadable, or empty.
         """
+        front_end, embed = _Stopwatch(), _Stopwatch()
+        opening_seconds = stream.decode_seconds
         batches = _batches(self._patches(stream, on_progress))
         with contextlib.closing(batches), ThreadPoolExecutor(1, "audiotag-front-end") as pool:
-            ahead = pool.submit(next, batches, None)
+            ahead = pool.submit(front_end.timed, next, batches, None)
             while (batch := ahead.result()) is not None:
-                ahead = pool.submit(next, batches, None)
-                yield self.postprocess(self.embedder(batch))
+                ahead = pool.submit(front_end.timed, next, batches, None)
+                yield self.postprocess(embed.timed(self.embedder, batch))
+        if timings is not None:
+            timings["decode"] = stream.decode_seconds
+            # What is read is decoded on the way.
+            decoding_seconds = stream.decode_seconds - opening_seconds
+            timings["front_end"] = front_end.seconds - decoding_seconds
+            timings["embed"] = embed.seconds
 
     def postprocess(self, embeddings: npt.NDArray[np.float32]) -> FrameArray:
         """What the embedder gives, [n, 128] -> the values that the options ask for, [n, 128]."""
@@ -179,6 +199,20 @@ class Extractor:
         if self.options.values == "uint8":
             return np.zeros((0, EMBEDDING_SIZE), np.uint8)
         return np.zeros((0, EMBEDDING_SIZE), np.float32)
+
+
+class _Stopwatch:
+    """How long calls took, all together."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def timed(self, call: Callable[..., T], *arguments: Any) -> T:
+        began = time.perf_counter()
+        try:
+            return call(*arguments)
+        finally:
+            self.seconds += time.perf_counter() - began
 
 
 def _batches(patches: Iterator[FloatArray]) -> Generator[FloatArray]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,6 +32,8 @@ class ClipFrames:
         metadata: JSON-ready provenance: embedder, weights' sha256, precision, resampler, hop,
             tail, values, version, duration, source, warnings.
         labels: class indices, where they are known.
+        timings: seconds spent on "decode", "front_end" (resampling and log-mel) and "embed", where
+            they are known; files do not hold them. The stages of a long sound overlap.
     """
 
     clip_id: str
@@ -38,6 +41,7 @@ class ClipFrames:
     start_seconds: npt.NDArray[np.float64]
     metadata: dict[str, Any] = field(default_factory=dict)
     labels: tuple[int, ...] = ()
+    timings: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         n = len(self.start_seconds)

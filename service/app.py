@@ -1,0 +1,147 @@
+"""The application: all parts of the service put together."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+from collections.abc import AsyncIterator
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.openapi.utils import get_openapi
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
+
+from service import page, routes, schemas, stream
+from service.config import ServiceConfig
+from service.logs import request_id
+from service.metrics import Metrics
+from service.options import invalid
+from service.problems import Problem, problem_of, problem_response
+from service.security import guard
+from service.state import Service
+from vggish.errors import AudiotagError
+from vggish.params import VERSION
+
+log = logging.getLogger("audiotag.service")
+
+# What a proxy's log calls it; nobody is there to read the answer.
+_CLIENT_CLOSED_REQUEST = 499
+_DESCRIPTION = """Sound in, tags out: what is heard in a recording, and when.
+
+Errors are problem documents (RFC 9457); their `type` is stable and explains itself at its address.
+"""
+
+
+def create_app(config: ServiceConfig) -> FastAPI:
+    """The application of one process; it loads the models when it starts.
+
+    Args:
+        config: see `ServiceConfig`.
+    """
+    metrics = Metrics(config)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        service = await asyncio.to_thread(Service.start, config, metrics)
+        app.state.audiotag = service
+        reloading = asyncio.create_task(_keep_reloading(service))
+        try:
+            yield
+        finally:
+            service.draining = True
+            reloading.cancel()
+            await service.close()
+
+    app = FastAPI(
+        title="audiotag",
+        version=VERSION,
+        description=_DESCRIPTION,
+        lifespan=lifespan,
+        # Their pages would load scripts from other hosts.
+        docs_url=None,
+        redoc_url=None,
+    )
+    # Whether the proxy passes it on or takes it away; FastAPI no longer wants it as an argument.
+    app.root_path = config.root_path
+    app.include_router(routes.router)
+    app.include_router(routes.router, prefix=f"/v{routes.API_VERSION}", include_in_schema=False)
+    app.include_router(routes.probes)
+    app.include_router(stream.router)
+    app.include_router(stream.router, prefix=f"/v{routes.API_VERSION}")
+    app.include_router(page.router, include_in_schema=False)
+    _tell_problems(app, metrics)
+    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
+    guard(app, config, metrics)
+    return app
+
+
+def _tell_problems(app: FastAPI, metrics: Metrics) -> None:
+    """Every error becomes a problem document, and is counted."""
+
+    def told(problem: Problem) -> Response:
+        metrics.error(problem.slug)
+        return problem_response(problem, request_id.get())
+
+    @app.exception_handler(AudiotagError)
+    async def on_error(_: Request, error: AudiotagError) -> Response:
+        problem = problem_of(error)
+        if problem.slug == "internal":
+            log.error("a request failed", exc_info=error)
+        return told(problem)
+
+    @app.exception_handler(RequestValidationError)
+    async def on_invalid(_: Request, error: RequestValidationError) -> Response:
+        return told(invalid(error.errors()))
+
+    @app.exception_handler(HTTPException)
+    async def on_http(request: Request, error: HTTPException) -> Response:
+        slug = {404: "not-found", 405: "method-not-allowed"}.get(error.status_code, "bad-request")
+        where = f"{request.method} {request.url.path}"
+        detail = {
+            "not-found": f"there is nothing at {where[:200]!r}; GET /openapi.json lists what is",
+            "method-not-allowed": f"{where[:200]!r}: this address takes other methods",
+        }.get(slug, str(error.detail))
+        return told(Problem(slug, detail, headers=error.headers))
+
+    @app.exception_handler(ClientDisconnect)
+    async def on_leaving(_: Request, error: ClientDisconnect) -> Response:
+        metrics.error("client-gone")
+        return Response(status_code=_CLIENT_CLOSED_REQUEST)
+
+
+async def _keep_reloading(service: Service) -> None:
+    """Look for changed bundles every few seconds, and at once on SIGHUP."""
+    asked = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    # Not on Windows, and not in a thread: then it is done by time alone.
+    with contextlib.suppress(AttributeError, NotImplementedError, RuntimeError, ValueError):
+        loop.add_signal_handler(signal.SIGHUP, asked.set)
+    seconds = service.config.reload_seconds
+    while True:
+        with contextlib.suppress(TimeoutError, asyncio.TimeoutError):
+            await asyncio.wait_for(asked.wait(), seconds if seconds else None)
+        asked.clear()
+        await asyncio.to_thread(service.reload)
+
+
+def _openapi(app: FastAPI) -> dict[str, object]:
+    """The description of the interface, with the problem document in it."""
+    if app.openapi_schema is None:
+        schema = get_openapi(
+            title=app.title, version=app.version, description=app.description, routes=app.routes
+        )
+        components = schema.setdefault("components", {}).setdefault("schemas", {})
+        components["Problem"] = schemas.Problem.model_json_schema()
+        # FastAPI's own document of what is invalid; here it is a problem like all others.
+        for name in ("HTTPValidationError", "ValidationError"):
+            components.pop(name, None)
+        for operations in schema["paths"].values():
+            for operation in operations.values():
+                if "HTTPValidationError" in str(operation["responses"].get("422")):
+                    del operation["responses"]["422"]
+        app.openapi_schema = schema
+    return app.openapi_schema

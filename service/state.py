@@ -1,0 +1,189 @@
+"""What a running service has: models, threads, room for uploads, counters."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import os
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from classifier.tagger import Tags
+from service.batching import BatchingEmbedder
+from service.config import ServiceConfig
+from service.engine import Engine, Job
+from service.metrics import Metrics
+from service.models import Model, Models
+from service.problems import Problem
+from service.schemas import TagOptions
+from service.storage import Storage, Upload
+from vggish.audio import AudioLimits, AudioStream, open_audio
+from vggish.runtime import PatchEmbedder
+
+log = logging.getLogger("audiotag.service")
+
+_RETRY_STREAM_SECONDS = 10
+
+
+@dataclass(eq=False)
+class Service:
+    """One process of the service.
+
+    Attributes:
+        limits: of the sound that is taken.
+        draining: whether it is stopping, and wants no new work.
+        n_uploads: bodies that are being received.
+        n_streams: streams that are open.
+    """
+
+    config: ServiceConfig
+    models: Models
+    engine: Engine
+    storage: Storage
+    metrics: Metrics
+    limits: AudioLimits
+    draining: bool = False
+    n_uploads: int = 0
+    n_streams: int = 0
+
+    @classmethod
+    def start(cls, config: ServiceConfig, metrics: Metrics) -> Service:
+        """Load the models and make everything ready; to be closed.
+
+        Raises:
+            AudiotagError: a model or an embedder cannot be loaded.
+            OSError: there is no room for uploads.
+        """
+
+        def measured(engine: Engine) -> None:
+            metrics.queue_depth.set(engine.n_waiting)
+            metrics.in_flight.set(engine.n_running)
+
+        threads = config.threads or max(1, (os.cpu_count() or 1) // config.workers)
+        engine = Engine(threads, config.queue_size, config.request_timeout_seconds, measured)
+
+        def batched(embedder: PatchEmbedder) -> PatchEmbedder:
+            return BatchingEmbedder(
+                embedder,
+                window_seconds=config.batch_window_ms / 1000,
+                full_batch=config.full_batch_patches,
+                n_active=lambda: engine.n_running,
+                on_batch=metrics.batch,
+            )
+
+        return cls(
+            config=config,
+            models=Models(config, batched),
+            engine=engine,
+            storage=Storage(config.temporary_directory),
+            metrics=metrics,
+            limits=AudioLimits(
+                max_seconds=config.max_audio_seconds,
+                max_channels=config.max_channels,
+                max_sample_rate_hz=config.max_sample_rate_hz,
+                max_decoded_bytes=config.max_decoded_bytes,
+            ),
+        )
+
+    async def close(self) -> None:
+        """Wait for the work that is being done, and clean up."""
+        await self.engine.close()
+        self.storage.close()
+
+    def check_ready(self) -> None:
+        """Refuse when new work would not be taken.
+
+        Raises:
+            Problem: the service is stopping, or its queue is full.
+        """
+        if self.draining:
+            raise Problem("not-ready", "the service is stopping", retry_after_seconds=5)
+        self.engine.check_room()
+
+    @contextlib.contextmanager
+    def receiving(self) -> Iterator[None]:
+        """Around the reception of a body: there are only so many at a time.
+
+        Raises:
+            Problem: there are too many, or work would not be taken now.
+        """
+        self.engine.check_room()
+        if self.n_uploads >= self.config.max_uploads:
+            raise Problem(
+                "overloaded",
+                f"{self.n_uploads} uploads are being received already; try again in a while",
+                retry_after_seconds=self.engine.retry_after_seconds,
+            )
+        self.n_uploads += 1
+        self.metrics.uploads.inc()
+        try:
+            yield
+        finally:
+            self.n_uploads -= 1
+            self.metrics.uploads.dec()
+
+    @contextlib.contextmanager
+    def streaming(self) -> Iterator[None]:
+        """Around a stream: there are only so many at a time.
+
+        Raises:
+            Problem: there are too many, or the service is stopping.
+        """
+        if self.draining or self.n_streams >= self.config.max_streams:
+            raise Problem(
+                "overloaded",
+                f"{self.n_streams} streams are open already; try again later",
+                retry_after_seconds=_RETRY_STREAM_SECONDS,
+            )
+        self.n_streams += 1
+        self.metrics.streams.inc()
+        try:
+            yield
+        finally:
+            self.n_streams -= 1
+            self.metrics.streams.dec()
+
+    def tag(self, job: Job, model: Model, upload: Upload, options: TagOptions) -> Tags:
+        """Tag a sound that was received. Runs in a thread.
+
+        Raises:
+            AudiotagError: the sound cannot be read, or an option cannot be honoured.
+        """
+        with self.open(job, upload) as stream:
+            tags = model.tagger.tag(
+                stream,
+                top_k=options.top_k,
+                threshold=options.threshold,
+                labels=options.labels or None,
+                exclude_labels=options.exclude_labels or None,
+                on_progress=job.check,
+            )
+        self.note(tags.duration_seconds, {"queue": job.queue_seconds, **tags.timings})
+        return tags
+
+    def open(self, job: Job, upload: Upload) -> AudioStream:
+        """The sound of an upload, within the limits, and no longer than the job may take."""
+        limits = dataclasses.replace(self.limits, deadline=job.deadline)
+        return open_audio(upload.path(), name=upload.name or "the upload", limits=limits)
+
+    def note(self, audio_seconds: float, timings: Mapping[str, float]) -> None:
+        """Count the sound, and what was spent on it in each stage."""
+        self.metrics.audio_seconds(audio_seconds)
+        for stage, seconds in timings.items():
+            self.metrics.stage(stage, seconds)
+
+    def reload(self) -> None:
+        """Load models anew whose files have changed; what fails is told and stays as it was."""
+        began = time.monotonic()
+        for name, error in self.models.reload_changed().items():
+            self.metrics.reload("failed" if error else "loaded")
+            if error is None:
+                seconds = round(time.monotonic() - began, 3)
+                log.info("model loaded anew", extra={"model": name, "seconds": seconds})
+            else:
+                log.error(
+                    "model not loaded, the one before stays",
+                    extra={"model": name, "why": str(error)},
+                )

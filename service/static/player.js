@@ -1,0 +1,98 @@
+// The waveform and the spectrogram: wavesurfer.js on an audio element that is ready.
+
+import { spectrogramColours, waveColours } from "./colours.js";
+import { SAMPLE_RATE_HZ } from "./sound.js";
+import RegionsPlugin from "./vendor/regions.esm.js";
+import SpectrogramPlugin from "./vendor/spectrogram.esm.js";
+import WaveSurfer from "./vendor/wavesurfer.esm.js";
+
+// The bands of the model's log-mel, and its window of 25 ms at 16 kHz.
+export const LOWEST_HZ = 125;
+export const HIGHEST_HZ = 7_500;
+const WINDOW_SAMPLES = 400;
+const FFT_SAMPLES = 512;
+const RANGE_DB = 70;
+export const WAVE_HEIGHT = 88;
+export const SPECTROGRAM_HEIGHT = 112;
+
+/** Draws a sound into `container`; see readSound for what a sound is. */
+export class Player {
+  constructor(container, sound, nonce) {
+    const { wave, played } = waveColours();
+    this.regions = RegionsPlugin.create();
+    this.surfer = WaveSurfer.create({
+      container,
+      media: sound.audio ?? undefined,
+      peaks: [sound.peaks],
+      duration: sound.seconds,
+      height: WAVE_HEIGHT,
+      waveColor: wave,
+      progressColor: played,
+      cursorWidth: 0, // the figure has one over all its rows
+      interact: false,
+      hideScrollbar: true,
+      normalize: true,
+      barWidth: 2,
+      barGap: 1,
+      barRadius: 2,
+      barMinHeight: 1,
+      cspNonce: nonce,
+      plugins: [this.regions],
+    });
+    this.spectrogram = null;
+    this.samples = sound.samples;
+    // Of this the spectrogram is made; the waveform has its peaks.
+    if (this.samples) this.surfer.getDecodedData = () => asBuffer(this.samples, sound.seconds);
+    this.drawSpectrogram();
+  }
+
+  /** Mark where something is heard: segments of the service's answer. */
+  mark(segments, isSelected) {
+    this.regions.clearRegions();
+    for (const { start_seconds: start, end_seconds: end } of isSelected ? segments : []) {
+      this.regions.addRegion({ start, end, drag: false, resize: false, color: "transparent" });
+    }
+  }
+
+  /** Draw with the colours of the scheme that is on now. */
+  recolour() {
+    const { wave, played } = waveColours();
+    this.surfer.setOptions({ waveColor: wave, progressColor: played });
+    this.drawSpectrogram();
+  }
+
+  close() {
+    this.surfer.destroy();
+  }
+
+  drawSpectrogram() {
+    if (!this.samples) return;
+    if (this.spectrogram) this.surfer.unregisterPlugin(this.spectrogram);
+    this.spectrogram = this.surfer.registerPlugin(
+      SpectrogramPlugin.create({
+        height: SPECTROGRAM_HEIGHT,
+        fftSamples: WINDOW_SAMPLES,
+        fftSize: FFT_SAMPLES,
+        noverlap: WINDOW_SAMPLES / 2,
+        windowFunc: "hann",
+        scale: "mel",
+        frequencyMin: LOWEST_HZ,
+        frequencyMax: HIGHEST_HZ,
+        autoGain: true,
+        rangeDB: RANGE_DB,
+        colorMap: spectrogramColours(),
+        useWebWorker: true,
+        fallbackToMainThread: false, // a late picture is better than a page that hangs
+      }),
+    );
+  }
+}
+
+/** What of an AudioBuffer is asked for. */
+const asBuffer = (samples, duration) => ({
+  duration,
+  length: samples.length,
+  sampleRate: SAMPLE_RATE_HZ,
+  numberOfChannels: 1,
+  getChannelData: () => samples,
+});
