@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -35,6 +36,10 @@ RELEASED_EMBEDDER = "vggish"
 # Frames in a head at once, padding included: 8192 hidden units for each are 128 MiB.
 BATCH_FRAMES = 1 << 12
 
+# Up to so many frames are scored by the thread that asks. More threads are no faster with them,
+# and where other work keeps the cores busy they wait for one another: 2 ms become 8.
+ONE_THREAD_FRAMES = 1 << 9
+
 _INPUTS = {"frames": "tensor(uint8)", "n_frames": "tensor(int32)"}
 
 Scores = npt.NDArray[np.float32]
@@ -66,10 +71,16 @@ class Bundle:
         self.sha256 = hashlib.sha256(model).hexdigest()
         self.clip_frames = _clip_frames(card, directory)
         self._calibrations = _calibrations(card, directory)
-        self._session = _session(model, directory)
+        self._model = model
+        self._session = _session(model, directory, n_threads=1)
         self.has_frame_scores = len(self._session.get_outputs()) > 1
         # Shapes in a graph may be left open; one frame of silence tells them.
         self.clip_and_frame_scores(np.zeros((1, 1, EMBEDDING_SIZE), np.uint8), [1])
+
+    @functools.cached_property
+    def _wide_session(self) -> Any:
+        """For many frames: a thread per core."""
+        return _session(self._model, self.directory, n_threads=0)
 
     @property
     def name(self) -> str:
@@ -175,7 +186,9 @@ class Bundle:
         if part.shape[1] == 0:
             part = np.zeros((len(frames), 1, EMBEDDING_SIZE), np.uint8)
         try:
-            results = self._session.run(outputs, {"frames": part, "n_frames": lengths})
+            is_much = part.shape[0] * part.shape[1] > ONE_THREAD_FRAMES
+            session = self._wide_session if is_much else self._session
+            results = session.run(outputs, {"frames": part, "n_frames": lengths})
         except Exception as error:  # ONNX Runtime's errors share no public base class
             raise BundleError(
                 f"the head of the bundle {self.directory} failed on frames {list(part.shape)}: "
@@ -286,11 +299,12 @@ def _calibrations(card: dict[str, Any], directory: Path) -> dict[str, Calibratio
         ) from error
 
 
-def _session(model: bytes, directory: Path) -> Any:
+def _session(model: bytes, directory: Path, n_threads: int) -> Any:
     """A session on the CPU, where such small networks are fastest."""
     onnxruntime = import_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
+    options.intra_op_num_threads = n_threads
     # Idle threads that spin would take the cores from the embedder.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:

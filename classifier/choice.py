@@ -101,14 +101,17 @@ def top_tags(
 ) -> list[tuple[Tag, ...]]:
     """The best tags of each clip or frame, scores float32 [B, C] -> B tuples, best first."""
     best = top_indices(scores, top_k, classes)
+    values = np.take_along_axis(scores, best, axis=1)
+    # The shortest numbers that give the float32 back.
+    shortest = values.astype(str).astype(np.float64)
+    wanted = zip(best.tolist(), shortest.tolist(), (values >= threshold).tolist(), strict=True)
     return [
         tuple(
-            # The shortest number that gives the float32 back.
-            Tag(labels.names[index], labels.mids[index], index, float(str(row[index])))
-            for index in indices.tolist()
-            if row[index] >= threshold
+            Tag(labels.names[index], labels.mids[index], index, score)
+            for index, score, is_high in zip(*row, strict=True)
+            if is_high
         )
-        for row, indices in zip(scores, best, strict=True)
+        for row in wanted
     ]
 
 

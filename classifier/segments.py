@@ -82,20 +82,22 @@ def find_segments(
             f"{n_frames} frames of {n_classes} classes need as many times and thresholds. "
             f"Received: {list(start_seconds.shape)} and {list(thresholds.shape)}"
         )
-    segments = []
-    for index in indices:
-        heard = np.flatnonzero(frame_scores[:, index] >= thresholds[index])
-        if not len(heard):
-            continue
-        starts = start_seconds[heard]
-        # Times have six decimals.
-        breaks = np.flatnonzero(starts[1:] > starts[:-1] + frame_seconds + 1e-6) + 1
-        for span in np.split(heard, breaks):
-            end = min(float(start_seconds[span[-1]]) + frame_seconds, duration_seconds)
-            start = float(start_seconds[span[0]])
-            best = float(str(frame_scores[span, index].max()))
-            segments.append(Segment(start, round(max(start, end), 6), index, best))
-    return segments
+    chosen = np.asarray(indices, np.intp)
+    scores = frame_scores[:, chosen].T
+    # A row for each class that is looked for; frames where it is heard, row by row.
+    rows, frames = np.nonzero(scores >= thresholds[chosen, None])
+    if not len(rows):
+        return []
+    starts, values = start_seconds[frames], scores[rows, frames]
+    # Times have six decimals.
+    is_late = starts[1:] > starts[:-1] + frame_seconds + 1e-6
+    first = np.concatenate([[0], np.flatnonzero(is_late | (rows[1:] != rows[:-1])) + 1])
+    last = np.append(first[1:], len(rows)) - 1
+    ends = np.minimum(starts[last] + frame_seconds, duration_seconds)
+    ends = np.maximum(starts[first], ends).round(6)
+    best = np.maximum.reduceat(values, first).astype(str).astype(np.float64)
+    spans = (starts[first], ends, chosen[rows[first]], best)
+    return list(map(Segment, *(values.tolist() for values in spans)))
 
 
 def tag_segments(

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import classifier
-from classifier.bundle import BATCH_FRAMES, Bundle, load, pad, score_batches
+from classifier.bundle import BATCH_FRAMES, ONE_THREAD_FRAMES, Bundle, load, pad, score_batches
 from classifier.bundle_files import CARD_FILE, HEAD_FILE, LABELS_FILE, RUN_BUNDLE, write_bundle
 from classifier.labels import Labels, write_labels
 from classifier.records import Clip
@@ -247,7 +247,8 @@ def test_a_large_batch_goes_through_the_head_in_parts(
             seen.append(int(np.prod(inputs["frames"].shape[:2])))
             return self.session.run(outputs, inputs)
 
-    monkeypatch.setattr(bundle, "_session", Watched(bundle._session))
+    for name in ("_session", "_wide_session"):
+        monkeypatch.setattr(bundle, name, Watched(getattr(bundle, name)))
     clips = random_clips(rng, [10] * 1000)
     np.testing.assert_allclose(bundle.scores(*pad(clips)), tiny_scores(clips), atol=1e-5)
     assert sum(seen) == 10_000
@@ -256,6 +257,20 @@ def test_a_large_batch_goes_through_the_head_in_parts(
     (long,) = random_clips(rng, [2 * BATCH_FRAMES])
     bundle.scores(*pad([long, long[:5]]))
     assert seen == [2 * BATCH_FRAMES, 5]
+
+
+def test_a_clip_is_scored_by_the_thread_that_asks_and_a_large_batch_by_all_cores(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    bundle = make_bundle(tmp_path / "tiny")
+    few = random_clips(rng, [10] * (ONE_THREAD_FRAMES // 10))
+    scores = bundle.scores(*pad(few))
+    assert bundle._session.get_session_options().intra_op_num_threads == 1
+    assert "_wide_session" not in vars(bundle)
+    many = bundle.scores(*pad(few * 2))
+    assert bundle._wide_session.get_session_options().intra_op_num_threads == 0
+    assert "_wide_session" in vars(bundle)
+    np.testing.assert_allclose(many, np.concatenate([scores, scores]), atol=1e-6)
 
 
 def test_threads_agree_with_one(bundle: Bundle, rng: np.random.Generator) -> None:

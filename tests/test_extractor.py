@@ -84,6 +84,25 @@ def test_a_stream_gives_what_the_stages_give_one_patch_at_a_time(
     assert len(np.unique(frames, axis=0)) == len(frames) == 73
 
 
+def test_only_a_sound_of_several_batches_takes_a_thread(
+    make_extractor: Any, write_sound: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    n_threads = 0
+
+    class Counted(ThreadPoolExecutor):
+        def __init__(self, *args: Any) -> None:
+            nonlocal n_threads
+            n_threads += 1
+            super().__init__(*args)
+
+    monkeypatch.setattr("vggish.extractor.ThreadPoolExecutor", Counted)
+    extractor = make_extractor()
+    for n_frames, n_expected in ((10, 0), (31, 0), (32, 1), (33, 1)):
+        n_threads = 0
+        clip = extractor(write_sound("a.wav", seconds=n_frames * 0.96))
+        assert (len(clip), n_threads) == (n_frames, n_expected)
+
+
 def test_frames_start_a_hop_apart(make_extractor: Any, write_sound: Any) -> None:
     path = write_sound("a.wav", seconds=10.0)
     assert make_extractor()(path).start_seconds.tolist() == [

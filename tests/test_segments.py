@@ -108,6 +108,36 @@ def test_each_frame_is_in_a_span_of_its_class_just_if_it_is_loud_enough(
     assert not any(s.index == 1 for s in found)
 
 
+def test_spans_are_those_of_a_slow_definition(rng: np.random.Generator) -> None:
+    for n_frames, hop_seconds in ((1, 0.96), (7, 0.48), (30, 0.96), (40, 0.25), (25, 1.5)):
+        frame_scores = rng.random((n_frames, 6)).astype(np.float32)
+        starts = np.round(np.arange(n_frames) * hop_seconds, 6)
+        thresholds = np.array([0.0, 0.3, 0.5, 0.8, 0.99, 1.1])
+        duration_seconds = float(starts[-1]) + 0.5
+        expected = []
+        for index in (4, 0, 5, 2, 3):
+            span: list[int] = []
+            for frame in np.flatnonzero(frame_scores[:, index] >= thresholds[index]).tolist():
+                if not span or starts[frame] > starts[span[-1]] + 0.96 + 1e-6:
+                    span = []
+                    expected.append((index, span))
+                span.append(frame)
+        found = find_segments(
+            frame_scores, starts, [4, 0, 5, 2, 3], thresholds, duration_seconds=duration_seconds
+        )
+        assert found == [
+            Segment(
+                float(starts[span[0]]),
+                round(
+                    max(float(starts[span[0]]), min(starts[span[-1]] + 0.96, duration_seconds)), 6
+                ),
+                index,
+                float(str(frame_scores[span, index].max())),
+            )
+            for index, span in expected
+        ]
+
+
 def test_arrays_that_do_not_fit_are_refused() -> None:
     with pytest.raises(OptionError, match=r"2 frames of 3 classes.*\[1\] and \[3\]"):
         find_segments(

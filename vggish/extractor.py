@@ -1,12 +1,13 @@
 """The extractor: a file or a stream of sound -> frames.
 
-Decoding, resampling and log-mel run in a thread of their own, one batch ahead of the network;
-memory holds two batches, whatever the length of the sound.
+Decoding, resampling and log-mel of a long sound run in a thread of their own, one batch ahead of
+the network; memory holds two batches, whatever the length of the sound.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import time
 from collections.abc import Callable, Generator, Iterator, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
@@ -164,10 +165,9 @@ class Extractor:
         front_end, embed = _Stopwatch(), _Stopwatch()
         opening_seconds = stream.decode_seconds
         batches = _batches(self._patches(stream, on_progress))
-        with contextlib.closing(batches), ThreadPoolExecutor(1, "audiotag-front-end") as pool:
-            ahead = pool.submit(front_end.timed, next, batches, None)
-            while (batch := ahead.result()) is not None:
-                ahead = pool.submit(front_end.timed, next, batches, None)
+        ahead = _ahead(functools.partial(front_end.timed, next, batches, None))
+        with contextlib.closing(batches), contextlib.closing(ahead):
+            for batch in ahead:
                 yield self.postprocess(embed.timed(self.embedder, batch))
         if timings is not None:
             timings["decode"] = stream.decode_seconds
@@ -199,6 +199,22 @@ class Extractor:
         if self.options.values == "uint8":
             return np.zeros((0, EMBEDDING_SIZE), np.uint8)
         return np.zeros((0, EMBEDDING_SIZE), np.float32)
+
+
+def _ahead(make: Callable[[], FloatArray | None]) -> Generator[FloatArray]:
+    """The batches that `make` gives until None, each made while the one before is in use.
+
+    A sound of a single batch, which is less than a full one, needs no thread for that.
+    """
+    batch = make()
+    if batch is not None and len(batch) < BATCH_PATCHES:
+        yield batch
+        return
+    with ThreadPoolExecutor(1, "audiotag-front-end") as pool:
+        while batch is not None:
+            next_one = pool.submit(make)
+            yield batch
+            batch = next_one.result()
 
 
 class _Stopwatch:

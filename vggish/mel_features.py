@@ -152,17 +152,28 @@ def log_mel_spectrogram(waveform: npt.ArrayLike, log_offset: float = LOG_OFFSET)
     Raises:
         OptionError: the waveform is not one-dimensional, or not floating point.
     """
-    samples = _as_waveform(waveform)
-    tables = _tables(samples.dtype)
+    return _log_mel(_stft_frames(_as_waveform(waveform)), log_offset)
+
+
+def _stft_frames(samples: FloatArray) -> FloatArray:
+    """The whole STFT frames [n, 400] of a waveform [n_samples], a view."""
     if len(samples) < STFT_WINDOW_SAMPLES:
-        return np.zeros((0, N_BANDS), samples.dtype)
+        return np.zeros((0, STFT_WINDOW_SAMPLES), samples.dtype)
     frames = np.lib.stride_tricks.sliding_window_view(samples, STFT_WINDOW_SAMPLES)
-    magnitude = np.abs(np.fft.rfft(frames[::STFT_HOP_SAMPLES] * tables.window, FFT_LENGTH))
+    return frames[::STFT_HOP_SAMPLES]
+
+
+def _log_mel(frames: FloatArray, log_offset: float) -> FloatArray:
+    """Log-mel spectrogram [n, 64] of STFT frames [n, 400]."""
+    if len(frames) == 0:
+        return np.zeros((0, N_BANDS), frames.dtype)
+    tables = _tables(frames.dtype)
+    magnitude = np.abs(np.fft.rfft(frames * tables.window, FFT_LENGTH))
     # Not a matrix product: few weights are not zero, and BLAS would wake threads that spin on
     # the cores the network runs on (seen: 261 instead of 404 times real time, end to end).
     weighted = magnitude[:, tables.bins] * tables.weights
     log_mel = np.add.reduceat(weighted, tables.band_starts, axis=1)
-    log_mel += samples.dtype.type(log_offset)
+    log_mel += frames.dtype.type(log_offset)
     result: FloatArray = np.log(log_mel, out=log_mel)
     return result
 
@@ -251,14 +262,13 @@ class PatchStream:
 
     def _compute_frames(self, n_frames: int) -> None:
         """Move `n_frames` STFT frames from the waveform buffer to the log-mel buffer."""
-        computed = [self._frames]
-        for start in range(0, n_frames, self._unit_frames):
-            stop = min(start + self._unit_frames, n_frames)
-            last_sample = (stop - 1) * STFT_HOP_SAMPLES + STFT_WINDOW_SAMPLES
-            computed.append(
-                log_mel_spectrogram(self._samples[start * STFT_HOP_SAMPLES : last_sample])
-            )
-        self._frames = np.concatenate(computed)
+        stft_frames = _stft_frames(self._samples)
+        units = (
+            stft_frames[start : min(start + self._unit_frames, n_frames)]
+            for start in range(0, n_frames, self._unit_frames)
+        )
+        log_mels = (_log_mel(unit, LOG_OFFSET) for unit in units)
+        self._frames = np.concatenate([self._frames, *log_mels])
         self._samples = self._samples[n_frames * STFT_HOP_SAMPLES :]
 
     def _take(self, n: int) -> FloatArray:
