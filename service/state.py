@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
-import os
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from dataclasses import dataclass
 from classifier.tagger import Tags
 from service.batching import BatchingEmbedder
 from service.config import ServiceConfig
-from service.engine import Engine, Job
+from service.engine import Engine, Job, n_cores
 from service.metrics import Metrics
 from service.models import Model, Models
 from service.problems import Problem
@@ -61,7 +60,7 @@ class Service:
             metrics.queue_depth.set(engine.n_waiting)
             metrics.in_flight.set(engine.n_running)
 
-        threads = config.threads or max(1, (os.cpu_count() or 1) // config.workers)
+        threads = config.threads or max(1, n_cores() // config.workers)
         engine = Engine(threads, config.queue_size, config.request_timeout_seconds, measured)
 
         def batched(embedder: PatchEmbedder) -> PatchEmbedder:

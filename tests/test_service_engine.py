@@ -6,11 +6,12 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from service.engine import Engine, Job, JobCancelledError
+from service.engine import Engine, Job, JobCancelledError, n_cores
 from service.problems import Problem
 
 Ended = list[str]
@@ -177,3 +178,15 @@ def test_closing_waits_for_the_work_that_runs() -> None:
         await task
 
     run(check)
+
+
+@pytest.mark.parametrize(
+    ("text", "n"), [("50000 100000", 1), ("100000 100000", 1), ("max 100000", None), ("", None)]
+)
+def test_a_containers_share_of_the_processor_is_heeded(
+    tmp_path: Path, text: str, n: int | None
+) -> None:
+    limit = tmp_path / "cpu.max"
+    assert n_cores(limit) >= 1
+    limit.write_text(text)
+    assert n_cores(limit) == (n_cores(tmp_path / "none") if n is None else n)
