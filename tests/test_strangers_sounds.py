@@ -373,6 +373,14 @@ def test_a_decoder_that_hangs_is_ended_at_the_deadline(fake_ffmpeg: Any, script:
     assert not is_running()
 
 
+def test_pages_without_end_do_not_keep_ffmpeg_busy(ffmpeg: str) -> None:
+    """Some versions take a time that grows with the square of the size: here half a minute."""
+    begin = time.monotonic()
+    with pytest.raises(AudioError):
+        open_audio(b"OggS" * 1_000_000, limits=AudioLimits(deadline=begin + 0.5))
+    assert time.monotonic() - begin < 10
+
+
 @pytest.mark.skipif(os.name == "nt", reason="needs a shell")
 def test_another_thread_may_close_a_stream_that_waits(fake_ffmpeg: Any) -> None:
     is_running = fake_ffmpeg(HANGS_LATER)

@@ -24,7 +24,7 @@ from vggish.params import VERSION
 
 if TYPE_CHECKING:
     from vggish.api import embed, load_extractor
-    from vggish.audio import load_audio, open_audio, open_waveform
+    from vggish.audio import AudioLimits, load_audio, open_audio, open_waveform
     from vggish.errors import AudiotagError
     from vggish.extractor import EmbedOptions, Extractor
     from vggish.frame_files import read_frames, write_frames
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 __version__ = VERSION
 
 _MODULE_OF = {
+    "AudioLimits": "audio",
     "AudiotagError": "errors",
     "ClipFrames": "frames",
     "EmbedOptions": "extractor",
@@ -59,6 +60,7 @@ _MODULE_OF = {
 }
 
 __all__ = [
+    "AudioLimits",
     "AudiotagError",
     "ClipFrames",
     "EmbedOptions",
