@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from classifier.clip_tags import ClipTags, Tag, TagSegment
 from classifier.label_tracks import as_audacity, as_raven, as_srt, raven_header
-from vggish.audio import SILENCE
 from vggish.errors import OptionError
+from vggish.mono import SILENCE
 
 Span = tuple[float, float, str]
 
