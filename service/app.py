@@ -61,11 +61,12 @@ def create_app(config: ServiceConfig) -> FastAPI:
         version=VERSION,
         description=_DESCRIPTION,
         lifespan=lifespan,
-        root_path=config.root_path,
         # Their pages would load scripts from other hosts.
         docs_url=None,
         redoc_url=None,
     )
+    # Whether the proxy passes it on or takes it away; FastAPI no longer wants it as an argument.
+    app.root_path = config.root_path
     app.include_router(routes.router)
     app.include_router(routes.router, prefix=f"/v{routes.API_VERSION}", include_in_schema=False)
     app.include_router(routes.probes)

@@ -43,7 +43,7 @@ class BatchingEmbedder:
         embedder: patches [n, 96, 64] -> embeddings [n, 128].
         window_seconds: how long the first caller waits for others; 0 runs each caller's patches
             by themselves.
-        max_patches: no waiting once there are so many.
+        full_batch: no waiting once there are so many.
         n_active: how many callers there are that have patches now or will have some soon, the
             one that asks included.
         on_batch: told of each batch.
@@ -54,13 +54,13 @@ class BatchingEmbedder:
         embedder: PatchEmbedder,
         *,
         window_seconds: float,
-        max_patches: int,
+        full_batch: int,
         n_active: Callable[[], int],
         on_batch: OnBatch | None = None,
     ) -> None:
         self._embedder = embedder
         self._window_seconds = window_seconds
-        self._max_patches = max_patches
+        self._full_batch = full_batch
         self._n_active = n_active
         self._on_batch = on_batch
         self._network = threading.Lock()
@@ -79,7 +79,7 @@ class BatchingEmbedder:
         Raises:
             OptionError: the patches have another shape; only their own caller hears of it.
         """
-        if self._window_seconds == 0 or len(patches) >= self._max_patches:
+        if self._window_seconds == 0 or len(patches) >= self._full_batch:
             return self._run([_Entry(patches)])
         entry = _Entry(patches)
         with self._changed:
@@ -114,7 +114,7 @@ class BatchingEmbedder:
 
     def _is_enough(self) -> bool:
         n_patches = sum(len(entry.patches) for entry in self._waiting)
-        return n_patches >= self._max_patches or len(self._waiting) >= self._n_active()
+        return n_patches >= self._full_batch or len(self._waiting) >= self._n_active()
 
     def _run_for_all(self, batch: list[_Entry]) -> None:
         try:

@@ -47,7 +47,7 @@ class ServiceConfig:
     queue_size: int = 64
     max_uploads: int = 128
     batch_window_ms: float = 2.0
-    max_batch_patches: int = 64
+    full_batch_patches: int = 8
     upload_timeout_seconds: float = 60.0
     upload_idle_seconds: float = 10.0
     request_timeout_seconds: float = 60.0
@@ -169,13 +169,17 @@ _TABLE: dict[str, dict[str, Rule]] = {
             0,
             1000,
         ),
-        "max_batch_patches": Rule("patches (0.96 s of sound) in the network at once", 1, 4096),
+        "full_batch_patches": Rule(
+            "patches (0.96 s of sound) of a batch that waits for no more", 1, 4096
+        ),
     },
     "time limits": {
         "upload_timeout_seconds": Rule(
             "seconds that a whole body may take to arrive", 0.001, _LONGEST_SECONDS
         ),
-        "upload_idle_seconds": Rule("seconds without a byte of a body", 0.001, _LONGEST_SECONDS),
+        "upload_idle_seconds": Rule(
+            "seconds without a byte of a body, or for the head before it", 0.001, _LONGEST_SECONDS
+        ),
         "request_timeout_seconds": Rule(
             "seconds from the whole body to the answer", 0.001, _LONGEST_SECONDS
         ),

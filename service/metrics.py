@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from prometheus_client import (
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from service.config import ServiceConfig
+from service.scratch import ScratchDirectory
 from vggish.params import VERSION
 
 # Where prometheus_client keeps the counts of several processes; it looks when it is imported.
@@ -153,17 +153,17 @@ def shared_between_workers(temporary_directory: Path | None) -> Iterator[Path]:
     be killed for writing when uploads have filled the disk.
     """
     in_memory = _SHARED_MEMORY.is_dir() and os.access(_SHARED_MEMORY, os.W_OK | os.X_OK)
-    place = _SHARED_MEMORY if in_memory else temporary_directory
+    scratch = ScratchDirectory(_PREFIX, _SHARED_MEMORY if in_memory else temporary_directory)
     before = os.environ.get(_VARIABLE)
-    with tempfile.TemporaryDirectory(prefix=_PREFIX, dir=place, ignore_cleanup_errors=True) as made:
-        os.environ[_VARIABLE] = made
-        try:
-            yield Path(made)
-        finally:
-            if before is None:
-                del os.environ[_VARIABLE]
-            else:
-                os.environ[_VARIABLE] = before
+    os.environ[_VARIABLE] = str(scratch.path)
+    try:
+        yield scratch.path
+    finally:
+        if before is None:
+            del os.environ[_VARIABLE]
+        else:
+            os.environ[_VARIABLE] = before
+        scratch.close()
 
 
 def forget_worker(pid: int, directory: Path) -> None:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from classifier.bundle import Bundle, load
 from classifier.bundle_files import CARD_FILE, HEAD_FILE, LABELS_FILE, find_bundle, quoted
 from classifier.tagger import Tagger, choose_embedder
@@ -18,6 +20,7 @@ from vggish.embedders import choose
 from vggish.embedders import load as load_embedder
 from vggish.errors import AudiotagError, OptionError
 from vggish.extractor import EmbedOptions, Extractor
+from vggish.params import SAMPLE_RATE_HZ
 from vggish.postprocess import Pca
 from vggish.runtime import PatchEmbedder
 
@@ -147,7 +150,10 @@ class Models:
         stamp = _stamp(find_bundle(Path(source)))
         bundle = load(source)
         network = self._network(bundle)
-        return Model(Tagger(bundle, network.extractor()), network, source, stamp)
+        tagger = Tagger(bundle, network.extractor())
+        # The first sound takes longer than all others; it should not be a client's.
+        tagger.tag(np.zeros(SAMPLE_RATE_HZ, np.float32), sample_rate=SAMPLE_RATE_HZ)
+        return Model(tagger, network, source, stamp)
 
     def _network(self, bundle: Bundle) -> Network:
         chosen = choose_embedder(bundle, self._config.embedder)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import math
 import os
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import uvicorn
 
 from service.config import ServiceConfig
+from service.connections import Connection
 from service.logs import LOGGED, log, tell
 from vggish.errors import AudiotagError
 
@@ -60,6 +62,7 @@ def run(
         return server.run_to_the_end(sockets)
     except (AudiotagError, OSError) as error:
         tell(f"error: {error}")
+        log.debug("why it could not start", exc_info=error)
     except Exception:
         log.exception("the service could not start")
     return FAILED
@@ -91,9 +94,11 @@ class Server(uvicorn.Server):
         heeds_repetition: bool,
     ) -> None:
         self._application = _Application(make_app())
+        connection: Any = functools.partial(Connection, patience_seconds=config.upload_idle_seconds)
         super().__init__(
             uvicorn.Config(
                 self._application,
+                http=connection,
                 interface="asgi3",
                 lifespan="on",
                 workers=1,

@@ -64,7 +64,7 @@ probes = APIRouter()
     "/classify",
     response_model=schemas.Classified,
     responses=_problems(*_WORK),
-    openapi_extra=upload_schema(),
+    openapi_extra=upload_schema(ClassifyOptions),
 )
 async def classify(request: Request, options: Annotated[ClassifyOptions, Query()]) -> Response:
     """What is heard in a sound.
@@ -92,7 +92,7 @@ async def classify(request: Request, options: Annotated[ClassifyOptions, Query()
     "/classify/batch",
     response_model=schemas.ClassifiedBatch,
     responses=_problems(*_WORK),
-    openapi_extra=upload_schema("file", many=True),
+    openapi_extra=upload_schema(ClassifyOptions, many=True),
 )
 async def classify_batch(
     request: Request, options: Annotated[ClassifyOptions, Query()]
@@ -136,7 +136,7 @@ async def classify_batch(
         200: {"content": {kind: {"schema": BINARY} for kind in _FRAME_FORMATS}},
         **_problems(*_WORK, 406),
     },
-    openapi_extra=upload_schema(),
+    openapi_extra=upload_schema(EmbedRequestOptions),
 )
 async def embed(request: Request, options: Annotated[EmbedRequestOptions, Query()]) -> Response:
     """The frames of a sound: JSON, or npz or TFRecord if the header Accept says so."""

@@ -17,7 +17,14 @@ from vggish.extras import import_extra
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
-NEEDED = ("python_multipart", "prometheus_client", "uvicorn", "websockets", "fastapi")
+NEEDED = (
+    "python_multipart",
+    "prometheus_client",
+    "httptools",
+    "uvicorn",
+    "websockets",
+    "fastapi",
+)
 # Makes the application in each process, to which it is sent.
 MakeApp: TypeAlias = Callable[[], "ASGIApp"]
 

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from vggish.errors import ListenError
 
 _BACKLOG = 2048
+# That a client may take no byte of what is sent to it.
+_SILENCE_MILLISECONDS = 60_000
 _ALL = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - only when it is asked for
 # A name may have addresses of a family that this machine does not speak.
 _NOT_HERE = {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}
@@ -72,12 +74,20 @@ def _open(family: int, address: tuple[object, ...], *, alone: bool) -> socket.so
             both = alone and address[0] == "::" and socket.has_dualstack_ipv6()
             with contextlib.suppress(OSError):
                 made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not both)
+        _drop_the_silent(made)
         made.bind(address)
         made.listen(_BACKLOG)
     except BaseException:
         made.close()
         raise
     return made
+
+
+def _drop_the_silent(made: socket.socket) -> None:
+    """Let the system end connections, which inherit this, to clients that take no bytes."""
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _SILENCE_MILLISECONDS)
 
 
 def _explained(error: OSError, host: str, port: int) -> str:

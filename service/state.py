@@ -68,7 +68,7 @@ class Service:
             return BatchingEmbedder(
                 embedder,
                 window_seconds=config.batch_window_ms / 1000,
-                max_patches=config.max_batch_patches,
+                full_batch=config.full_batch_patches,
                 n_active=lambda: engine.n_running,
                 on_batch=metrics.batch,
             )

@@ -5,18 +5,15 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from service.problems import Problem
+from service.scratch import ScratchDirectory
 from vggish.decoders import AUDIO_SUFFIXES
 
 _PREFIX = "audiotag-serve-"
-_LOCK = "lock"
 # What a body may have in memory before it goes to the disk.
 SPOOL_BYTES = 1 << 20
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -33,11 +30,8 @@ class Storage:
     """
 
     def __init__(self, parent: Path | None = None) -> None:
-        place = Path(tempfile.gettempdir() if parent is None else parent)
-        _remove_orphans(place)
-        self.directory = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=place))
-        self._lock = FileLock(self.directory / _LOCK)
-        self._lock.acquire()
+        self._scratch = ScratchDirectory(_PREFIX, parent)
+        self.directory = self._scratch.path
 
     def new_file(self, file_name: str | None) -> Upload:
         """An upload to be written. Of the client's name only a known suffix is used."""
@@ -46,8 +40,7 @@ class Storage:
 
     def close(self) -> None:
         """Remove the directory and all that is in it."""
-        self._lock.release()
-        shutil.rmtree(self.directory, ignore_errors=True)
+        self._scratch.close()
 
 
 class Upload:
@@ -135,15 +128,3 @@ def _no_room_told() -> Iterator[None]:
         raise Problem(
             "storage-full", "the service has no room for this upload; try again later"
         ) from error
-
-
-def _remove_orphans(place: Path) -> None:
-    """Directories whose process is gone: nobody holds their lock."""
-    for directory in place.glob(f"{_PREFIX}*"):
-        lock = FileLock(directory / _LOCK)
-        with contextlib.suppress(OSError, Timeout):
-            if not (directory / _LOCK).exists():
-                continue  # it is being made
-            lock.acquire(timeout=0)
-            lock.release()
-            shutil.rmtree(directory, ignore_errors=True)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import anyio
+from pydantic import BaseModel
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import Request
@@ -18,6 +19,7 @@ from service.config import ServiceConfig
 from service.problems import Problem
 from service.storage import Storage, Upload
 
+# Of one sound, of several; either is taken for both.
 FILE_FIELDS = ("file", "files")
 AUDIO_TYPES = ("application/octet-stream", "application/ogg", "video/mp4", "video/webm")
 _MULTIPART = "multipart/form-data"
@@ -258,18 +260,17 @@ def _unsupported(content_type: str) -> Problem:
     )
 
 
-def upload_schema(field_name: str = "file", *, many: bool = False) -> dict[str, Any]:
-    """How OpenAPI describes such a body."""
+def upload_schema(options: type[BaseModel], *, many: bool = False) -> dict[str, Any]:
+    """How OpenAPI describes the body of a request with these options."""
     sound: dict[str, Any] = {"type": "array", "items": BINARY, "minItems": 1} if many else BINARY
-    content: dict[str, Any] = {
-        _MULTIPART: {
-            "schema": {
-                "type": "object",
-                "required": [field_name],
-                "properties": {field_name: sound},
-            }
-        }
+    name = "files" if many else "file"
+    form = {
+        "type": "object",
+        "required": [name],
+        "properties": {name: sound, **options.model_json_schema()["properties"]},
+        "additionalProperties": False,
     }
+    content: dict[str, Any] = {_MULTIPART: {"schema": form}}
     if not many:
         content |= {kind: {"schema": BINARY} for kind in ("audio/*", *AUDIO_TYPES)}
     return {"requestBody": {"required": True, "content": content}}

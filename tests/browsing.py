@@ -34,10 +34,11 @@ _FLAGS = (
 _FAILED_ANSWER = "Failed to load resource: the server responded with a status of"
 
 
-def chromium() -> str:
-    """The path of a Chromium; the test is skipped if there is none."""
-    found = os.environ.get("AUDIOTAG_CHROMIUM") or next(filter(None, map(shutil.which, _NAMES)), "")
-    if not found:
+def chromium(own: str) -> str:
+    """The path of a Chromium, else playwright's `own`; the test is skipped if there is none."""
+    installed = map(shutil.which, _NAMES)
+    found = os.environ.get("AUDIOTAG_CHROMIUM") or next(filter(None, installed), own)
+    if not Path(found).is_file():
         pytest.skip("needs Chromium; AUDIOTAG_CHROMIUM can say where it is")
     return found
 
@@ -47,8 +48,8 @@ def browser(heard: Path) -> Iterator[Any]:
     """A browser without a screen whose microphone hears a WAV file, again and again."""
     playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
     flags = [*_FLAGS, f"--use-file-for-fake-audio-capture={heard}"]
-    path = chromium()
     with playwright.sync_playwright() as started:
+        path = chromium(started.chromium.executable_path)
         running = started.chromium.launch(executable_path=path, args=flags)
         try:
             yield running
@@ -61,7 +62,7 @@ def tab(running: Any, origin: str, **options: Any) -> Iterator[Any]:
     """A fresh page that must not ask another host, break its policy, or fail unnoticed."""
     context = running.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
     page = context.new_page()
-    page.set_default_timeout(30_000)
+    page.set_default_timeout(60_000)
     asked: list[str] = []
     errors: list[str] = []
     page.on("request", lambda request: asked.append(request.url))

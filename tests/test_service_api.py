@@ -152,9 +152,9 @@ def test_models_and_labels_are_told(client: httpx.Client, tagger: Tagger) -> Non
 def test_a_batch_answers_for_each_file(client: httpx.Client) -> None:
     good = (CLIPS / "sheep_bleat.ogg").read_bytes()
     files = [
-        ("file", ("good.ogg", good)),
-        ("file", ("bad.wav", b"not a sound")),
-        ("file", ("again.ogg", good)),
+        ("files", ("good.ogg", good)),
+        ("files", ("bad.wav", b"not a sound")),
+        ("files", ("again.ogg", good)),
         ("file", ("empty.wav", b"")),
     ]
     answer = client.post("/classify/batch", files=files, params={"top_k": 2})

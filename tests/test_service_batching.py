@@ -41,7 +41,7 @@ def patches(n: int, value: float) -> np.ndarray:
 
 
 def batching(network: Network, **options: Any) -> BatchingEmbedder:
-    defaults = {"window_seconds": 0.2, "max_patches": 32, "n_active": lambda: 1_000}
+    defaults = {"window_seconds": 0.2, "full_batch": 32, "n_active": lambda: 1_000}
     return BatchingEmbedder(network, **{**defaults, **options})
 
 
@@ -86,7 +86,7 @@ def test_a_caller_that_is_alone_does_not_wait() -> None:
 
 def test_a_full_batch_does_not_wait() -> None:
     network = Network()
-    embedder = batching(network, window_seconds=30, max_patches=8)
+    embedder = batching(network, window_seconds=30, full_batch=8)
     began = time.monotonic()
     run_together(embedder, [patches(4, 0), patches(4, 1)])
     embedder(patches(9, 2))

@@ -41,7 +41,7 @@ OTHERS: dict[str, tuple[str, Any]] = {
     "queue_size": ("7", 7),
     "max_uploads": ("9", 9),
     "batch_window_ms": ("0.25", 0.25),
-    "max_batch_patches": ("32", 32),
+    "full_batch_patches": ("32", 32),
     "upload_timeout_seconds": ("1e3", 1000.0),
     "upload_idle_seconds": ("2", 2.0),
     "request_timeout_seconds": ("3", 3.0),

@@ -24,7 +24,9 @@ from websockets.sync.client import connect
 
 from service import server, sockets
 from service.config import ServiceConfig
+from service.metrics import shared_between_workers
 from vggish.errors import ListenError, MissingPackageError
+from vggish.params import VERSION
 
 ROOT = Path(__file__).resolve().parents[1]
 PATIENCE_SECONDS = 60.0
@@ -32,6 +34,7 @@ PATIENCE_SECONDS = 60.0
 PROGRAM = """
 import functools, sys
 from service.config import ServiceConfig
+from service.metrics import shared_between_workers
 from service.server import serve
 from service_apps import process_app
 from vggish.errors import BundleError
@@ -44,10 +47,9 @@ if __name__ == "__main__":
 class Service:
     """A service in a process of its own, and what it has told so far."""
 
-    def __init__(self, settings: dict[str, Any], more: str) -> None:
-        settings = {"port": 0, **settings}
+    def __init__(self, *arguments: str) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-c", PROGRAM.format(settings=settings, more=more)],
+            [sys.executable, *arguments],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
@@ -118,7 +120,8 @@ def start() -> Iterator[Callable[..., Service]]:
     started: list[Service] = []
 
     def run(more: str = "", **settings: Any) -> Service:
-        started.append(Service(settings, more))
+        program = PROGRAM.format(settings={"port": 0, **settings}, more=more)
+        started.append(Service("-c", program))
         return started[-1]
 
     yield run
@@ -296,15 +299,20 @@ def test_hangup_reaches_every_process_and_ends_none(
     assert set(service.pids(workers)) == set(before)
 
 
-def test_workers_end_when_their_parent_is_killed(start: Callable[..., Service]) -> None:
+def test_workers_end_when_their_parent_is_killed(
+    start: Callable[..., Service], tmp_path: Path
+) -> None:
     service = start(workers=2)
     pids = service.pids(2)
+    counts = Path(next(iter(pids.values()))["counts"])
     service.process.kill()
 
     def are_gone() -> bool:
         return not any(Path(f"/proc/{pid}/cmdline").exists() and _runs(pid) for pid in pids)
 
     until(are_gone)
+    with shared_between_workers(tmp_path):  # what the next one does
+        assert not counts.exists()
 
 
 def _runs(pid: int) -> bool:
@@ -313,6 +321,76 @@ def _runs(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")")[1].split()[0] != "Z"
     except OSError:
         return False
+
+
+# --- with the tagger -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def audiotag() -> Iterator[Callable[..., Service]]:
+    """Start `audiotag serve` itself."""
+    started: list[Service] = []
+
+    def run(*flags: str) -> Service:
+        started.append(Service("-m", "cli", "serve", "--port", "0", *flags))
+        return started[-1]
+
+    yield run
+    for service in started:
+        service.close()
+
+
+@both
+def test_no_sound_is_lost_when_it_stops_under_load(
+    workers: int, audiotag: Callable[..., Service], write_sound: Callable[..., Path]
+) -> None:
+    sound = write_sound("long.wav", seconds=60.0, rate_hz=44_100).read_bytes()
+    service = audiotag("--workers", str(workers))
+    url = f"{service.url}/classify"
+
+    def classify(_: int) -> httpx.Response:
+        headers = {"Content-Type": "audio/wav"}
+        return httpx.post(url, content=sound, headers=headers, timeout=PATIENCE_SECONDS)
+
+    with concurrent.futures.ThreadPoolExecutor(12) as pool:
+        answers = [pool.submit(classify, n) for n in range(12)]
+        until(lambda: any(answer.done() for answer in answers))
+        time.sleep(0.5)
+        service.signal(signal.SIGTERM)
+        said = [answer.result() for answer in answers]
+    assert [answer.status_code for answer in said] == [200] * 12
+    assert {len(answer.json()["tags"]) for answer in said} == {10}
+    assert service.end() == 0
+    with pytest.raises(httpx.TransportError):
+        classify(0)
+    assert not [line for line in service.lines if "rror" in line]
+
+
+def test_it_is_ready_when_it_says_so_and_knows_its_version(
+    audiotag: Callable[..., Service],
+) -> None:
+    service = audiotag("--log-level", "debug")
+    assert httpx.get(f"{service.url}/readyz").json() == {"status": "ready"}
+    assert httpx.get(f"{service.url}/version").json()["version"] == VERSION
+    assert "script-src 'self'" in httpx.get(f"{service.url}/").headers["content-security-policy"]
+    text = httpx.get(f"{service.url}/metrics").text
+    assert 'audiotag_requests_total{method="GET",route="/readyz",status="200"} 1.0' in text
+    service.signal(signal.SIGHUP)
+    assert httpx.get(f"{service.url}/healthz").status_code == 200
+    service.signal(signal.SIGINT)
+    assert service.end() == 0
+
+
+@both
+def test_a_model_that_is_none_is_told_in_words(
+    workers: int, audiotag: Callable[..., Service]
+) -> None:
+    service = audiotag("--models", "nothing-of-the-kind", "--workers", str(workers))
+    assert service.end() == 1
+    errors = [line for line in service.lines if line.startswith("audiotag: error: ")]
+    assert len(errors) == 1
+    assert "nothing-of-the-kind" in errors[0]
+    assert not [line for line in service.lines if "Traceback" in line]
 
 
 # --- what can be wrong ---------------------------------------------------------------------

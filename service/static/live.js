@@ -81,7 +81,7 @@ class Session {
     this.meter = make("div", { class: "level", role: "meter", "aria-label": "Level in dBFS", "aria-valuemin": "-60", "aria-valuemax": "0", "aria-valuenow": "-60" }, this.level);
     this.trace = make("canvas", { class: "trace", "aria-hidden": "true" });
     this.list = make("div", { class: "live-rows" });
-    this.hint = make("p", { class: "note" }, this.isLive ? "Connecting …" : "Make some noise, then stop.");
+    this.hint = make("p", { class: "note" }, this.isLive ? "Connecting …" : "Make some noise, then stop. It stops by itself after ten minutes.");
     const stop = button(this.isLive ? "Stop" : "Stop and name it", () => this.stop(), { icon: "stop", look: "primary" });
     section.replaceChildren(
       make(

@@ -1,0 +1,161 @@
+"""Connections of clients that are slow, silent, or never come to an end."""
+
+from __future__ import annotations
+
+import functools
+import socket
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+from service_apps import guarded_app, served
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from websockets.sync.client import connect
+
+from service import sockets
+from service.config import ServiceConfig
+from service.connections import MAX_HEAD_BYTES, Connection
+
+PATIENCE_SECONDS = 1.0
+LINE = b"X-More: " + b"x" * 1000 + b"\r\n"
+
+
+async def refuse(request: Request) -> Response:
+    return PlainTextResponse("no", 413)
+
+
+async def count(request: Request) -> Response:
+    n_bytes = 0
+    async for part in request.stream():
+        n_bytes += len(part)
+    return PlainTextResponse(str(n_bytes))
+
+
+@pytest.fixture
+def address() -> Iterator[tuple[str, int]]:
+    app = guarded_app(ServiceConfig())
+    app.add_route("/refuse", refuse, methods=["POST"])
+    app.add_route("/count", count, methods=["POST"])
+    protocol = functools.partial(Connection, patience_seconds=PATIENCE_SECONDS)
+    with served(app, http=protocol) as where:
+        host, port = where.split(":")
+        yield host, int(port)
+
+
+def seconds_until_closed(client: socket.socket) -> tuple[float, bytes]:
+    """How long the server keeps a connection, and what it says before it closes it."""
+    client.settimeout(20)
+    began, said = time.monotonic(), b""
+    try:
+        while part := client.recv(65536):
+            said += part
+    except ConnectionError:
+        pass
+    return time.monotonic() - began, said
+
+
+def seconds_until_refused(client: socket.socket, data: bytes, pause: float = 0.0) -> float:
+    """How long the same bytes can be sent again and again."""
+    began = time.monotonic()
+    try:
+        while time.monotonic() - began < 20:
+            client.sendall(data)
+            time.sleep(pause)
+    except OSError:
+        pass
+    return time.monotonic() - began
+
+
+def test_a_connection_on_which_nothing_is_asked_is_closed(address: Any) -> None:
+    with socket.create_connection(address) as client:
+        seconds, said = seconds_until_closed(client)
+    assert said == b""
+    assert PATIENCE_SECONDS / 2 < seconds < 10
+
+
+@pytest.mark.parametrize("before", [b"", b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n"])
+def test_a_head_that_comes_in_drops_is_not_waited_for(before: bytes, address: Any) -> None:
+    with socket.create_connection(address) as client:
+        client.sendall(before)
+        if before:
+            assert b"200 OK" in client.recv(4096)
+        client.sendall(b"GET /healthz HTTP/1.1\r\nHost: a\r\n")
+        assert seconds_until_refused(client, b"X", 0.05) < 10
+
+
+def test_a_head_without_end_is_refused(address: Any) -> None:
+    with socket.create_connection(address) as client:
+        client.sendall(b"GET /healthz HTTP/1.1\r\nHost: a\r\n")
+        assert seconds_until_refused(client, LINE) < 10
+    with socket.create_connection(address) as client:
+        client.sendall(b"GET /healthz HTTP/1.1\r\nHost: a\r\nX-More: " + b"x" * MAX_HEAD_BYTES)
+        assert b"400 Bad Request" in seconds_until_closed(client)[1]
+
+
+def test_what_follows_a_body_without_end_is_refused(address: Any) -> None:
+    with socket.create_connection(address) as client:
+        client.sendall(
+            b"POST /count HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n"
+        )
+        assert seconds_until_refused(client, LINE) < 10
+
+
+def test_a_head_of_an_honest_size_is_taken(address: Any) -> None:
+    headers = {f"X-{n}": "x" * 1000 for n in range(50)}
+    answer = httpx.get("http://{}:{}/healthz".format(*address), headers=headers)
+    assert answer.status_code == 200
+
+
+def test_large_bodies_are_taken_whole_also_in_pieces(address: Any) -> None:
+    url = "http://{}:{}/count".format(*address)
+    body = b"x" * (5 * MAX_HEAD_BYTES)
+    assert httpx.post(url, content=body).text == str(len(body))
+    assert httpx.post(url, content=iter([body[:7]] * 30_000)).text == str(210_000)
+
+
+def test_what_is_answered_early_is_not_listened_to_for_ever(address: Any) -> None:
+    with socket.create_connection(address) as client:
+        client.sendall(b"POST /refuse HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n")
+        assert b"413" in client.recv(4096)
+        assert PATIENCE_SECONDS / 2 < seconds_until_refused(client, b"x", 0.05) < 10
+
+
+def test_slow_bodies_slow_answers_and_idle_connections_are_no_fault(address: Any) -> None:
+    url = "http://{}:{}".format(*address)
+
+    def slowly() -> Iterator[bytes]:
+        for _ in range(4):
+            time.sleep(PATIENCE_SECONDS / 2)
+            yield b"abc"
+
+    with httpx.Client(base_url=url) as client:
+        assert client.post("/count", content=slowly()).text == "12"
+        assert client.get("/slow", params={"seconds": 2 * PATIENCE_SECONDS}).text == "done"
+        time.sleep(2 * PATIENCE_SECONDS)
+        assert client.get("/healthz").status_code == 200
+
+
+def test_a_stream_may_be_silent_for_longer(address: Any) -> None:
+    with connect("ws://{}:{}/stream".format(*address)) as stream:
+        time.sleep(2 * PATIENCE_SECONDS)
+        stream.send("{}")
+        assert stream.recv()
+
+
+def test_requests_may_come_before_answers(address: Any) -> None:
+    with socket.create_connection(address) as client:
+        ask = b"GET /slow?seconds=0.4 HTTP/1.1\r\nHost: a\r\n"
+        client.sendall((ask + b"\r\n") * 2 + ask + b"Connection: close\r\n\r\n")
+        assert seconds_until_closed(client)[1].count(b"200 OK") == 3
+
+
+def test_connections_end_when_the_other_end_takes_nothing() -> None:
+    if not hasattr(socket, "TCP_USER_TIMEOUT"):
+        pytest.skip("this system cannot be told to")
+    (listener,) = sockets.listen("127.0.0.1", 0)
+    with listener, socket.create_connection(listener.getsockname()), listener.accept()[0] as taken:
+        assert taken.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+        assert taken.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 60_000
