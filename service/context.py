@@ -19,6 +19,7 @@ from service.logs import LOGGED, log, request_id
 from service.metrics import Metrics
 from service.problems import Problem, problem_response
 from service.proxies import Proxies
+from service.refused_bodies import Body
 
 _API_PREFIX = "/v1"
 # What a browser may get from the service besides its answers: pages, and what belongs to them.
@@ -78,9 +79,10 @@ class RequestContext:
         asked_id = Headers(scope=scope).get("x-request-id", "")
         token = request_id.set(asked_id if _SAFE_ID.fullmatch(asked_id) else uuid.uuid4().hex)
         self._proxies.see_through(scope)
-        exchange = _Exchange(scope, send)
+        body = Body(scope, receive)
+        exchange = _Exchange(scope, body, send)
         try:
-            await self._answer(exchange, scope, receive)
+            await self._answer(exchange, scope, body.receive)
         finally:
             self._note(exchange, scope)
             request_id.reset(token)
@@ -136,12 +138,13 @@ class RequestContext:
 class _Exchange:
     """What has been answered so far; adds the headers to it."""
 
-    def __init__(self, scope: Scope, send: Send) -> None:
+    def __init__(self, scope: Scope, body: Body, send: Send) -> None:
         self.began = time.perf_counter()
         self.status = _CLIENT_GONE
         self.has_begun = self.is_complete = False
         # As it is now; what answers leaves its own mark on the scope.
         self.path = path_of(scope)
+        self._body = body
         self._send = send
 
     async def send(self, message: Message) -> None:
@@ -150,7 +153,10 @@ class _Exchange:
         if kind in ("http.response.start", "websocket.http.response.start"):
             self.has_begun, self.status = True, message["status"]
             message.setdefault("headers", [])
-            self._secure(MutableHeaders(scope=message))
+            headers = MutableHeaders(scope=message)
+            self._secure(headers)
+            if self.status >= 400 and "connection" not in headers:
+                await self._end_body(headers)
         elif kind == "websocket.accept":
             self.has_begun, self.status = True, 101
             message.setdefault("headers", [])
@@ -162,6 +168,10 @@ class _Exchange:
         elif not message.get("more_body", False) and kind != "websocket.send":
             self.is_complete = True
         await self._send(message)
+
+    async def _end_body(self, headers: MutableHeaders) -> None:
+        if not await self._body.discard():
+            headers["Connection"] = "close"
 
     def _secure(self, headers: MutableHeaders) -> None:
         headers["X-Request-ID"] = request_id.get()

@@ -467,3 +467,56 @@ def test_the_documentation_lists_all_problems() -> None:
     text = (Path(__file__).resolve().parents[1] / "docs" / "api.md").read_text("utf-8")
     for slug, kind in PROBLEMS.items():
         assert f"| `{slug}` | {kind.status} |" in text
+
+
+def test_a_body_that_is_refused_is_read_to_its_end_so_that_the_answer_is_heard(
+    served: Running,
+) -> None:
+    """A client that reads only when it has written all; loopback buffers hold a part of it."""
+    n_bytes = 40 << 20
+    connection = raw_request(
+        served,
+        b"POST /classify HTTP/1.1\r\nHost: localhost\r\nContent-Type: audio/wav\r\n"
+        + f"Content-Length: {n_bytes}\r\n\r\n".encode(),
+    )
+    connection.settimeout(30)
+    for _ in range(n_bytes >> 20):
+        connection.sendall(bytes(1 << 20))
+    assert connection.recv(65536).startswith(b"HTTP/1.1 413")
+    connection.close()
+
+
+def send_for_ever(connection: socket.socket, piece: bytes) -> None:
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        connection.sendall(piece)
+
+
+def test_an_endless_body_that_is_refused_is_cut_off(
+    monkeypatch: pytest.MonkeyPatch, served: Running
+) -> None:
+    monkeypatch.setattr("service.refused_bodies.Body.discard.__defaults__", (0.3,))
+    connection = raw_request(
+        served,
+        b"POST /classify HTTP/1.1\r\nHost: localhost\r\nContent-Type: audio/wav\r\n"
+        b"Transfer-Encoding: chunked\r\n\r\n",
+    )
+    connection.settimeout(30)
+    piece = b"10000\r\n" + bytes(1 << 16) + b"\r\n"
+    with pytest.raises(OSError, match=r"reset|pipe|abort"):
+        send_for_ever(connection, piece)
+    connection.close()
+    assert served.client.get("/healthz").status_code == 200
+
+
+def test_a_client_that_asks_before_it_sends_is_refused_at_once(served: Running) -> None:
+    connection = raw_request(
+        served,
+        b"POST /classify HTTP/1.1\r\nHost: localhost\r\nContent-Type: audio/wav\r\n"
+        b"Expect: 100-continue\r\nContent-Length: 900000000\r\n\r\n",
+    )
+    connection.settimeout(30)
+    answer = connection.recv(65536)
+    connection.close()
+    assert answer.startswith(b"HTTP/1.1 413")
+    assert b"connection: close" in answer.lower()
