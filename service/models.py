@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -23,8 +22,6 @@ from vggish.extractor import EmbedOptions, Extractor
 from vggish.params import SAMPLE_RATE_HZ
 from vggish.postprocess import Pca
 from vggish.runtime import PatchEmbedder
-
-log = logging.getLogger("audiotag.service")
 
 # Puts batching around an embedder.
 Wrap = Callable[[PatchEmbedder], PatchEmbedder]
