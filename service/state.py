@@ -20,6 +20,7 @@ from service.problems import Problem
 from service.schemas import TagOptions
 from service.storage import Storage, Upload
 from vggish.audio import AudioLimits, AudioStream, open_audio
+from vggish.errors import AudiotagError
 from vggish.runtime import PatchEmbedder
 
 _RETRY_STREAM_SECONDS = 10
@@ -188,6 +189,7 @@ class Service:
                 log.error(
                     "model not loaded, the one before stays",
                     extra={"model": name, "why": str(error)},
+                    exc_info=None if isinstance(error, AudiotagError) else error,
                 )
 
 
