@@ -39,24 +39,11 @@ def create_app(config: ServiceConfig) -> FastAPI:
         config: see `ServiceConfig`.
     """
     metrics = Metrics(config)
-
-    @contextlib.asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        service = await asyncio.to_thread(Service.start, config, metrics)
-        app.state.audiotag = service
-        reloading = asyncio.create_task(_keep_reloading(service))
-        try:
-            yield
-        finally:
-            service.draining = True
-            reloading.cancel()
-            await service.close()
-
     app = FastAPI(
         title="audiotag",
         version=VERSION,
         description=_DESCRIPTION,
-        lifespan=lifespan,
+        lifespan=lambda app: _lifespan(app, config, metrics),
         # Their pages would load scripts from other hosts.
         docs_url=None,
         redoc_url=None,
@@ -73,6 +60,19 @@ def create_app(config: ServiceConfig) -> FastAPI:
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     guard(app, config, metrics)
     return app
+
+
+@contextlib.asynccontextmanager
+async def _lifespan(app: FastAPI, config: ServiceConfig, metrics: Metrics) -> AsyncIterator[None]:
+    service = await asyncio.to_thread(Service.start, config, metrics)
+    app.state.audiotag = service
+    reloading = asyncio.create_task(_keep_reloading(service))
+    try:
+        yield
+    finally:
+        service.draining = True
+        reloading.cancel()
+        await service.close()
 
 
 def _tell_problems(app: FastAPI, metrics: Metrics) -> None:
