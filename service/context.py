@@ -28,10 +28,10 @@ _PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 # What logs of proxies say of a client that left before it was answered.
-_CLIENT_GONE = 499
+CLIENT_GONE = 499
 _SAFE_ID = re.compile(r"[\w.-]{1,64}", re.ASCII)
 # A page that needs more says so itself.
-_PAGE_POLICY = "; ".join(
+PAGE_POLICY = "; ".join(
     (
         "default-src 'none'",
         "script-src 'self'",
@@ -140,7 +140,7 @@ class _Exchange:
 
     def __init__(self, scope: Scope, body: Body, send: Send) -> None:
         self.began = time.perf_counter()
-        self.status = _CLIENT_GONE
+        self.status = CLIENT_GONE
         self.has_begun = self.is_complete = False
         # As it is now; what answers leaves its own mark on the scope.
         self.path = path_of(scope)
@@ -178,7 +178,7 @@ class _Exchange:
         for name, value in _SAFE_HEADERS.items():
             headers.setdefault(name, value)
         is_page = _is_page(self.path)
-        headers.setdefault("Content-Security-Policy", _PAGE_POLICY if is_page else _API_POLICY)
+        headers.setdefault("Content-Security-Policy", PAGE_POLICY if is_page else _API_POLICY)
         if not is_page or self.status >= 400:
             headers.setdefault("Cache-Control", "no-store")
 

@@ -103,7 +103,8 @@ class Upload:
         """Forget it. May be called again."""
         self._in_memory.clear()
         if self._path is not None:
-            with contextlib.suppress(FileNotFoundError):
+            # Windows keeps a file that is being read: who reads it removes it at the end.
+            with contextlib.suppress(FileNotFoundError, PermissionError):
                 self._path.unlink()
 
 

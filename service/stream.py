@@ -53,8 +53,9 @@ async def stream(websocket: WebSocket) -> None:
 
 
 async def _converse(websocket: WebSocket, service: Service) -> None:
+    # Whoever has shown no key takes nobody's place.
+    start = await _start(websocket, service)
     with service.streaming():
-        start = await _start(websocket, service)
         model = service.models.get(start.model)
         live = LiveTagger(
             model.tagger,

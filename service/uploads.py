@@ -26,7 +26,8 @@ _MULTIPART = "multipart/form-data"
 # How OpenAPI describes bytes.
 BINARY = {"type": "string", "format": "binary"}
 
-_MAX_FIELD_BYTES = 64 << 10
+# Of all fields that are no sounds together: they stay in memory.
+_MAX_FIELDS_BYTES = 64 << 10
 _MAX_FIELDS = 1000
 # Of a multipart body beside its sounds.
 _OVERHEAD_BYTES = 1 << 20
@@ -128,6 +129,7 @@ class _Parts:
         self._name, self._value = b"", b""
         self._field: str | None = None
         self._text = b""
+        self._n_field_bytes = 0
         self._upload: Upload | None = None
 
     def callbacks(self) -> dict[str, Callable[..., None]]:
@@ -182,8 +184,9 @@ class _Parts:
             self._upload.add(data[start:end])
             return
         self._text += data[start:end]
-        if len(self._text) > _MAX_FIELD_BYTES:
-            raise Problem("bad-request", f"the field {self._field!r} is larger than 64 KiB")
+        self._n_field_bytes += end - start
+        if self._n_field_bytes > _MAX_FIELDS_BYTES:
+            raise Problem("bad-request", "the fields of the form have more than 64 KiB together")
 
     def _on_part_end(self) -> None:
         if self._field is not None:

@@ -150,15 +150,16 @@ def test_work_that_waits_and_is_not_wanted_any_more_is_never_begun() -> None:
 
 def test_not_more_runs_at_once_than_there_are_threads() -> None:
     async def check(engine: Engine) -> None:
-        most = 0
+        together = threading.Barrier(3)
+        seen: list[int] = []
 
         def work(job: Job) -> None:
-            nonlocal most
-            most = max(most, engine.n_running)
-            time.sleep(0.002)
+            together.wait(20)
+            seen.append(engine.n_running)
+            together.wait(20)
 
         await asyncio.gather(*(engine.run(work) for _ in range(30)))
-        assert most == 3
+        assert seen == [3] * 30
 
     run(check, n_threads=3, queue_size=100)
 

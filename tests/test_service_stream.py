@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-import time
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 from conftest import make_sound
-from serving import Running, running
+from serving import Running, running, wait_until
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
@@ -21,16 +20,13 @@ from classifier.tagger import Tagger
 
 @pytest.fixture(scope="module")
 def served() -> Iterator[Running]:
-    with running(embedder="mini", max_streams=2, stream_idle_seconds=1.0) as found:
+    with running(embedder="mini", max_streams=2) as found:
         yield found
 
 
 def wait_until_free(served: Running) -> None:
     """Streams that have ended make room a moment later."""
-    end = time.monotonic() + 10
-    while served.service.n_streams and time.monotonic() < end:
-        time.sleep(0.01)
-    assert served.service.n_streams == 0
+    wait_until(lambda: served.service.n_streams == 0)
 
 
 @pytest.fixture(autouse=True)
@@ -154,11 +150,28 @@ def test_there_are_only_so_many_streams(served: Running) -> None:
         assert code == 1013
 
 
-def test_a_client_that_says_nothing_is_let_go(served: Running) -> None:
+def test_who_has_not_begun_takes_nobodys_place(served: Running) -> None:
+    with open_stream(served), open_stream(served), open_stream(served) as third:
+        tell(third, sample_rate_hz=16_000)
+        assert told(third)["type"] == "ready"
+
+
+def test_no_stream_begins_when_the_service_stops(
+    served: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(served.service, "draining", True)
     problem, code = refusal(served, START)
-    assert problem["type"] == "/problems/upload-timeout"
-    assert code == 1008
-    wait_until_free(served)
+    assert problem["type"] == "/problems/not-ready"
+    assert code == 1013
+
+
+def test_a_client_that_says_nothing_is_let_go() -> None:
+    with running(embedder="mini", stream_idle_seconds=0.2) as served:
+        for messages in ((), (START,)):
+            problem, code = refusal(served, *messages)
+            assert problem["type"] == "/problems/upload-timeout"
+            assert code == 1008
+        wait_until_free(served)
 
 
 def test_a_client_that_leaves_frees_its_place(served: Running) -> None:
