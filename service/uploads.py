@@ -17,7 +17,7 @@ from starlette.requests import Request
 
 from service.config import ServiceConfig
 from service.problems import Problem
-from service.storage import Storage, Upload
+from service.storage import SPOOL_BYTES, Storage, Upload
 
 # Of one sound, of several; either is taken for both.
 FILE_FIELDS = ("file", "files")
@@ -28,7 +28,7 @@ BINARY = {"type": "string", "format": "binary"}
 
 _MAX_FIELD_BYTES = 64 << 10
 _MAX_FIELDS = 1000
-# Of a multipart body beside its sounds.
+# Of a multipart body beside its sounds; so much its fields may have together.
 _OVERHEAD_BYTES = 1 << 20
 
 
@@ -107,8 +107,7 @@ async def _receive_multipart(
     try:
         async for chunk in _chunks(request, config):
             parser.write(chunk)
-            if form.uploads:
-                await _flush_if_large(form.uploads[-1])
+            await _flush_if_large(*form.uploads)
         parser.finalize()
     except FormParserError as error:
         raise Problem("bad-request", f"the form is damaged: {error}") from error
@@ -128,6 +127,7 @@ class _Parts:
         self._name, self._value = b"", b""
         self._field: str | None = None
         self._text = b""
+        self._n_text_bytes = 0
         self._upload: Upload | None = None
 
     def callbacks(self) -> dict[str, Callable[..., None]]:
@@ -182,8 +182,12 @@ class _Parts:
             self._upload.add(data[start:end])
             return
         self._text += data[start:end]
+        self._n_text_bytes += end - start
         if len(self._text) > _MAX_FIELD_BYTES:
-            raise Problem("bad-request", f"the field {self._field!r} is larger than 64 KiB")
+            name = (self._field or "")[:64]
+            raise Problem("bad-request", f"the field {name!r} is larger than 64 KiB")
+        if self._n_text_bytes > _OVERHEAD_BYTES:
+            raise Problem("bad-request", "the fields of the form are larger than 1 MiB together")
 
     def _on_part_end(self) -> None:
         if self._field is not None:
@@ -195,9 +199,12 @@ class _Parts:
         self.is_complete = True
 
 
-async def _flush_if_large(upload: Upload) -> None:
-    if upload.is_to_be_flushed:
-        await asyncio.to_thread(upload.flush)
+async def _flush_if_large(*uploads: Upload) -> None:
+    """Write to the disk what a body has in memory, once that is much."""
+    if sum(upload.bytes_in_memory for upload in uploads) >= SPOOL_BYTES:
+        for upload in uploads:
+            if upload.bytes_in_memory:
+                await asyncio.to_thread(upload.flush)
 
 
 async def _chunks(request: Request, config: ServiceConfig) -> AsyncIterator[bytes]:
