@@ -15,7 +15,7 @@ class Body:
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
         self._receive = receive
-        self._is_complete = scope["type"] != "http"
+        self._is_complete: bool = scope["type"] != "http"
         # Such a client sends its body only when it is told to go on.
         self._waits = "expect" in Headers(scope=scope)
         self._has_begun = False

@@ -17,7 +17,7 @@ from starlette.requests import Request
 
 from service.config import ServiceConfig
 from service.problems import Problem
-from service.storage import Storage, Upload
+from service.storage import SPOOL_BYTES, Storage, Upload
 
 # Of one sound, of several; either is taken for both.
 FILE_FIELDS = ("file", "files")
@@ -108,8 +108,7 @@ async def _receive_multipart(
     try:
         async for chunk in _chunks(request, config):
             parser.write(chunk)
-            if form.uploads:
-                await _flush_if_large(form.uploads[-1])
+            await _flush_if_large(*form.uploads)
         parser.finalize()
     except FormParserError as error:
         raise Problem("bad-request", f"the form is damaged: {error}") from error
@@ -198,9 +197,12 @@ class _Parts:
         self.is_complete = True
 
 
-async def _flush_if_large(upload: Upload) -> None:
-    if upload.is_to_be_flushed:
-        await asyncio.to_thread(upload.flush)
+async def _flush_if_large(*uploads: Upload) -> None:
+    """Write to the disk what a body has in memory, once that is much."""
+    if sum(upload.bytes_in_memory for upload in uploads) >= SPOOL_BYTES:
+        for upload in uploads:
+            if upload.bytes_in_memory:
+                await asyncio.to_thread(upload.flush)
 
 
 async def _chunks(request: Request, config: ServiceConfig) -> AsyncIterator[bytes]:

@@ -20,6 +20,7 @@ from serving import PATIENCE_SECONDS, Running, running, wait_until
 
 from classifier.tagger import Tagger
 from service.problems import PROBLEMS
+from service.storage import SPOOL_BYTES, Upload
 from vggish import load_extractor, read_frames
 
 CLIPS = Path(__file__).resolve().parents[1] / "weights" / "clips"
@@ -333,6 +334,33 @@ def test_a_damaged_form_is_refused(
     kind = "multipart/form-data" + (f"; boundary={boundary}" if boundary else "")
     answer = client.post("/classify", content=body, headers={"content-type": kind})
     assert told in problem(answer, 400, "bad-request")["detail"]
+
+
+def test_a_label_that_is_none_by_its_length_is_not_looked_for(client: httpx.Client) -> None:
+    for options in ({"labels": "x" * 60_000}, {"exclude_labels": "x" * 201}):
+        answer = client.post("/classify", files={"file": sound_bytes()}, data=options)
+        detail = problem(answer, 422, "invalid-option")["detail"]
+        assert next(iter(options)) in detail
+        assert len(detail) < 200
+
+
+def test_many_small_sounds_of_a_batch_do_not_stay_in_memory(
+    client: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uploads: dict[int, Upload] = {}
+    held: list[int] = []
+    add = Upload.add
+
+    def watched(self: Upload, data: bytes) -> None:
+        uploads[id(self)] = self
+        add(self, data)
+        held.append(sum(upload.bytes_in_memory for upload in uploads.values()))
+
+    monkeypatch.setattr(Upload, "add", watched)
+    sounds = [("files", (f"{n}.wav", b"no sound" * 50_000)) for n in range(8)]
+    answer = client.post("/classify/batch", files=sounds)
+    assert len(answer.json()["results"]) == 8
+    assert SPOOL_BYTES / 2 < max(held) < 2 * SPOOL_BYTES
 
 
 def test_two_sounds_at_once_are_for_the_batch(client: httpx.Client) -> None:

@@ -127,7 +127,9 @@ START = json.dumps({"sample_rate_hz": 16_000})
         (['{"sample_rate_hz": 16000, "sample_rate": 1}'], "invalid-option"),
         (['{"sample_rate_hz": 16000, "model": "nobody"}'], "unknown-model"),
         (['{"sample_rate_hz": 16000, "labels": ["Dgo"]}'], "invalid-option"),
+        ([START[:-1] + ', "labels": ["' + "x" * 1_000_000 + '"]}'], "invalid-option"),
         ([START, "what?"], "bad-request"),
+        ([START, "[" * 500_000], "bad-request"),
         ([START, b"\0" * ((1 << 20) + 2)], "too-large"),
     ],
 )
@@ -148,6 +150,20 @@ def test_there_are_only_so_many_streams(served: Running) -> None:
         problem, code = refusal(served, START)
         assert problem["type"] == "/problems/overloaded"
         assert code == 1013
+
+
+def test_a_client_that_does_not_begin_is_let_go() -> None:
+    with (
+        running(embedder="mini", upload_idle_seconds=0.3, stream_idle_seconds=60.0) as served,
+        open_stream(served) as connection,
+    ):
+        assert told(connection)["problem"]["type"] == "/problems/upload-timeout"
+
+
+def test_a_key_of_another_type_is_not_shown_back(served: Running) -> None:
+    problem, _ = refusal(served, '{"sample_rate_hz": 16000, "api_key": ["a-secret"]}')
+    assert problem["options"] == ["api_key"]
+    assert "secret" not in json.dumps(problem)
 
 
 def test_who_has_not_begun_takes_nobodys_place(served: Running) -> None:
