@@ -646,8 +646,8 @@ def _run_live(options: argparse.Namespace) -> int:
 
 # What the microphone has no use for, with what it is when it is not given.
 _NOT_LIVE: dict[str, Any] = {
-    **{"inputs": [], "files_from": None, "out": None, "out_dir": None, "plot": None},
-    **{"server": None, "api_key_file": None},
+    "inputs": [],
+    **dict.fromkeys(("files_from", "out", "out_dir", "plot", "server", "api_key_file")),
     **dict.fromkeys(("csv", "srt", "audacity", "raven", "frames", "segments"), False),
 }
 

@@ -205,14 +205,15 @@ def main() -> None:
             progress("nothing yet: VGGish is installed with seeded weights")
             home = install_vggish(scratch)
         bench = Bench(scratch, home, effort, dict(options.set))
-        bench.clips = write_clips(scratch, n_channels=1)
+        bench.clips = write_clips(scratch, options.channels)
         bench.requests = write_requests(list(bench.clips), scratch)
         for embedder in chosen:
             measure(bench, embedder)
         if effort.storm_minutes:
             storm(bench, chosen[0])
     bench.findings.show_marks()
-    if not (options.quick or options.only or options.set):
+    usually = not (options.quick or options.only or options.set) and options.channels == 1
+    if usually:
         REPORT.write_text(bench.findings.report(), "utf-8")
 
 
@@ -227,6 +228,9 @@ def _parse() -> argparse.Namespace:
                         help="the storm's length, 10 or with --quick 0")  # fmt: skip
     parser.add_argument("--home", type=Path, metavar="DIR",
                         help="an AUDIOTAG_HOME with VGGish, not seeded weights")  # fmt: skip
+    parser.add_argument(
+        "--channels", type=int, default=1, help="of the WAVs; if not 1, prints only"
+    )
     parser.add_argument("--set", nargs="+", default=[], type=_setting, metavar="NAME=VALUE",
                         help="settings of the service, prints only")  # fmt: skip
     return parser.parse_args()

@@ -178,7 +178,8 @@ class Findings:
             "",
             f"- Machine: {machine()}",
             f"- Python {platform.python_version()}, {versions}",
-            "- VGGish with seeded weights (its speed does not depend on their values).",
+            "- VGGish with seeded weights, unless `--home` says where others are (its speed does "
+            "not depend on their values).",
             "",
             *as_markdown(("what", "measured", "mark", "met"), self.marks),
             "",

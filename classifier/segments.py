@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -32,15 +31,6 @@ class Segment:
     end_seconds: float
     index: int
     score: float
-
-    def as_json(self) -> dict[str, Any]:
-        """In the words of all outputs."""
-        return {
-            "start_seconds": self.start_seconds,
-            "end_seconds": self.end_seconds,
-            "index": self.index,
-            "score": self.score,
-        }
 
 
 def relative_thresholds(

@@ -1,7 +1,6 @@
 """The Dockerfile, read: stages and their instructions, with arguments and variables filled in.
 
-As much of the language as audiotag's Dockerfile uses; whatever else is refused by name. The
-reference: https://docs.docker.com/reference/dockerfile.
+As much of the language as audiotag's Dockerfile uses; whatever else is refused by name.
 """
 
 from __future__ import annotations

@@ -165,8 +165,13 @@ class Container:
                 ["mount", "--bind", f"/dev/{device}", place / "dev" / device], check=True
             )
 
-    def start(self, command: Sequence[str], **options: int) -> subprocess.Popen[bytes]:
-        """Start a command as the image's user and as process 1, without any capability."""
+    def start(self, command: Sequence[str], output: int | None = None) -> subprocess.Popen[bytes]:
+        """Start a command as the image's user and as process 1, without any capability.
+
+        Args:
+            command: program and arguments.
+            output: where stdout and stderr go, as for `subprocess.Popen`.
+        """
         uid, gid = self.user.split(":")
         privileges = ["--reuid", uid, "--regid", gid, "--clear-groups", "--no-new-privs"]
         privileges += ["--bounding-set=-all", "--inh-caps=-all"]
@@ -178,12 +183,13 @@ class Container:
                 *(f"{name}={value}" for name, value in self.environment.items()),
                 *command,
             ],
-            **options,  # type: ignore[arg-type]
+            stdout=output,
+            stderr=output,
         )
 
     def run(self, command: Sequence[str]) -> tuple[int, bytes, bytes]:
         """Run a command to its end: status, stdout, stderr."""
-        process = self.start(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        process = self.start(command, subprocess.PIPE)
         out, err = process.communicate(timeout=120)
         return process.returncode, out, err
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import signal
 from collections.abc import AsyncIterator
 
@@ -17,7 +16,8 @@ from starlette.responses import Response
 
 from service import page, routes, schemas, stream
 from service.config import ServiceConfig
-from service.logs import request_id
+from service.context import CLIENT_GONE
+from service.logs import log, request_id
 from service.metrics import Metrics
 from service.options import invalid
 from service.problems import Problem, problem_of, problem_response
@@ -26,10 +26,6 @@ from service.state import Service
 from vggish.errors import AudiotagError
 from vggish.params import VERSION
 
-log = logging.getLogger("audiotag.service")
-
-# What a proxy's log calls it; nobody is there to read the answer.
-_CLIENT_CLOSED_REQUEST = 499
 _DESCRIPTION = """Sound in, tags out: what is heard in a recording, and when.
 
 Errors are problem documents (RFC 9457); their `type` is stable and explains itself at its address.
@@ -43,24 +39,11 @@ def create_app(config: ServiceConfig) -> FastAPI:
         config: see `ServiceConfig`.
     """
     metrics = Metrics(config)
-
-    @contextlib.asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        service = await asyncio.to_thread(Service.start, config, metrics)
-        app.state.audiotag = service
-        reloading = asyncio.create_task(_keep_reloading(service))
-        try:
-            yield
-        finally:
-            service.draining = True
-            reloading.cancel()
-            await service.close()
-
     app = FastAPI(
         title="audiotag",
         version=VERSION,
         description=_DESCRIPTION,
-        lifespan=lifespan,
+        lifespan=lambda app: _lifespan(app, config, metrics),
         # Their pages would load scripts from other hosts.
         docs_url=None,
         redoc_url=None,
@@ -77,6 +60,19 @@ def create_app(config: ServiceConfig) -> FastAPI:
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     guard(app, config, metrics)
     return app
+
+
+@contextlib.asynccontextmanager
+async def _lifespan(app: FastAPI, config: ServiceConfig, metrics: Metrics) -> AsyncIterator[None]:
+    service = await asyncio.to_thread(Service.start, config, metrics)
+    app.state.audiotag = service
+    reloading = asyncio.create_task(_keep_reloading(service))
+    try:
+        yield
+    finally:
+        service.draining = True
+        reloading.cancel()
+        await service.close()
 
 
 def _tell_problems(app: FastAPI, metrics: Metrics) -> None:
@@ -110,7 +106,7 @@ def _tell_problems(app: FastAPI, metrics: Metrics) -> None:
     @app.exception_handler(ClientDisconnect)
     async def on_leaving(_: Request, error: ClientDisconnect) -> Response:
         metrics.error("client-gone")
-        return Response(status_code=_CLIENT_CLOSED_REQUEST)
+        return Response(status_code=CLIENT_GONE)  # nobody is there to read it
 
 
 async def _keep_reloading(service: Service) -> None:

@@ -19,6 +19,7 @@ from service.logs import LOGGED, log, request_id
 from service.metrics import Metrics
 from service.problems import Problem, problem_response
 from service.proxies import Proxies
+from service.refused_bodies import Body
 
 _API_PREFIX = "/v1"
 # What a browser may get from the service besides its answers: pages, and what belongs to them.
@@ -27,10 +28,10 @@ _PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 # What logs of proxies say of a client that left before it was answered.
-_CLIENT_GONE = 499
+CLIENT_GONE = 499
 _SAFE_ID = re.compile(r"[\w.-]{1,64}", re.ASCII)
 # A page that needs more says so itself.
-_PAGE_POLICY = "; ".join(
+PAGE_POLICY = "; ".join(
     (
         "default-src 'none'",
         "script-src 'self'",
@@ -78,9 +79,10 @@ class RequestContext:
         asked_id = Headers(scope=scope).get("x-request-id", "")
         token = request_id.set(asked_id if _SAFE_ID.fullmatch(asked_id) else uuid.uuid4().hex)
         self._proxies.see_through(scope)
-        exchange = _Exchange(scope, send)
+        body = Body(scope, receive)
+        exchange = _Exchange(scope, body, send)
         try:
-            await self._answer(exchange, scope, receive)
+            await self._answer(exchange, scope, body.receive)
         finally:
             self._note(exchange, scope)
             request_id.reset(token)
@@ -136,12 +138,13 @@ class RequestContext:
 class _Exchange:
     """What has been answered so far; adds the headers to it."""
 
-    def __init__(self, scope: Scope, send: Send) -> None:
+    def __init__(self, scope: Scope, body: Body, send: Send) -> None:
         self.began = time.perf_counter()
-        self.status = _CLIENT_GONE
+        self.status = CLIENT_GONE
         self.has_begun = self.is_complete = False
         # As it is now; what answers leaves its own mark on the scope.
         self.path = path_of(scope)
+        self._body = body
         self._send = send
 
     async def send(self, message: Message) -> None:
@@ -150,7 +153,10 @@ class _Exchange:
         if kind in ("http.response.start", "websocket.http.response.start"):
             self.has_begun, self.status = True, message["status"]
             message.setdefault("headers", [])
-            self._secure(MutableHeaders(scope=message))
+            headers = MutableHeaders(scope=message)
+            self._secure(headers)
+            if self.status >= 400 and "connection" not in headers:
+                await self._end_body(headers)
         elif kind == "websocket.accept":
             self.has_begun, self.status = True, 101
             message.setdefault("headers", [])
@@ -163,12 +169,16 @@ class _Exchange:
             self.is_complete = True
         await self._send(message)
 
+    async def _end_body(self, headers: MutableHeaders) -> None:
+        if not await self._body.discard():
+            headers["Connection"] = "close"
+
     def _secure(self, headers: MutableHeaders) -> None:
         headers["X-Request-ID"] = request_id.get()
         for name, value in _SAFE_HEADERS.items():
             headers.setdefault(name, value)
         is_page = _is_page(self.path)
-        headers.setdefault("Content-Security-Policy", _PAGE_POLICY if is_page else _API_POLICY)
+        headers.setdefault("Content-Security-Policy", PAGE_POLICY if is_page else _API_POLICY)
         if not is_page or self.status >= 400:
             headers.setdefault("Cache-Control", "no-store")
 

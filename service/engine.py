@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import math
+import os
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import TypeVar
 
 from service.problems import Problem
@@ -14,9 +18,25 @@ from vggish.errors import AudiotagError
 
 T = TypeVar("T")
 
+_CGROUP_CPU = Path("/sys/fs/cgroup/cpu.max")
+
 # Of the time that a job takes, by which the queue's length becomes a time to wait.
 _SMOOTHING = 0.1
 _FIRST_GUESS_SECONDS = 0.1
+
+
+def n_cores(cgroup: Path = _CGROUP_CPU) -> int:
+    """Cores that this process may use: its affinity, and the share that its container has.
+
+    Args:
+        cgroup: where Linux says how many microseconds of how many; "max" is no limit.
+    """
+    affinity = getattr(os, "sched_getaffinity", None)  # not on macOS and Windows
+    n = len(affinity(0)) if affinity else os.cpu_count() or 1
+    with contextlib.suppress(OSError, ValueError):
+        quota, period = cgroup.read_text().split()
+        n = min(n, math.ceil(int(quota) / int(period)))
+    return max(1, n)
 
 
 class JobCancelledError(AudiotagError):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Literal, TypeAlias
 
 from prometheus_client import (
     CollectorRegistry,
@@ -30,6 +31,8 @@ _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - a new directory in it, of our 
 _REQUEST_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _STAGE_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 60)
 _POWERS_OF_TWO = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+# How a gauge of all workers is made of each one's.
+_GaugeMode: TypeAlias = Literal["livesum", "livemax"]
 
 
 class Metrics:
@@ -51,61 +54,36 @@ class Metrics:
         self._is_shared = config.workers > 1 and bool(os.environ.get(_VARIABLE))
         self._registry = registry = CollectorRegistry()
 
-        def gauge(name: str, what: str) -> Gauge:
-            return Gauge(f"audiotag_{name}", what, registry=registry, multiprocess_mode="livesum")
+        def gauge(name: str, what: str, *labels: str, mode: _GaugeMode = "livesum") -> Gauge:
+            return Gauge(
+                f"audiotag_{name}", what, labels, registry=registry, multiprocess_mode=mode
+            )
+
+        def counter(name: str, what: str, *labels: str) -> Counter:
+            return Counter(f"audiotag_{name}", what, labels, registry=registry)
+
+        def histogram(name: str, what: str, buckets: Sequence[float], *labels: str) -> Histogram:
+            return Histogram(f"audiotag_{name}", what, labels, registry=registry, buckets=buckets)
 
         self.queue_depth = gauge("queue_depth", "Requests that wait for a thread")
         self.in_flight = gauge("in_flight", "Sounds that a thread is at work on")
         self.uploads = gauge("uploads", "Request bodies that are on their way")
         self.streams = gauge("streams", "Streams that are open")
-        self._build = Gauge(
-            "audiotag_build_info",
-            "The version that runs",
-            ["version"],
-            registry=registry,
-            multiprocess_mode="livemax",
+        self._build = gauge("build_info", "The version that runs", "version", mode="livemax")
+        self._requests = counter("requests", "Requests answered", "route", "method", "status")
+        what = "From a request's head to the end of its answer"
+        self._request_seconds = histogram(
+            "request_seconds", what, _REQUEST_SECONDS, "route", "method"
         )
-        self._requests = Counter(
-            "audiotag_requests",
-            "Requests answered",
-            ["route", "method", "status"],
-            registry=registry,
-        )
-        self._request_seconds = Histogram(
-            "audiotag_request_seconds",
-            "From a request's head to the end of its answer",
-            ["route", "method"],
-            buckets=_REQUEST_SECONDS,
-            registry=registry,
-        )
-        self._errors = Counter(
-            "audiotag_errors", "Problems told to clients, by kind", ["kind"], registry=registry
-        )
-        self._stage_seconds = Histogram(
-            "audiotag_stage_seconds",
-            "What was spent on a sound in each stage",
-            ["stage"],
-            buckets=_STAGE_SECONDS,
-            registry=registry,
-        )
-        self._batch_patches = Histogram(
-            "audiotag_batch_patches",
-            "Patches in the network at once",
-            buckets=_POWERS_OF_TWO,
-            registry=registry,
-        )
-        self._batch_requests = Histogram(
-            "audiotag_batch_requests",
-            "Requests whose patches were in the network at once",
-            buckets=_POWERS_OF_TWO,
-            registry=registry,
-        )
-        self._audio_seconds = Counter(
-            "audiotag_audio_seconds", "Sound listened to", registry=registry
-        )
-        self._reloads = Counter(
-            "audiotag_reloads", "Bundles loaded anew", ["result"], registry=registry
-        )
+        self._errors = counter("errors", "Problems told to clients, by kind", "kind")
+        what = "What was spent on a sound in each stage"
+        self._stage_seconds = histogram("stage_seconds", what, _STAGE_SECONDS, "stage")
+        what = "Patches in the network at once"
+        self._batch_patches = histogram("batch_patches", what, _POWERS_OF_TWO)
+        what = "Requests whose patches were in the network at once"
+        self._batch_requests = histogram("batch_requests", what, _POWERS_OF_TWO)
+        self._audio_seconds = counter("audio_seconds", "Sound listened to")
+        self._reloads = counter("reloads", "Bundles loaded anew", "result")
         self._build.labels(VERSION).set(1)
         if not self._is_shared:
             ProcessCollector(registry=registry)

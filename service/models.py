@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,13 +17,11 @@ from service.config import ServiceConfig
 from service.problems import Problem
 from vggish.embedders import choose
 from vggish.embedders import load as load_embedder
-from vggish.errors import AudiotagError, OptionError
+from vggish.errors import OptionError
 from vggish.extractor import EmbedOptions, Extractor
 from vggish.params import SAMPLE_RATE_HZ
 from vggish.postprocess import Pca
 from vggish.runtime import PatchEmbedder
-
-log = logging.getLogger("audiotag.service")
 
 # Puts batching around an embedder.
 Wrap = Callable[[PatchEmbedder], PatchEmbedder]
@@ -112,13 +109,13 @@ class Models:
         """The default first."""
         return list(self._by_name.values())
 
-    def reload_changed(self) -> dict[str, AudiotagError | None]:
+    def reload_changed(self) -> dict[str, Exception | None]:
         """Load anew what has other files than before; one that cannot be loaded stays as it was.
 
         Returns:
             The models that changed, each with what kept it from being loaded, if anything did.
         """
-        results: dict[str, AudiotagError | None] = {}
+        results: dict[str, Exception | None] = {}
         with self._reloading:
             for name, model in list(self._by_name.items()):
                 stamp = _stamp(model.bundle.directory)
@@ -131,14 +128,14 @@ class Models:
         """What `GET /models` says."""
         return [self._description(model) for model in self.all()]
 
-    def _reload(self, name: str, source: str, stamp: Stamp) -> AudiotagError | None:
+    def _reload(self, name: str, source: str, stamp: Stamp) -> Exception | None:
         try:
             model = self._load(source)
             if model.bundle.name != name:
                 raise OptionError(
                     f"the bundle {source} is called {model.bundle.name!r} now; it was {name!r}"
                 )
-        except AudiotagError as error:
+        except Exception as error:  # whatever it is, the old one stays and the next is looked at
             self._refused[name] = stamp
             return error
         self._refused.pop(name, None)

@@ -62,6 +62,8 @@ def _told(error: Mapping[str, Any]) -> str:
     if error["type"] == "missing":
         return f"the option {name!r} is missing"
     message = error["msg"][:1].lower() + error["msg"][1:]
+    if name == "api_key":
+        return f"{name}: {message}. Received: (hidden)"
     return f"{name}: {message}. Received: {str(error.get('input'))[:64]!r}"
 
 

@@ -17,6 +17,7 @@ from importlib import resources
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
+from service.context import PAGE_POLICY
 from service.problems import Problem
 
 router = APIRouter()
@@ -61,11 +62,7 @@ _MEDIA_TYPES = {
 
 # Where index.html has a nonce for the one style sheet that wavesurfer.js puts into its shadow.
 _NONCE_MARK = "STYLE-NONCE"
-_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self' 'nonce-{nonce}'; font-src 'self'; "
-    "img-src 'self' data: blob:; media-src 'self' blob:; connect-src 'self'; "
-    "worker-src 'self' blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
+_STYLES = "style-src 'self'"
 
 # What the recordings are called, in the order in which they are offered.
 _TITLES = {
@@ -116,7 +113,7 @@ class _File:
     etag: str
 
 
-@router.get("/", include_in_schema=False)
+@router.get("/")
 def page() -> Response:
     """The page. A fresh nonce each time, so it is never stored."""
     nonce = secrets.token_urlsafe(16)
@@ -125,35 +122,30 @@ def page() -> Response:
         media_type="text/html",
         headers={
             "Cache-Control": "no-store",
-            "Content-Security-Policy": _POLICY.format(nonce=nonce),
+            "Content-Security-Policy": PAGE_POLICY.replace(_STYLES, f"{_STYLES} 'nonce-{nonce}'"),
         },
     )
 
 
-@router.get("/static/{name:path}", include_in_schema=False)
+@router.get("/static/{name:path}")
 def static_file(name: str, request: Request) -> Response:
     """A file of the page."""
     return _answer(_static_files().get(name), request)
 
 
-@router.get("/favicon.ico", include_in_schema=False)
+@router.get("/favicon.ico")
 def favicon(request: Request) -> Response:
     """The page's icon, where browsers look for it unasked."""
     return _answer(_static_files()["favicon.svg"], request)
 
 
-@router.get("/examples", tags=["page"])
+@router.get("/examples")
 def list_examples() -> Examples:
     """The recordings that come with the service, with whose they are."""
     return _examples()
 
 
-@router.get(
-    "/examples/{name}",
-    tags=["page"],
-    response_class=Response,
-    responses={200: {"content": {"audio/*": {}}, "description": "The recording."}},
-)
+@router.get("/examples/{name}")
 def example(name: str, request: Request) -> Response:
     """One of the recordings as a file, or ATTRIBUTION.md: whose they are, in full."""
     return _answer(_example_files().get(name), request)

@@ -120,7 +120,7 @@ class Problem(AudiotagError):  # noqa: N818 - the name that RFC 9457 has for it
     Args:
         slug: one of `PROBLEMS`.
         detail: what is wrong here and what to do, for a person.
-        retry_after_seconds: when to try again.
+        retry_after_seconds: when to try again; also a member of the document.
         headers: of the answer, besides.
         extras: members of the document, besides.
     """
@@ -139,9 +139,12 @@ class Problem(AudiotagError):  # noqa: N818 - the name that RFC 9457 has for it
         self.kind = PROBLEMS[slug]
         self.detail = detail
         self.headers = dict(headers or {})
-        if retry_after_seconds is not None:
-            self.headers["Retry-After"] = str(max(1, math.ceil(retry_after_seconds)))
         self.extras = extras
+        if retry_after_seconds is not None:
+            seconds = max(1, math.ceil(retry_after_seconds))
+            self.headers["Retry-After"] = str(seconds)
+            # A stream has no headers.
+            self.extras["retry_after_seconds"] = seconds
 
     def document(self, request_id: str) -> dict[str, Any]:
         """The problem document, ready for JSON."""

@@ -8,11 +8,13 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from httpx import codes
+
 from classifier.bundle_files import quoted
 from classifier.choice import Choice
 from service.client import Client
 from service.client_calls import ServiceModel
-from vggish.errors import OptionError
+from vggish.errors import OptionError, ServiceError
 
 # A key on the command line could be read by everybody on the machine.
 KEY_VARIABLE = "AUDIOTAG_API_KEY"
@@ -59,7 +61,12 @@ def open_service(
         OptionError: it has no such model, or that knows no such label.
     """
     client = stack.enter_context(Client(url, api_key=api_key))
-    models = client.models()
+    try:
+        models = client.models()
+    except ServiceError as error:
+        if error.status == codes.UNAUTHORIZED:
+            error.args = (f"{error}\nGive it one with --api-key-file FILE, or in {KEY_VARIABLE}",)
+        raise
     chosen = [
         found for found in models if (found.is_default if model is None else found.name == model)
     ]

@@ -114,13 +114,7 @@ async def classify_batch(
         async def one(upload: Upload) -> bytes:
             async with turns:
                 work = _classification(service, model, upload, options, began)
-                try:
-                    return await service.engine.run(work, upload.remove)
-                except AudiotagError as error:
-                    problem = problem_of(error)
-                    service.metrics.error(problem.slug)
-                    found = {"file": upload.name, "problem": problem.document(request_id.get())}
-                    return _encoded(found)
+                return await _result_or_problem(service, upload, work)
 
         results = await _unless_gone(request, _all([one(upload) for upload in form.uploads]))
     finally:
@@ -249,6 +243,18 @@ def _classification(
     return work
 
 
+async def _result_or_problem(
+    service: Service, upload: Upload, work: Callable[[Job], bytes]
+) -> bytes:
+    """One of several results, in JSON."""
+    try:
+        return await service.engine.run(work, upload.remove)
+    except AudiotagError as error:
+        problem = problem_of(error)
+        service.metrics.error(problem.slug)
+        return _encoded({"file": upload.name, "problem": problem.document(request_id.get())})
+
+
 def _frame_file(service: Service, clip: ClipFrames, file_format: str) -> bytes:
     file = service.storage.directory / f"{uuid.uuid4()}.{file_format}"
     try:
@@ -259,7 +265,13 @@ def _frame_file(service: Service, clip: ClipFrames, file_format: str) -> bytes:
 
 
 async def _all(awaitables: Sequence[Awaitable[T]]) -> list[T]:
-    return await asyncio.gather(*awaitables)
+    """What each of them gives; once one fails nobody waits for the others, and they end."""
+    tasks = [asyncio.ensure_future(each) for each in awaitables]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
 
 
 async def _unless_gone(request: Request, work: Awaitable[T]) -> T:

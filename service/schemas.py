@@ -11,6 +11,8 @@ from vggish.params import PATCH_SECONDS
 
 Score = Annotated[float, Field(ge=0, le=1)]
 Seconds = Annotated[float, Field(ge=0)]
+# What is nearly called so is looked for where there is no such class, which takes its time.
+ClassName = Annotated[str, Field(max_length=200)]
 
 
 class TagOptions(BaseModel):
@@ -20,10 +22,10 @@ class TagOptions(BaseModel):
 
     top_k: int = Field(10, ge=1, le=10_000, description="At most so many tags, the best first.")
     threshold: float = Field(0.0, ge=0, le=1, description="Only tags with at least this score.")
-    labels: list[str] = Field(
+    labels: list[ClassName] = Field(
         [], max_length=1000, description="Only these classes, by name or AudioSet id. Repeatable."
     )
-    exclude_labels: list[str] = Field(
+    exclude_labels: list[ClassName] = Field(
         [], max_length=1000, description="All classes but these. Repeatable."
     )
     model: str | None = Field(None, description="One of GET /models; the default one by default.")

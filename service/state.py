@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import logging
-import os
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -13,18 +11,20 @@ from dataclasses import dataclass
 from classifier.tagger import Tags
 from service.batching import BatchingEmbedder
 from service.config import ServiceConfig
-from service.engine import Engine, Job
+from service.engine import Engine, Job, n_cores
+from service.logs import log
 from service.metrics import Metrics
 from service.models import Model, Models
 from service.problems import Problem
 from service.schemas import TagOptions
 from service.storage import Storage, Upload
 from vggish.audio import AudioLimits, AudioStream, open_audio
+from vggish.errors import AudiotagError
 from vggish.runtime import PatchEmbedder
 
-log = logging.getLogger("audiotag.service")
-
 _RETRY_STREAM_SECONDS = 10
+# By then another process may have taken its place.
+_RETRY_STOPPED_SECONDS = 5
 
 
 @dataclass(eq=False)
@@ -61,7 +61,7 @@ class Service:
             metrics.queue_depth.set(engine.n_waiting)
             metrics.in_flight.set(engine.n_running)
 
-        threads = config.threads or max(1, (os.cpu_count() or 1) // config.workers)
+        threads = config.threads or max(1, n_cores() // config.workers)
         engine = Engine(threads, config.queue_size, config.request_timeout_seconds, measured)
 
         def batched(embedder: PatchEmbedder) -> PatchEmbedder:
@@ -99,7 +99,7 @@ class Service:
             Problem: the service is stopping, or its queue is full.
         """
         if self.draining:
-            raise Problem("not-ready", "the service is stopping", retry_after_seconds=5)
+            raise _stopping()
         self.engine.check_room()
 
     @contextlib.contextmanager
@@ -131,7 +131,9 @@ class Service:
         Raises:
             Problem: there are too many, or the service is stopping.
         """
-        if self.draining or self.n_streams >= self.config.max_streams:
+        if self.draining:
+            raise _stopping()
+        if self.n_streams >= self.config.max_streams:
             raise Problem(
                 "overloaded",
                 f"{self.n_streams} streams are open already; try again later",
@@ -186,4 +188,11 @@ class Service:
                 log.error(
                     "model not loaded, the one before stays",
                     extra={"model": name, "why": str(error)},
+                    exc_info=None if isinstance(error, AudiotagError) else error,
                 )
+
+
+def _stopping() -> Problem:
+    return Problem(
+        "not-ready", "the service is stopping", retry_after_seconds=_RETRY_STOPPED_SECONDS
+    )

@@ -49,6 +49,7 @@ class Upload:
     Attributes:
         name: as the client calls it, without directories; None if it does not say.
         size: in bytes.
+        bytes_in_memory: that are not in the file yet.
     """
 
     def __init__(self, directory: Path, file_name: str | None, suffix: str) -> None:
@@ -57,18 +58,13 @@ class Upload:
         self._directory = directory
         self._suffix = suffix
         self._in_memory: list[bytes] = []
-        self._bytes_in_memory = 0
+        self.bytes_in_memory = 0
         self._path: Path | None = None
-
-    @property
-    def is_to_be_flushed(self) -> bool:
-        """Whether so much is in memory that it should go to the disk."""
-        return self._bytes_in_memory >= SPOOL_BYTES
 
     def add(self, data: bytes) -> None:
         """Take more of the body."""
         self._in_memory.append(data)
-        self._bytes_in_memory += len(data)
+        self.bytes_in_memory += len(data)
         self.size += len(data)
 
     def flush(self) -> None:
@@ -86,7 +82,7 @@ class Upload:
             with os.fdopen(descriptor, "wb") as file:
                 file.writelines(self._in_memory)
         self._in_memory.clear()
-        self._bytes_in_memory = 0
+        self.bytes_in_memory = 0
 
     def path(self) -> Path:
         """The file, with all of it.
@@ -103,7 +99,8 @@ class Upload:
         """Forget it. May be called again."""
         self._in_memory.clear()
         if self._path is not None:
-            with contextlib.suppress(FileNotFoundError):
+            # Windows keeps a file that is being read: who reads it removes it at the end.
+            with contextlib.suppress(FileNotFoundError, PermissionError):
                 self._path.unlink()
 
 

@@ -53,8 +53,9 @@ async def stream(websocket: WebSocket) -> None:
 
 
 async def _converse(websocket: WebSocket, service: Service) -> None:
+    # Whoever has shown no key takes nobody's place.
+    start = await _start(websocket, service)
     with service.streaming():
-        start = await _start(websocket, service)
         model = service.models.get(start.model)
         live = LiveTagger(
             model.tagger,
@@ -75,8 +76,8 @@ async def _converse(websocket: WebSocket, service: Service) -> None:
 
 
 async def _start(websocket: WebSocket, service: Service) -> StreamStart:
-    """The first message."""
-    message = await _receive(websocket, service)
+    """The first message; it may take no longer than the head of a request."""
+    message = await _receive(websocket, service.config.upload_idle_seconds)
     text = message.get("text")
     if text is None:
         raise Problem("bad-request", "the first message must be JSON, with a sample_rate_hz")
@@ -96,7 +97,7 @@ async def _listen(
     """Take samples and tell tags until the client says that it is the end."""
     samples = _Samples(start)
     while True:
-        message = await _receive(websocket, service)
+        message = await _receive(websocket, service.config.stream_idle_seconds)
         data = message.get("bytes")
         if data is None:
             _check_end(message.get("text") or "")
@@ -141,7 +142,7 @@ class _Samples:
 def _check_end(text: str) -> None:
     try:
         kind = json.loads(text).get("type")
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         kind = None
     if kind != "end":
         raise Problem(
@@ -151,8 +152,7 @@ def _check_end(text: str) -> None:
         )
 
 
-async def _receive(websocket: WebSocket, service: Service) -> dict[str, Any]:
-    seconds = service.config.stream_idle_seconds
+async def _receive(websocket: WebSocket, seconds: float) -> dict[str, Any]:
     try:
         message = dict(await asyncio.wait_for(websocket.receive(), seconds))
     except (TimeoutError, asyncio.TimeoutError) as error:

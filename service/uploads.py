@@ -17,7 +17,7 @@ from starlette.requests import Request
 
 from service.config import ServiceConfig
 from service.problems import Problem
-from service.storage import Storage, Upload
+from service.storage import SPOOL_BYTES, Storage, Upload
 
 # Of one sound, of several; either is taken for both.
 FILE_FIELDS = ("file", "files")
@@ -26,7 +26,8 @@ _MULTIPART = "multipart/form-data"
 # How OpenAPI describes bytes.
 BINARY = {"type": "string", "format": "binary"}
 
-_MAX_FIELD_BYTES = 64 << 10
+# Of all fields that are no sounds together: they stay in memory.
+_MAX_FIELDS_BYTES = 64 << 10
 _MAX_FIELDS = 1000
 # Of a multipart body beside its sounds.
 _OVERHEAD_BYTES = 1 << 20
@@ -107,8 +108,7 @@ async def _receive_multipart(
     try:
         async for chunk in _chunks(request, config):
             parser.write(chunk)
-            if form.uploads:
-                await _flush_if_large(form.uploads[-1])
+            await _flush_if_large(*form.uploads)
         parser.finalize()
     except FormParserError as error:
         raise Problem("bad-request", f"the form is damaged: {error}") from error
@@ -128,6 +128,7 @@ class _Parts:
         self._name, self._value = b"", b""
         self._field: str | None = None
         self._text = b""
+        self._n_field_bytes = 0
         self._upload: Upload | None = None
 
     def callbacks(self) -> dict[str, Callable[..., None]]:
@@ -182,8 +183,9 @@ class _Parts:
             self._upload.add(data[start:end])
             return
         self._text += data[start:end]
-        if len(self._text) > _MAX_FIELD_BYTES:
-            raise Problem("bad-request", f"the field {self._field!r} is larger than 64 KiB")
+        self._n_field_bytes += end - start
+        if self._n_field_bytes > _MAX_FIELDS_BYTES:
+            raise Problem("bad-request", "the fields of the form have more than 64 KiB together")
 
     def _on_part_end(self) -> None:
         if self._field is not None:
@@ -195,9 +197,12 @@ class _Parts:
         self.is_complete = True
 
 
-async def _flush_if_large(upload: Upload) -> None:
-    if upload.is_to_be_flushed:
-        await asyncio.to_thread(upload.flush)
+async def _flush_if_large(*uploads: Upload) -> None:
+    """Write to the disk what a body has in memory, once that is much."""
+    if sum(upload.bytes_in_memory for upload in uploads) >= SPOOL_BYTES:
+        for upload in uploads:
+            if upload.bytes_in_memory:
+                await asyncio.to_thread(upload.flush)
 
 
 async def _chunks(request: Request, config: ServiceConfig) -> AsyncIterator[bytes]:

@@ -62,7 +62,7 @@ def tab(running: Any, origin: str, **options: Any) -> Iterator[Any]:
     """A fresh page that must not ask another host, break its policy, or fail unnoticed."""
     context = running.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
     page = context.new_page()
-    page.set_default_timeout(30_000)
+    page.set_default_timeout(60_000)
     asked: list[str] = []
     errors: list[str] = []
     page.on("request", lambda request: asked.append(request.url))

@@ -18,6 +18,7 @@ class FakeSoundDevice(types.ModuleType):
 
     Attributes:
         ends: whether the device stops when the file does.
+        cannot_start: whether a stream can be opened and does not begin.
         seconds_a_block: pause between blocks, to play as slowly as a real card.
         overflow_at: number of a block before which the card lost samples.
         n_open: streams that were not closed.
@@ -34,7 +35,7 @@ class FakeSoundDevice(types.ModuleType):
             {"name": "Speakers", "max_input_channels": 0},
             {"name": "USB Audio", "max_input_channels": 2},
         ]
-        self.only_all_channels = False
+        self.only_all_channels = self.cannot_start = False
         self.ends = True
         self.seconds_a_block = 0.0
         self.overflow_at = -1
@@ -98,6 +99,8 @@ class _Stream:
         card.n_open += 1
 
     def start(self) -> None:
+        if self._card.cannot_start:
+            raise self._card.PortAudioError("Device unavailable")
         self._thread.start()
 
     def _play(self) -> None:

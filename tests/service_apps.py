@@ -138,6 +138,7 @@ def process_app(
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> Any:
+        print("starting", file=sys.stderr, flush=True)
         await asyncio.sleep(start_seconds)
         if failure is not None:
             raise failure
@@ -147,6 +148,9 @@ def process_app(
         print("closed", file=sys.stderr, flush=True)
 
     async def tell(request: Request) -> Response:
+        print("asked", file=sys.stderr, flush=True)
+        while request.query_params.get("until") == "draining" and not state.draining:
+            await asyncio.sleep(0.01)
         await asyncio.sleep(float(request.query_params.get("seconds", 0)))
         return JSONResponse(
             {

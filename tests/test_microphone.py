@@ -118,6 +118,13 @@ def test_a_device_that_is_taken_is_told(
         heard()
 
 
+def test_a_device_that_opens_and_does_not_start_is_closed(card: FakeSoundDevice) -> None:
+    card.cannot_start = True
+    with pytest.raises(AudioError, match="unavailable"):
+        heard()
+    assert card.n_open == 0
+
+
 def test_a_machine_without_microphones_says_so(card: FakeSoundDevice) -> None:
     card.devices = card.devices[1:2]
     with pytest.raises(AudioError, match=r"default microphone.*\nThere is no microphone"):

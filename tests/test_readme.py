@@ -34,6 +34,7 @@ def sounds(in_directory: Path, write_sound: Callable[..., Path], small_home: Pat
     return in_directory
 
 
+@pytest.mark.timeout(900)
 def test_shell_commands_run_and_write_what_they_name(sounds: Path) -> None:
     pytest.importorskip("pyarrow")
     commands = [line for block in blocks("sh") for line in block.splitlines()]

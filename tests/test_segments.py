@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from classifier.segments import Segment, find_segments, relative_thresholds
+from classifier.segments import find_segments, relative_thresholds
 from classifier.windows import WindowedScores, batches, window_starts
 from vggish.errors import OptionError
 
@@ -143,9 +143,3 @@ def test_arrays_that_do_not_fit_are_refused() -> None:
         find_segments(
             np.zeros((2, 3), np.float32), np.zeros(1), [0], np.zeros(3), duration_seconds=1
         )
-
-
-def test_json_has_the_words_of_all_outputs() -> None:
-    assert Segment(0.0, 0.96, 3, 0.5).as_json() == {
-        "start_seconds": 0.0, "end_seconds": 0.96, "index": 3, "score": 0.5,
-    }  # fmt: skip

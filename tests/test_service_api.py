@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,11 @@ import numpy as np
 import pytest
 import soundfile
 from conftest import make_sound
-from serving import Running, running
+from serving import PATIENCE_SECONDS, Running, running, wait_until
 
 from classifier.tagger import Tagger
 from service.problems import PROBLEMS
+from service.storage import SPOOL_BYTES, Upload
 from vggish import load_extractor, read_frames
 
 CLIPS = Path(__file__).resolve().parents[1] / "weights" / "clips"
@@ -318,6 +320,11 @@ def part(headers: str, value: str = "", *, is_last: bool = True) -> bytes:
         (part('Content-Disposition: form-data; name="x"; filename="x"'), "b", "field 'file'"),
         (part("X: " + "y" * 20_000), "b", "header"),
         (part('Content-Disposition: form-data; name="top_k"', "3" * 70_000), "b", "64 KiB"),
+        (
+            part('Content-Disposition: form-data; name="labels"', "x" * 20_000, is_last=False) * 4,
+            "b",
+            "64 KiB together",
+        ),
         (b"", "", "boundary"),
     ],
 )
@@ -327,6 +334,33 @@ def test_a_damaged_form_is_refused(
     kind = "multipart/form-data" + (f"; boundary={boundary}" if boundary else "")
     answer = client.post("/classify", content=body, headers={"content-type": kind})
     assert told in problem(answer, 400, "bad-request")["detail"]
+
+
+def test_a_label_that_is_none_by_its_length_is_not_looked_for(client: httpx.Client) -> None:
+    for options in ({"labels": "x" * 60_000}, {"exclude_labels": "x" * 201}):
+        answer = client.post("/classify", files={"file": sound_bytes()}, data=options)
+        detail = problem(answer, 422, "invalid-option")["detail"]
+        assert next(iter(options)) in detail
+        assert len(detail) < 200
+
+
+def test_many_small_sounds_of_a_batch_do_not_stay_in_memory(
+    client: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uploads: dict[int, Upload] = {}
+    held: list[int] = []
+    add = Upload.add
+
+    def watched(self: Upload, data: bytes) -> None:
+        uploads[id(self)] = self
+        add(self, data)
+        held.append(sum(upload.bytes_in_memory for upload in uploads.values()))
+
+    monkeypatch.setattr(Upload, "add", watched)
+    sounds = [("files", (f"{n}.wav", b"no sound" * 50_000)) for n in range(8)]
+    answer = client.post("/classify/batch", files=sounds)
+    assert len(answer.json()["results"]) == 8
+    assert SPOOL_BYTES / 2 < max(held) < 2 * SPOOL_BYTES
 
 
 def test_two_sounds_at_once_are_for_the_batch(client: httpx.Client) -> None:
@@ -400,13 +434,6 @@ UPLOAD_HEAD = (
 )
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 10) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it never came to that"
-        time.sleep(0.01)
-
-
 def test_a_client_that_leaves_while_it_uploads_leaves_nothing(served: Running) -> None:
     service = served.service
     gone = served.metric("audiotag_errors_total", kind="client-gone")
@@ -437,13 +464,12 @@ def test_a_client_that_drips_is_let_go_too() -> None:
     with running(embedder="mini", upload_timeout_seconds=0.5) as served:
         connection = raw_request(served, UPLOAD_HEAD)
         connection.settimeout(0.05)
-        answer, end = b"", time.monotonic() + 10
+        answer, end = b"", time.monotonic() + PATIENCE_SECONDS
         while not answer and time.monotonic() < end:
-            try:
+            with contextlib.suppress(ConnectionError):  # it may be answered and closed already
                 connection.sendall(b"x")
+            with contextlib.suppress(TimeoutError):
                 answer = connection.recv(65536)
-            except TimeoutError:
-                continue
         connection.close()
         assert answer.startswith(b"HTTP/1.1 408")
 
@@ -467,3 +493,56 @@ def test_the_documentation_lists_all_problems() -> None:
     text = (Path(__file__).resolve().parents[1] / "docs" / "api.md").read_text("utf-8")
     for slug, kind in PROBLEMS.items():
         assert f"| `{slug}` | {kind.status} |" in text
+
+
+def test_a_body_that_is_refused_is_read_to_its_end_so_that_the_answer_is_heard(
+    served: Running,
+) -> None:
+    """A client that reads only when it has written all; loopback buffers hold a part of it."""
+    n_bytes = 40 << 20
+    connection = raw_request(
+        served,
+        b"POST /classify HTTP/1.1\r\nHost: localhost\r\nContent-Type: audio/wav\r\n"
+        + f"Content-Length: {n_bytes}\r\n\r\n".encode(),
+    )
+    connection.settimeout(30)
+    for _ in range(n_bytes >> 20):
+        connection.sendall(bytes(1 << 20))
+    assert connection.recv(65536).startswith(b"HTTP/1.1 413")
+    connection.close()
+
+
+def send_for_ever(connection: socket.socket, piece: bytes) -> None:
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        connection.sendall(piece)
+
+
+def test_an_endless_body_that_is_refused_is_cut_off(
+    monkeypatch: pytest.MonkeyPatch, served: Running
+) -> None:
+    monkeypatch.setattr("service.refused_bodies.Body.discard.__defaults__", (0.3,))
+    connection = raw_request(
+        served,
+        b"POST /classify HTTP/1.1\r\nHost: localhost\r\nContent-Type: audio/wav\r\n"
+        b"Transfer-Encoding: chunked\r\n\r\n",
+    )
+    connection.settimeout(30)
+    piece = b"10000\r\n" + bytes(1 << 16) + b"\r\n"
+    with pytest.raises(OSError, match=r"reset|pipe|abort"):
+        send_for_ever(connection, piece)
+    connection.close()
+    assert served.client.get("/healthz").status_code == 200
+
+
+def test_a_client_that_asks_before_it_sends_is_refused_at_once(served: Running) -> None:
+    connection = raw_request(
+        served,
+        b"POST /classify HTTP/1.1\r\nHost: localhost\r\nContent-Type: audio/wav\r\n"
+        b"Expect: 100-continue\r\nContent-Length: 900000000\r\n\r\n",
+    )
+    connection.settimeout(30)
+    answer = connection.recv(65536)
+    connection.close()
+    assert answer.startswith(b"HTTP/1.1 413")
+    assert b"connection: close" in answer.lower()

@@ -70,7 +70,10 @@ def test_callers_get_what_is_theirs_whatever_their_company() -> None:
 def test_callers_that_come_together_share_a_run() -> None:
     network, told = Network(), []
     embedder = batching(
-        network, n_active=lambda: 4, on_batch=lambda n, callers: told.append((n, callers))
+        network,
+        window_seconds=30,
+        n_active=lambda: 4,
+        on_batch=lambda n, callers: told.append((n, callers)),
     )
     run_together(embedder, [patches(3, i) for i in range(4)])
     assert network.batches == [12]
@@ -117,7 +120,7 @@ def test_without_a_window_each_caller_runs_alone() -> None:
 
 def test_a_caller_whose_patches_fail_fails_alone() -> None:
     network = Network()
-    embedder = batching(network, n_active=lambda: 3)
+    embedder = batching(network, window_seconds=30, n_active=lambda: 3)
     good, bad, last = run_together(embedder, [patches(1, 1), patches(1, -1), patches(1, 2)])
     assert good[0, 0] == 1
     assert last[0, 0] == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import socket
 import time
@@ -45,35 +46,33 @@ def address() -> Iterator[tuple[str, int]]:
         yield host, int(port)
 
 
-def seconds_until_closed(client: socket.socket) -> tuple[float, bytes]:
-    """How long the server keeps a connection, and what it says before it closes it."""
-    client.settimeout(20)
-    began, said = time.monotonic(), b""
+def said_until_closed(client: socket.socket) -> bytes:
+    """What the server says before it closes a connection."""
+    client.settimeout(60)
+    said = b""
     try:
         while part := client.recv(65536):
             said += part
     except ConnectionError:
         pass
-    return time.monotonic() - began, said
+    return said
 
 
-def seconds_until_refused(client: socket.socket, data: bytes, pause: float = 0.0) -> float:
-    """How long the same bytes can be sent again and again."""
-    began = time.monotonic()
-    try:
-        while time.monotonic() - began < 20:
+def send_until_refused(client: socket.socket, data: bytes, pause: float = 0.0) -> None:
+    """Send the same bytes again and again, until the server has closed the connection."""
+    end = time.monotonic() + 60
+    with contextlib.suppress(ConnectionError):
+        while True:
             client.sendall(data)
+            assert time.monotonic() < end
             time.sleep(pause)
-    except OSError:
-        pass
-    return time.monotonic() - began
 
 
 def test_a_connection_on_which_nothing_is_asked_is_closed(address: Any) -> None:
+    began = time.monotonic()
     with socket.create_connection(address) as client:
-        seconds, said = seconds_until_closed(client)
-    assert said == b""
-    assert PATIENCE_SECONDS / 2 < seconds < 10
+        assert said_until_closed(client) == b""
+    assert time.monotonic() - began > 0.9 * PATIENCE_SECONDS
 
 
 @pytest.mark.parametrize("before", [b"", b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n"])
@@ -83,16 +82,16 @@ def test_a_head_that_comes_in_drops_is_not_waited_for(before: bytes, address: An
         if before:
             assert b"200 OK" in client.recv(4096)
         client.sendall(b"GET /healthz HTTP/1.1\r\nHost: a\r\n")
-        assert seconds_until_refused(client, b"X", 0.05) < 10
+        send_until_refused(client, b"X", 0.05)
 
 
 def test_a_head_without_end_is_refused(address: Any) -> None:
     with socket.create_connection(address) as client:
         client.sendall(b"GET /healthz HTTP/1.1\r\nHost: a\r\n")
-        assert seconds_until_refused(client, LINE) < 10
+        send_until_refused(client, LINE)
     with socket.create_connection(address) as client:
         client.sendall(b"GET /healthz HTTP/1.1\r\nHost: a\r\nX-More: " + b"x" * MAX_HEAD_BYTES)
-        assert b"400 Bad Request" in seconds_until_closed(client)[1]
+        assert b"400 Bad Request" in said_until_closed(client)
 
 
 def test_what_follows_a_body_without_end_is_refused(address: Any) -> None:
@@ -100,7 +99,7 @@ def test_what_follows_a_body_without_end_is_refused(address: Any) -> None:
         client.sendall(
             b"POST /count HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n"
         )
-        assert seconds_until_refused(client, LINE) < 10
+        send_until_refused(client, LINE)
 
 
 def test_a_head_of_an_honest_size_is_taken(address: Any) -> None:
@@ -117,10 +116,12 @@ def test_large_bodies_are_taken_whole_also_in_pieces(address: Any) -> None:
 
 
 def test_what_is_answered_early_is_not_listened_to_for_ever(address: Any) -> None:
+    began = time.monotonic()
     with socket.create_connection(address) as client:
         client.sendall(b"POST /refuse HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n")
         assert b"413" in client.recv(4096)
-        assert PATIENCE_SECONDS / 2 < seconds_until_refused(client, b"x", 0.05) < 10
+        send_until_refused(client, b"x", 0.05)
+    assert time.monotonic() - began > 0.9 * PATIENCE_SECONDS
 
 
 def test_slow_bodies_slow_answers_and_idle_connections_are_no_fault(address: Any) -> None:
@@ -149,7 +150,7 @@ def test_requests_may_come_before_answers(address: Any) -> None:
     with socket.create_connection(address) as client:
         ask = b"GET /slow?seconds=0.4 HTTP/1.1\r\nHost: a\r\n"
         client.sendall((ask + b"\r\n") * 2 + ask + b"Connection: close\r\n\r\n")
-        assert seconds_until_closed(client)[1].count(b"200 OK") == 3
+        assert said_until_closed(client).count(b"200 OK") == 3
 
 
 def test_connections_end_when_the_other_end_takes_nothing() -> None:

@@ -6,11 +6,12 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from service.engine import Engine, Job, JobCancelledError
+from service.engine import Engine, Job, JobCancelledError, n_cores
 from service.problems import Problem
 
 Ended = list[str]
@@ -149,15 +150,16 @@ def test_work_that_waits_and_is_not_wanted_any_more_is_never_begun() -> None:
 
 def test_not_more_runs_at_once_than_there_are_threads() -> None:
     async def check(engine: Engine) -> None:
-        most = 0
+        together = threading.Barrier(3)
+        seen: list[int] = []
 
         def work(job: Job) -> None:
-            nonlocal most
-            most = max(most, engine.n_running)
-            time.sleep(0.002)
+            together.wait(20)
+            seen.append(engine.n_running)
+            together.wait(20)
 
         await asyncio.gather(*(engine.run(work) for _ in range(30)))
-        assert most == 3
+        assert seen == [3] * 30
 
     run(check, n_threads=3, queue_size=100)
 
@@ -177,3 +179,15 @@ def test_closing_waits_for_the_work_that_runs() -> None:
         await task
 
     run(check)
+
+
+@pytest.mark.parametrize(
+    ("text", "n"), [("50000 100000", 1), ("100000 100000", 1), ("max 100000", None), ("", None)]
+)
+def test_a_containers_share_of_the_processor_is_heeded(
+    tmp_path: Path, text: str, n: int | None
+) -> None:
+    limit = tmp_path / "cpu.max"
+    assert n_cores(limit) >= 1
+    limit.write_text(text)
+    assert n_cores(limit) == (n_cores(tmp_path / "none") if n is None else n)

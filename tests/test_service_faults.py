@@ -6,12 +6,10 @@ import collections
 import io
 import os
 import random
-import resource
 import shutil
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,7 +20,7 @@ import numpy as np
 import pytest
 import soundfile
 from conftest import make_sound
-from serving import Running, running
+from serving import Running, running, wait_until
 
 from classifier.bundle_files import shipped_bundles
 
@@ -194,17 +192,14 @@ def test_there_are_only_so_many_uploads_at_once() -> None:
         waiting = [socket.create_connection(("127.0.0.1", served.port)) for _ in range(2)]
         for connection in waiting:
             connection.sendall(head)
-        end = time.monotonic() + 10
-        while served.service.n_uploads < 2 and time.monotonic() < end:
-            time.sleep(0.01)
+        wait_until(lambda: served.service.n_uploads == 2)
         answer = served.client.post(
             "/classify", content=b"x", headers={"content-type": "audio/wav"}
         )
         assert answer.status_code == 503
         for connection in waiting:
             connection.close()
-        while served.service.n_uploads and time.monotonic() < end:
-            time.sleep(0.01)
+        wait_until(lambda: served.service.n_uploads == 0)
         answer = served.client.post(
             "/classify", content=b"x", headers={"content-type": "audio/wav"}
         )
@@ -217,13 +212,8 @@ def test_work_that_takes_too_long_is_told_and_ended(write_sound: Any) -> None:
         answer = served.client.post("/classify", files={"file": ("a.wav", data)})
         assert answer.status_code == 504
         assert answer.json()["type"] == "/problems/deadline-exceeded"
-        end = time.monotonic() + 10
-        while (served.service.engine.n_running or left_behind(served) != ["lock"]) and (
-            time.monotonic() < end
-        ):
-            time.sleep(0.01)
-        assert served.service.engine.n_running == 0
-        assert left_behind(served) == ["lock"]
+        wait_until(lambda: served.service.engine.n_running == 0)
+        wait_until(lambda: left_behind(served) == ["lock"])
 
 
 def test_work_for_a_client_that_left_is_ended(write_sound: Any) -> None:
@@ -238,13 +228,8 @@ def test_work_for_a_client_that_left_is_ended(write_sound: Any) -> None:
                 files={"file": ("a.wav", data)},
                 timeout=httpx.Timeout(30, read=0.1),
             )
-        end = time.monotonic() + 20
-        while (
-            served.service.engine.n_running or left_behind(served) != ["lock"]
-        ) and time.monotonic() < end:
-            time.sleep(0.01)
-        assert served.service.engine.n_running == 0
-        assert left_behind(served) == ["lock"]
+        wait_until(lambda: served.service.engine.n_running == 0)
+        wait_until(lambda: left_behind(served) == ["lock"])
         assert served.metric("audiotag_errors_total", kind="client-gone") == 1
         assert served.metric("audiotag_audio_seconds_total") == 0
 
@@ -269,10 +254,7 @@ def test_a_bundle_corrupted_under_load_leaves_every_answer_right(
                     answers.append(answer.json().get("tags"))
 
         def wait_for(result: str, n: int) -> None:
-            end = time.monotonic() + 20
-            while served.metric("audiotag_reloads_total", result=result) < n:
-                assert time.monotonic() < end, f"no bundle was {result}"
-                time.sleep(0.02)
+            wait_until(lambda: served.metric("audiotag_reloads_total", result=result) >= n)
 
         thread = threading.Thread(target=keep_sending)
         thread.start()
@@ -293,6 +275,8 @@ def test_a_bundle_corrupted_under_load_leaves_every_answer_right(
 @pytest.mark.skipif(sys.platform == "win32", reason="limits on files are POSIX")
 def test_a_full_disk_is_told_and_small_uploads_still_work(tmp_path: Path) -> None:
     """A limit on the size of files stands in for a disk that is full: writing fails alike."""
+    import resource
+
     program = f"""
 import resource, sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})

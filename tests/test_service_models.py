@@ -8,6 +8,7 @@ import shutil
 import threading
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -113,6 +114,20 @@ def test_a_corrupted_bundle_leaves_the_old_one_in_place(bundle: Path, damage: st
     shutil.copytree(shipped_bundles()["audioset"], bundle)
     assert found.reload_changed() == {"audioset": None}
     assert found.get() is not before
+
+
+def test_a_fault_of_ours_leaves_the_old_one_in_place_too(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = models(bundle)
+    before = found.get()
+    replace(bundle, "audioset")
+    fault = RuntimeError("the runtime has no memory")
+    with monkeypatch.context() as patch:
+        patch.setattr("service.models.Tagger", Mock(side_effect=fault))
+        assert found.reload_changed() == {"audioset": fault}
+    assert found.get() is before
+    assert found.reload_changed() == {}
 
 
 def test_a_link_to_another_bundle_is_noticed(bundle: Path, tmp_path: Path) -> None:

@@ -83,8 +83,22 @@ class Service:
     def url(self) -> str:
         return self.wait_for(r"listening on (http://\S+)/ ")[1]
 
-    def ask(self, seconds: float = 0, path: str = "/") -> httpx.Response:
-        return httpx.get(f"{self.url}{path}?seconds={seconds}", timeout=PATIENCE_SECONDS)
+    def ask(self, seconds: float = 0, path: str = "/", until: str = "") -> httpx.Response:
+        """Ask, and be answered so many seconds after some time has come, such as "draining"."""
+        options = {"seconds": str(seconds), "until": until}
+        return httpx.get(f"{self.url}{path}", params=options, timeout=PATIENCE_SECONDS)
+
+    def wait_until_asked(self, n: int = 1) -> None:
+        """Wait until the application has so many requests to answer."""
+        until(lambda: self.lines.count("asked") == n)
+
+    def refuses(self) -> bool:
+        """Whether it takes no connections any more."""
+        try:
+            self.ask()
+        except httpx.TransportError:
+            return True
+        return False
 
     def signal(self, number: int) -> None:
         self.process.send_signal(number)
@@ -129,6 +143,9 @@ def start() -> Iterator[Callable[..., Service]]:
         service.close()
 
 
+# What the application says of itself.
+MARKS = ("made", "starting", "asked", "closed")
+
 both = pytest.mark.parametrize("workers", [1, 2])
 
 
@@ -159,7 +176,7 @@ def test_it_says_where_it_is_answers_and_stops_when_told(
         service.ask()
     if said["counts"]:
         assert not os.path.exists(said["counts"])
-    told = [line for line in service.lines if line not in ("made", "closed")]
+    told = [line for line in service.lines if line not in MARKS]
     assert [line for line in told if not line.startswith("{")] == [
         f"audiotag: listening on {service.url}/ (the page)"
     ]
@@ -175,12 +192,10 @@ def test_requests_that_are_on_their_way_are_answered_before_it_ends(
     service = start(workers=workers)
     assert service.url
     with concurrent.futures.ThreadPoolExecutor(12) as pool:
-        answers = [pool.submit(service.ask, 2.0) for _ in range(12)]
-        time.sleep(1.0)
+        answers = [pool.submit(service.ask, 1.0, until="draining") for _ in range(12)]
+        service.wait_until_asked(12)
         service.signal(signal.SIGTERM)
-        time.sleep(0.5)
-        with pytest.raises(httpx.TransportError):
-            service.ask()
+        until(service.refuses)
         said = [answer.result() for answer in answers]
     assert {answer.status_code for answer in said} == {200}
     assert all(answer.json()["draining"] for answer in said)
@@ -193,8 +208,8 @@ def test_a_signal_to_all_processes_of_a_group_is_one_signal(
     service = start(workers=2)
     assert service.url
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
-        answer = pool.submit(service.ask, 2.0)
-        time.sleep(0.7)
+        answer = pool.submit(service.ask, 0.5, until="draining")
+        service.wait_until_asked()
         os.killpg(service.process.pid, signal.SIGTERM)
         assert answer.result().status_code == 200
     assert service.end() == 0
@@ -208,7 +223,7 @@ def test_what_takes_longer_than_there_is_time_is_told_so(
     assert service.url
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         answer = pool.submit(service.ask, 40)
-        time.sleep(0.7)
+        service.wait_until_asked()
         service.signal(signal.SIGTERM)
         problem = answer.result()
     assert problem.status_code == 503
@@ -224,14 +239,14 @@ def test_a_second_signal_ends_it_at_once(workers: int, start: Callable[..., Serv
     assert service.url
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         answer = pool.submit(service.ask, 40)
-        time.sleep(0.7)
+        service.wait_until_asked()
         service.signal(signal.SIGTERM)
-        time.sleep(0.7)
+        service.wait_for('"stopping"')
         assert service.process.poll() is None
         began = time.monotonic()
         service.signal(signal.SIGINT)
         assert service.end() == 1
-        assert time.monotonic() - began < 8
+        assert time.monotonic() - began < 30
         with contextlib.suppress(httpx.TransportError):
             assert answer.result().status_code == 503
     assert "closed" in service.lines
@@ -240,8 +255,7 @@ def test_a_second_signal_ends_it_at_once(workers: int, start: Callable[..., Serv
 @both
 def test_a_signal_while_it_starts_ends_it(workers: int, start: Callable[..., Service]) -> None:
     service = start("start_seconds=1.5", workers=workers)
-    service.wait_for("made")
-    time.sleep(0.3)
+    service.wait_for("starting")
     service.signal(signal.SIGTERM)
     assert service.end() == 0
     assert not [line for line in service.lines if "listening" in line]
@@ -348,14 +362,20 @@ def test_no_sound_is_lost_when_it_stops_under_load(
     service = audiotag("--workers", str(workers))
     url = f"{service.url}/classify"
 
-    def classify(_: int) -> httpx.Response:
+    sent: list[int] = []
+
+    def pieces(n: int) -> Iterator[bytes]:
+        for start in range(0, len(sound), 1 << 16):
+            yield sound[start : start + (1 << 16)]
+        sent.append(n)
+
+    def classify(n: int) -> httpx.Response:
         headers = {"Content-Type": "audio/wav"}
-        return httpx.post(url, content=sound, headers=headers, timeout=PATIENCE_SECONDS)
+        return httpx.post(url, content=pieces(n), headers=headers, timeout=PATIENCE_SECONDS)
 
     with concurrent.futures.ThreadPoolExecutor(12) as pool:
         answers = [pool.submit(classify, n) for n in range(12)]
-        until(lambda: any(answer.done() for answer in answers))
-        time.sleep(0.5)
+        until(lambda: len(sent) == 12)
         service.signal(signal.SIGTERM)
         said = [answer.result() for answer in answers]
     assert [answer.status_code for answer in said] == [200] * 12
@@ -430,8 +450,10 @@ def test_a_host_that_is_none_of_ours_is_told(host: str, message: str) -> None:
         sockets.listen(host, 0)
 
 
-@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may listen anywhere")
 def test_a_port_that_is_forbidden_is_told() -> None:
+    first_free = Path("/proc/sys/net/ipv4/ip_unprivileged_port_start")
+    if os.geteuid() == 0 or not first_free.exists() or int(first_free.read_text()) < 2:
+        pytest.skip("one may listen anywhere here")
     with pytest.raises(ListenError, match="does not permit"):
         sockets.listen("127.0.0.1", 1)
 
@@ -442,7 +464,9 @@ def test_what_keeps_it_from_starting_is_told_once(
 ) -> None:
     service = start("failure=BundleError('the bundle is damaged')", workers=workers)
     assert service.end() == 1
-    assert service.lines == ["made", "audiotag: error: the bundle is damaged"]
+    told = [line for line in service.lines if line not in MARKS]
+    assert told == ["audiotag: error: the bundle is damaged"]
+    assert service.lines.count("made") == 1
 
 
 @both

@@ -21,7 +21,7 @@ def test_an_upload_gives_back_what_was_added(tmp_path: Path) -> None:
     pieces = [b"a" * 1000, b"", b"b" * SPOOL_BYTES, b"c" * 10]
     for piece in pieces:
         upload.add(piece)
-        if upload.is_to_be_flushed:
+        if upload.bytes_in_memory >= SPOOL_BYTES:
             upload.flush()
     assert upload.path().read_bytes() == b"".join(pieces)
     assert upload.size == sum(map(len, pieces))
@@ -34,7 +34,7 @@ def test_a_small_upload_stays_in_memory_until_it_is_read(tmp_path: Path) -> None
     storage = Storage(tmp_path)
     upload = storage.new_file(None)
     upload.add(b"x" * (SPOOL_BYTES - 1))
-    assert not upload.is_to_be_flushed
+    assert upload.bytes_in_memory == upload.size == SPOOL_BYTES - 1
     assert [path.name for path in storage.directory.iterdir()] == ["lock"]
     storage.close()
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-import time
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 from conftest import make_sound
-from serving import Running, running
+from serving import Running, running, wait_until
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
@@ -21,16 +20,13 @@ from classifier.tagger import Tagger
 
 @pytest.fixture(scope="module")
 def served() -> Iterator[Running]:
-    with running(embedder="mini", max_streams=2, stream_idle_seconds=1.0) as found:
+    with running(embedder="mini", max_streams=2) as found:
         yield found
 
 
 def wait_until_free(served: Running) -> None:
     """Streams that have ended make room a moment later."""
-    end = time.monotonic() + 10
-    while served.service.n_streams and time.monotonic() < end:
-        time.sleep(0.01)
-    assert served.service.n_streams == 0
+    wait_until(lambda: served.service.n_streams == 0)
 
 
 @pytest.fixture(autouse=True)
@@ -131,7 +127,9 @@ START = json.dumps({"sample_rate_hz": 16_000})
         (['{"sample_rate_hz": 16000, "sample_rate": 1}'], "invalid-option"),
         (['{"sample_rate_hz": 16000, "model": "nobody"}'], "unknown-model"),
         (['{"sample_rate_hz": 16000, "labels": ["Dgo"]}'], "invalid-option"),
+        ([START[:-1] + ', "labels": ["' + "x" * 1_000_000 + '"]}'], "invalid-option"),
         ([START, "what?"], "bad-request"),
+        ([START, "[" * 500_000], "bad-request"),
         ([START, b"\0" * ((1 << 20) + 2)], "too-large"),
     ],
 )
@@ -154,11 +152,42 @@ def test_there_are_only_so_many_streams(served: Running) -> None:
         assert code == 1013
 
 
-def test_a_client_that_says_nothing_is_let_go(served: Running) -> None:
+def test_a_client_that_does_not_begin_is_let_go() -> None:
+    with (
+        running(embedder="mini", upload_idle_seconds=0.3, stream_idle_seconds=60.0) as served,
+        open_stream(served) as connection,
+    ):
+        assert told(connection)["problem"]["type"] == "/problems/upload-timeout"
+
+
+def test_a_key_of_another_type_is_not_shown_back(served: Running) -> None:
+    problem, _ = refusal(served, '{"sample_rate_hz": 16000, "api_key": ["a-secret"]}')
+    assert problem["options"] == ["api_key"]
+    assert "secret" not in json.dumps(problem)
+
+
+def test_who_has_not_begun_takes_nobodys_place(served: Running) -> None:
+    with open_stream(served), open_stream(served), open_stream(served) as third:
+        tell(third, sample_rate_hz=16_000)
+        assert told(third)["type"] == "ready"
+
+
+def test_no_stream_begins_when_the_service_stops(
+    served: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(served.service, "draining", True)
     problem, code = refusal(served, START)
-    assert problem["type"] == "/problems/upload-timeout"
-    assert code == 1008
-    wait_until_free(served)
+    assert problem["type"] == "/problems/not-ready"
+    assert code == 1013
+
+
+def test_a_client_that_says_nothing_is_let_go() -> None:
+    with running(embedder="mini", stream_idle_seconds=0.2) as served:
+        for messages in ((), (START,)):
+            problem, code = refusal(served, *messages)
+            assert problem["type"] == "/problems/upload-timeout"
+            assert code == 1008
+        wait_until_free(served)
 
 
 def test_a_client_that_leaves_frees_its_place(served: Running) -> None:

@@ -101,7 +101,11 @@ class Microphone:
                 finished_callback=lambda: self._blocks.put(None),
                 **self._settings,
             )
-            self._stream.start()
+            try:
+                self._stream.start()
+            except BaseException:
+                self._stream.close()
+                raise
         return self
 
     def __exit__(self, *exception: object) -> None:
