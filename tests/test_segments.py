@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from classifier.segments import find_segments, relative_thresholds
+from classifier.segments import Segment, find_segments, relative_thresholds
 from classifier.windows import WindowedScores, batches, window_starts
 from vggish.errors import OptionError
 
