@@ -49,7 +49,9 @@ def configure(config: ServiceConfig) -> None:
 def tell(text: str) -> None:
     """Say something in plain words to whoever started the service, whatever is logged."""
     if sys.stderr is not None:
-        print(printable(f"audiotag: {text}"), file=sys.stderr, flush=True)
+        # In one piece, which `print` does not promise: workers write there, too.
+        sys.stderr.write(printable(f"audiotag: {text}") + "\n")
+        sys.stderr.flush()
 
 
 class JsonFormatter(logging.Formatter):

@@ -7,7 +7,6 @@ import contextlib
 import os
 import signal
 import socket
-import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -129,26 +128,31 @@ class State:
     draining = False
 
 
+def say(word: str) -> None:
+    """A line on stderr, in one piece: several processes write there at once."""
+    os.write(2, f"{word}\n".encode())
+
+
 def process_app(
     config: ServiceConfig, start_seconds: float = 0.0, failure: Exception | None = None
 ) -> Starlette:
     """An application that tells of its process; it may take its time to start, or fail to."""
-    print("made", file=sys.stderr, flush=True)
+    say("made")
     state, hangups = State(), []
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> Any:
-        print("starting", file=sys.stderr, flush=True)
+        say("starting")
         await asyncio.sleep(start_seconds)
         if failure is not None:
             raise failure
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hangups.append, 1)
         app.state.audiotag = state
         yield
-        print("closed", file=sys.stderr, flush=True)
+        say("closed")
 
     async def tell(request: Request) -> Response:
-        print("asked", file=sys.stderr, flush=True)
+        say("asked")
         while request.query_params.get("until") == "draining" and not state.draining:
             await asyncio.sleep(0.01)
         await asyncio.sleep(float(request.query_params.get("seconds", 0)))
