@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import math
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -87,9 +86,7 @@ async def _receive_raw(
 ) -> None:
     upload = storage.new_file(None)
     form.uploads.append(upload)
-    async for chunk in _chunks(request, config):
-        upload.add(chunk)
-        await _flush_if_large(upload)
+    await _read(request, form, config, upload.add)
 
 
 async def _receive_multipart(
@@ -106,9 +103,7 @@ async def _receive_multipart(
     parts = _Parts(form, storage, max_files)
     parser = MultipartParser(boundary, parts.callbacks())  # type: ignore[arg-type]
     try:
-        async for chunk in _chunks(request, config):
-            parser.write(chunk)
-            await _flush_if_large(*form.uploads)
+        await _read(request, form, config, parser.write)
         parser.finalize()
     except FormParserError as error:
         raise Problem("bad-request", f"the form is damaged: {error}") from error
@@ -197,39 +192,27 @@ class _Parts:
         self.is_complete = True
 
 
-async def _flush_if_large(*uploads: Upload) -> None:
-    """Write to the disk what a body has in memory, once that is much."""
-    if sum(upload.bytes_in_memory for upload in uploads) >= SPOOL_BYTES:
-        for upload in uploads:
-            if upload.bytes_in_memory:
-                await asyncio.to_thread(upload.flush)
-
-
-async def _chunks(request: Request, config: ServiceConfig) -> AsyncIterator[bytes]:
-    """The body in pieces, none of them late, and not more than there may be."""
+async def _read(
+    request: Request, form: Form, config: ServiceConfig, take: Callable[[bytes], object]
+) -> None:
+    """Give the body to `take` in pieces, none of them late, and not more than there may be."""
     limit, n_bytes = config.max_upload_bytes, 0
     if request.headers.get("content-type", "").lower().startswith(_MULTIPART):
         limit += _OVERHEAD_BYTES
-    end = anyio.current_time() + config.upload_timeout_seconds
-    pieces = request.stream()
-    while True:
-        with _slowness_told(config, end):
-            piece = await anext(pieces, None)
-        if piece is None:
-            return
-        n_bytes += len(piece)
-        if n_bytes > limit:
-            raise _too_large(config.max_upload_bytes)
-        if piece:
-            yield piece
-
-
-@contextlib.contextmanager
-def _slowness_told(config: ServiceConfig, end: float) -> Iterator[None]:
-    seconds = min(config.upload_idle_seconds, end - anyio.current_time())
+    clock = asyncio.get_running_loop().time
+    end = clock() + config.upload_timeout_seconds
     try:
-        with anyio.fail_after(seconds):
-            yield
+        # One scope for all pieces: a new one for each costs more than reading it.
+        with anyio.fail_after(min(config.upload_idle_seconds, end - clock())) as scope:
+            async for piece in request.stream():
+                n_bytes += len(piece)
+                if n_bytes > limit:
+                    raise _too_large(config.max_upload_bytes)
+                take(piece)
+                if sum(upload.bytes_in_memory for upload in form.uploads) >= SPOOL_BYTES:
+                    scope.deadline = math.inf  # a slow disk is not the client's fault
+                    await _flush(form.uploads)
+                scope.deadline = min(clock() + config.upload_idle_seconds, end)
     except TimeoutError as error:
         raise Problem(
             "upload-timeout",
@@ -237,6 +220,13 @@ def _slowness_told(config: ServiceConfig, end: float) -> Iterator[None]:
             f"{config.upload_timeout_seconds:g} s; send it again, or less of it",
             headers={"Connection": "close"},
         ) from error
+
+
+async def _flush(uploads: Sequence[Upload]) -> None:
+    """Write to the disk what a body has in memory."""
+    for upload in uploads:
+        if upload.bytes_in_memory:
+            await asyncio.to_thread(upload.flush)
 
 
 def _check_length(request: Request, limit: int) -> None:
