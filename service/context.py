@@ -79,6 +79,9 @@ class RequestContext:
         token = request_id.set(asked_id if _SAFE_ID.fullmatch(asked_id) else uuid.uuid4().hex)
         self._proxies.see_through(scope)
         exchange = _Exchange(scope, send)
+        if exchange.method == "HEAD":
+            # Answered as GET is; the server below leaves the body out.
+            scope = {**scope, "method": "GET"}
         try:
             await self._answer(exchange, scope, receive)
         finally:
@@ -117,7 +120,7 @@ class RequestContext:
 
     def _note(self, exchange: _Exchange, scope: Scope) -> None:
         seconds = time.perf_counter() - exchange.began
-        method = scope.get("method", "WEBSOCKET")
+        method = exchange.method
         method = method if method in _METHODS or method == "WEBSOCKET" else "other"
         self._metrics.request(_route_of(scope, exchange.path), method, exchange.status, seconds)
         client = scope.get("client")
@@ -142,6 +145,7 @@ class _Exchange:
         self.has_begun = self.is_complete = False
         # As it is now; what answers leaves its own mark on the scope.
         self.path = path_of(scope)
+        self.method: str = scope.get("method", "WEBSOCKET")
         self._send = send
 
     async def send(self, message: Message) -> None:
