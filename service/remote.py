@@ -12,10 +12,11 @@ from classifier.bundle_files import quoted
 from classifier.choice import Choice
 from service.client import Client
 from service.client_calls import ServiceModel
-from vggish.errors import OptionError
+from vggish.errors import OptionError, ServiceError
 
 # A key on the command line could be read by everybody on the machine.
 KEY_VARIABLE = "AUDIOTAG_API_KEY"
+_KEY_HINT = f"A key is taken from the environment variable {KEY_VARIABLE}, or --api-key-file FILE"
 
 
 def read_key(path: str | None) -> str | None:
@@ -59,7 +60,12 @@ def open_service(
         OptionError: it has no such model, or that knows no such label.
     """
     client = stack.enter_context(Client(url, api_key=api_key))
-    models = client.models()
+    try:
+        models = client.models()
+    except ServiceError as error:
+        if error.status in (401, 403):
+            error.args = (f"{error}\n{_KEY_HINT}",)
+        raise
     chosen = [
         found for found in models if (found.is_default if model is None else found.name == model)
     ]
