@@ -99,7 +99,8 @@ def _tell_problems(app: FastAPI, metrics: Metrics) -> None:
         where = f"{request.method} {request.url.path}"
         detail = {
             "not-found": f"there is nothing at {where[:200]!r}; GET /openapi.json lists what is",
-            "method-not-allowed": f"{where[:200]!r}: this address takes other methods",
+            "method-not-allowed": f"{where[:200]!r}: this address takes "
+            + (error.headers or {}).get("Allow", "other methods"),
         }.get(slug, str(error.detail))
         return told(Problem(slug, detail, headers=error.headers))
 

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from service.logs import log
+from service.problems import Problem, problem_response
 
 # Of a request's head, or of what comes after its body; browsers and proxies allow as much.
 MAX_HEAD_BYTES = 64 << 10
@@ -41,7 +45,19 @@ class Connection(HttpToolsProtocol):
         self._n_bytes_of_head += len(data)
         super().data_received(data)
         if self._n_bytes_of_head > MAX_HEAD_BYTES and not self.transport.is_closing():
-            self.send_400_response("The head of the request is too large.")
+            self.send_400_response(f"the head of the request is larger than {MAX_HEAD_BYTES} bytes")
+
+    def send_400_response(self, msg: str) -> None:
+        """What came is no request: answer as to others that cannot be read, and hang up."""
+        name = uuid.uuid4().hex
+        told = msg if msg.startswith("the head") else "what was sent does not follow HTTP/1.1"
+        answer = problem_response(Problem("bad-request", told), name)
+        headers = {"x-request-id": name, "connection": "close", **answer.headers}
+        lines = ["HTTP/1.1 400 Bad Request", *(f"{k}: {v}" for k, v in headers.items()), "", ""]
+        self.transport.write("\r\n".join(lines).encode("latin-1") + bytes(answer.body))
+        self.transport.close()
+        client = self.client[0] if self.client else None
+        log.info("no request: %s", told, extra={"request_id": name, "client": client})
 
     def on_message_begin(self) -> None:
         """A request begins."""

@@ -81,6 +81,9 @@ class RequestContext:
         self._proxies.see_through(scope)
         body = Body(scope, receive)
         exchange = _Exchange(scope, body, send)
+        if exchange.method == "HEAD":
+            # Answered as GET is; the server below leaves the body out.
+            scope = {**scope, "method": "GET"}
         try:
             await self._answer(exchange, scope, body.receive)
         finally:
@@ -119,7 +122,7 @@ class RequestContext:
 
     def _note(self, exchange: _Exchange, scope: Scope) -> None:
         seconds = time.perf_counter() - exchange.began
-        method = scope.get("method", "WEBSOCKET")
+        method = exchange.method
         method = method if method in _METHODS or method == "WEBSOCKET" else "other"
         self._metrics.request(_route_of(scope, exchange.path), method, exchange.status, seconds)
         client = scope.get("client")
@@ -145,6 +148,7 @@ class _Exchange:
         # As it is now; what answers leaves its own mark on the scope.
         self.path = path_of(scope)
         self._body = body
+        self.method: str = scope.get("method", "WEBSOCKET")
         self._send = send
 
     async def send(self, message: Message) -> None:

@@ -20,7 +20,7 @@ request_id: ContextVar[str] = ContextVar("request_id", default="")
 LOGGED = "_audiotag_logged"
 
 # What the server below says of itself where audiotag says it better.
-_REPEATED = frozenset({"Application startup failed. Exiting."})
+_REPEATED = frozenset({"Application startup failed. Exiting.", "Invalid HTTP request received."})
 _ORDINARY = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message"}
 
 

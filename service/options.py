@@ -61,10 +61,9 @@ def _told(error: Mapping[str, Any]) -> str:
         return f"there is no option {name!r}{hint}"
     if error["type"] == "missing":
         return f"the option {name!r} is missing"
-    message = error["msg"][:1].lower() + error["msg"][1:]
-    if name == "api_key":
-        return f"{name}: {message}. Received: (hidden)"
-    return f"{name}: {message}. Received: {str(error.get('input'))[:64]!r}"
+    message = error["msg"].replace("Input should", "must", 1)
+    received = "(hidden)" if name == "api_key" else repr(str(error.get("input"))[:64])
+    return f"{name} {message[:1].lower()}{message[1:]}. Received: {received}"
 
 
 def _names(errors: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -8,8 +8,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from httpx import codes
-
 from classifier.bundle_files import quoted
 from classifier.choice import Choice
 from service.client import Client
@@ -18,6 +16,7 @@ from vggish.errors import OptionError, ServiceError
 
 # A key on the command line could be read by everybody on the machine.
 KEY_VARIABLE = "AUDIOTAG_API_KEY"
+_KEY_HINT = f"A key is taken from the environment variable {KEY_VARIABLE}, or --api-key-file FILE"
 
 
 def read_key(path: str | None) -> str | None:
@@ -64,8 +63,8 @@ def open_service(
     try:
         models = client.models()
     except ServiceError as error:
-        if error.status == codes.UNAUTHORIZED:
-            error.args = (f"{error}\nGive it one with --api-key-file FILE, or in {KEY_VARIABLE}",)
+        if error.status in (401, 403):
+            error.args = (f"{error}\n{_KEY_HINT}",)
         raise
     chosen = [
         found for found in models if (found.is_default if model is None else found.name == model)

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from vggish.errors import OptionError
+
 _LOCK = "lock"
 
 
@@ -26,13 +28,20 @@ class ScratchDirectory:
         path: of the directory.
 
     Raises:
-        OSError: it cannot be made.
+        OptionError: it cannot be made.
     """
 
     def __init__(self, prefix: str, place: Path | None = None) -> None:
-        place = Path(tempfile.gettempdir() if place is None else place)
-        _remove_orphans(prefix, place)
-        self.path = Path(tempfile.mkdtemp(prefix=prefix, dir=place))
+        try:
+            place = Path(tempfile.gettempdir() if place is None else place)
+            _remove_orphans(prefix, place)
+            self.path = Path(tempfile.mkdtemp(prefix=prefix, dir=place))
+        except OSError as error:
+            where = "" if place is None else f" in {place}"
+            raise OptionError(
+                f"cannot make a directory for temporary files{where}: {error.strerror or error}; "
+                "the setting temporary_directory says where there is room"
+            ) from error
         self._lock = FileLock(self.path / _LOCK)
         self._lock.acquire()
 

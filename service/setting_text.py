@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from service.config import SETTINGS
@@ -97,6 +97,11 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
                     f"{variable(setting.name)}, or {setting.name} in the settings file: "
                     f"{setting.rule.help}. There is no flag, for others could read what it says."
                 )
+                # Refused by name, or what it was given would be in the error, or taken for a file.
+                name = flag(setting.name)
+                group.add_argument(
+                    name, name.removesuffix("s"), help=argparse.SUPPRESS, type=_no_flag(setting)
+                )
                 continue
             group.add_argument(
                 flag(setting.name),
@@ -104,6 +109,16 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
                 metavar=_metavar(setting),
                 help=f"{setting.rule.help} (default: {_default(setting)})",
             )
+
+
+def _no_flag(setting: Setting) -> Callable[[str], str]:
+    def refuse(_: str) -> str:
+        raise argparse.ArgumentTypeError(
+            f"there is no such flag, for others could read what it says; use {flag(setting.name)}"
+            f"-file, {variable(setting.name)}, or {setting.name} in the settings file"
+        )
+
+    return refuse
 
 
 def flags_of(options: argparse.Namespace) -> dict[str, str]:

@@ -134,4 +134,4 @@ def _notes(environ: Mapping[str, str]) -> Iterator[str]:
         if name.startswith(PREFIX) and name not in known:
             near = difflib.get_close_matches(name, sorted(known), 1, cutoff=0.85)
             if near:
-                yield f"nothing reads the environment variable {name}; did you mean {near[0]}?"
+                yield f"the service does not read the variable {name}; did you mean {near[0]}?"

@@ -34,7 +34,7 @@ def listen(host: str, port: int) -> list[socket.socket]:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (socket.gaierror, UnicodeError) as error:
         raise ListenError(
-            f"cannot listen on the host {host!r}: it is no address and no known name ({error})"
+            f"cannot listen on the host {host!r}: it is no address and no known name"
         ) from error
     places = list(dict.fromkeys((family, address) for family, _, _, _, address in found))
     sockets: list[socket.socket] = []

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from classifier.tagger import Tags
+from classifier.wording import one_line, printable, shortened
 from service.batching import BatchingEmbedder
 from service.config import ServiceConfig
 from service.engine import Engine, Job, n_cores
@@ -25,6 +26,8 @@ from vggish.runtime import PatchEmbedder
 _RETRY_STREAM_SECONDS = 10
 # By then another process may have taken its place.
 _RETRY_STOPPED_SECONDS = 5
+# Of a client's name for a sound, as messages have it.
+_MAX_NAME_LENGTH = 100
 
 
 @dataclass(eq=False)
@@ -54,7 +57,7 @@ class Service:
 
         Raises:
             AudiotagError: a model or an embedder cannot be loaded.
-            OSError: there is no room for uploads.
+            OptionError: there is no place for uploads.
         """
 
         def measured(engine: Engine) -> None:
@@ -168,7 +171,8 @@ class Service:
     def open(self, job: Job, upload: Upload) -> AudioStream:
         """The sound of an upload, within the limits, and no longer than the job may take."""
         limits = dataclasses.replace(self.limits, deadline=job.deadline)
-        return open_audio(upload.path(), name=upload.name or "the upload", limits=limits)
+        name = shortened(printable(one_line(upload.name or "the upload")), _MAX_NAME_LENGTH)
+        return open_audio(upload.path(), name=name, limits=limits)
 
     def note(self, audio_seconds: float, timings: Mapping[str, float]) -> None:
         """Count the sound, and what was spent on it in each stage."""

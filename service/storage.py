@@ -26,7 +26,7 @@ class Storage:
         parent: where to make it; None for the system's place for temporary files.
 
     Raises:
-        OSError: it cannot be made.
+        OptionError: it cannot be made.
     """
 
     def __init__(self, parent: Path | None = None) -> None:

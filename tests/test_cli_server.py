@@ -182,10 +182,10 @@ def test_a_model_of_whole_clips_has_no_times(there: Classify, fake: FakeService)
 def test_what_is_no_service_is_told(command_line: Any, fake: FakeService) -> None:
     fake.answers = [problem(401, "unauthorized", "this service wants a key")]
     status, _, err = command_line("classify", "a.wav", "--server", fake.url)
-    assert (status, err.splitlines()[0]) == (
-        2, "audiotag: error: this service wants a key (request id-7)",
-    )  # fmt: skip
-    assert "AUDIOTAG_API_KEY" in err
+    first, second = err.splitlines()
+    assert (status, first) == (2, "audiotag: error: this service wants a key (request id-7)")
+    assert "AUDIOTAG_API_KEY" in second
+    assert "--api-key-file" in second
     status, _, err = command_line("classify", "a.wav", "--server", f"{fake.url}/elsewhere")
     assert (status, "nothing that audiotag's service says" in err) == (2, True)
     status, _, err = command_line("classify", "a.wav", "--server", "tags.example")

@@ -253,7 +253,7 @@ def test_a_mislabelled_file_is_read_for_what_it_is(client: httpx.Client) -> None
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"top_k": 0}, "top_k"),
+        ({"top_k": 0}, "top_k must be greater than or equal to 1. Received: '0'"),
         ({"top_k": "many"}, "top_k"),
         ({"threshold": 1.5}, "threshold"),
         ({"threshold": "nan"}, "threshold"),
@@ -292,8 +292,38 @@ def test_an_unknown_model_is_refused_with_those_that_there_are(client: httpx.Cli
 def test_other_addresses_and_methods_are_refused(client: httpx.Client) -> None:
     problem(client.get("/clasify"), 404, "not-found")
     answer = client.get("/classify")
-    problem(answer, 405, "method-not-allowed")
+    assert "takes POST" in problem(answer, 405, "method-not-allowed")["detail"]
     assert answer.headers["allow"] == "POST"
+
+
+def test_head_is_answered_as_get_without_the_body(client: httpx.Client) -> None:
+    for path in ("/", "/models", "/readyz", "/static/app.css", "/examples/guitar_chord.ogg"):
+        head, get = client.head(path), client.get(path)
+        assert (head.status_code, head.content) == (get.status_code, b"")
+        assert head.headers["content-length"] == get.headers["content-length"]
+    assert client.head("/classify").status_code == 405
+    assert client.get("/version").status_code == 200  # on the same connection
+
+
+@pytest.mark.parametrize("name", ["a\nb.wav", "a\x1b[31mb.wav", "x" * 2000 + ".wav"])
+def test_a_name_plays_no_tricks_in_messages(client: httpx.Client, name: str) -> None:
+    head = f'Content-Disposition: form-data; name="file"; filename="{name}"'
+    kind = {"content-type": "multipart/form-data; boundary=b"}
+    answer = client.post("/classify", content=part(head, "no sound"), headers=kind)
+    detail = problem(answer, 400, "unreadable-audio")["detail"]
+    assert "Format not recognised" in detail
+    assert detail.isprintable()
+    assert len(detail) < 300
+
+
+def test_where_a_program_is_on_the_server_is_not_told(
+    client: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AUDIOTAG_FFMPEG", "/a/private/place/ffmpeg")
+    answer = client.post("/classify", files={"file": ("a.m4a", b"no sound")})
+    detail = problem(answer, 400, "unreadable-audio")["detail"]
+    assert "ffmpeg does not run" in detail
+    assert "private" not in detail
 
 
 def test_other_content_types_are_refused(client: httpx.Client) -> None:

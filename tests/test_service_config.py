@@ -342,6 +342,25 @@ def test_variables_of_others_are_left_alone_and_near_misses_are_noted() -> None:
     (note,) = load_settings({}, environ={"AUDIOTAG_MAX_UPLOAD": "3"}).notes
     assert "AUDIOTAG_MAX_UPLOAD;" in note
     assert "did you mean AUDIOTAG_MAX_UPLOADS?" in note
+    # That is a variable of the client's.
+    (note,) = load_settings({}, environ={"AUDIOTAG_API_KEY": "a-secret"}).notes
+    assert "the service does not read" in note
+    assert "AUDIOTAG_API_KEYS?" in note
+    assert "secret" not in note
+
+
+@pytest.mark.parametrize("given", [["--api-keys", "a-secret"], ["--api-key=a-secret"]])
+def test_a_key_that_is_given_as_a_flag_is_refused_and_not_shown(
+    given: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    parser = argparse.ArgumentParser()
+    add_flags(parser)
+    with pytest.raises(SystemExit):
+        parser.parse_args(given)
+    err = capsys.readouterr().err
+    assert "AUDIOTAG_API_KEYS" in err
+    assert "secret" not in err
+    assert "--api-key " not in parser.format_help()
 
 
 def test_flags_are_generated_from_the_fields(others: dict[str, tuple[str, Any]]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import json
 import socket
 import time
 from collections.abc import Iterator
@@ -91,7 +92,34 @@ def test_a_head_without_end_is_refused(address: Any) -> None:
         send_until_refused(client, LINE)
     with socket.create_connection(address) as client:
         client.sendall(b"GET /healthz HTTP/1.1\r\nHost: a\r\nX-More: " + b"x" * MAX_HEAD_BYTES)
-        assert b"400 Bad Request" in said_until_closed(client)
+        assert "65536 bytes" in problem_in(said_until_closed(client))["detail"]
+
+
+def problem_in(answer: bytes) -> dict[str, Any]:
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+    assert b"content-type: application/problem+json" in head
+    assert b"content-length: %d\r\n" % len(body) in head
+    document: dict[str, Any] = json.loads(body)
+    assert f"x-request-id: {document['instance']}".encode() in head
+    return document
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n",
+        b"FOO / HTTP/1.1\r\n\r\n",
+        b"POST /count HTTP/1.1\r\nContent-Length: -5\r\n\r\n",
+        b"POST /count HTTP/1.1\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n",
+    ],
+)
+def test_what_is_no_request_is_told_as_a_problem(address: Any, data: bytes) -> None:
+    with socket.create_connection(address) as client:
+        client.sendall(data)
+        document = problem_in(said_until_closed(client))
+    assert document["type"] == "/problems/bad-request"
+    assert "HTTP" in document["detail"]
 
 
 def test_what_follows_a_body_without_end_is_refused(address: Any) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from service.problems import Problem
 from service.storage import SPOOL_BYTES, Storage
+from vggish.errors import OptionError
 
 
 def test_an_upload_gives_back_what_was_added(tmp_path: Path) -> None:
@@ -83,6 +84,11 @@ def test_files_are_for_nobody_else_to_read(tmp_path: Path) -> None:
         assert storage.directory.stat().st_mode & 0o077 == 0
         assert upload.path().stat().st_mode & 0o077 == 0
     storage.close()
+
+
+def test_a_place_that_takes_no_directory_is_told_with_the_setting(tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match=r"nowhere: No such file.*temporary_directory"):
+        Storage(tmp_path / "nowhere")
 
 
 def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

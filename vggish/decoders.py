@@ -213,7 +213,9 @@ def open_decoder(path: str, name: str, deadline: float | None = None) -> Decoder
         if sndfile is not None:
             return sndfile
         if isinstance(error, OSError):
-            reason = f"ffmpeg at {ffmpeg} does not run: {error}"
+            # Where it is has a line of its own: strangers who send files are told the first one.
+            why = error.strerror or str(error)
+            reason = f"ffmpeg does not run: {why}\nIt was looked for at {ffmpeg}"
         else:
             reason = f"neither libsndfile ({sndfile_reason}) nor ffmpeg ({error}) can"
         raise AudioError(f"cannot read {name}: {reason}") from error
