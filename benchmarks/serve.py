@@ -32,6 +32,7 @@ from benchmarks.serve_findings import (
     ONE,
     STORM,
     WITHOUT,
+    WORKERS,
     Findings,
     Measured,
     Storm,
@@ -85,7 +86,11 @@ def measure(bench: Bench, embedder: str) -> None:
     settings = {"embedder": name, **({"precision": precision} if precision else {})}
     direct = DirectTagger(bench.home, name, precision, bench.clips)
     expected = direct.ask(n_tags=N_TAGS + N_SPARE_TAGS)
-    ways = {BATCHING: settings, WITHOUT: {**settings, "batch_window_ms": "0"}}
+    ways = {
+        WORKERS: {**settings, "workers": "0"},
+        BATCHING: settings,
+        WITHOUT: {**settings, "batch_window_ms": "0"},
+    }
     measured = Measured(title)
     with services(bench, ways) as served:
         for turn in range(bench.effort.rounds):
@@ -112,8 +117,8 @@ def storm(bench: Bench, embedder: str) -> None:
     direct.stop()
     minutes, calm_seconds = bench.effort.storm_minutes, 2 * bench.effort.seconds
     settings = {"embedder": name, **({"precision": precision} if precision else {})}
-    with services(bench, {BATCHING: settings}) as served:
-        service = served[BATCHING]
+    with services(bench, {WORKERS: {**settings, "workers": "0"}}) as served:
+        service = served[WORKERS]
         progress(f"{title}, {STORM} clients for {minutes:g} min")
         before = put_load(make_plan(bench, service, expected, ONE, calm_seconds))
         with MemorySamples(service) as samples:

@@ -123,7 +123,7 @@ _TABLE: dict[str, dict[str, Rule]] = {
         "root_path": Rule(
             "path that a proxy has the service under, such as /audiotag", check=rules.root_path
         ),
-        "workers": Rule("processes, each with models of its own", 1, 256),
+        "workers": Rule("processes, each with models of its own; 0 for one a core", 0, 256),
     },
     "models": {
         "models": Rule(

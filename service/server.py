@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import socket
 from collections.abc import Callable, Sequence
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from service import logs
 from service.config import ServiceConfig
+from service.engine import n_cores
 from service.sockets import is_for_all, listen, page_address
 from vggish.errors import ListenError
 from vggish.extras import import_extra
@@ -51,6 +53,8 @@ def serve(config: ServiceConfig, make_app: MakeApp | None = None) -> int:
         import_extra(package, extra="serve", purpose="audiotag serve")
     from service import process, workers
 
+    if config.workers == 0:
+        config = dataclasses.replace(config, workers=n_cores())
     try:
         sockets = listen(config.host, config.port)
     except ListenError as error:

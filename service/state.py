@@ -64,7 +64,7 @@ class Service:
             metrics.queue_depth.set(engine.n_waiting)
             metrics.in_flight.set(engine.n_running)
 
-        threads = config.threads or max(1, n_cores() // config.workers)
+        threads = config.threads or max(1, n_cores() // max(1, config.workers))
         engine = Engine(threads, config.queue_size, config.request_timeout_seconds, measured)
 
         def batched(embedder: PatchEmbedder) -> PatchEmbedder:

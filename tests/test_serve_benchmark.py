@@ -18,7 +18,7 @@ import pytest
 
 from benchmarks.load_generator import Answer, Load, Plan, Result, refusal_fault, tags_difference
 from benchmarks.serve import patches_a_batch
-from benchmarks.serve_findings import BATCHING, WITHOUT, Findings, Measured, Storm, percentile
+from benchmarks.serve_findings import WAYS, WORKERS, Findings, Measured, Storm, percentile
 from benchmarks.serve_sounds import CLIP_SECONDS, RATE_HZ, upload_request, write_clips
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -196,11 +196,11 @@ def test_marks_are_judged_round_by_round() -> None:
     measured = Measured("mini", direct={1: [50, 25, 50], 2: [100, 50, 100]})
     # A machine that was half as fast for one round: the share is the same.
     for n, rates in ((1, (30, 15, 30)), (4, (60, 30, 60)), (16, (79, 39.5, 79)), (64, (79,) * 3)):
-        for way in (BATCHING, WITHOUT):
+        for way in WAYS:
             measured.served[way, n] = [result(rate, [10.0] * 98 + [16.1] * 2) for rate in rates]
-    measured.served[BATCHING, 64][1]["lost"] = 1
+    measured.served[WORKERS, 64][1]["lost"] = 1
     assert measured.best_threads == 2
-    assert measured.share_of_limit(BATCHING, 16) == pytest.approx(0.79)
+    assert measured.share_of_limit(WORKERS, 16) == pytest.approx(0.79)
     findings = Findings()
     findings.add(measured)
     assert {what.split(": ")[1] for what, *_, met in findings.marks if met != "yes"} == {

@@ -217,7 +217,7 @@ def test_a_file_without_legal_keys_is_refused_rather_than_leave_all_open(
         ("port", "80a", "a whole number from 0 to 65535"),
         ("port", "65536", "a whole number from 0 to 65535"),
         ("port", "1.0", "a whole number from 0 to 65535"),
-        ("workers", "0", "a whole number from 1 to 256"),
+        ("workers", "-1", "a whole number from 0 to 256"),
         ("threads", "-1", "a whole number from 0 to 1024"),
         ("host", "http://localhost", "an address or a name alone"),
         ("host", "[::1]", "an address or a name alone"),
