@@ -121,8 +121,9 @@ async def _keep_reloading(service: Service) -> None:
     while True:
         with contextlib.suppress(TimeoutError, asyncio.TimeoutError):
             await asyncio.wait_for(asked.wait(), seconds if seconds else None)
+        is_asked = asked.is_set()
         asked.clear()
-        await asyncio.to_thread(service.reload)
+        await asyncio.to_thread(service.reload, retry=is_asked)
 
 
 def _openapi(app: FastAPI) -> dict[str, object]:

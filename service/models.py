@@ -109,8 +109,11 @@ class Models:
         """The default first."""
         return list(self._by_name.values())
 
-    def reload_changed(self) -> dict[str, Exception | None]:
+    def reload_changed(self, *, retry: bool = False) -> dict[str, Exception | None]:
         """Load anew what has other files than before; one that cannot be loaded stays as it was.
+
+        Args:
+            retry: also try files again that could not be loaded and have not changed since.
 
         Returns:
             The models that changed, each with what kept it from being loaded, if anything did.
@@ -119,7 +122,7 @@ class Models:
         with self._reloading:
             for name, model in list(self._by_name.items()):
                 stamp = _stamp(model.bundle.directory)
-                if stamp in (model.stamp, self._refused.get(name)):
+                if stamp == model.stamp or (stamp == self._refused.get(name) and not retry):
                     continue
                 results[name] = self._reload(name, model.source, stamp)
         return results

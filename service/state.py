@@ -180,10 +180,10 @@ class Service:
         for stage, seconds in timings.items():
             self.metrics.stage(stage, seconds)
 
-    def reload(self) -> None:
+    def reload(self, *, retry: bool = False) -> None:
         """Load models anew whose files have changed; what fails is told and stays as it was."""
         began = time.monotonic()
-        for name, error in self.models.reload_changed().items():
+        for name, error in self.models.reload_changed(retry=retry).items():
             self.metrics.reload("failed" if error else "loaded")
             if error is None:
                 seconds = round(time.monotonic() - began, 3)

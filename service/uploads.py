@@ -76,7 +76,8 @@ async def receive(
                 "bad-request", "there is no sound in the form: send it in the field 'file'"
             )
     except BaseException:
-        form.remove()
+        # Not in the event loop: a slow disk would hold up everybody.
+        await asyncio.shield(asyncio.to_thread(form.remove))
         raise
     return form
 

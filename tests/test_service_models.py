@@ -108,8 +108,9 @@ def test_a_corrupted_bundle_leaves_the_old_one_in_place(bundle: Path, damage: st
     (error,) = found.reload_changed().values()
     assert error is not None
     assert found.get() is before
-    # It is told once, and tried again when the files change again.
+    # It is told once, and tried again when that is asked for or the files change again.
     assert found.reload_changed() == {}
+    assert list(found.reload_changed(retry=True)) == ["audioset"]
     shutil.rmtree(bundle, ignore_errors=True)
     shutil.copytree(shipped_bundles()["audioset"], bundle)
     assert found.reload_changed() == {"audioset": None}
