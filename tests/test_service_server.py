@@ -537,3 +537,28 @@ def test_it_serves_over_ipv6(start: Callable[..., Service]) -> None:
 def test_that_all_addresses_are_open_is_said(start: Callable[..., Service]) -> None:
     service = start(host="0.0.0.0")
     service.wait_for(r"listening on http://127\.0\.0\.1:\d+/ \(the page\), and on all other")
+
+
+@pytest.mark.parametrize(("asked", "n_cores", "n_workers"), [(0, 3, 3), (0, 1, 1), (2, 3, 2)])
+def test_no_number_of_workers_is_one_a_core(
+    monkeypatch: pytest.MonkeyPatch, asked: int, n_cores: int, n_workers: int
+) -> None:
+    seen: list[int] = []
+
+    class Supervisor:
+        def __init__(self, config: ServiceConfig, *_: Any) -> None:
+            seen.append(config.workers)
+
+        def run(self) -> int:
+            return 0
+
+    def run(config: ServiceConfig, *_: Any) -> int:
+        seen.append(config.workers)
+        return 0
+
+    monkeypatch.setattr("service.server.n_cores", lambda: n_cores)
+    monkeypatch.setattr("service.workers.Supervisor", Supervisor)
+    monkeypatch.setattr("service.process.run", run)
+    monkeypatch.setattr("service.logs.configure", lambda config: None)
+    assert server.serve(ServiceConfig(port=0, workers=asked)) == 0
+    assert seen == [n_workers]
