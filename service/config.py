@@ -58,6 +58,8 @@ class ServiceConfig:
     api_keys: tuple[str, ...] = ()
     api_keys_file: Path | None = None
     rate_limit_per_minute: int = 0
+    max_requests_per_client: int = 64
+    max_streams_per_client: int = 8
     cors_origins: tuple[str, ...] = ()
     trusted_proxies: tuple[str, ...] = ()
     root_path: str = ""
@@ -204,6 +206,12 @@ _TABLE: dict[str, dict[str, Rule]] = {
         ),
         "rate_limit_per_minute": Rule(
             "requests of a key, or of an address without one; 0 for any number", 0
+        ),
+        "max_requests_per_client": Rule(
+            "those that one key or address may have at once; 0 for any number", 0
+        ),
+        "max_streams_per_client": Rule(
+            "those that one key or address may have open; 0 for any number", 0
         ),
         "cors_origins": Rule(
             "other web sites whose pages may ask, such as https://example.org; * for all",

@@ -6,7 +6,7 @@ import hashlib
 import hmac
 import ipaddress
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
 
 from starlette.applications import Starlette
@@ -28,6 +28,8 @@ _OPEN = frozenset(
 _METRICS, _STREAM = "/metrics", "/stream"
 _CHANGING = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
+# After which a client may try again that has had too much at once: soon, some of it will end.
+_RETRY_SHARE_SECONDS = 1
 # Clients that are remembered. One that is forgotten is as one that was never there.
 _MAX_BUCKETS = 10_000
 
@@ -43,6 +45,7 @@ def guarded(app: ASGIApp, config: ServiceConfig, metrics: Metrics) -> ASGIApp:
         app = ApiKeys(app, config.keys, metrics)
     if config.rate_limit_per_minute:
         app = RateLimit(app, config.rate_limit_per_minute, config.keys, metrics)
+    app = Share(app, config, metrics)
     app = Origins(app, config.cors_origins, metrics)
     if config.cors_origins:
         app = CORSMiddleware(
@@ -135,7 +138,7 @@ def _digest(key: str) -> bytes:
     return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
 
 
-# --- how often ---------------------------------------------------------------------------
+# --- how often, and how much at once -----------------------------------------------------
 
 
 class Buckets:
@@ -190,8 +193,8 @@ class RateLimit:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, or refuse."""
-        if _is_protected(scope) and path_of(scope) != _METRICS:
-            seconds = self._buckets.take(self._client(scope))
+        if _is_limited(scope):
+            seconds = self._buckets.take(_client(scope, self._keys))
             if seconds:
                 problem = Problem(
                     "rate-limited",
@@ -202,16 +205,63 @@ class RateLimit:
                 return
         await self.app(scope, receive, send)
 
-    def _client(self, scope: Scope) -> object:
-        key = given_key(Headers(scope=scope))
-        if key is not None and _is_one_of(self._keys, key):
-            return _digest(key)
-        client = scope.get("client")
-        address = parse_address(client[0]) if client else None
-        if isinstance(address, ipaddress.IPv6Address):
-            # One customer has a whole network of these.
-            return ipaddress.ip_network((address, 64), strict=False)
-        return address
+
+class Share:
+    """So many requests at once, and so many open streams, of each key or address.
+
+    Without this one client could have all places for uploads, in the queue and for streams, and
+    keep them for as long as it likes to be slow.
+    """
+
+    def __init__(self, app: ASGIApp, config: ServiceConfig, metrics: Metrics) -> None:
+        self.app = app
+        self._limits = {
+            "http": (config.max_requests_per_client, "requests at once"),
+            "websocket": (config.max_streams_per_client, "open streams"),
+        }
+        self._keys = config.keys
+        self._metrics = metrics
+        self._n_taken: Counter[object] = Counter()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer, or refuse."""
+        limit, what = self._limits.get(scope["type"], (0, ""))
+        if not limit or not _is_limited(scope):
+            await self.app(scope, receive, send)
+            return
+        client = (scope["type"], _client(scope, self._keys))
+        if self._n_taken[client] >= limit:
+            problem = Problem(
+                "rate-limited",
+                f"a client may have {limit} {what}; wait until one has ended",
+                retry_after_seconds=_RETRY_SHARE_SECONDS,
+            )
+            await refuse(problem, self._metrics, scope, receive, send)
+            return
+        self._n_taken[client] += 1
+        try:
+            await self.app(scope, receive, send)
+        finally:
+            self._n_taken[client] -= 1
+            if not self._n_taken[client]:
+                del self._n_taken[client]
+
+
+def _is_limited(scope: Scope) -> bool:
+    return _is_protected(scope) and path_of(scope) != _METRICS
+
+
+def _client(scope: Scope, keys: Sequence[str]) -> object:
+    """Who asks: the right key that a request has, or else the address that it comes from."""
+    key = given_key(Headers(scope=scope))
+    if key is not None and _is_one_of(keys, key):
+        return _digest(key)
+    client = scope.get("client")
+    address = parse_address(client[0]) if client else None
+    if isinstance(address, ipaddress.IPv6Address):
+        # One customer has a whole network of these.
+        return ipaddress.ip_network((address, 64), strict=False)
+    return address
 
 
 # --- from where --------------------------------------------------------------------------

@@ -51,6 +51,8 @@ OTHERS: dict[str, tuple[str, Any]] = {
     "api_keys": ("first-key,second-key", ("first-key", "second-key")),
     "api_keys_file": ("", None),  # filled in by the tests
     "rate_limit_per_minute": ("100", 100),
+    "max_requests_per_client": ("5", 5),
+    "max_streams_per_client": ("0", 0),
     "cors_origins": ("https://a.example,http://b:8080", ("https://a.example", "http://b:8080")),
     "trusted_proxies": ("10.0.0.0/8,::1", ("10.0.0.0/8", "::1")),
     "temporary_directory": ("", None),  # filled in by the tests
