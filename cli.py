@@ -12,6 +12,7 @@ import csv
 import functools
 import hashlib
 import io
+import logging
 import os
 import shutil
 import signal
@@ -129,6 +130,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # names of files need not be Unicode
     options = build_parser().parse_args(arguments)
+    # What it says of its caches and fonts is between our lines, and of no use to who reads them.
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
     _heed_termination()
     status: int = EXIT_OK
     try:
@@ -503,22 +506,29 @@ def _classify_each(
         write = stack.enter_context(_tag_writer(options, content, len(inputs.items)))
         shown = sys.stderr.isatty() and not options.quiet
         bar = stack.enter_context(_ProgressBar(inputs.items, "listening")) if shown else None
-        for item in inputs.items:
+        for n_done, item in enumerate(inputs.items):
             picture = _picture_of(options, item, len(inputs.items))
             on_progress = None if bar is None else functools.partial(bar.progress, item)
             try:
                 source = _kept(item.source) if picture is not None else item.source
                 tags = listen(source, on_progress)
             except (AudioError, ServiceError) as error:
-                if isinstance(error, ServiceUnreachableError):
-                    raise  # the next sound would fare no better
+                is_over = isinstance(error, ServiceUnreachableError)
+                if is_over and n_failed == n_done:
+                    raise
                 n_failed += 1
                 if options.debug:
                     traceback.print_exception(error)
                 _tell_source(item.source, "error", str(error))
                 if bar is not None:
                     bar.done(item, skipped=True)
-                continue
+                if not is_over:
+                    continue
+                # The next sound would fare no better; what was heard is written all the same.
+                n_left = len(inputs.items) - n_done - 1
+                if n_left:
+                    print(f"audiotag: error: {_count(n_left, 'sound')} not sent", file=sys.stderr)
+                return n_failed + n_left
             if bar is not None:
                 bar.done(item, skipped=False)
             write(item, tags)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ def fake(
     """A service with the bundle tiny; a.wav (5 s), d/b.flac (2 s) and bad.wav are here."""
     _running.reset()
     _running.tagger = classifier.Tagger(make_bundle(in_directory / "tiny"))
+    assert _running.tagger.extractor  # loaded now, from the home that is there
     write_sound("cwd/a.wav", seconds=5.0, rate_hz=44_100, n_channels=2)
     write_sound("cwd/d/b.flac", seconds=2.0, seed=1)
     return _running
@@ -52,7 +54,9 @@ def there(command_line: Any, fake: FakeService, monkeypatch: pytest.MonkeyPatch)
     """The same by the service, with nothing installed here."""
 
     def run(*arguments: Any) -> tuple[int, str, str]:
-        return command_line("classify", "--server", fake.url, *arguments)
+        with monkeypatch.context() as patch:
+            patch.setenv("AUDIOTAG_HOME", "nothing-here")
+            return command_line("classify", "--server", fake.url, *arguments)
 
     return run
 
@@ -129,6 +133,34 @@ def test_a_service_that_goes_away_ends_the_run(
     monkeypatch.setattr(Client, "classify", gone)
     status, out, err = there("a.wav", "d")
     assert (status, out, err) == (2, "", "audiotag: error: cannot connect\n")
+
+
+def test_what_was_heard_before_a_service_went_away_is_kept(
+    there: Classify, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from service.client import Client
+    from vggish.errors import ServiceUnreachableError
+
+    classify, n_asked = Client.classify, 0
+
+    def gone_later(client: Client, *arguments: Any, **options: Any) -> Any:
+        nonlocal n_asked
+        n_asked += 1
+        if n_asked == 2:
+            raise ServiceUnreachableError("cannot connect")
+        return classify(client, *arguments, **options)
+
+    for name in ("e.wav", "f.wav"):
+        shutil.copy("a.wav", name)
+    monkeypatch.setattr(Client, "classify", gone_later)
+    status, out, err = there("a.wav", "e.wav", "f.wav", "--csv", "-o", "tags.csv")
+    assert (status, out) == (1, "")
+    assert err.splitlines() == [
+        "audiotag: error: e.wav: cannot connect",
+        "audiotag: error: 1 sound not sent",
+    ]
+    n_asked = 2
+    assert Path("tags.csv").read_text() == there("a.wav", "--csv")[1]
 
 
 def test_the_key_comes_from_the_environment_or_a_file(
