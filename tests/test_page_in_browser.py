@@ -48,9 +48,18 @@ def sounds(tmp_path_factory: pytest.TempPathFactory) -> Path:
     samples, rate = soundfile.read(folder / "mix.wav", dtype="float32")
     soundfile.write(folder / "mix.aiff", samples, rate)
     soundfile.write(folder / "silence.wav", np.zeros(2 * rate), rate)
-    soundfile.write(folder / "long.wav", np.tile(samples, 50)[: 620 * rate], rate)
+    long = np.tile(samples, 50)[: 620 * rate]
+    soundfile.write(folder / "long.wav", long, rate)
+    soundfile.write(folder / "long.mp3", long, rate)
+    (folder / "long.mp3").write_bytes(id3_tag(3 << 20) + (folder / "long.mp3").read_bytes())
     (folder / "notes.txt").write_text("This is no sound.\n" * 20)
     return folder
+
+
+def id3_tag(n_bytes: int) -> bytes:
+    """An ID3v2.4 tag of so many bytes, as with a picture; its length has seven bits a byte."""
+    length = bytes(n_bytes >> shift & 0x7F for shift in (21, 14, 7, 0))
+    return b"ID3\4\0\0" + length + bytes(n_bytes)
 
 
 def open_page(page: Any, url: str) -> None:
@@ -165,9 +174,9 @@ def test_a_click_on_the_heat_map_seeks_and_plays(page: Any, sounds: Path) -> Non
     name_of(page)
     strip = page.locator(".strip").nth(1).bounding_box()
     seconds = float(page.get_by_role("slider").get_attribute("aria-valuemax"))
-    page.mouse.click(strip["x"] + strip["width"] / 2, strip["y"] + 5)
+    page.mouse.click(strip["x"] + strip["width"] / 10, strip["y"] + 5)
     page.get_by_role("button", name="Pause").wait_for()
-    assert seconds / 2 - 0.1 < seconds_shown(page) < seconds / 2 + 3
+    assert seconds / 10 - 0.1 < seconds_shown(page) < seconds
     before = seconds_shown(page)
     page.wait_for_function(
         "(before) => +document.querySelector('.seeker').ariaValueNow > before", arg=before
@@ -346,14 +355,16 @@ def test_silence_is_called_silence(page: Any, sounds: Path) -> None:
     assert page.locator(".tag-row").count() == 0
 
 
-def test_a_long_sound_has_peaks_and_no_spectrogram(page: Any, sounds: Path) -> None:
-    choose(page, sounds / "long.wav")
+@pytest.mark.parametrize("name", ["long.wav", "long.mp3"])
+def test_a_long_sound_has_peaks_and_no_spectrogram(page: Any, sounds: Path, name: str) -> None:
+    choose(page, sounds / name)
     assert name_of(page).startswith("Music ")
     assert "No spectrogram" in page.locator(".notes").inner_text()
     assert page.locator(".wave").bounding_box()["height"] < 100
     assert page.locator(".link").count() == 30
     page.get_by_role("button", name=re.compile("Show all")).click()
     assert page.locator(".link").count() > 30
+    assert page.locator(".link").nth(30).evaluate("link => link === document.activeElement")
 
 
 def test_a_model_of_whole_clips_has_bars_and_no_heat_map(
@@ -386,7 +397,7 @@ def test_a_file_that_is_no_sound_is_told_with_what_to_do(page: Any, sounds: Path
 
 
 def test_overload_is_waited_for(page: Any, sounds: Path) -> None:
-    busy = problem("overloaded", 503, "64 requests are waiting", **{"Retry-After": "1"})
+    busy = problem("overloaded", 503, "64 requests are waiting", **{"Retry-After": "5"})
     asked = stub(page, "/classify", busy, busy)
     choose(page, sounds / "mix.wav")
     panel = page.locator(".overload")
@@ -399,9 +410,10 @@ def test_overload_can_be_retried_at_once_or_given_up(page: Any, sounds: Path) ->
     busy = problem("rate-limited", 429, "too many", **{"Retry-After": "600"})
     asked = stub(page, "/classify", busy, busy)
     choose(page, sounds / "mix.wav")
-    page.locator(".overload").get_by_text("600 s").wait_for()
+    counting = page.locator(".overload").get_by_text(re.compile(r"^\d{3} s"))
+    counting.wait_for()
     press(page, "Try now")
-    page.locator(".overload").get_by_text("600 s").wait_for()
+    counting.wait_for()
     press(page, "Give up")
     page.locator("body.is-empty").wait_for()
     assert len(asked) == 2
@@ -419,6 +431,41 @@ def test_an_upload_shows_its_progress_and_can_be_cancelled(page: Any, sounds: Pa
     assert name_of(page).startswith("Music ")
 
 
+def test_what_was_begun_before_says_nothing_any_more(
+    chromium: Any, served: Running, sounds: Path
+) -> None:
+    with tab(chromium, served.url) as page:
+        waiting: list[Any] = []
+        page.route(re.compile("/models"), lambda route: waiting.append(route))
+        open_page(page, served.url + "/")
+        choose(page, sounds / "mix.wav")
+        assert name_of(page).startswith("Music ")
+        status, headers, document = problem("unauthorized", 401, "this needs an API key")
+        with page.expect_response(re.compile("/models")):
+            waiting[0].fulfill(status=status, headers=headers, body=json.dumps(document))
+        page.wait_for_timeout(200)
+        assert page.locator("#status").inner_text() == ""
+
+
+def test_what_was_cancelled_is_not_sent_with_another_model(
+    chromium: Any, served: Running, sounds: Path
+) -> None:
+    with tab(chromium, served.url) as page:
+        (model,) = served.client.get("/models").json()["models"]
+        models = [model, {**model, "name": "other", "default": False}]
+        stub(page, "/models", (200, {"Content-Type": "application/json"}, {"models": models}))
+        sent: list[Any] = []
+        page.route(re.compile("/classify"), lambda route: sent.append(route))
+        open_page(page, served.url + "/")
+        choose(page, sounds / "mix.wav")
+        page.get_by_role("progressbar").wait_for()
+        press(page, "Cancel")
+        page.get_by_label("Model").select_option("other")
+        page.wait_for_timeout(200)
+        assert len(sent) <= 1
+        assert page.locator("#status").inner_text() == ""
+
+
 def test_a_proxy_that_answers_with_a_page_of_its_own_is_told(page: Any, sounds: Path) -> None:
     page.route(re.compile("/classify"), lambda route: route.fulfill(status=502, body="<h1>Bad"))
     choose(page, sounds / "mix.wav")
@@ -428,9 +475,9 @@ def test_a_proxy_that_answers_with_a_page_of_its_own_is_told(page: Any, sounds: 
 def test_a_service_that_is_gone_is_told(chromium: Any, served: Running, sounds: Path) -> None:
     with tab(chromium, served.url) as page:
         open_page(page, served.url + "/")
-        page.route(re.compile("/classify"), lambda route: route.fulfill(status=500, body=""))
+        page.route(re.compile("/classify"), lambda route: route.abort("connectionrefused"))
         choose(page, sounds / "mix.wav")
-        page.get_by_role("alert").wait_for()
+        assert "did not answer" in page.get_by_role("alert").inner_text()
         page.unroute_all()
         press(page, "Try again")
         assert name_of(page).startswith("Music ")
@@ -469,7 +516,7 @@ def test_live_shows_tags_as_they_come(page: Any) -> None:
 def test_a_recording_is_named_and_can_be_played(page: Any) -> None:
     press(page, "Record")
     page.get_by_role("heading", name="Recording").wait_for()
-    page.locator(".live .time").get_by_text("0:02").wait_for()
+    page.locator(".live .time").get_by_text(re.compile("0:(0[2-9]|[1-5])")).wait_for()
     press(page, "Stop and name it")
     name_of(page)
     assert "recording.wav" in page.locator(".facts").inner_text()
@@ -485,16 +532,37 @@ def test_a_recording_can_be_discarded(page: Any) -> None:
     assert page.locator("#result").is_hidden()
 
 
-def test_a_live_stream_that_breaks_keeps_what_was_heard(page: Any) -> None:
+@pytest.mark.parametrize(
+    ("accident", "told"),
+    [
+        ("lastSocket.close()", "connection ended"),
+        (
+            """lastSocket.onmessage({ data: JSON.stringify({ type: "error",
+              problem: { title: "The service is busy", status: 503 } }) })""",
+            "The service is busy",
+        ),
+        ("lastTrack.dispatchEvent(new Event('ended'))", "The microphone is gone"),
+    ],
+)
+def test_a_live_stream_that_breaks_keeps_what_was_heard(
+    page: Any, accident: str, told: str
+) -> None:
     page.add_init_script(
         """window.WebSocket = class extends WebSocket {
-          constructor(...args) { super(...args); window.lastSocket = this; } };"""
+          constructor(...args) { super(...args); window.lastSocket = this; } };
+        const devices = navigator.mediaDevices;
+        const open = devices.getUserMedia.bind(devices);
+        devices.getUserMedia = async (wanted) => {
+          const stream = await open(wanted);
+          [window.lastTrack] = stream.getAudioTracks();
+          return stream;
+        };"""
     )
     page.reload()
     press(page, "Listen live")
     page.locator(".live-rows .tag-label").first.wait_for()
-    page.evaluate("window.lastSocket.close()")
-    assert "connection ended" in page.get_by_role("alert").inner_text()
+    page.evaluate(accident)
+    assert told in page.get_by_role("alert").inner_text()
     press(page, "Look at the recording")
     assert name_of(page)
 
@@ -557,8 +625,9 @@ def test_one_of_several_models_can_be_chosen(chromium: Any, served: Running, sou
         assert choice.input_value() == "audioset"
         choose(page, sounds / "mix.wav")
         name_of(page)
-        choice.select_option("other")
-        page.wait_for_function("() => document.querySelector('#result').hidden")
+        # What is shown until the answer comes may be too short to be seen.
+        with page.expect_request(re.compile("/classify.*model=other")):
+            choice.select_option("other")
         name_of(page)
         assert ["other" in url for url in asked] == [False, True]
 

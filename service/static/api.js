@@ -24,11 +24,10 @@ export function keepApiKey(key) {
 
 /** What went wrong, for people: title, detail, and where known how long to wait. */
 export class Problem extends Error {
-  constructor({ title, detail = "", status = 0, type = "", instance = "", ...rest }, seconds = null) {
+  constructor({ title, detail = "", status = 0, instance = "", ...rest }, seconds = null) {
     super(title);
     Object.assign(this, { title, detail, status, id: instance });
-    this.slug = type.split("/").pop();
-    this.retryAfterSeconds = seconds ?? rest.retry_after_seconds ?? rest.retry_after ?? null;
+    this.retryAfterSeconds = seconds ?? rest.retry_after_seconds ?? null;
   }
 
   get needsKey() {
@@ -62,6 +61,16 @@ function problemOf(status, text, retryAfter) {
   return new Problem({ title: "The service could not do this", detail, status }, seconds);
 }
 
+/** The document of an answer; throws the problem that it tells of. */
+function documentOf(status, text, retryAfter) {
+  try {
+    if (status === 200) return JSON.parse(text);
+  } catch {
+    // Something in between answered with a page of its own.
+  }
+  throw problemOf(status, text, retryAfter);
+}
+
 /** GET a JSON document, its address relative to the page. */
 export async function getJson(address) {
   const key = apiKey();
@@ -74,8 +83,7 @@ export async function getJson(address) {
   } catch {
     throw unreachable();
   }
-  if (!answer.ok) throw problemOf(answer.status, text, answer.headers.get("Retry-After"));
-  return JSON.parse(text);
+  return documentOf(answer.status, text, answer.headers.get("Retry-After"));
 }
 
 /** GET a file that comes with the service. */
@@ -116,11 +124,10 @@ export function classify(file, { model = "", onProgress, signal }) {
     request.addEventListener("load", () => {
       const { status, responseText } = request;
       try {
-        if (status === 200) return resolve(JSON.parse(responseText));
-      } catch {
-        // Something in between answered with a page of its own.
+        resolve(documentOf(status, responseText, request.getResponseHeader("Retry-After")));
+      } catch (problem) {
+        reject(problem);
       }
-      return reject(problemOf(status, responseText, request.getResponseHeader("Retry-After")));
     });
     signal.addEventListener("abort", () => request.abort(), { once: true });
     if (signal.aborted) reject(signal.reason);

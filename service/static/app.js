@@ -23,31 +23,32 @@ function begin() {
   return task.signal;
 }
 
-/** Do something with the service: give it the key it asks for, wait when it is overloaded. */
-async function persist(action, signal) {
-  for (let retries = 0; ; retries++) {
-    try {
-      return await action();
-    } catch (error) {
-      if (!(error instanceof Problem)) throw error;
-      if (error.needsKey) {
-        keepApiKey(await status.askKey(error, signal));
-        if (action !== loadModels) loadModels().catch(() => {}); // told by the action itself
-      } else if (error.isOverload && retries < MAX_RETRIES) {
-        await status.waiting(error, error.retryAfterSeconds ?? DEFAULT_WAIT_SECONDS, signal);
-      } else {
-        throw error;
-      }
-    }
-  }
-}
-
 /** The same, and what was shown goes. */
 function beginAnew() {
   closeResult();
   closeResult = () => {};
   document.body.classList.remove("is-empty");
   return begin();
+}
+
+/** Do something with the service: give it the key it asks for, wait when it is overloaded. */
+async function persist(action, signal) {
+  for (let retries = 0; ; retries++) {
+    try {
+      return await action();
+    } catch (error) {
+      signal.throwIfAborted();
+      if (!(error instanceof Problem)) throw error;
+      if (error.needsKey) {
+        keepApiKey(await status.askKey(error, signal));
+        if (action !== loadModels) loadModels().catch(() => {}); // told by the action itself
+      } else if (error.isOverload && !error.hasBegun && retries < MAX_RETRIES) {
+        await status.waiting(error, error.retryAfterSeconds ?? DEFAULT_WAIT_SECONDS, signal);
+      } else {
+        throw error;
+      }
+    }
+  }
 }
 
 /** Name what is heard in a file and show it. */
@@ -57,8 +58,7 @@ async function look(file, credit = null) {
   const reading = readSound(file, signal);
   try {
     const answer = await persist(() => send(file, signal), signal);
-    const say = status.working("Drawing the sound", cancel);
-    say("Drawing the sound");
+    status.working("Drawing the sound", cancel);
     const sound = await reading;
     signal.throwIfAborted();
     status.clear();
@@ -79,8 +79,9 @@ function send(file, signal) {
 
 /** Say what went wrong; nothing if it was called off. */
 function report(error, signal, again) {
+  if (signal.aborted) return;
   if (error.name === "AbortError") {
-    if (!signal.aborted) beEmpty();
+    beEmpty();
     return;
   }
   const problem = error instanceof Problem ? error : new Problem({
@@ -102,6 +103,7 @@ function cancel() {
 
 /** Nothing is looked at: invite. */
 function beEmpty() {
+  last = null;
   status.clear();
   document.body.classList.add("is-empty");
   byId("choose").focus({ preventScroll: true }); // what had the focus is gone

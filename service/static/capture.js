@@ -3,11 +3,12 @@
 import { Problem } from "./api.js";
 
 /**
- * Open the microphone: {sampleRate, close}. onBlock gets {samples: Int16Array, peak}.
+ * Open the microphone: {sampleRate, close}. onBlock gets {samples: Int16Array, peak}; onGone is
+ * called when it is pulled out or taken away.
  *
  * Throws a Problem that says what to do if there is no microphone or it is refused.
  */
-export async function openMicrophone(onBlock) {
+export async function openMicrophone(onBlock, onGone) {
   if (!navigator.mediaDevices?.getUserMedia || !window.AudioWorkletNode) {
     throw new Problem({
       title: "No microphone here",
@@ -33,14 +34,15 @@ export async function openMicrophone(onBlock) {
   try {
     await context.audioWorklet.addModule("static/capture-worklet.js");
     await context.resume();
+    const node = new AudioWorkletNode(context, "capture");
+    node.port.onmessage = (event) => onBlock(event.data);
+    // It is silent; a node that leads nowhere is not run by every browser.
+    context.createMediaStreamSource(stream).connect(node).connect(context.destination);
   } catch (error) {
     close();
     throw refusal(error);
   }
-  const node = new AudioWorkletNode(context, "capture");
-  node.port.onmessage = (event) => onBlock(event.data);
-  // It is silent; a node that leads nowhere is not run by every browser.
-  context.createMediaStreamSource(stream).connect(node).connect(context.destination);
+  stream.getAudioTracks()[0].addEventListener("ended", onGone); // close() does not cause it
   return { sampleRate: context.sampleRate, close };
 }
 

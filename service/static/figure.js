@@ -4,9 +4,9 @@ import { ramp } from "./colours.js";
 import { clock, lessMotion, make, percent } from "./dom.js";
 import { HIGHEST_HZ, LOWEST_HZ, Player, SPECTROGRAM_HEIGHT, WAVE_HEIGHT } from "./player.js";
 import { closeAudio } from "./sound.js";
-import { TagRow } from "./tag-rows.js";
+import { GAMMA, TagRow } from "./tag-rows.js";
 
-export const FRAME_SECONDS = 0.96;
+const FRAME_SECONDS = 0.96;
 const MAX_ZOOM = 64;
 const MAX_STAGE_PIXELS = 16_000;
 const MAX_PIXELS_PER_SECOND = 400;
@@ -30,7 +30,8 @@ export class Figure {
     this.player = null;
     this.starts = answer.tracks?.start_seconds ?? [];
     this.scores = new Map(answer.tracks?.tags.map((tag) => [tag.index, tag.scores]));
-    this.highest = Math.max(0, ...[...this.scores.values()].map(maximum));
+    this.peaks = new Map([...this.scores].map(([index, scores]) => [index, maximum(scores)]));
+    this.highest = maximum([...this.peaks.values()]);
     this.rows = rows.map((tag) => new TagRow(tag, this.hasSegments ? () => this.select(tag) : null));
     this.hasTime = Boolean(sound.audio || sound.peaks || this.starts.length);
     this.build();
@@ -158,7 +159,7 @@ export class Figure {
     this.selected = this.selected === tag ? null : tag;
     for (const one of this.rows) one.select(one.tag === this.selected);
     const segments = this.answer.segments.filter((segment) => segment.index === tag.index);
-    this.player?.mark(segments, this.selected !== null);
+    this.player?.mark(this.selected ? segments : []);
   }
 
   // The rest is how it is done.
@@ -208,7 +209,7 @@ export class Figure {
     const frame = this.frameAt(time);
     for (const one of this.rows) {
       const scores = this.scores.get(one.tag.index);
-      const least = Math.max(WORTH_LIGHTING_UP, SHARE_OF_PEAK * maximum(scores ?? []));
+      const least = Math.max(WORTH_LIGHTING_UP, SHARE_OF_PEAK * this.peaks.get(one.tag.index));
       one.setHeard(this.wasMoved && scores?.[frame] >= least);
     }
     const now = time.toFixed(2);
@@ -318,7 +319,7 @@ function drawRamp(canvas, colours) {
   colours.forEach(([red, green, blue], i) => {
     context.fillStyle = `rgb(${red} ${green} ${blue})`;
     // As in the strips: low scores have more of the colours.
-    const left = 256 * (i / 255) ** (1 / 0.7);
+    const left = 256 * (i / 255) ** (1 / GAMMA);
     context.fillRect(Math.floor(left), 0, 256, 1);
   });
 }

@@ -31,7 +31,7 @@ export async function listen({ isLive, model, signal }) {
 
 class Session {
   constructor(isLive, model) {
-    Object.assign(this, { isLive, model, rows: new Map(), frames: [], peaks: [], pieces: [], firstPiece: 0 });
+    Object.assign(this, { isLive, model, rows: new Map(), frames: [], peaks: [], pieces: [] });
     this.heardSamples = 0;
     this.sampleRate = 0;
     this.wasSaid = ["", 0];
@@ -41,7 +41,11 @@ class Session {
 
   async run(signal) {
     signal.addEventListener("abort", () => this.reject(signal.reason), { once: true });
-    this.microphone = await openMicrophone((block) => this.onBlock(block));
+    this.microphone = await openMicrophone((block) => this.onBlock(block), () =>
+      this.reject(new Problem({
+        title: "The microphone is gone",
+        detail: "Connect it again and try once more; what was heard is kept.",
+      })));
     signal.throwIfAborted();
     this.sampleRate = this.microphone.sampleRate;
     this.show();
@@ -57,6 +61,7 @@ class Session {
 
   close() {
     clearInterval(this.timer);
+    clearTimeout(this.patience);
     this.microphone?.close();
     if (this.socket) this.socket.onclose = this.socket.onmessage = null;
     this.socket?.close();
@@ -70,8 +75,7 @@ class Session {
 
   /** What is kept of the sound, the last ten minutes at most, as a file. */
   recording() {
-    const pieces = this.pieces.slice(this.firstPiece);
-    return pieces.length ? wavFile(pieces, this.sampleRate, `${this.isLive ? "live" : "recording"}.wav`) : null;
+    return this.pieces.length ? wavFile(this.pieces, this.sampleRate, `${this.isLive ? "live" : "recording"}.wav`) : null;
   }
 
   show() {
@@ -106,12 +110,12 @@ class Session {
     this.peaks.push([this.seconds, peak]);
     this.heardSamples += samples.length;
     this.pieces.push(samples);
-    while ((this.pieces.length - this.firstPiece) * samples.length > MAX_KEPT_SECONDS * this.sampleRate) {
+    while (this.pieces.length * samples.length > MAX_KEPT_SECONDS * this.sampleRate) {
       if (!this.isLive) {
         this.stop();
         break;
       }
-      this.pieces[this.firstPiece++] = null; // a long evening must not fill the memory
+      this.pieces.shift(); // a long evening must not fill the memory
     }
     while (this.peaks[0][0] < this.seconds - WINDOW_SECONDS - 1) this.peaks.shift();
     if (this.isReady) this.send(samples);
@@ -138,13 +142,15 @@ class Session {
   onMessage(message) {
     if (message.type === "ready") {
       this.frameSeconds = message.frame_seconds;
-      for (const piece of this.pieces.slice(this.firstPiece)) this.send(piece);
+      for (const piece of this.pieces) this.send(piece);
       this.isReady = true;
       this.hint.textContent = "The first tags come after a second.";
     } else if (message.type === "tags") {
       this.onTags(message);
     } else if (message.type === "error") {
-      this.reject(new Problem(message.problem));
+      const problem = new Problem(message.problem);
+      problem.hasBegun = this.isReady || this.isStopping; // there is a recording to be kept
+      this.reject(problem);
     } else if (message.type === "done") {
       this.resolve(this.recording());
     }
@@ -163,13 +169,17 @@ class Session {
   }
 
   stop() {
-    if (!this.isReady) return this.resolve(this.recording());
+    if (!this.isReady) {
+      this.resolve(this.recording());
+      return;
+    }
     this.isReady = false;
+    this.isStopping = true;
     this.microphone.close();
     this.hint.textContent = "The last tags are on their way …";
     this.socket.send(JSON.stringify({ type: "end" }));
     // Whatever happens to the rest, the recording is there.
-    return setTimeout(() => this.resolve(this.recording()), 5_000);
+    this.patience = setTimeout(() => this.resolve(this.recording()), 5_000);
   }
 
   onTags({ start_seconds: start, tags, clip_tags: clipTags }) {
@@ -228,7 +238,7 @@ class Session {
     Object.assign(canvas, { width, height });
     const context = canvas.getContext("2d");
     context.fillStyle = waveColours().played;
-    const bar = Math.max(1, (width / WINDOW_SECONDS) * (2048 / this.sampleRate) - ratio);
+    const bar = Math.max(1, (width / WINDOW_SECONDS) * ((this.pieces.at(-1)?.length ?? 0) / this.sampleRate) - ratio);
     for (const [at, peak] of this.peaks) {
       const size = Math.max(ratio, Math.sqrt(peak) * height);
       context.fillRect(((at - from) / (to - from)) * width, (height - size) / 2, bar, size);

@@ -46,10 +46,10 @@ export class Player {
     this.drawSpectrogram();
   }
 
-  /** Mark where something is heard: segments of the service's answer. */
-  mark(segments, isSelected) {
+  /** Mark where something is heard, and nothing else: segments of the service's answer. */
+  mark(segments) {
     this.regions.clearRegions();
-    for (const { start_seconds: start, end_seconds: end } of isSelected ? segments : []) {
+    for (const { start_seconds: start, end_seconds: end } of segments) {
       this.regions.addRegion({ start, end, drag: false, resize: false, color: "transparent" });
     }
   }

@@ -17,18 +17,18 @@ const MAX_TABLE_ROWS = 500;
 export function showResult({ answer, sound, credit, nonce }) {
   const section = byId("result");
   const isSilent = answer.warnings.some((warning) => warning.startsWith("silence"));
-  const transport = new Transport();
+  let transport;
   const figure = new Figure({
     answer,
     sound,
     rows: isSilent ? [] : answer.tags.filter((tag, i) => i < 3 || tag.score >= WORTH_A_ROW),
     nonce,
-    onChange: () => transport.update(figure),
+    onChange: () => transport.update(),
   });
-  transport.attach(figure);
+  transport = new Transport(figure);
   section.replaceChildren(
     heading(answer, isSilent, credit),
-    notes(answer, sound),
+    notes(answer, sound, figure),
     make("div", { class: "card" }, figure.hasTime ? transport.element : null, figure.element),
     make("div", { class: "beside" }, isSilent ? null : tables(answer, figure), downloads(answer)),
     about(answer),
@@ -82,34 +82,30 @@ function heading(answer, isSilent, credit) {
   );
 }
 
-function notes(answer, sound) {
+function notes(answer, sound, figure) {
   const texts = answer.warnings.filter((warning) => !warning.startsWith("silence"));
-  if (sound.peaks && sound.note) texts.push(sound.note);
+  // Else it is where the waveform would be.
+  if (sound.note && (sound.peaks || !figure.hasTime)) texts.push(sound.note);
   if (!answer.tracks) texts.push("This model judges whole sounds only, so there is no telling when.");
   if (!texts.length) return "";
   return make("ul", { class: "notes" }, texts.map((text) => make("li", {}, icon("warn"), sentence(text))));
 }
 
 class Transport {
-  constructor() {
+  constructor(figure) {
+    this.figure = figure;
     this.label = make("span", {}, "Play");
     this.playIcon = icon("play");
-    this.play = make("button", { type: "button", class: "button primary play" }, this.playIcon, this.label);
+    this.play = make("button", { type: "button", class: "button primary play", hidden: !figure.canPlay, click: () => figure.toggle() }, this.playIcon, this.label);
     this.time = make("span", { class: "time" });
-    this.zoomOut = button("", () => {}, { icon: "out", look: "square", "aria-label": "Zoom out" });
-    this.zoomIn = button("", () => {}, { icon: "in", look: "square", "aria-label": "Zoom in" });
+    this.zoomOut = button("", () => figure.zoomBy(0.5), { icon: "out", look: "square", "aria-label": "Zoom out" });
+    this.zoomIn = button("", () => figure.zoomBy(2), { icon: "in", look: "square", "aria-label": "Zoom in" });
     this.element = make("div", { class: "transport" }, this.play, this.time,
       make("span", { class: "zoom" }, make("span", { "aria-hidden": "true" }, "Zoom"), this.zoomOut, this.zoomIn));
   }
 
-  attach(figure) {
-    this.play.hidden = !figure.canPlay;
-    this.play.addEventListener("click", () => figure.toggle());
-    this.zoomOut.addEventListener("click", () => figure.zoomBy(0.5));
-    this.zoomIn.addEventListener("click", () => figure.zoomBy(2));
-  }
-
-  update(figure) {
+  update() {
+    const { figure } = this;
     this.time.textContent = `${clock(figure.time)} / ${clock(figure.seconds)}`;
     this.zoomOut.disabled = figure.zoom <= 1;
     const text = figure.isPlaying ? "Pause" : "Play";
@@ -130,6 +126,7 @@ function tables(answer, figure) {
   fill(MAX_SEGMENTS_AT_FIRST);
   const more = button(`Show all ${segments.length}`, () => {
     fill(segments.length);
+    body.rows[MAX_SEGMENTS_AT_FIRST].querySelector("button").focus(); // that on `more` is gone
     more.remove();
   }, { look: "small" });
   return make(

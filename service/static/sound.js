@@ -16,6 +16,9 @@ const PIECE_SECONDS = 60;
 const N_PEAKS = 12_000;
 const MP3_PIECE_BYTES = 1 << 20;
 const METADATA_TIMEOUT_MS = 8_000;
+const UNPLAYABLE =
+  "This browser cannot play this kind of file, so there is nothing to hear or to draw. The tags " +
+  "are the service's and complete.";
 
 /**
  * Look at a file: {audio, seconds, peaks, samples, note}.
@@ -34,7 +37,9 @@ export async function readSound(file, signal) {
     if (isLong) {
       sound.peaks = await peaksInPieces(file, seconds, signal);
       if (!sound.peaks) {
-        sound.note = "No waveform: of sounds longer than ten minutes it is drawn for WAV and MP3 files.";
+        sound.note = audio
+          ? "No waveform: of sounds longer than ten minutes it is drawn for WAV and MP3 files."
+          : UNPLAYABLE;
       }
     } else {
       const samples = await decode(await file.arrayBuffer());
@@ -48,8 +53,7 @@ export async function readSound(file, signal) {
   } catch {
     sound.note = audio
       ? "No waveform: this browser plays the sound, but cannot take it apart."
-      : "This browser cannot play this kind of file, so there is nothing to hear or to draw. " +
-        "The tags are the service's and complete.";
+      : UNPLAYABLE;
   }
   signal.removeEventListener("abort", release);
   return sound;
@@ -125,11 +129,13 @@ async function piecesOf(file) {
     const size = Math.floor((PIECE_SECONDS * bytesPerSecond) / blockBytes) * blockBytes;
     return starts(start, end, size).map((at) => () => wavPiece(file, layout, at, Math.min(end, at + size)));
   }
-  const head = new Uint8Array(await file.slice(0, 3).arrayBuffer());
-  const isMp3 = (head[0] === 0xff && (head[1] & 0xe6) === 0xe2) || String.fromCharCode(...head) === "ID3";
-  if (!isMp3) return null;
+  const head = new Uint8Array(await file.slice(0, 10).arrayBuffer());
+  const isTagged = String.fromCharCode(...head.subarray(0, 3)) === "ID3";
+  if (!isTagged && !(head[0] === 0xff && (head[1] & 0xe6) === 0xe2)) return null;
+  // A tag with a picture may be longer than a piece. Its length has seven bits a byte.
+  const start = isTagged ? 10 + head.subarray(6).reduce((n, byte) => (n << 7) | byte, 0) : 0;
   // A decoder finds the next frame by itself.
-  return starts(0, file.size, MP3_PIECE_BYTES).map((at) => () => file.slice(at, at + MP3_PIECE_BYTES).arrayBuffer());
+  return starts(start, file.size, MP3_PIECE_BYTES).map((at) => () => file.slice(at, at + MP3_PIECE_BYTES).arrayBuffer());
 }
 
 const starts = (start, end, size) =>

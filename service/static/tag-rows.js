@@ -6,7 +6,7 @@ import { make, percent } from "./dom.js";
 const MAX_CANVAS_PIXELS = 16_384;
 const MIN_PIXELS_FOR_GAPS = 10;
 // Low scores are told apart more easily so.
-const GAMMA = 0.7;
+export const GAMMA = 0.7;
 
 export class TagRow {
   /** onSelect is called when the name is chosen; without it the row has no button. */

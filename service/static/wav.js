@@ -1,23 +1,30 @@
 // WAV files: written from recordings, and the places in those that are given.
 
+/** What stands before so many bytes of samples; format: the bytes of the "fmt " chunk. */
+function header(format, bytes) {
+  const view = new DataView(new ArrayBuffer(28 + format.byteLength));
+  const text = (at, letters) => [...letters].forEach((c, i) => view.setUint8(at + i, c.charCodeAt(0)));
+  text(0, "RIFF");
+  view.setUint32(4, 20 + format.byteLength + bytes, true);
+  text(8, "WAVEfmt ");
+  view.setUint32(16, format.byteLength, true);
+  new Uint8Array(view.buffer).set(new Uint8Array(format), 20);
+  text(20 + format.byteLength, "data");
+  view.setUint32(24 + format.byteLength, bytes, true);
+  return view;
+}
+
 /** A 16-bit WAV file of one channel: pieces Int16Array, in order. */
 export function wavFile(pieces, sampleRate, name) {
+  const format = new DataView(new ArrayBuffer(16));
+  format.setUint16(0, 1, true); // integers
+  format.setUint16(2, 1, true); // channels
+  format.setUint32(4, sampleRate, true);
+  format.setUint32(8, 2 * sampleRate, true); // bytes a second
+  format.setUint16(12, 2, true); // bytes of all channels
+  format.setUint16(14, 16, true); // bits
   const bytes = pieces.reduce((sum, piece) => sum + piece.byteLength, 0);
-  const header = new DataView(new ArrayBuffer(44));
-  const text = (at, letters) => [...letters].forEach((c, i) => header.setUint8(at + i, c.charCodeAt(0)));
-  text(0, "RIFF");
-  header.setUint32(4, 36 + bytes, true);
-  text(8, "WAVEfmt ");
-  header.setUint32(16, 16, true);
-  header.setUint16(20, 1, true); // integers
-  header.setUint16(22, 1, true); // channels
-  header.setUint32(24, sampleRate, true);
-  header.setUint32(28, 2 * sampleRate, true); // bytes a second
-  header.setUint16(32, 2, true); // bytes of all channels
-  header.setUint16(34, 16, true); // bits
-  text(36, "data");
-  header.setUint32(40, bytes, true);
-  return new File([header, ...pieces], name, { type: "audio/wav" });
+  return new File([header(format.buffer, bytes), ...pieces], name, { type: "audio/wav" });
 }
 
 /**
@@ -46,16 +53,5 @@ export async function wavLayout(file) {
 }
 
 /** A small WAV file of the samples between two places of a large one. */
-export function wavPiece(file, layout, start, end) {
-  const { format } = layout;
-  const header = new DataView(new ArrayBuffer(28 + format.byteLength));
-  const text = (at, letters) => [...letters].forEach((c, i) => header.setUint8(at + i, c.charCodeAt(0)));
-  text(0, "RIFF");
-  header.setUint32(4, 20 + format.byteLength + end - start, true);
-  text(8, "WAVEfmt ");
-  header.setUint32(16, format.byteLength, true);
-  new Uint8Array(header.buffer).set(new Uint8Array(format), 20);
-  text(20 + format.byteLength, "data");
-  header.setUint32(24 + format.byteLength, end - start, true);
-  return new Blob([header, file.slice(start, end)]).arrayBuffer();
-}
+export const wavPiece = (file, { format }, start, end) =>
+  new Blob([header(format, end - start), file.slice(start, end)]).arrayBuffer();
