@@ -16,7 +16,7 @@ TIMEOUT_SECONDS = 5
 
 def main() -> int:
     """Ask."""
-    port = int(os.environ.get("AUDIOTAG_PORT", DEFAULT_PORT))
+    port = int(os.environ.get("AUDIOTAG_PORT") or DEFAULT_PORT)  # empty, it sets nothing
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT_SECONDS)
     try:
         connection.request("GET", "/healthz")

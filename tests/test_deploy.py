@@ -442,6 +442,14 @@ def test_keys_come_from_a_secret() -> None:
     assert "Secret" not in manifests()
 
 
+def test_uploads_fit_into_their_volume(tmp_path: Path) -> None:
+    config = configured(tmp_path)
+    (volume,) = [each for each in pod()["volumes"] if each["name"] == "tmp"]
+    n_bodies = config.max_uploads + config.queue_size + config.threads
+    gibibytes = float(volume["emptyDir"]["sizeLimit"].removesuffix("Gi"))
+    assert n_bodies * config.max_upload_bytes < gibibytes * 2**30
+
+
 def test_threads_are_as_many_as_cores(tmp_path: Path) -> None:
     limits = container()["resources"]["limits"]
     assert configured(tmp_path).threads == float(limits["cpu"])
