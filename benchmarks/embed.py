@@ -28,6 +28,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.console import run as run_benchmark
+from service.engine import n_cores
 
 ROOT = Path(__file__).resolve().parents[1]
 REPORT = ROOT / "docs" / "benchmarks.md"
@@ -477,7 +478,7 @@ def machine() -> str:
         model = fields.get("model name", model)
         isa = [flag for flag in ("avx512f", "avx512_vnni") if flag in fields.get("flags", "")]
         model += f" ({', '.join(isa)})" if isa else ""
-    return f"{model}, {os.cpu_count()} cores, {platform.system()} {platform.machine()}"
+    return f"{model}, {n_cores()} cores, {platform.system()} {platform.machine()}"
 
 
 def write_report(bench: Bench) -> None:

@@ -72,7 +72,7 @@ class Result:
         right, wrong, refused, lost: requests by their end; refused is a clean 429 or 503.
         answered: right answers within the measured time.
         seconds: measured.
-        latencies_ms: of those answers.
+        latencies_ms: of right answers to requests that were begun within it.
         largest_difference: of a score from the expected one, of right answers.
         cpu_share: of one core, that this process took while it measured.
         complaints: what was wrong or lost, some of it.
@@ -294,6 +294,7 @@ class Load:
         result.largest_difference = max(result.largest_difference, difference)
         if self.begin_at <= now < self.end_at:
             result.answered += 1
+        if client.started >= self.begin_at:  # also the slow ones, which end later
             result.latencies_ms.append(round(1e3 * (now - client.started), 3))
 
     def _lost(self, client: Client, why: str) -> None:

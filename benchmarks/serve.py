@@ -26,12 +26,13 @@ from benchmarks import embed
 from benchmarks.console import run as run_benchmark
 from benchmarks.load_generator import Plan
 from benchmarks.serve_findings import (
+    ALONE,
     BATCHING,
     CLIENTS,
+    LARGE_BATCH_PATCHES,
     MARKED,
     ONE,
     STORM,
-    WITHOUT,
     WORKERS,
     Findings,
     Measured,
@@ -39,11 +40,14 @@ from benchmarks.serve_findings import (
 )
 from benchmarks.serve_processes import HOST, DirectTagger, MemorySamples, Service, put_load
 from benchmarks.serve_sounds import write_clips, write_requests
+from service.engine import n_cores
 
 REPORT = Path(__file__).resolve().parents[1] / "docs" / "serve-benchmarks.md"
 # The command line's names of embedder and precision ("" for what it has), and ours.
 EMBEDDERS = {"mini": ("mini", "", "mini"), "vggish": ("vggish", "int8", "VGGish int8")}
-DIRECT_THREADS = (1, 2, 4)
+DIRECT_THREADS = sorted({1, n_cores(), 2 * n_cores()})
+# Of any service that is measured here; if one is slower its first answers count, too.
+SLOWEST_CLIPS_A_SECOND = 20.0
 N_TAGS = 10
 # Tags about as likely as the last one may take its place.
 N_SPARE_TAGS = 4
@@ -88,11 +92,12 @@ def measure(bench: Bench, embedder: str) -> None:
     expected = direct.ask(n_tags=N_TAGS + N_SPARE_TAGS)
     ways = {
         WORKERS: {**settings, "workers": "0"},
-        BATCHING: settings,
-        WITHOUT: {**settings, "batch_window_ms": "0"},
+        ALONE: {**settings, "batch_window_ms": "0"},
+        # As usual a clip of ten patches waits for no other.
+        BATCHING: {**settings, "full_batch_patches": str(LARGE_BATCH_PATCHES)},
     }
     measured = Measured(title)
-    with services(bench, ways) as served:
+    with services(bench, title, ways) as served:
         for turn in range(bench.effort.rounds):
             progress(f"{title}, round {turn + 1} of {bench.effort.rounds}")
             for n_clients in CLIENTS:
@@ -117,7 +122,7 @@ def storm(bench: Bench, embedder: str) -> None:
     direct.stop()
     minutes, calm_seconds = bench.effort.storm_minutes, 2 * bench.effort.seconds
     settings = {"embedder": name, **({"precision": precision} if precision else {})}
-    with services(bench, {WORKERS: {**settings, "workers": "0"}}) as served:
+    with services(bench, title, {WORKERS: {**settings, "workers": "0"}}) as served:
         service = served[WORKERS]
         progress(f"{title}, {STORM} clients for {minutes:g} min")
         before = put_load(make_plan(bench, service, expected, ONE, calm_seconds))
@@ -136,20 +141,21 @@ def storm(bench: Bench, embedder: str) -> None:
 
 
 @contextmanager
-def services(bench: Bench, ways: Mapping[str, Mapping[str, str]]) -> Iterator[dict[str, Service]]:
+def services(
+    bench: Bench, title: str, ways: Mapping[str, Mapping[str, str]]
+) -> Iterator[dict[str, Service]]:
     """A service for each way of serving, all running; idle ones take nothing."""
     running: dict[str, Service] = {}
     try:
-        for way, settings in ways.items():
-            log = bench.scratch / f"{way.split()[-1]}.log"
+        for number, (way, settings) in enumerate(ways.items()):
+            log = bench.scratch / f"service-{number}.log"
             running[way] = Service(bench.home, {**bench.settings, **settings}, log)
         yield running
     finally:
         ends = {way: service.stop() for way, service in running.items()}
     for way, status in ends.items():
-        bench.findings.mark(
-            f"exit status after SIGTERM, patches {way}", str(status), "0", status == 0
-        )
+        what = f"{title}, {way}: exit status after SIGTERM"
+        bench.findings.mark(what, str(status), "0", status == 0)
 
 
 def make_plan(
@@ -165,6 +171,8 @@ def make_plan(
         n_tags=N_TAGS,
         n_clients=n_clients,
         seconds=seconds,
+        # All of them have had an answer by then.
+        warm_up_seconds=max(1.0, n_clients / SLOWEST_CLIPS_A_SECOND),
     )
 
 

@@ -18,8 +18,10 @@ from benchmarks.serve_sounds import CLIP_SECONDS
 CLIENTS = (1, 4, 16, 64)
 ONE, MARKED, STORM = 1, 16, 64
 # Ways to serve: the first one is marked.
-WORKERS, BATCHING, WITHOUT = "a worker a core", "one worker", "one worker, no batches"
-WAYS = (WORKERS, BATCHING, WITHOUT)
+LARGE_BATCH_PATCHES = 64
+WORKERS, ALONE = "a worker a core", "one worker, no common batches"
+BATCHING = f"one worker, batches of up to {LARGE_BATCH_PATCHES}"
+WAYS = (WORKERS, ALONE, BATCHING)
 SHARE_MARK, TAIL_MARK, MEMORY_MARK, AFTER_MARK = 0.8, 1.6, 1.05, 1.2
 PERCENTILES = (0.5, 0.95, 0.99)
 PACKAGES = ("numpy", "onnxruntime", "fastapi", "uvicorn", "uvloop", "httptools")
@@ -37,7 +39,7 @@ class Measured:
         title: the embedder.
         direct: clips/s of the tagger alone, by threads.
         served: what the clients found, by way of serving and number of clients.
-        patches_a_batch: on average, NaN where it is not known.
+        patches_a_batch: on average, where there are common ones; NaN if that is not known.
     """
 
     title: str
@@ -174,7 +176,9 @@ class Findings:
             "Written by `make bench-serve`; do not edit by hand. Clients upload WAVs of "
             f"{CLIP_SECONDS} s, 44.1 kHz, 16 bit, mono, one after the other on a connection that "
             "stays open, from a second process on the same machine, which has the same cores to "
-            "share. Every answer is compared with the tagger's.",
+            "share. Every answer is compared with the tagger's. Such a clip has ten patches, and "
+            "unless `full_batch_patches` is raised none waits for those of others: the table says "
+            "what that would bring.",
             "",
             f"- Machine: {machine()}",
             f"- Python {platform.python_version()}, {versions}",
@@ -195,7 +199,7 @@ def _note(measured: Measured) -> str:
     n_rounds = len(measured.direct[measured.best_threads])
     cpu_share = max(found["cpu_share"] for found in measured.every)
     difference = max(found["largest_difference"] for found in measured.every)
-    batches = f"A batch had {measured.patches_a_batch:.1f} patches on average. "
+    batches = f"A common batch had {measured.patches_a_batch:.1f} patches on average. "
     return (
         f"The limit is the tagger alone with {measured.best_threads} threads. Clips/s by threads, "
         f"median of {n_rounds} rounds: {', '.join(f'{n}: {v:.1f}' for n, v in limits.items())}. "

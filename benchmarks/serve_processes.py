@@ -5,13 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
-import socket
 import subprocess
 import sys
 import threading
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -37,9 +36,8 @@ class Service:
     """`audiotag serve`, from its start to its end."""
 
     def __init__(self, home: Path, settings: Mapping[str, str], log: Path) -> None:
-        self.port = _free_port()
         self.log = log
-        known = {"host": HOST, "port": str(self.port), **settings}
+        known = {"host": HOST, "port": "0", **settings}
         with log.open("wb") as stderr:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "cli", "serve"],
@@ -48,14 +46,15 @@ class Service:
                 stdout=stderr,
                 stderr=stderr,
             )
-        self._wait_until_ready()
+        self.port = self._wait_until_ready()
 
-    def _wait_until_ready(self) -> None:
+    def _wait_until_ready(self) -> int:
+        """Until it says that all workers are; the port."""
         end_at = time.monotonic() + READY_SECONDS
         while time.monotonic() < end_at and self.process.poll() is None:
-            with contextlib.suppress(OSError):
-                urllib.request.urlopen(f"http://{HOST}:{self.port}/readyz", timeout=5).close()
-                return
+            said = re.search(r"listening on http://[^/]+:(\d+)/", self.log.read_text("utf-8"))
+            if said:
+                return int(said[1])
             time.sleep(0.1)
         self.process.kill()
         sys.exit(f"audiotag serve did not become ready:\n{self.log.read_text('utf-8')[-3000:]}")
@@ -147,12 +146,6 @@ def put_load(plan: Plan) -> dict[str, Any]:
         sys.exit(f"the load generator failed:\n{done.stderr}")
     found: dict[str, Any] = json.loads(done.stdout)
     return found
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
 
 
 def _children(pid: int) -> list[int]:

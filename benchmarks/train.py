@@ -45,6 +45,7 @@ from classifier.heads import (
     TransformerSettings,
     head_settings,
 )
+from service.engine import n_cores
 
 ROOT = Path(__file__).resolve().parents[1]
 REPORT = ROOT / "docs" / "training-benchmarks.md"
@@ -387,10 +388,6 @@ MEASUREMENTS: dict[str, Callable[..., None]] = {
     "start": start_training,
     "read": read_shards,
 }
-
-
-def n_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 # --- The run -----------------------------------------------------------------------------
