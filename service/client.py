@@ -29,6 +29,7 @@ from service.client_exchange import Call, Outcome, Settings
 from vggish.errors import OptionError, ServiceError
 from vggish.extractor import Values
 from vggish.frames import ClipFrames
+from vggish.mel_features import Tail
 from vggish.params import VERSION
 
 if TYPE_CHECKING:
@@ -154,6 +155,8 @@ class Client(_Base):
         name: str | None = None,
         values: Values = "uint8",
         hop_seconds: float | None = None,
+        tail: Tail = "pad",
+        model: str | None = None,
     ) -> ClipFrames:
         """Have the frames of one sound made.
 
@@ -162,11 +165,14 @@ class Client(_Base):
             name: see `classify`.
             values: see `vggish.EmbedOptions`.
             hop_seconds: from one frame to the next; None for 0.96.
+            tail: whether silence completes the last frame ("pad"), or it is left out ("drop").
+            model: whose embedder; None for that of the service's default.
 
         Raises: see `classify`.
         """
         upload = Upload("file", [open_sound(source, name)])
-        return self._send(upload, calls.embed(self._settings, upload, values, hop_seconds))
+        flow = calls.embed(self._settings, upload, values, hop_seconds, tail, model)
+        return self._send(upload, flow)
 
     def models(self) -> tuple[ServiceModel, ...]:
         """The models that the service has. Raises: see `classify`."""
@@ -247,10 +253,13 @@ class AsyncClient(_Base):
         name: str | None = None,
         values: Values = "uint8",
         hop_seconds: float | None = None,
+        tail: Tail = "pad",
+        model: str | None = None,
     ) -> ClipFrames:
         """See `Client.embed`."""
         upload = Upload("file", [open_sound(source, name)])
-        return await self._send(upload, calls.embed(self._settings, upload, values, hop_seconds))
+        flow = calls.embed(self._settings, upload, values, hop_seconds, tail, model)
+        return await self._send(upload, flow)
 
     async def models(self) -> tuple[ServiceModel, ...]:
         """See `Client.models`."""

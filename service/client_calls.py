@@ -168,11 +168,18 @@ def classify_batch(
 
 
 def embed(
-    settings: Settings, upload: Upload, values: str, hop_seconds: float | None
+    settings: Settings,
+    upload: Upload,
+    values: str,
+    hop_seconds: float | None,
+    tail: str,
+    model: str | None,
 ) -> Flow[ClipFrames]:
     """The frames of a sound."""
     params = [("values", values)]
     params += [] if hop_seconds is None else [("hop_seconds", str(hop_seconds))]
+    params += [("tail", tail)]
+    params += [] if model is None else [("model", model)]
     call = Call("POST", "/embed", params, upload.headers, upload)
     response = yield from exchange(settings, call)
 
