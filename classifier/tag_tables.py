@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -227,8 +227,8 @@ def _styled(text: str, style: str, look: Look) -> str:
     return f"{style}{text}{_PLAIN}" if look.colour and text.strip() else text
 
 
-def _cells(tag: Tag | TagSegment) -> Iterator[Any]:
-    yield from (tag.label, tag.mid, tag.index, tag.score)
+def _cells(tag: Tag | TagSegment) -> tuple[str, str, int, float]:
+    return (tag.label, tag.mid, tag.index, tag.score)
 
 
 def _csv(rows: Sequence[Sequence[Any]]) -> str:

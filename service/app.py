@@ -16,7 +16,7 @@ from starlette.responses import Response
 
 from service import page, routes, schemas, stream
 from service.config import ServiceConfig
-from service.context import CLIENT_GONE
+from service.context import API_PREFIX, CLIENT_GONE
 from service.logs import log, request_id
 from service.metrics import Metrics
 from service.options import invalid
@@ -51,10 +51,10 @@ def create_app(config: ServiceConfig) -> FastAPI:
     # Whether the proxy passes it on or takes it away; FastAPI no longer wants it as an argument.
     app.root_path = config.root_path
     app.include_router(routes.router)
-    app.include_router(routes.router, prefix=f"/v{routes.API_VERSION}", include_in_schema=False)
+    app.include_router(routes.router, prefix=API_PREFIX, include_in_schema=False)
     app.include_router(routes.probes)
     app.include_router(stream.router)
-    app.include_router(stream.router, prefix=f"/v{routes.API_VERSION}")
+    app.include_router(stream.router, prefix=API_PREFIX)
     app.include_router(page.router, include_in_schema=False)
     _tell_problems(app, metrics)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]

@@ -208,11 +208,9 @@ _TABLE: dict[str, dict[str, Rule]] = {
             "requests of a key, or of an address without one; 0 for any number", 0
         ),
         "max_requests_per_client": Rule(
-            "those that one key or address may have at once; 0 for any number", 0
+            "requests at once of one key or address; 0 for any number", 0
         ),
-        "max_streams_per_client": Rule(
-            "those that one key or address may have open; 0 for any number", 0
-        ),
+        "max_streams_per_client": Rule("open streams of one key or address; 0 for any number", 0),
         "cors_origins": Rule(
             "other web sites whose pages may ask, such as https://example.org; * for all",
             check=rules.origin,

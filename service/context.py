@@ -17,11 +17,12 @@ from uvicorn.protocols.utils import ClientDisconnected
 
 from service.logs import LOGGED, log, request_id
 from service.metrics import Metrics
-from service.problems import Problem, problem_response
+from service.problems import Problem, problem_response, stopping
 from service.proxies import Proxies
 from service.refused_bodies import Body
 
-_API_PREFIX = "/v1"
+API_VERSION = "1"
+API_PREFIX = f"/v{API_VERSION}"
 # What a browser may get from the service besides its answers: pages, and what belongs to them.
 PAGE, PAGE_PREFIXES = "/", ("/static/", "/examples/", "/problems/")
 _PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
@@ -98,10 +99,8 @@ class RequestContext:
         except asyncio.CancelledError as stopped:
             # The server stops, and has waited for as long as it may.
             setattr(stopped, LOGGED, True)
-            detail = "the service is stopping; send the request again"
             with contextlib.suppress(Exception):
-                stopping = Problem("not-ready", detail, retry_after_seconds=5)
-                await self._tell(stopping, exchange, scope, receive)
+                await self._tell(stopping(), exchange, scope, receive)
             raise
         except Exception as error:
             log.exception("a request failed in a way that nobody expected")
@@ -203,7 +202,7 @@ async def refuse(
 def path_of(scope: Scope) -> str:
     """The path within the service: without the proxy's part of it, and without the version."""
     path: str = scope["path"]
-    for prefix in (scope.get("root_path", ""), _API_PREFIX):
+    for prefix in (scope.get("root_path", ""), API_PREFIX):
         if prefix and path.startswith(f"{prefix}/"):
             path = path[len(prefix) :]
     return path
@@ -215,7 +214,7 @@ def _route_of(scope: Scope, path: str) -> str:
         if path.startswith(folder):
             return f"{folder}*"
     pattern = getattr(scope.get("route"), "path", None)
-    return pattern.removeprefix(_API_PREFIX) if isinstance(pattern, str) else "other"
+    return pattern.removeprefix(API_PREFIX) if isinstance(pattern, str) else "other"
 
 
 def _is_page(path: str) -> bool:

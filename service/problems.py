@@ -23,6 +23,8 @@ from vggish.errors import (
 MEDIA_TYPE = "application/problem+json"
 # Relative to the service, which explains each of them there.
 TYPE_PREFIX = "/problems/"
+# By then another process may have taken the place of one that stops.
+_RETRY_STOPPED_SECONDS = 5
 
 
 class Kind(NamedTuple):
@@ -156,6 +158,15 @@ class Problem(AudiotagError):  # noqa: N818 - the name that RFC 9457 has for it
             "instance": request_id,
             **self.extras,
         }
+
+
+def stopping() -> Problem:
+    """The problem of a request that comes, or is not done yet, when the service stops."""
+    return Problem(
+        "not-ready",
+        "the service is stopping; send the request again",
+        retry_after_seconds=_RETRY_STOPPED_SECONDS,
+    )
 
 
 def problem_response(problem: Problem, request_id: str) -> Response:

@@ -74,6 +74,20 @@ def ignore_hangup() -> None:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
+@contextlib.contextmanager
+def handling(
+    handler: Callable[[int, FrameType | None], object] | signal.Handlers, *numbers: int
+) -> Iterator[None]:
+    """Handle these signals so meanwhile, if this is the main thread: only there they can be."""
+    is_main = threading.current_thread() is threading.main_thread()
+    before = {number: signal.signal(number, handler) for number in numbers if is_main}
+    try:
+        yield
+    finally:
+        for number, handler_before in before.items():
+            signal.signal(number, handler_before)
+
+
 class Server(uvicorn.Server):
     """uvicorn's server; other threads may tell it to stop.
 
@@ -165,19 +179,9 @@ class Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Handle signals meanwhile. They do what they are to do, and so are not raised again."""
-        if threading.current_thread() is not threading.main_thread():
+        heeded = STOPPING_SIGNALS if self._heeds_repetition else (signal.SIGTERM,)
+        with handling(self.handle_exit, *heeded):
             yield
-            return
-        before = {
-            number: signal.signal(number, self.handle_exit)
-            for number in STOPPING_SIGNALS
-            if self._heeds_repetition or number != signal.SIGINT
-        }
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Load what is to be loaded, begin to answer, and say so."""

@@ -16,6 +16,7 @@ from starlette.requests import ClientDisconnect
 
 from service import schemas
 from service.answers import classified, embedded
+from service.context import API_VERSION
 from service.engine import Job
 from service.logs import request_id
 from service.models import Model
@@ -24,18 +25,18 @@ from service.problems import MEDIA_TYPE, PROBLEMS, Problem, problem_of
 from service.schemas import ClassifyOptions, EmbedRequestOptions
 from service.state import Service
 from service.storage import Upload
-from service.uploads import BINARY, receive, upload_schema
+from service.uploads import BINARY, Form, receive, upload_schema
 from vggish.errors import AudiotagError
 from vggish.extractor import EmbedOptions
 from vggish.frame_files import write_frames
 from vggish.frames import ClipFrames
 from vggish.params import VERSION
 
-API_VERSION = "1"
 _JSON = "application/json"
 _FRAME_FORMATS = {"application/x-npz": "npz", "application/x-tfrecord": "tfrecord"}
 
 T = TypeVar("T")
+OptionsT = TypeVar("OptionsT", ClassifyOptions, EmbedRequestOptions)
 
 
 def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -74,16 +75,8 @@ async def classify(request: Request, options: Annotated[ClassifyOptions, Query()
     """
     began = time.perf_counter()
     service = _service(request)
-    model = service.models.get(options.model)
-    with service.receiving():
-        form = await receive(request, service.storage, service.config)
+    form, options, model = await _received(request, options)
     upload = form.uploads[0]
-    try:
-        options = with_fields(options, form.fields)
-        model = service.models.get(options.model)
-    except Problem:
-        form.remove()
-        raise
     work = _classification(service, model, upload, options, began)
     return _json(await _unless_gone(request, service.engine.run(work, upload.remove)))
 
@@ -100,14 +93,8 @@ async def classify_batch(
     """What is heard in several sounds; one that cannot be read does not fail the others."""
     began = time.perf_counter()
     service = _service(request)
-    service.models.get(options.model)
-    with service.receiving():
-        form = await receive(
-            request, service.storage, service.config, max_files=service.config.max_batch_files
-        )
+    form, options, model = await _received(request, options, service.config.max_batch_files)
     try:
-        options = with_fields(options, form.fields)
-        model = service.models.get(options.model)
         # Not more at once than there are threads: others have their turn, too.
         turns = asyncio.Semaphore(service.engine.n_threads)
 
@@ -136,21 +123,13 @@ async def embed(request: Request, options: Annotated[EmbedRequestOptions, Query(
     """The frames of a sound: JSON, or npz or TFRecord if the header Accept says so."""
     service = _service(request)
     media_type = _negotiated(request.headers.get("accept", "*/*"), (_JSON, *_FRAME_FORMATS))
-    service.models.get(options.model)
-    with service.receiving():
-        form = await receive(request, service.storage, service.config)
+    form, options, model = await _received(request, options)
     upload = form.uploads[0]
-    try:
-        options = with_fields(options, form.fields)
-        network = service.models.get(options.model).network
-        extractor = network.extractor(
-            EmbedOptions(options.values, options.hop_seconds, options.tail)
-        )
-    except AudiotagError:
-        form.remove()
-        raise
 
     def work(job: Job) -> bytes:
+        extractor = model.network.extractor(
+            EmbedOptions(options.values, options.hop_seconds, options.tail)
+        )
         clip = extractor(service.open(job, upload), on_progress=job.check)
         seconds = clip.metadata["duration_seconds"]
         service.note(seconds, {"queue": job.queue_seconds, **clip.timings})
@@ -218,6 +197,29 @@ async def problem(slug: str) -> Response:
 def _service(request: Request) -> Service:
     service: Service = request.app.state.audiotag
     return service
+
+
+async def _received(
+    request: Request, options: OptionsT, max_files: int = 1
+) -> tuple[Form, OptionsT, Model]:
+    """The body of a request, its options with those of the form, and the model that they name.
+
+    Whoever gets the form must `remove` it.
+
+    Raises:
+        Problem: see `receive`; or an option cannot be honoured, or there is no such model.
+        ClientDisconnect: the client left.
+    """
+    service = _service(request)
+    service.models.get(options.model)  # before the body, which would be sent for nothing
+    with service.receiving():
+        form = await receive(request, service.storage, service.config, max_files=max_files)
+    try:
+        options = with_fields(options, form.fields)
+        return form, options, service.models.get(options.model)
+    except Problem:
+        form.remove()
+        raise
 
 
 def _classification(

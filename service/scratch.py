@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import tempfile
+import time
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -12,6 +13,8 @@ from filelock import FileLock, Timeout
 from vggish.errors import OptionError
 
 _LOCK = "lock"
+# So long after its last change a directory may be one whose lock is not held yet.
+_BEING_MADE_SECONDS = 2.0
 
 
 class ScratchDirectory:
@@ -56,8 +59,9 @@ def _remove_orphans(prefix: str, place: Path) -> None:
     for directory in place.glob(f"{prefix}*"):
         lock = FileLock(directory / _LOCK)
         with contextlib.suppress(OSError, Timeout):
-            if not (directory / _LOCK).exists():
-                continue  # it is being made
+            lately = time.time() - directory.stat().st_mtime < _BEING_MADE_SECONDS
+            if lately or not (directory / _LOCK).exists():
+                continue
             lock.acquire(timeout=0)
             lock.release()
             shutil.rmtree(directory, ignore_errors=True)

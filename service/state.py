@@ -8,6 +8,8 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from prometheus_client import Gauge
+
 from classifier.tagger import Tags
 from classifier.wording import one_line, printable, shortened
 from service.batching import BatchingEmbedder
@@ -16,7 +18,7 @@ from service.engine import Engine, Job, n_cores
 from service.logs import log
 from service.metrics import Metrics
 from service.models import Model, Models
-from service.problems import Problem
+from service.problems import Problem, stopping
 from service.schemas import TagOptions
 from service.storage import Storage, Upload
 from vggish.audio import AudioLimits, AudioStream, open_audio
@@ -24,10 +26,45 @@ from vggish.errors import AudiotagError
 from vggish.runtime import PatchEmbedder
 
 _RETRY_STREAM_SECONDS = 10
-# By then another process may have taken its place.
-_RETRY_STOPPED_SECONDS = 5
 # Of a client's name for a sound, as messages have it.
 _MAX_NAME_LENGTH = 100
+
+
+@dataclass(eq=False)
+class Places:
+    """Places for something that takes a while, of which there are only so many.
+
+    Attributes:
+        limit: how many there are.
+        what: takes them, with its verb, for the sentence that refuses one more.
+        gauge: shows how many are taken.
+    """
+
+    limit: int
+    what: str
+    gauge: Gauge
+    n_taken: int = 0
+
+    @contextlib.contextmanager
+    def taken(self, retry_after_seconds: float) -> Iterator[None]:
+        """Around what takes a place.
+
+        Raises:
+            Problem: none is left.
+        """
+        if self.n_taken >= self.limit:
+            raise Problem(
+                "overloaded",
+                f"{self.n_taken} {self.what} already; try again in a while",
+                retry_after_seconds=retry_after_seconds,
+            )
+        self.n_taken += 1
+        self.gauge.inc()
+        try:
+            yield
+        finally:
+            self.n_taken -= 1
+            self.gauge.dec()
 
 
 @dataclass(eq=False)
@@ -37,8 +74,8 @@ class Service:
     Attributes:
         limits: of the sound that is taken.
         draining: whether it is stopping, and wants no new work.
-        n_uploads: bodies that are being received.
-        n_streams: streams that are open.
+        uploads: places for bodies that are being received.
+        streams: places for streams that are open.
     """
 
     config: ServiceConfig
@@ -47,9 +84,9 @@ class Service:
     storage: Storage
     metrics: Metrics
     limits: AudioLimits
+    uploads: Places
+    streams: Places
     draining: bool = False
-    n_uploads: int = 0
-    n_streams: int = 0
 
     @classmethod
     def start(cls, config: ServiceConfig, metrics: Metrics) -> Service:
@@ -82,6 +119,8 @@ class Service:
             engine=engine,
             storage=Storage(config.temporary_directory),
             metrics=metrics,
+            uploads=Places(config.max_uploads, "uploads are being received", metrics.uploads),
+            streams=Places(config.max_streams, "streams are open", metrics.streams),
             limits=AudioLimits(
                 max_seconds=config.max_audio_seconds,
                 max_channels=config.max_channels,
@@ -102,7 +141,7 @@ class Service:
             Problem: the service is stopping, or its queue is full.
         """
         if self.draining:
-            raise _stopping()
+            raise stopping()
         self.engine.check_room()
 
     @contextlib.contextmanager
@@ -113,19 +152,8 @@ class Service:
             Problem: there are too many, or work would not be taken now.
         """
         self.engine.check_room()
-        if self.n_uploads >= self.config.max_uploads:
-            raise Problem(
-                "overloaded",
-                f"{self.n_uploads} uploads are being received already; try again in a while",
-                retry_after_seconds=self.engine.retry_after_seconds,
-            )
-        self.n_uploads += 1
-        self.metrics.uploads.inc()
-        try:
+        with self.uploads.taken(self.engine.retry_after_seconds):
             yield
-        finally:
-            self.n_uploads -= 1
-            self.metrics.uploads.dec()
 
     @contextlib.contextmanager
     def streaming(self) -> Iterator[None]:
@@ -135,20 +163,9 @@ class Service:
             Problem: there are too many, or the service is stopping.
         """
         if self.draining:
-            raise _stopping()
-        if self.n_streams >= self.config.max_streams:
-            raise Problem(
-                "overloaded",
-                f"{self.n_streams} streams are open already; try again later",
-                retry_after_seconds=_RETRY_STREAM_SECONDS,
-            )
-        self.n_streams += 1
-        self.metrics.streams.inc()
-        try:
+            raise stopping()
+        with self.streams.taken(_RETRY_STREAM_SECONDS):
             yield
-        finally:
-            self.n_streams -= 1
-            self.metrics.streams.dec()
 
     def tag(self, job: Job, model: Model, upload: Upload, options: TagOptions) -> Tags:
         """Tag a sound that was received. Runs in a thread.
@@ -194,9 +211,3 @@ class Service:
                     extra={"model": name, "why": str(error)},
                     exc_info=None if isinstance(error, AudiotagError) else error,
                 )
-
-
-def _stopping() -> Problem:
-    return Problem(
-        "not-ready", "the service is stopping", retry_after_seconds=_RETRY_STOPPED_SECONDS
-    )

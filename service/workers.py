@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,14 +24,14 @@ from typing import TYPE_CHECKING
 from service.config import ServiceConfig
 from service.logs import configure, log, tell
 from service.metrics import forget_worker, shared_between_workers
-from service.process import FAILED, STOPPED, STOPPING_SIGNALS, TIDY_SECONDS, Server, run
+from service.process import FAILED, STOPPED, STOPPING_SIGNALS, TIDY_SECONDS, Server, handling, run
 
 if TYPE_CHECKING:
     from service.server import MakeApp
 
 # A process of its own, not a copy: threads and networks do not survive being copied.
 _CONTEXT = multiprocessing.get_context("spawn")
-_HANGUP = getattr(signal, "SIGHUP", None)
+_HANGUP = (signal.SIGHUP,) if hasattr(signal, "SIGHUP") else ()  # not on Windows
 _READY, _AT_ONCE = "ready", "at once"
 _POLL_SECONDS = 0.2
 # A worker that ends sooner than this after its start will end again; wait longer each time.
@@ -72,7 +72,7 @@ class Supervisor:
         """Serve until a signal says that it is enough; the exit status."""
         with (
             shared_between_workers(self._config.temporary_directory) as directory,
-            self._signals_noted(),
+            handling(self._note, *STOPPING_SIGNALS, *_HANGUP),
         ):
             try:
                 self._start_one()
@@ -135,7 +135,7 @@ class Supervisor:
         log.error("a worker has ended, and is replaced", extra=how)
 
     def _heed(self, number: int) -> None:
-        if number == _HANGUP:
+        if number in _HANGUP:
             for worker in self._workers:
                 worker.signal_if_ready(number)
         elif self._deadline is None:
@@ -159,34 +159,9 @@ class Supervisor:
         for worker in self._workers:
             worker.kill()
 
-    @contextlib.contextmanager
-    def _signals_noted(self) -> Iterator[None]:
-        """Note signals, for the next turn."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        numbers = [*STOPPING_SIGNALS, *([] if _HANGUP is None else [_HANGUP])]
-        before = {
-            number: signal.signal(number, lambda number, _: self._signals.append(number))
-            for number in numbers
-        }
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-
-@contextlib.contextmanager
-def _ignored(*numbers: int | None) -> Iterator[None]:
-    is_main = threading.current_thread() is threading.main_thread()
-    known = [number for number in numbers if number is not None and is_main]
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in known}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    def _note(self, number: int, _: object) -> None:
+        """Keep a signal for the next turn."""
+        self._signals.append(number)
 
 
 class _Worker:
@@ -199,7 +174,8 @@ class _Worker:
         self.process = _CONTEXT.Process(
             target=_work, args=(config, make_app, sockets, theirs), name="audiotag-worker"
         )
-        with _ignored(signal.SIGINT, _HANGUP):  # as the worker does that is started meanwhile
+        # As the worker does that is started meanwhile.
+        with handling(signal.SIG_IGN, signal.SIGINT, *_HANGUP):
             self.process.start()
         theirs.close()
         self.pid = self.process.pid or 0

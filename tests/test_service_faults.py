@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import io
 import os
 import random
 import shutil
+import socket
 import subprocess
 import sys
 import threading
@@ -21,10 +23,11 @@ import pytest
 import soundfile
 from conftest import make_sound
 from serving import Running, running, wait_until
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import ClientConnection, connect
 
 from classifier.bundle_files import shipped_bundles
 
-CLIPS = Path(__file__).resolve().parents[1] / "weights" / "clips"
 N_RANDOM_BODIES = 10_000
 N_RANDOM_THREADS = 4
 
@@ -43,16 +46,10 @@ def left_behind(served: Running) -> list[str]:
 def served() -> Iterator[Running]:
     # Nothing is known of random bytes by ffmpeg that libsndfile does not know, and its start
     # takes longer than all else.
-    before = os.environ.get("AUDIOTAG_FFMPEG")
-    os.environ["AUDIOTAG_FFMPEG"] = "no-ffmpeg"
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AUDIOTAG_FFMPEG", "no-ffmpeg")
         with running(embedder="mini", max_audio_seconds=600.0) as found:
             yield found
-    finally:
-        if before is None:
-            del os.environ["AUDIOTAG_FFMPEG"]
-        else:
-            os.environ["AUDIOTAG_FFMPEG"] = before
 
 
 def random_bodies(seed: int, n: int) -> Iterator[bytes]:
@@ -181,29 +178,67 @@ def test_overload_is_refused_cleanly_and_passes(write_sound: Any) -> None:
         assert left_behind(served) == ["lock"]
 
 
-def test_there_are_only_so_many_uploads_at_once() -> None:
-    import socket
+def begin_upload(served: Running, *headers: str) -> socket.socket:
+    """Send the head of a request, and nothing of its body."""
+    connection = socket.create_connection(("127.0.0.1", served.port))
+    head = ("POST /classify HTTP/1.1", "Host: localhost", "Content-Type: audio/wav", *headers)
+    connection.sendall("\r\n".join((*head, "Content-Length: 1000", "", "")).encode())
+    return connection
 
-    head = (
-        b"POST /classify HTTP/1.1\r\nHost: localhost\r\nContent-Type: audio/wav\r\n"
-        b"Content-Length: 1000\r\n\r\n"
+
+def upload_noise(served: Running, **headers: str) -> httpx.Response:
+    return served.client.post(
+        "/classify", content=b"x", headers={"content-type": "audio/wav", **headers}
     )
+
+
+def test_there_are_only_so_many_uploads_at_once() -> None:
     with running(embedder="mini", max_uploads=2) as served:
-        waiting = [socket.create_connection(("127.0.0.1", served.port)) for _ in range(2)]
-        for connection in waiting:
-            connection.sendall(head)
-        wait_until(lambda: served.service.n_uploads == 2)
-        answer = served.client.post(
-            "/classify", content=b"x", headers={"content-type": "audio/wav"}
-        )
-        assert answer.status_code == 503
+        waiting = [begin_upload(served) for _ in range(2)]
+        wait_until(lambda: served.service.uploads.n_taken == 2)
+        assert upload_noise(served).status_code == 503
         for connection in waiting:
             connection.close()
-        wait_until(lambda: served.service.n_uploads == 0)
-        answer = served.client.post(
-            "/classify", content=b"x", headers={"content-type": "audio/wav"}
-        )
-        assert answer.status_code == 400
+        wait_until(lambda: served.service.uploads.n_taken == 0)
+        assert upload_noise(served).status_code == 400
+
+
+def test_one_client_cannot_take_all_places() -> None:
+    first, second = "192.0.2.1", "192.0.2.2"
+    settings = {"trusted_proxies": ("127.0.0.1",), "max_requests_per_client": 2}
+    with running(embedder="mini", max_uploads=4, **settings) as served:
+        waiting = [begin_upload(served, f"X-Forwarded-For: {first}") for _ in range(2)]
+        wait_until(lambda: served.service.uploads.n_taken == 2)
+        refused = upload_noise(served, **{"X-Forwarded-For": first})
+        assert (refused.status_code, refused.headers["retry-after"]) == (429, "1")
+        assert refused.json()["type"] == "/problems/rate-limited"
+        assert "a client may have 2 requests at once" in refused.json()["detail"]
+        assert upload_noise(served, **{"X-Forwarded-For": second}).status_code == 400
+        assert served.client.get("/healthz", headers={"X-Forwarded-For": first}).is_success
+        for connection in waiting:
+            connection.close()
+        wait_until(lambda: served.service.uploads.n_taken == 0)
+        assert upload_noise(served, **{"X-Forwarded-For": first}).status_code == 400
+
+
+def test_one_client_cannot_have_all_streams() -> None:
+    settings = {"trusted_proxies": ("127.0.0.1",), "max_streams_per_client": 2}
+    with running(embedder="mini", **settings) as served, contextlib.ExitStack() as stack:
+
+        def open_stream(address: str) -> ClientConnection:
+            url = served.url.replace("http", "ws", 1) + "/stream"
+            headers = {"X-Forwarded-For": address}
+            return stack.enter_context(connect(url, proxy=None, additional_headers=headers))
+
+        # Whether or not they have said anything.
+        streams = [open_stream("2001:db8::1"), open_stream("2001:db8::2")]
+        with pytest.raises(InvalidStatus) as caught:
+            open_stream("2001:db8::3")
+        assert caught.value.response.status_code == 429
+        open_stream("192.0.2.1")
+        streams[0].close()
+        wait_until(lambda: served.metric("audiotag_requests_total", route="/stream") == 1)
+        open_stream("2001:db8::3")
 
 
 def test_work_that_takes_too_long_is_told_and_ended(write_sound: Any) -> None:

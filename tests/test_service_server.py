@@ -19,6 +19,7 @@ from typing import Any
 
 import httpx
 import pytest
+from serving import wait_until
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
@@ -90,7 +91,7 @@ class Service:
 
     def wait_until_asked(self, n: int = 1) -> None:
         """Wait until the application has so many requests to answer."""
-        until(lambda: self.lines.count("asked") == n)
+        wait_until(lambda: self.lines.count("asked") == n)
 
     def refuses(self) -> bool:
         """Whether it takes no connections any more."""
@@ -149,13 +150,6 @@ MARKS = ("made", "starting", "asked", "closed")
 both = pytest.mark.parametrize("workers", [1, 2])
 
 
-def until(holds: Callable[[], bool]) -> None:
-    end = time.monotonic() + PATIENCE_SECONDS
-    while not holds():
-        assert time.monotonic() < end
-        time.sleep(0.05)
-
-
 # --- starting and stopping -----------------------------------------------------------------
 
 
@@ -195,7 +189,7 @@ def test_requests_that_are_on_their_way_are_answered_before_it_ends(
         answers = [pool.submit(service.ask, 1.0, until="draining") for _ in range(12)]
         service.wait_until_asked(12)
         service.signal(signal.SIGTERM)
-        until(service.refuses)
+        wait_until(service.refuses)
         said = [answer.result() for answer in answers]
     assert {answer.status_code for answer in said} == {200}
     assert all(answer.json()["draining"] for answer in said)
@@ -280,7 +274,7 @@ def test_a_worker_that_is_killed_is_replaced(start: Callable[..., Service]) -> N
     before = service.pids(2)
     counts = Path(next(iter(before.values()))["counts"])
     victim = min(before)
-    until(lambda: len(list(counts.glob("gauge_livesum_*.db"))) == 2)
+    wait_until(lambda: len(list(counts.glob("gauge_livesum_*.db"))) == 2)
     os.kill(victim, signal.SIGKILL)
     service.wait_for("a worker has ended, and is replaced")
     (survivor,) = set(before) - {victim}
@@ -309,7 +303,7 @@ def test_hangup_reaches_every_process_and_ends_none(
     service = start(workers=workers)
     before = service.pids(workers)
     service.signal(signal.SIGHUP)
-    until(lambda: all(said["hangups"] == 1 for said in service.pids(workers).values()))
+    wait_until(lambda: all(said["hangups"] == 1 for said in service.pids(workers).values()))
     assert set(service.pids(workers)) == set(before)
 
 
@@ -324,7 +318,8 @@ def test_workers_end_when_their_parent_is_killed(
     def are_gone() -> bool:
         return not any(Path(f"/proc/{pid}/cmdline").exists() and _runs(pid) for pid in pids)
 
-    until(are_gone)
+    wait_until(are_gone)
+    os.utime(counts, (0, 0))  # it was not being made just now
     with shared_between_workers(tmp_path):  # what the next one does
         assert not counts.exists()
 
@@ -375,7 +370,7 @@ def test_no_sound_is_lost_when_it_stops_under_load(
 
     with concurrent.futures.ThreadPoolExecutor(12) as pool:
         answers = [pool.submit(classify, n) for n in range(12)]
-        until(lambda: len(sent) == 12)
+        wait_until(lambda: len(sent) == 12)
         service.signal(signal.SIGTERM)
         said = [answer.result() for answer in answers]
     assert [answer.status_code for answer in said] == [200] * 12

@@ -120,8 +120,13 @@ def test_what_a_killed_process_left_is_removed_and_what_others_use_is_not(tmp_pa
     command = [sys.executable, "-c", textwrap.dedent(program), str(tmp_path)]
     assert subprocess.run(command, check=False).returncode != 0
     (orphan,) = tmp_path.iterdir()
+    # It may still be being made, and not be locked yet.
+    Storage(tmp_path).close()
+    assert orphan.exists()
+    os.utime(orphan, (0, 0))
     first = Storage(tmp_path)
     assert not orphan.exists()
+    os.utime(first.directory, (0, 0))
     second = Storage(tmp_path)
     assert first.directory.exists()
     assert sorted(tmp_path.iterdir()) == sorted([first.directory, second.directory])

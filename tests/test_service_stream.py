@@ -26,7 +26,7 @@ def served() -> Iterator[Running]:
 
 def wait_until_free(served: Running) -> None:
     """Streams that have ended make room a moment later."""
-    wait_until(lambda: served.service.n_streams == 0)
+    wait_until(lambda: served.service.streams.n_taken == 0)
 
 
 @pytest.fixture(autouse=True)
@@ -154,7 +154,7 @@ def test_there_are_only_so_many_streams(served: Running) -> None:
 
 def test_a_client_that_does_not_begin_is_let_go() -> None:
     with (
-        running(embedder="mini", upload_idle_seconds=0.3, stream_idle_seconds=60.0) as served,
+        running(embedder="mini", upload_idle_seconds=2.0, stream_idle_seconds=60.0) as served,
         open_stream(served) as connection,
     ):
         assert told(connection)["problem"]["type"] == "/problems/upload-timeout"
