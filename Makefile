@@ -9,8 +9,9 @@ BIN := $(VENV)/bin
 demo: $(VENV)/.base
 	@$(BIN)/python examples/demo.py
 
+# Files of tests side by side, one a core.
 test: $(VENV)/.dev
-	@$(BIN)/python -m pytest -q
+	@$(BIN)/python -m pytest -q -n auto --dist loadfile
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import numpy as np
 import pytest
 
@@ -24,7 +25,15 @@ import vggish.api
 from vggish import ClipFrames, write_frames
 from vggish.params import EMBEDDING_SIZE, N_BANDS, PATCH_FRAMES, SAMPLE_RATE_HZ
 
+CLIPS = Path(__file__).resolve().parents[1] / "weights" / "clips"
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+# What is right in 100 ms is right in a second, on a machine that has more to do.
+hypothesis.settings.register_profile("audiotag", deadline=None)
+hypothesis.settings.load_profile("audiotag")
+# All that tests take from whoever runs them.
+_KEPT = {"AUDIOTAG_FFMPEG", "AUDIOTAG_CHROMIUM", "AUDIOTAG_OFFICIAL_HOME"}
 
 
 @pytest.fixture(scope="session")
@@ -39,6 +48,19 @@ def shared_data() -> Path:
 def _heed_interrupts() -> None:
     """A shell's background job ignores SIGINT, and so would all processes that it starts."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No settings or keys of whoever runs the tests, and no proxy before this machine itself."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in list(os.environ):
+            if name.startswith("AUDIOTAG_") and name not in _KEPT:
+                patch.delenv(name)
+        patch.setenv("AUDIOTAG_HOME", str(tmp_path_factory.mktemp("home")))
+        for name in ("NO_PROXY", "no_proxy"):
+            patch.setenv(name, "127.0.0.1,localhost,::1")
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -83,6 +83,7 @@ class FakeService:
         self._thread = threading.Thread(target=self._server.run, args=([self._socket],))
         self._thread.start()
         while not self._server.started:
+            assert self._thread.is_alive(), "the fake service did not start"
             time.sleep(0.01)
 
     @property

@@ -518,9 +518,7 @@ def assert_read_or_refused(source: Any) -> None:
     assert "\n" not in "".join(told)
 
 
-@settings(
-    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     kind=st.integers(0, 99), damage=DAMAGE, cut=st.integers(1, 20_000), suffix=st.integers(0, 99)
 )

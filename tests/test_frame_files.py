@@ -82,7 +82,7 @@ def assert_same(read: ClipFrames, written: ClipFrames) -> None:
 
 @pytest.mark.parametrize("file_format", FORMATS)
 @given(clips=clip_lists())
-@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+@settings(max_examples=30, suppress_health_check=list(HealthCheck), derandomize=True)
 def test_write_then_read_gives_back(
     tmp_path: Path, file_format: str, clips: list[ClipFrames]
 ) -> None:

@@ -225,14 +225,14 @@ def test_samples_give_as_many_patches_as_the_reference(
     assert n_patches(n_samples) == len(log_mel_patches(waveform)) == padded
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(n_samples=st.integers(0, 90_000), hop=HOPS, tail=TAILS)
 def test_n_patches_foretells_the_patches(n_samples: int, hop: float, tail: Any) -> None:
     patches = log_mel_patches(np.zeros(n_samples, np.float32), hop, tail)
     assert patches.shape == (n_patches(n_samples, hop, tail), 96, 64)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(n_samples=st.integers(0, 10**7), hop=HOPS)
 def test_patch_counts_are_those_of_the_framing(n_samples: int, hop: float) -> None:
     hop_samples = round(hop * 100) * 160
@@ -243,14 +243,14 @@ def test_patch_counts_are_those_of_the_framing(n_samples: int, hop: float) -> No
     assert n_patches(n_samples, hop, "pad") == max(half_filled, min(1, n_samples))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.integers(-10, 10**6))
 def test_stft_frames_are_whole(n_samples: int) -> None:
     n_frames = n_stft_frames(n_samples)
     assert n_frames == sum(1 for _ in range(0, n_samples - 399, 160))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(n_samples=st.integers(1, 50_000), hop=HOPS)
 def test_padding_is_silence_and_changes_no_other_frame(n_samples: int, hop: float) -> None:
     waveform = make_sound(n_samples / 16_000, seed=n_samples)
@@ -260,7 +260,7 @@ def test_padding_is_silence_and_changes_no_other_frame(n_samples: int, hop: floa
     np.testing.assert_array_equal(padded, log_mel_patches(long, hop, "drop")[: len(padded)])
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(hop=HOPS)
 def test_patches_are_slices_of_the_spectrogram(hop: float) -> None:
     waveform = make_sound(6)
@@ -271,7 +271,7 @@ def test_patches_are_slices_of_the_spectrogram(hop: float) -> None:
     np.testing.assert_array_equal(patches, expected)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     hop=HOPS,
     tail=TAILS,

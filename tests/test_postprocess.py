@@ -41,7 +41,7 @@ def test_requantising_returns_every_level() -> None:
     np.testing.assert_array_equal(quantize(dequantize(ALL_LEVELS)), ALL_LEVELS)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(WHITENED)
 def test_quantiser_truncates_and_keeps_the_shape(values: Any) -> None:
     levels = quantize(values)
@@ -50,7 +50,7 @@ def test_quantiser_truncates_and_keeps_the_shape(values: Any) -> None:
     np.testing.assert_array_equal(levels, np.trunc(scaled))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(WHITENED)
 def test_dequantised_is_within_half_a_level_of_what_was_quantised(values: Any) -> None:
     error = np.abs(dequantize(quantize(values)) - np.clip(values, -2, 2))
@@ -140,7 +140,7 @@ def test_absent_pca_and_directories_are_refused(tmp_path: Path) -> None:
         load_pca(tmp_path)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     changes=st.lists(
         st.tuples(st.integers(0, len(GOOD_FILE) - 1), st.integers(0, 255)), max_size=6

@@ -81,7 +81,7 @@ def test_sound_at_16_khz_is_left_alone() -> None:
 # Lengths
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(n=st.integers(0, 30_000), rate_hz=st.sampled_from([4_000, 11_127, 15_999, *RATES, 384_000]))
 def test_lengths_are_as_documented(n: int, rate_hz: int) -> None:
     waveform = np.zeros(n, np.float32)
@@ -92,7 +92,7 @@ def test_lengths_are_as_documented(n: int, rate_hz: int) -> None:
 # Blocks
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     rate_hz=st.sampled_from([11_127, *RATES]),
     sizes=st.lists(st.integers(0, 20_000), max_size=20),
@@ -106,7 +106,7 @@ def test_soxr_in_blocks_equals_the_whole_to_the_last_bit(
     np.testing.assert_array_equal(streamed, resample(waveform, rate_hz, "soxr"))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     rate_hz=st.sampled_from([11_127, *RATES]),
     sizes=st.lists(st.integers(0, 20_000), max_size=12),

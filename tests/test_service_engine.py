@@ -102,7 +102,7 @@ def test_waiting_counts_towards_the_deadline() -> None:
         event.set()
         with pytest.raises(Problem):
             await first
-        await asyncio.sleep(0.05)
+        await settled(lambda: engine.n_running == engine.n_waiting == 0)
         assert begun == []
 
     run(check, timeout_seconds=0.2)
@@ -167,13 +167,15 @@ def test_not_more_runs_at_once_than_there_are_threads() -> None:
 def test_closing_waits_for_the_work_that_runs() -> None:
     async def check(engine: Engine) -> None:
         finished: list[str] = []
+        begun = threading.Event()
 
         def work(job: Job) -> None:
+            begun.set()
             time.sleep(0.1)
             finished.append("work")
 
         task = asyncio.create_task(engine.run(work))
-        await settled(lambda: engine.n_running == 1)
+        await settled(begun.is_set)
         await engine.close()
         assert finished == ["work"]
         await task

@@ -39,7 +39,7 @@ def test_exactly_the_share_is_held_out(share: float) -> None:
 
 
 @given(st.integers(2, 60), st.integers(1, 99), st.integers(0, 5))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_a_split_is_a_partition_of_about_that_share(n: int, per_cent: int, seed: int) -> None:
     ids, labels = data(n, seed=seed)
     expected = n * per_cent // 100

@@ -199,6 +199,7 @@ class Canary:
             caller.close()
 
     def close(self) -> None:
+        self._socket.shutdown(socket.SHUT_RDWR)  # else `accept` would go on waiting
         self._socket.close()
 
 
@@ -363,13 +364,13 @@ NOT_FOR_LIBSNDFILE = b"\0\0\0\x18ftypM4A " + bytes(1_000)
 def test_a_decoder_that_hangs_is_ended_at_the_deadline(fake_ffmpeg: Any, script: str) -> None:
     is_running = fake_ffmpeg(script)
     begin = time.monotonic()
-    limits = AudioLimits(deadline=begin + 0.5)
+    limits = AudioLimits(deadline=begin + 2)
     with (
         pytest.raises(AudioTimeoutError, match=r"clip.m4a was not decoded in time"),
         open_audio(NOT_FOR_LIBSNDFILE, "clip.m4a", limits) as stream,
     ):
         list(stream.blocks(8_000))
-    assert 0.5 <= time.monotonic() - begin < 10
+    assert 2 <= time.monotonic() - begin < 20
     assert not is_running()
 
 
