@@ -139,19 +139,28 @@ class Engine:
                 retry_after_seconds=self.retry_after_seconds,
             )
 
-    async def run(self, work: Callable[[Job], T], on_end: Callable[[], object] | None = None) -> T:
+    async def run(
+        self,
+        work: Callable[[Job], T],
+        on_end: Callable[[], object] | None = None,
+        *,
+        is_admitted: bool = False,
+    ) -> T:
         """Run `work` in a thread and wait for it.
 
         Args:
             work: called with its job, which it must `check` again and again.
             on_end: called once work is over or was dropped, whatever became of it.
+            is_admitted: wait also where the queue is full; for those of whom there are few, each
+                with one job at a time.
 
         Raises:
             Problem: the queue is full, or the deadline has passed.
             Exception: what the work raises.
         """
         try:
-            self.check_room()
+            if not is_admitted:
+                self.check_room()
         except Problem:
             if on_end is not None:
                 on_end()

@@ -116,7 +116,8 @@ async def _heard(
         return live.finish() if samples is None else live.feed(samples)
 
     before = live.seconds_heard
-    found = await service.engine.run(work)
+    # A stream has its place; that others send too much must not end it.
+    found = await service.engine.run(work, is_admitted=True)
     service.metrics.audio_seconds(live.seconds_heard - before)
     return found
 

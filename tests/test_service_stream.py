@@ -152,6 +152,18 @@ def test_there_are_only_so_many_streams(served: Running) -> None:
         assert code == 1013
 
 
+def test_a_full_queue_does_not_end_a_stream(
+    served: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_stream(served) as connection:
+        tell(connection, sample_rate_hz=16_000)
+        assert told(connection)["type"] == "ready"
+        monkeypatch.setattr(served.service.engine, "queue_size", 0)
+        assert served.client.post("/classify", files={"file": b"x"}).status_code == 503
+        connection.send(np.zeros(16_000, np.int16).tobytes())
+        assert told(connection)["type"] == "tags"
+
+
 def test_a_client_that_does_not_begin_is_let_go() -> None:
     with (
         running(embedder="mini", upload_idle_seconds=2.0, stream_idle_seconds=60.0) as served,
