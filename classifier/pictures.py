@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,13 @@ def save_figure(
     Raises:
         failure: the file cannot be written.
     """
-    with unwritable_as(failure, path), atomic_write(Path(path)) as file:
+    with (
+        warnings.catch_warnings(),
+        unwritable_as(failure, path),
+        atomic_write(Path(path)) as file,
+    ):
+        # Letters that the font lacks are drawn as boxes, which whoever looks at it sees.
+        warnings.filterwarnings("ignore", r"Glyph \d+ .* missing")
         figure.savefig(file, format=_kind(path), dpi=_DOTS_PER_INCH)
 
 

@@ -56,7 +56,7 @@ def plot_tags(
     _draw_waveform(wave, waveform)
     _draw_log_mel(mel, waveform, duration_seconds)
     _draw_tags(figure, heard, tags, tracks, duration_seconds)
-    wave.set_title(shortened(title, 90), loc="left")
+    wave.set_title(shortened(title, 90), loc="left", parse_math=False)  # no formula: a file name
     heard.set_xlim(0, max(duration_seconds, PATCH_SECONDS))
     heard.set_xlabel("seconds")
     for axes in (wave, mel, heard):
@@ -93,7 +93,7 @@ def _draw_tags(
     figure: Any, axes: Any, tags: ClipTags, tracks: TagTracks | None, duration_seconds: float
 ) -> None:
     names = [f"{shortened(tag.label, _LONGEST_NAME)}  {tag.score:.0%}" for tag in tags.tags]
-    axes.set_yticks(range(len(names)), names)
+    axes.set_yticks(range(len(names)), names, parse_math=False)
     axes.set_ylim(max(1, len(names)) - 0.5, -0.5)
     if not tags.tags or tracks is None:
         return

@@ -48,6 +48,22 @@ def test_the_best_tags_are_named_with_their_scores_best_on_top(
     assert wave.get_title(loc="left") == "clip.wav"
 
 
+def test_names_are_no_formulas(tmp_path: Path, drawn: list[Figure]) -> None:
+    names = tuple(f"$x^{{${name}" for name in NAMES)
+    bundle = make_bundle(tmp_path / "tiny", names=names)
+    tags = Tagger(bundle).tag_frames(np.zeros((1, 128), np.uint8), top_k=1)
+    plot_tags(np.zeros(16_000, np.float32), tags, tmp_path / "p.png", title="a$x^{$b.wav")
+    wave, _, heard = drawn[0].axes[:3]
+    assert wave.get_title(loc="left") == "a$x^{$b.wav"
+    assert heard.get_yticklabels()[0].get_text().startswith("$x^{$")
+
+
+def test_letters_that_no_font_has_are_boxes_and_no_warnings(tmp_path: Path) -> None:
+    tags = tagged(tmp_path, 1)
+    plot_tags(np.zeros(16_000, np.float32), tags, tmp_path / "p.png", title="\u97f3 \U0001f3b8.wav")
+    assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
+
+
 def test_the_heat_map_holds_the_frames_scores(tmp_path: Path, drawn: list[Figure]) -> None:
     tags = tagged(tmp_path, 4, top_k=2)
     plot_tags(np.zeros(4 * 15_360, np.float32), tags, tmp_path / "p.svg")
