@@ -339,12 +339,14 @@ def _run_classify(options: argparse.Namespace) -> int:
     Choice(options.top_k, options.threshold)
     if options.live:
         return _run_live(options)
+    if options.out in ("/dev/stdout", "/dev/fd/1"):
+        options.out = STDOUT  # where that leads to a file, it is not to be replaced
     names = _names_of_inputs(options)
     content = _classify_content(options)
     inputs = find_inputs(names)
     _check_classify_outputs(options, inputs, content)
     with contextlib.ExitStack() as stack:
-        listen = (_far_ear if options.server else _near_ear)(options, content, stack)
+        listen = (_near_ear if options.server is None else _far_ear)(options, content, stack)
         failures = _classify_each(options, listen, inputs, content)
     for directory, reason in inputs.unreadable:
         print(_printable(f"audiotag: error: cannot search {directory}: {reason}"), file=sys.stderr)
@@ -381,6 +383,15 @@ def _check_classify_outputs(options: argparse.Namespace, inputs: Inputs, content
     n_sounds, out = len(inputs.items), options.out
     if out is not None and options.out_dir is not None:
         raise OptionError("use -o for one file or --out-dir for one file per input, not both")
+    if options.out_dir is None:
+        if out in (None, STDOUT):
+            _need_stdout()
+        elif out.endswith(("/", os.sep)):
+            raise OptionError(f"-o {out} names a directory; use --out-dir for one file per input")
+    elif not options.out_dir:
+        raise OptionError("--out-dir must name a directory. Received: ''")
+    elif os.path.isfile(options.out_dir):
+        raise OptionError(f"cannot write --out-dir {options.out_dir}: it is a file")
     if options.out_dir is None and content.file_format in TRACKS_OF_ONE and n_sounds > 1:
         raise OptionError(
             f"a label track ({content.file_format}) is of one sound, and here are {n_sounds}: use "
@@ -389,9 +400,10 @@ def _check_classify_outputs(options: argparse.Namespace, inputs: Inputs, content
     read = [item.source for item in inputs.items]
     read += [] if options.files_from is None else [options.files_from]
     pictures = {item.source: _picture_of(options, item, n_sounds) for item in inputs.items}
-    outputs: dict[str, str | Path | None] = {"-o": out}
-    if options.plot is not None and n_sounds == 1:
-        outputs["--plot"] = pictures[inputs.items[0].source]
+    outputs: list[tuple[str, str | Path | None]] = [("-o", out)]
+    outputs += [("--plot", picture) for picture in pictures.values()]
+    if options.out_dir is not None:
+        outputs += [("--out-dir", _text_file_of(options, item, content)) for item in inputs.items]
     _refuse_overwriting(outputs, read)
     if options.out_dir is not None and not os.path.isdir(options.out_dir):
         _check_writable(Path(options.out_dir) / "x", "--out-dir")
@@ -405,10 +417,19 @@ def _check_classify_outputs(options: argparse.Namespace, inputs: Inputs, content
             _check_writable(Path(str(picture)), "--plot")
 
 
+def _text_file_of(options: argparse.Namespace, item: Item, content: Content) -> Path:
+    """Where with --out-dir the text of a sound goes."""
+    from classifier.tag_output import SUFFIXES
+
+    return Path(options.out_dir) / f"{item.stem}{SUFFIXES[content.file_format]}"
+
+
 def _picture_of(options: argparse.Namespace, item: Item, n_sounds: int) -> Path | None:
     """Where the picture of a sound goes; None if there is to be none."""
     if options.plot is None:
         return None
+    if options.plot == STDOUT:
+        raise OptionError("a picture is not written to standard output: --plot needs a name")
     is_directory = options.plot.endswith(("/", os.sep)) or os.path.isdir(options.plot)
     if is_directory:
         return Path(options.plot) / f"{item.stem}.png"
@@ -501,18 +522,16 @@ def _classify_each(
     options: argparse.Namespace, listen: Listen, inputs: Inputs, content: Content
 ) -> int:
     """Tag each sound, write what is heard and draw it; the number of sounds that failed."""
-    n_failed = 0
+    n_failed, n_sounds = 0, len(inputs.items)
     with contextlib.ExitStack() as stack:
-        write = stack.enter_context(_tag_writer(options, content, len(inputs.items)))
+        write = stack.enter_context(_tag_writer(options, content, n_sounds))
         shown = sys.stderr.isatty() and not options.quiet
         bar = stack.enter_context(_ProgressBar(inputs.items, "listening")) if shown else None
         for n_done, item in enumerate(inputs.items):
-            picture = _picture_of(options, item, len(inputs.items))
-            on_progress = None if bar is None else functools.partial(bar.progress, item)
             try:
-                source = _kept(item.source) if picture is not None else item.source
-                tags = listen(source, on_progress)
-            except (AudioError, ServiceError) as error:
+                picture = _picture_of(options, item, n_sounds)
+                tags = _classify_one(listen, item, picture, write, bar)
+            except (AudioError, ServiceError, _OneOutputError) as error:
                 is_over = isinstance(error, ServiceUnreachableError)
                 if is_over and n_failed == n_done:
                     raise
@@ -522,22 +541,44 @@ def _classify_each(
                 _tell_source(item.source, "error", str(error))
                 if bar is not None:
                     bar.done(item, skipped=True)
-                if not is_over:
-                    continue
-                # The next sound would fare no better; what was heard is written all the same.
-                n_left = len(inputs.items) - n_done - 1
-                if n_left:
+                n_left = n_sounds - n_done - 1
+                if is_over and n_left:
+                    # The next sound would fare no better; what was heard is written all the same.
                     print(f"audiotag: error: {_count(n_left, 'sound')} not sent", file=sys.stderr)
-                return n_failed + n_left
+                    return n_failed + n_left
+                continue
             if bar is not None:
                 bar.done(item, skipped=False)
-            write(item, tags)
-            if picture is not None:
-                _draw(item, source, tags, picture)
-            for warning in tags.warnings:
-                if not options.quiet and not (tags.is_silent and content.file_format == "table"):
-                    _tell_source(item.source, "warning", warning)
+            _tell_warnings(options, item, tags, content)
     return n_failed
+
+
+def _classify_one(
+    listen: Listen,
+    item: Item,
+    picture: Path | None,
+    write: Callable[[Item, ClipTags], None],
+    bar: _ProgressBar | None,
+) -> ClipTags:
+    """Tag one sound, write what is heard and draw it."""
+    source = _kept(item.source) if picture is not None else item.source
+    tags = listen(source, None if bar is None else functools.partial(bar.progress, item))
+    with contextlib.nullcontext() if bar is None else bar.hidden():
+        write(item, tags)
+    if picture is not None:
+        _draw(item, source, tags, picture)
+    return tags
+
+
+def _tell_warnings(
+    options: argparse.Namespace, item: Item, tags: ClipTags, content: Content
+) -> None:
+    from vggish.mono import SILENCE
+
+    told = SILENCE if content.file_format == "table" else None  # the table says it itself
+    for warning in () if options.quiet else tags.warnings:
+        if warning != told:
+            _tell_source(item.source, "warning", warning)
 
 
 def _kept(source: str) -> Sound:
@@ -552,7 +593,9 @@ def _draw(item: Item, source: Sound, tags: ClipTags, picture: Path) -> None:
     from vggish.audio import load_audio, source_name
 
     title = _printable(source_name(item.source)).replace("\n", " ")
-    plot_tags(load_audio(source), tags, picture, title=title, tracks=getattr(tags, "tracks", None))
+    tracks = getattr(tags, "tracks", None)
+    with _of_one_sound():
+        plot_tags(load_audio(source), tags, picture, title=title, tracks=tracks)
 
 
 def _tell_source(source: str, kind: str, text: str) -> None:
@@ -567,7 +610,7 @@ def _tag_writer(
     options: argparse.Namespace, content: Content, n_sounds: int
 ) -> Iterator[Callable[[Item, ClipTags], None]]:
     """What writes the tags of each sound as they come: to -o, standard output, or --out-dir."""
-    from classifier.tag_output import SUFFIXES, TagText
+    from classifier.tag_output import TagText
     from vggish.audio import source_name
     from vggish.frames import as_text
 
@@ -575,32 +618,65 @@ def _tag_writer(
         return text.add(as_text(item.source), as_text(source_name(item.source)), tags)
 
     if options.out_dir is None:
-        with _text_output(options.out) as (write, look):
-            text = TagText(content, look, n_sounds, _sample_rate_hz)
+        is_file = options.out not in (None, STDOUT)
+        n_in_one = 0 if is_file and options.out.lower().endswith(".jsonl") else n_sounds
+        n_written = 0
+        with contextlib.suppress(_NothingToWrite), _text_output(options.out) as (write, look):
+            text = TagText(content, look, n_in_one, _sample_rate_hz)
             write(text.begin())
 
             def write_on(item: Item, tags: ClipTags) -> None:
-                write(told(text, item, tags))
+                nonlocal n_written
+                n_written += 1
+                try:
+                    write(told(text, item, tags))
+                except BrokenPipeError:
+                    if options.plot is None:
+                        raise
+                    _mute_stdout()  # the pictures are wanted all the same
 
             yield write_on
+            if is_file and not n_written:
+                raise _NothingToWrite  # what the file holds from before is better than nothing
         return
     written: list[tuple[str, Path]] = []
 
     def write_file(item: Item, tags: ClipTags) -> None:
-        path = Path(options.out_dir) / f"{item.stem}{SUFFIXES[content.file_format]}"
-        with _text_output(str(path)) as (write, look):
+        path = _text_file_of(options, item, content)
+        with _of_one_sound(), _text_output(str(path)) as (write, look):
             text = TagText(content, look, 1, _sample_rate_hz)
             write(text.begin() + told(text, item, tags))
         written.append((item.source, path))
 
-    yield write_file
-    if options.quiet:
-        return
+    try:
+        yield write_file
+    finally:
+        if not options.quiet:
+            _name_outputs(written, options.out_dir)
+
+
+def _name_outputs(written: Sequence[tuple[str, Path]], directory: str) -> None:
     if len(written) > MAX_OUTPUTS_NAMED:
-        _print_result(_printable(f"{_count(len(written), 'file')} -> {options.out_dir}{os.sep}"))
+        _print_result(_printable(f"{_count(len(written), 'file')} -> {directory}{os.sep}"))
         return
     for source, path in written:
         _print_result(_printable(f"{source} -> {path}"))
+
+
+class _NothingToWrite(Exception):  # noqa: N818 - it is none that anybody sees
+    """Not one sound could be heard."""
+
+
+class _OneOutputError(FrameFileError):
+    """What there is to tell of one sound cannot be written; the next one's may well be."""
+
+
+@contextlib.contextmanager
+def _of_one_sound() -> Iterator[None]:
+    try:
+        yield
+    except FrameFileError as error:
+        raise _OneOutputError(str(error)) from error
 
 
 def _sample_rate_hz(path: str) -> float | None:
@@ -670,8 +746,7 @@ def _text_output(out: str | None) -> Iterator[tuple[Callable[[str], object], Loo
     if out not in (None, STDOUT):
         from vggish.frame_files import atomic_write
 
-        path = Path(os.path.realpath(out))
-        with unwritable_as(FrameFileError, out), atomic_write(path) as file:
+        with unwritable_as(FrameFileError, out), atomic_write(Path(out)) as file:
             yield lambda text: file.write(text.encode("utf-8", "backslashreplace")), Look()
         return
     stdout = sys.stdout
@@ -679,15 +754,15 @@ def _text_output(out: str | None) -> Iterator[tuple[Callable[[str], object], Loo
         look = Look(unicode=_can_show("█▏", stdout.encoding))
 
         def write(text: str) -> None:
-            stdout.write(text)
-            stdout.flush()  # as they come, also into a pipe
+            with _stdout_errors():
+                stdout.write(text)
+                stdout.flush()  # as they come, also into a pipe
 
         yield write, look
         return
     plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
     look = Look(shutil.get_terminal_size().columns, _can_show("█▏", stdout.encoding), not plain)
-    # A progress bar on the same terminal takes sys.stdout's place, to stay below the text.
-    yield lambda text: sys.stdout.write(text), look
+    yield lambda text: stdout.write(text), look
 
 
 def _can_show(text: str, encoding: str | None) -> bool:
@@ -899,18 +974,18 @@ def _check_outputs(options: argparse.Namespace, inputs: Inputs) -> None:
     """Raise before the work if what is to be written is also read, or cannot be written."""
     read = [item.source for item in inputs.items]
     read += [p for p in (options.files_from, options.labels, options.label_names) if p is not None]
-    _refuse_overwriting({"-o": options.out, "--errors": options.errors}, read)
+    _refuse_overwriting([("-o", options.out), ("--errors", options.errors)], read)
     if options.errors is not None:
         _check_writable(Path(options.errors), "--errors")
 
 
 def _refuse_overwriting(
-    outputs: Mapping[str, str | Path | None], read: Iterable[str | Path]
+    outputs: Iterable[tuple[str, str | Path | None]], read: Iterable[str | Path]
 ) -> None:
     """Raise if a file that an option names is among those that are read, or named twice."""
     inputs = {os.path.realpath(path) for path in read if path != STDOUT}
     named: dict[str, str] = {}
-    for option, path in outputs.items():
+    for option, path in outputs:
         if path is None or path == STDOUT:
             continue
         place = os.path.realpath(path)
@@ -1009,6 +1084,7 @@ class _ProgressBar:
             console=Console(stderr=True),
             expand=True,
             transient=True,
+            redirect_stdout=False,  # it would break lines of results; see `hidden`
         )
         self._task = self._bar.add_task("", total=self._total, state="")
         self._show()
@@ -1023,6 +1099,15 @@ class _ProgressBar:
     def stop(self) -> None:
         """Take the bar off the screen."""
         self._bar.stop()
+
+    @contextlib.contextmanager
+    def hidden(self) -> Iterator[None]:
+        """Off the screen meanwhile, for results that may go to the same terminal."""
+        self._bar.stop()
+        try:
+            yield
+        finally:
+            self._bar.start()
 
     def progress(self, item: Item, seconds: float, total_seconds: float | None) -> None:
         with self._lock:
@@ -1155,10 +1240,15 @@ def _failure_text(failure: Failure) -> str:
 
 def _check_writable(path: Path, option: str) -> None:
     """Raise if what an option names cannot be written; what is there stays as it is."""
-    is_new = not path.exists()
     try:
+        is_new = not path.exists()
         if path.is_dir():
             raise IsADirectoryError(None, "it is a directory")
+        if not is_new and not path.is_file():
+            # Whoever reads a pipe would take a trial for the end.
+            if not os.access(path, os.W_OK):
+                raise PermissionError(None, "Permission denied")
+            return
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(path, "ab"):
             pass
@@ -1814,7 +1904,7 @@ def _run_evaluate(options: argparse.Namespace) -> int:
     outputs = {"--per-class": options.per_class, "--plot": options.plot}
     if not any(outputs.values()):
         _need_stdout()
-    _refuse_overwriting(outputs, [])
+    _refuse_overwriting(outputs.items(), [])
     for option, path in outputs.items():
         if path is not None:
             _check_writable(path, option)
@@ -1822,7 +1912,7 @@ def _run_evaluate(options: argparse.Namespace) -> int:
         check_drawable(options.plot)
     bundle, report = load(options.bundle), ReadReport()
     paths = find_frame_files(options.frames)
-    _refuse_overwriting(outputs, [*paths, *bundle.directory.rglob("*")])
+    _refuse_overwriting(outputs.items(), [*paths, *bundle.directory.rglob("*")])
     clips = read_clips(paths, max_bad=options.max_bad, report=report)
     with _counting_bar(options, "evaluating", None) as advance:
         found = evaluate(bundle, clips, bundle.labels, force=options.force, on_progress=advance)
@@ -1956,7 +2046,7 @@ def _run_predict(options: argparse.Namespace) -> int:
         )
     paths = find_frame_files(options.frames)
     bundle, report = load(options.bundle), ReadReport()
-    _refuse_overwriting({"-o": options.out}, [*paths, *bundle.directory.rglob("*")])
+    _refuse_overwriting([("-o", options.out)], [*paths, *bundle.directory.rglob("*")])
     clips = read_clips(paths, max_bad=options.max_bad, report=report)
     started = time.perf_counter()
     with _counting_bar(options, "predicting", None) as advance:

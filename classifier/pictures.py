@@ -12,6 +12,7 @@ from vggish.frame_files import atomic_write
 
 BLUE, ORANGE, RED = "#3b6fb6", "#d9822b", "#b5413c"
 _DOTS_PER_INCH = 120
+_KINDS = ("png", "svg", "pdf")
 
 
 def new_figure(path: str | Path, *, purpose: str = "a plot", **options: Any) -> Any:
@@ -28,7 +29,7 @@ def new_figure(path: str | Path, *, purpose: str = "a plot", **options: Any) -> 
     """
     module = import_extra("matplotlib.figure", extra="plot", purpose=purpose)
     figure = module.Figure(layout="constrained", **options)
-    if _kind(path) not in figure.canvas.get_supported_filetypes():
+    if _kind(path) not in _KINDS:
         raise OptionError(f"cannot draw {path}: use a name that ends in .png, .svg or .pdf")
     return figure
 

@@ -18,6 +18,7 @@ from classifier.tag_tables import (
     as_table,
     csv_header,
 )
+from vggish.errors import OptionError
 from vggish.inputs import STDIN
 
 # What files of each format are called.
@@ -35,7 +36,10 @@ TRACKS_OF_ONE = ("srt", "audacity")
 
 
 def format_of(path: str) -> str:
-    """The format that the name of a file asks for.
+    """The format that the name of a file asks for: a table, if it has no suffix.
+
+    Raises:
+        OptionError: it has another suffix.
 
     >>> [format_of(name) for name in ("a.CSV", "a.jsonl", "a.srt", "a.selections.txt", "a.txt")]
     ['csv', 'json', 'srt', 'raven', 'table']
@@ -43,10 +47,17 @@ def format_of(path: str) -> str:
     name = Path(path).name.lower()
     if name.endswith(".jsonl"):
         return "json"
-    return next(
-        (kind for kind in ("raven", "json", "csv", "srt") if name.endswith(SUFFIXES[kind])),
-        "table",
+    found = (
+        kind for kind in ("raven", "json", "csv", "srt", "table") if name.endswith(SUFFIXES[kind])
     )
+    suffix = Path(name).suffix
+    kind = next(found, None if suffix else "table")
+    if kind is None:
+        raise OptionError(
+            f"tags are not written as {suffix}: {path} must end in .csv, .json, .jsonl, .srt, "
+            ".selections.txt or .txt; or say how, as --csv does"
+        )
+    return kind
 
 
 @dataclass(frozen=True)

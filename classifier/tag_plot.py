@@ -15,7 +15,15 @@ from classifier.tag_tracks import TagTracks
 from classifier.tagger import Tags
 from classifier.wording import shortened
 from vggish.mel_features import log_mel_spectrogram
-from vggish.params import MEL_MAX_HZ, MEL_MIN_HZ, N_BANDS, PATCH_SECONDS, SAMPLE_RATE_HZ
+from vggish.params import (
+    MEL_MAX_HZ,
+    MEL_MIN_HZ,
+    N_BANDS,
+    PATCH_SECONDS,
+    SAMPLE_RATE_HZ,
+    STFT_HOP_SAMPLES,
+    STFT_WINDOW_SAMPLES,
+)
 
 # More points or columns than these no screen shows.
 _N_POINTS = 2000
@@ -75,10 +83,13 @@ def _draw_waveform(axes: Any, waveform: npt.NDArray[np.floating]) -> None:
 
 
 def _draw_log_mel(axes: Any, waveform: npt.NDArray[np.floating], duration_seconds: float) -> None:
-    log_mel = log_mel_spectrogram(waveform)
-    step = max(1, math.ceil(len(log_mel) / _N_POINTS))
+    # Only the frames that are drawn: all those of hours would take gigabytes.
+    n_samples = len(waveform) - STFT_WINDOW_SAMPLES + 1
+    step = STFT_HOP_SAMPLES * max(1, math.ceil(n_samples / STFT_HOP_SAMPLES / _N_POINTS))
+    windows = [waveform[at : at + STFT_WINDOW_SAMPLES] for at in range(0, n_samples, step)]
+    log_mel = np.concatenate([log_mel_spectrogram(each) for each in windows or [waveform]])
     axes.imshow(
-        log_mel[::step].T,
+        log_mel.T,
         origin="lower",
         aspect="auto",
         extent=(0, duration_seconds, 0, N_BANDS),

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from classifier.bundle import BATCH_FRAMES, Bundle, Scores, load
 from classifier.bundle_files import quoted
 from classifier.choice import DEFAULT_TOP_K, Choice
-from classifier.clip_tags import ClipTags, FrameTags, Tag
+from classifier.clip_tags import ClipTags, FrameTags, Tag, TagSegment
 from classifier.segments import tag_segments
 from classifier.windows import WindowedScores, batches, window_starts
 from vggish.audio import AudioStream, Source, open_waveform, source_name
@@ -23,6 +23,7 @@ from vggish.embedders import EMBEDDERS, EmbedderName
 from vggish.errors import BundleError, EmptyAudioError, OptionError, WeightsNotInstalledError
 from vggish.extractor import Extractor, Progress
 from vggish.frames import Frames
+from vggish.mono import SILENCE
 from vggish.params import EMBEDDING_SIZE, PATCH_SECONDS
 from vggish.runtime import Device, Precision
 
@@ -238,11 +239,15 @@ class Tagger:
         head_seconds = time.perf_counter() - began
         labels = self.bundle.labels
         (tags,) = choice.tags(scores[None], labels)
-        by_frame, segments = None, None
+        by_frame: tuple[FrameTags, ...] | None = None
+        segments: tuple[TagSegment, ...] | None = None
         if frame_scores is not None:
             each = choice.tags(frame_scores, labels)
             by_frame = tuple(map(FrameTags, start_seconds.tolist(), each))
-            segments = tag_segments(tags, frame_scores, start_seconds, duration_seconds)
+            # In silence nothing is heard at any time.
+            segments = ()
+            if SILENCE not in warnings:
+                segments = tag_segments(tags, frame_scores, start_seconds, duration_seconds)
         return Tags(
             tags=tags,
             frames=by_frame,

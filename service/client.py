@@ -60,10 +60,11 @@ class _Base:
     ) -> None:
         url = base_url.rstrip("/")
         self._settings = Settings(url, timeout_seconds, retries, retry_seconds)
+        headers = _headers(api_key)
         try:
             self._http = self._kind(
                 base_url=url,
-                headers=_headers(api_key),
+                headers=headers,
                 timeout=httpx.Timeout(
                     timeout_seconds, connect=min(timeout_seconds, CONNECT_SECONDS)
                 ),

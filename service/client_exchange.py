@@ -256,7 +256,8 @@ def _check_url(url: str) -> None:
     """Refuse what is no address of a service."""
     try:
         parsed = httpx.URL(url)
-    except httpx.InvalidURL as error:
+        parsed.host.encode("idna")  # as it is looked up
+    except (httpx.InvalidURL, UnicodeError) as error:
         raise OptionError(f"{url!r} is no address of a service: {error}") from error
     if parsed.scheme not in ("http", "https") or not parsed.host:
         raise OptionError(

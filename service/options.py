@@ -57,7 +57,8 @@ def _told(error: Mapping[str, Any]) -> str:
     name = _name(error)
     if error["type"] == "extra_forbidden":
         near = difflib.get_close_matches(name, _KNOWN, 1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
+        # It may be one of another address.
+        hint = f"; did you mean {near[0]!r}?" if near and near[0] != name else ""
         return f"there is no option {name!r}{hint}"
     if error["type"] == "missing":
         return f"the option {name!r} is missing"

@@ -122,7 +122,7 @@ async def classify_batch(
 async def embed(request: Request, options: Annotated[EmbedRequestOptions, Query()]) -> Response:
     """The frames of a sound: JSON, or npz or TFRecord if the header Accept says so."""
     service = _service(request)
-    media_type = _negotiated(request.headers.get("accept", "*/*"), (_JSON, *_FRAME_FORMATS))
+    media_type = _negotiated(request.headers.get("accept") or "*/*", (_JSON, *_FRAME_FORMATS))
     form, options, model = await _received(request, options)
     upload = form.uploads[0]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import csv
 import fcntl
 import io
@@ -283,12 +284,21 @@ def test_silence_is_said(classify: Classify) -> None:
         (["a.wav", "--labels", "Bark", "--exclude-labels", "bark"], "leave no class"),
         (["a.wav", "--plot", "a.wav"], "--plot a.wav is one of the inputs"),
         (["a.wav", "--plot", "p.x"], r"cannot draw p\.x: use a name that ends in \.png"),
-        (["a.wav", "--plot", "p.png", "-o", "p.png"], "name the same file"),
+        (["a.wav", "--plot", "p.png", "--csv", "-o", "p.png"], "name the same file"),
         (["a.wav", "d", "--plot", "p.png"], "one picture, and here are 2 sounds: name a directory"),
         (["a.wav", "--live-device", "2"], "--live-device is for --live, which is missing"),
         (["a.wav", "--api-key-file", "k"], "--api-key-file is for --server, which is missing"),
-        (["a.wav", "-o", "a.wav"], "a.wav is one of the inputs"),
+        (["a.wav", "--csv", "-o", "a.wav"], "a.wav is one of the inputs"),
         (["a.wav", "-o", "tiny"], "tiny: it is a directory"),
+        (["a.wav", "-o", "new/"], "new/ names a directory; use --out-dir"),
+        (["a.wav", "-o", "tags.xlsx"], r"not written as \.xlsx: tags\.xlsx must end in \.csv"),
+        (["a.wav", "-o", 300 * "a"], "cannot write -o a+: File name too long"),
+        (["a.wav", "--out-dir", ""], "--out-dir must name a directory"),
+        (["a.wav", "--plot", "-"], "--plot needs a name"),
+        (["a.wav", "--plot", "p.jpg"], r"cannot draw p\.jpg: use a name that ends in \.png"),
+        (["", "a.wav"], "an input has no name"),
+        (["a.wav", "--server", ""], "the address of a service begins with"),
+        (["a.wav", "--server", "http://a..b"], "no address of a service"),
         (["a.wav", "--model", "nowhere"], "there is no nowhere"),
         (["a.wav", "--model", "d"], r"d is no bundle: it has no bundle\.json"),
         (["a.wav", "--embedder", "mini"], r"by the embedder 'mini', but the bundle 'tiny'"),
@@ -302,6 +312,98 @@ def test_what_cannot_be_done_is_said_in_words(
     assert (status, out) == (2, "")
     assert re.search(message, err)
     assert "Traceback" not in err
+
+
+def test_no_input_is_overwritten_by_a_file_of_its_own(classify: Classify) -> None:
+    Path("named.csv").write_bytes(Path("a.wav").read_bytes())
+    Path("named.png").write_bytes(Path("a.wav").read_bytes())
+    Path("list.txt").write_text("a.wav\n")
+    Path("a.txt").symlink_to("list.txt")
+    for arguments in (
+        ("named.csv", "a.wav", "--csv", "--out-dir", "."),
+        ("named.png", "a.wav", "--plot", "./"),
+        ("--files-from", "list.txt", "--out-dir", "."),
+    ):
+        status, out, err = classify(*arguments)
+        assert (status, out) == (2, "")
+        assert "is one of the inputs and would be overwritten" in err
+    assert Path("named.csv").read_bytes() == Path("a.wav").read_bytes()
+    assert Path("list.txt").read_text() == "a.wav\n"
+
+
+def test_a_file_that_cannot_be_written_does_not_end_the_run(classify: Classify) -> None:
+    Path("out/a.txt").mkdir(parents=True)
+    Path("d/notes.txt").unlink()
+    status, out, err = classify("a.wav", "d", "--out-dir", "out")
+    assert (status, out) == (1, "d/b.flac -> out/d/b.txt\n")
+    assert re.fullmatch("audiotag: error: a.wav: cannot write out/a.txt: .*\n", err)
+    Path("drawn/a.png").mkdir(parents=True)
+    status, out, err = classify("a.wav", "d", "--csv", "--plot", "drawn/")
+    assert status == 2  # told before the work, as it is the first one
+    Path("drawn/a.png").rmdir()
+    Path("drawn/d/b.png").mkdir(parents=True)
+    status, out, err = classify("a.wav", "d", "--csv", "--plot", "drawn/")
+    assert (status, out) == (1, classify("a.wav", "d", "--csv")[1])
+    assert "cannot write drawn/d/b.png" in err
+    assert Path("drawn/a.png").is_file()
+
+
+def test_a_file_stays_as_it_was_when_there_is_nothing_to_write(classify: Classify) -> None:
+    Path("tags.csv").write_text("before")
+    assert classify("bad.wav", "--csv", "-o", "tags.csv")[0] == 1
+    assert Path("tags.csv").read_text() == "before"
+    assert [path.name for path in Path().glob(".audiotag*")] == []
+
+
+def test_json_lines_are_lines_also_of_one_sound(classify: Classify) -> None:
+    assert classify("a.wav", "-o", "a.jsonl")[0] == 0
+    (line,) = Path("a.jsonl").read_text().splitlines()
+    assert json.loads(line)["file"] == "a.wav"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="has no such names")
+def test_pipes_and_devices_are_written_to(classify: Classify) -> None:
+    told = classify("a.wav", "--csv")[1]
+    os.mkfifo("pipe")
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        heard = pool.submit(Path("pipe").read_text)
+        assert classify("a.wav", "--csv", "-o", "pipe")[0] == 0
+        assert heard.result(30) == told
+    Path("log").write_text("before\n")
+    with open("log", "a") as log:
+        command = [sys.executable, "-m", "cli", "classify", *TINY, "a.wav", "--csv", "--quiet"]
+        subprocess.run(
+            [*command, "-o", "/dev/stdout"], stdout=log, check=True,
+            env={**os.environ, **ENVIRONMENT},
+        )  # fmt: skip
+    assert Path("log").read_text() == "before\n" + told
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs a shell")
+@pytest.mark.parametrize(
+    ("redirection", "message"),
+    [
+        (">&-", "standard output is closed"),
+        ("> /dev/full", "cannot write to standard output: No space left on device"),
+        ("--files-from - <&-", "the list of files from standard input: it is closed"),
+    ],
+)
+def test_standard_streams_that_are_closed_or_full_are_told(redirection: str, message: str) -> None:
+    done = subprocess.run(
+        f"{sys.executable} -m cli classify --model tiny a.wav {redirection}", shell=True,
+        capture_output=True, text=True, env={**os.environ, **ENVIRONMENT},
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "unexpected" not in done.stderr
+
+
+def test_what_is_broken_is_told_although_it_is_silent(classify: Classify) -> None:
+    soundfile.write("nan.wav", np.full(16_000, np.nan), 16_000, subtype="FLOAT")
+    status, out, err = classify("nan.wav")
+    assert (status, out) == (0, "nan.wav  1.0 s\n  silence\n")
+    assert err == "audiotag: warning: nan.wav: 16000 samples are NaN or infinite; taken as 0\n"
+    assert json.loads(classify("nan.wav", "--json", "--segments")[1])["segments"] == []
 
 
 def test_a_head_of_clips_has_no_frames(command_line: Any) -> None:

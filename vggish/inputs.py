@@ -89,6 +89,8 @@ def read_list(path: str) -> list[str]:
     Raises:
         OptionError: the list cannot be read, or is no list of names.
     """
+    if path == STDIN and sys.stdin is None:
+        raise OptionError("cannot read the list of files from standard input: it is closed")
     try:
         data = sys.stdin.buffer.read() if path == STDIN else Path(path).read_bytes()
     except OSError as error:
@@ -111,6 +113,8 @@ class _Search:
         self.unreadable: list[tuple[str, str]] = []
 
     def add(self, argument: str) -> None:
+        if not argument:
+            raise OptionError("an input has no name: it is empty. Was a variable not set?")
         if os.path.isdir(argument):
             self.places.append(os.path.abspath(argument))
             self._add_below(argument)
@@ -143,7 +147,9 @@ class _Search:
             ]
             seen.update(below[name] for name in directories)
             for path in (os.path.join(parent, name) for name in sorted(files) if name[0] != "."):
-                is_sound = Path(path).suffix.lower() in AUDIO_SUFFIXES
+                # A pipe would be waited for. What is not there at all is told when it is opened.
+                is_special = os.path.exists(path) and not os.path.isfile(path)
+                is_sound = Path(path).suffix.lower() in AUDIO_SUFFIXES and not is_special
                 (self.found if is_sound else self.skipped).append(path)
 
     def _note_unreadable(self, error: OSError) -> None:
