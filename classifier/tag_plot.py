@@ -78,7 +78,7 @@ def _draw_waveform(axes: Any, waveform: npt.NDArray[np.floating]) -> None:
     columns = np.pad(waveform, (0, -len(waveform) % step), mode="edge").reshape(-1, step)
     seconds = np.arange(len(columns)) * step / SAMPLE_RATE_HZ
     axes.fill_between(seconds, columns.min(axis=1), columns.max(axis=1), color=BLUE, linewidth=0.6)
-    peak = max(0.05, 1.1 * float(np.abs(waveform).max(initial=0.0)))
+    peak = max(0.05, 1.1 * float(columns.max(initial=0.0)), -1.1 * float(columns.min(initial=0.0)))
     axes.set(ylim=(-peak, peak), ylabel="waveform")
 
 
