@@ -381,6 +381,23 @@ def test_no_sound_is_lost_when_it_stops_under_load(
     assert not [line for line in service.lines if "rror" in line]
 
 
+def test_an_upload_that_does_not_end_in_time_is_told_so(audiotag: Callable[..., Service]) -> None:
+    service = audiotag("--shutdown-seconds", "1")
+    host, port = service.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), PATIENCE_SECONDS) as client:
+        head = b"POST /classify HTTP/1.1\r\nHost: a\r\nContent-Type: audio/wav\r\n"
+        client.sendall(head + b"Content-Length: 1000000\r\nExpect: 100-continue\r\n\r\n")
+        assert b"100 Continue" in client.recv(4096)  # so it is being received
+        client.sendall(b"RIFF")
+        service.signal(signal.SIGTERM)
+        answer = b"".join(iter(lambda: client.recv(4096), b""))
+    assert b" 503 " in answer.splitlines()[0]
+    assert b"/problems/not-ready" in answer
+    assert b"\r\nconnection: close\r\n" in answer.lower()
+    assert service.end() == 0
+    assert not [line for line in service.lines if "Traceback" in line]
+
+
 def test_it_is_ready_when_it_says_so_and_knows_its_version(
     audiotag: Callable[..., Service],
 ) -> None:
