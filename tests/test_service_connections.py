@@ -174,6 +174,54 @@ def test_a_stream_may_be_silent_for_longer(address: Any) -> None:
         assert stream.recv()
 
 
+WISHES = {
+    "curl": b"Connection: close, Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AA\r\n",
+    "websocket": b"Connection: close, Upgrade\r\nUpgrade: websocket\r\n",
+    "twice": b"Upgrade: h2c\r\nUpgrade: a\r\nConnection: Upgrade\r\nConnection: close\r\n",
+}
+
+
+@pytest.mark.parametrize("wish", WISHES)
+@pytest.mark.parametrize("piece_bytes", [1000, 13])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"Content-Length: 5\r\n\r\nhello",
+        b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+    ],
+)
+def test_a_wish_for_another_protocol_is_ignored_and_the_body_is_not(
+    wish: str, piece_bytes: int, body: bytes, address: Any
+) -> None:
+    data = b"POST /count HTTP/1.1\r\nHost: a\r\n" + WISHES[wish] + body
+    with socket.create_connection(address) as client:
+        for start in range(0, len(data), piece_bytes):
+            client.sendall(data[start : start + piece_bytes])
+            time.sleep(0.002)  # or the pieces come as one
+        said = said_until_closed(client)
+    assert said.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert b"\r\nconnection: close\r\n" in said
+    assert said.endswith(b"\r\n\r\n5")
+
+
+def test_many_wishes_at_once_are_ignored_too(address: Any) -> None:
+    wish = b"GET /healthz HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
+    last = b"GET /healthz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+    with socket.create_connection(address) as client:
+        client.sendall(wish * 2000 + last)
+        assert said_until_closed(client).count(b"200 OK") == 2001
+
+
+@pytest.mark.parametrize(
+    "more", [b"Content-Length: 5\r\n", b"X-More: " + b"x" * 10_000 + b"\r\n", b"X: x\r\n" * 200]
+)
+def test_a_websocket_that_cannot_be_understood_is_told(more: bytes, address: Any) -> None:
+    head = b"GET /stream HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    with socket.create_connection(address) as client:
+        client.sendall(head + more + b"\r\n")
+        assert "HTTP" in problem_in(said_until_closed(client))["detail"]
+
+
 def test_requests_may_come_before_answers(address: Any) -> None:
     with socket.create_connection(address) as client:
         ask = b"GET /slow?seconds=0.4 HTTP/1.1\r\nHost: a\r\n"
