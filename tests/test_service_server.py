@@ -319,7 +319,7 @@ def test_workers_end_when_their_parent_is_killed(
         return not any(Path(f"/proc/{pid}/cmdline").exists() and _runs(pid) for pid in pids)
 
     wait_until(are_gone)
-    os.utime(counts, (0, 0))  # it was not being made just now
+    os.utime(counts / "lock", (0, 0))  # it was not being made just now
     with shared_between_workers(tmp_path):  # what the next one does
         assert not counts.exists()
 
