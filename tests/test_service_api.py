@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import gc
 import io
 import json
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +22,7 @@ from conftest import CLIPS, make_sound
 from serving import PATIENCE_SECONDS, Running, running, wait_until
 
 from classifier.tagger import Tagger
-from service.problems import PROBLEMS
+from service.problems import PROBLEMS, Problem
 from service.storage import SPOOL_BYTES, Upload
 from vggish import load_extractor, read_frames
 
@@ -473,6 +476,30 @@ def test_a_client_that_leaves_while_it_uploads_leaves_nothing(served: Running) -
     wait_until(lambda: service.uploads.n_taken == 0)
     wait_until(lambda: len(list(service.storage.directory.iterdir())) == 1)
     assert served.metric("audiotag_errors_total", kind="client-gone") == gone + 1
+
+
+def test_a_client_that_leaves_as_its_sound_fails_is_no_error(
+    served: Running, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    running_now, failed = threading.Event(), threading.Event()
+
+    async def run(*_: object, **__: object) -> None:
+        running_now.set()
+        try:
+            await asyncio.sleep(PATIENCE_SECONDS)
+        except asyncio.CancelledError:
+            raise Problem("unreadable-audio", "it is no sound") from None
+        finally:
+            failed.set()
+
+    monkeypatch.setattr(served.service.engine, "run", run)
+    head = b"POST /classify HTTP/1.1\r\nHost: a\r\nContent-Type: audio/wav\r\n"
+    with raw_request(served, head + b"Content-Length: 4\r\n\r\nRIFF"):
+        assert running_now.wait(PATIENCE_SECONDS)
+    assert failed.wait(PATIENCE_SECONDS)
+    served.client.get("/healthz")  # the loop has gone on since
+    gc.collect()
+    assert "never retrieved" not in caplog.text
 
 
 def test_a_slow_client_is_told_and_let_go() -> None:
