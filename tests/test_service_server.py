@@ -20,7 +20,7 @@ from typing import Any
 import httpx
 import pytest
 from serving import wait_until
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from service import server, sockets
@@ -264,6 +264,19 @@ def test_streams_are_closed_when_it_stops(start: Callable[..., Service]) -> None
     assert caught.value.rcvd is not None
     assert caught.value.rcvd.code == 1012
     assert service.end() == 0
+
+
+def test_a_stream_that_is_refused_is_no_error_of_the_service(
+    start: Callable[..., Service],
+) -> None:
+    service = start()
+    url = service.url.replace("http", "ws")
+    with pytest.raises(InvalidStatus) as caught:
+        connect(f"{url}/stream", additional_headers={"Origin": "http://evil.example"})
+    assert caught.value.response.status_code == 403
+    service.signal(signal.SIGTERM)
+    assert service.end() == 0
+    assert not [line for line in service.lines if '"error"' in line]
 
 
 # --- workers -------------------------------------------------------------------------------
