@@ -47,6 +47,8 @@ def create_app(config: ServiceConfig) -> FastAPI:
         # Their pages would load scripts from other hosts.
         docs_url=None,
         redoc_url=None,
+        # They would lead to where the service thinks it is, which behind a proxy is elsewhere.
+        redirect_slashes=False,
     )
     # Whether the proxy passes it on or takes it away; FastAPI no longer wants it as an argument.
     app.root_path = config.root_path

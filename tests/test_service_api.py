@@ -291,7 +291,8 @@ def test_an_unknown_model_is_refused_with_those_that_there_are(client: httpx.Cli
 
 
 def test_other_addresses_and_methods_are_refused(client: httpx.Client) -> None:
-    problem(client.get("/clasify"), 404, "not-found")
+    for path in ("/clasify", "/models/", "/v1/models/", "/static/"):
+        problem(client.get(path), 404, "not-found")
     answer = client.get("/classify")
     assert "takes POST" in problem(answer, 405, "method-not-allowed")["detail"]
     assert answer.headers["allow"] == "POST"
