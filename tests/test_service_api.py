@@ -398,7 +398,16 @@ def test_many_small_sounds_of_a_batch_do_not_stay_in_memory(
 def test_two_sounds_at_once_are_for_the_batch(client: httpx.Client) -> None:
     files = [("file", ("a.wav", sound_bytes())), ("file", ("b.wav", sound_bytes()))]
     answer = client.post("/classify", files=files)
-    assert "/classify/batch" in problem(answer, 400, "bad-request")["detail"]
+    detail = problem(answer, 400, "bad-request")["detail"]
+    assert detail == "at most one sound at once; POST /classify/batch takes more"
+
+
+def test_a_batch_has_an_end(served: Running, client: httpx.Client) -> None:
+    n_files = served.service.config.max_batch_files
+    files = [("files", (f"{n}.wav", b"no sound")) for n in range(n_files + 1)]
+    answer = client.post("/classify/batch", files=files)
+    detail = problem(answer, 400, "bad-request")["detail"]
+    assert detail == f"at most {n_files} sounds at once"
 
 
 def test_too_many_bytes_are_refused_whether_they_are_announced_or_not(
@@ -415,6 +424,18 @@ def test_too_many_bytes_are_refused_whether_they_are_announced_or_not(
 
     problem(client.post("/classify", content=pieces(), headers=headers), 413, "too-large")
     problem(client.post("/classify", files={"file": ("a.wav", data)}), 413, "too-large")
+
+
+def test_a_form_makes_no_room_for_more_sound(client: httpx.Client) -> None:
+    limit = 8 << 20
+    header = sound_bytes()[:44]  # of two seconds; what follows them is not read
+    whole = header + b"\0" * (limit - len(header))
+    for sound, status in ((whole, 200), (whole + b"\0", 413)):
+        answer = client.post("/classify", files={"file": sound})
+        assert answer.status_code == status, answer.text
+    halves = [("files", whole[: limit // 2]), ("files", whole[: limit // 2 + 1])]
+    problem(client.post("/classify/batch", files=halves), 413, "too-large")
+    assert client.post("/classify/batch", files=[("files", whole[: limit // 2])] * 2).is_success
 
 
 def test_too_much_sound_is_refused(client: httpx.Client) -> None:
