@@ -12,7 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 
 from service import page, routes, schemas, stream
 from service.config import ServiceConfig
@@ -97,6 +97,9 @@ def _tell_problems(app: FastAPI, metrics: Metrics) -> None:
 
     @app.exception_handler(HTTPException)
     async def on_http(request: Request, error: HTTPException) -> Response:
+        if app.root_path and request.scope["path"] == app.root_path:
+            # Where a proxy has the service; the page's own addresses begin after the slash.
+            return RedirectResponse(f"{app.root_path}/")
         slug = {404: "not-found", 405: "method-not-allowed"}.get(error.status_code, "bad-request")
         where = f"{request.method} {request.url.path}"
         detail = {

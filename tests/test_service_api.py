@@ -298,6 +298,15 @@ def test_other_addresses_and_methods_are_refused(client: httpx.Client) -> None:
     assert answer.headers["allow"] == "POST"
 
 
+def test_behind_a_proxy_only_the_page_is_found_without_its_slash() -> None:
+    with running(embedder="mini", root_path="/tags") as served:
+        answer = served.client.get("/tags")
+        assert answer.headers["location"] == "/tags/"
+        assert served.client.get(answer.headers["location"]).text.startswith("<!doctype html>")
+        for path in ("/tags/models/", "/models/", "/tag"):
+            problem(served.client.get(path), 404, "not-found")
+
+
 def test_head_is_answered_as_get_without_the_body(client: httpx.Client) -> None:
     for path in ("/", "/models", "/readyz", "/static/app.css", "/examples/guitar_chord.ogg"):
         head, get = client.head(path), client.get(path)
