@@ -15,6 +15,8 @@ from service.problems import Problem, problem_response
 
 # Of a request's head, or of what comes after its body; browsers and proxies allow as much.
 MAX_HEAD_BYTES = 64 << 10
+# What each of its lines has besides: the colon, a space, and the end.
+_MORE_OF_LINE = 4
 # Headers that speak of another protocol; `Connection` names them among others.
 _OF_UPGRADES = frozenset({b"upgrade", b"http2-settings"})
 
@@ -33,6 +35,7 @@ class Connection(HttpToolsProtocol):
         self._patience_seconds = patience_seconds
         self._patience: asyncio.TimerHandle | None = None
         self._n_bytes_of_head = 0
+        self._is_head_too_large = False
         # Where in the bytes that came last a head ends whose wish for a protocol is ignored.
         self._end_of_wish: int | None = None
 
@@ -54,12 +57,15 @@ class Connection(HttpToolsProtocol):
             data = self._without_wish(data)
             super().data_received(data)
         if self._n_bytes_of_head > MAX_HEAD_BYTES and not self.transport.is_closing():
-            self.send_400_response(f"the head of the request is larger than {MAX_HEAD_BYTES} bytes")
+            self._is_head_too_large = True
+            self.send_400_response("too large")
 
     def send_400_response(self, msg: str) -> None:
         """What came is no request: answer as to others that cannot be read, and hang up."""
         name = uuid.uuid4().hex
-        told = msg if msg.startswith("the head") else "what was sent does not follow HTTP/1.1"
+        told = "what was sent does not follow HTTP/1.1"
+        if self._is_head_too_large:
+            told = f"the head of the request is larger than {MAX_HEAD_BYTES} bytes"
         answer = problem_response(Problem("bad-request", told), name)
         headers = {"x-request-id": name, "connection": "close", **answer.headers}
         lines = ["HTTP/1.1 400 Bad Request", *(f"{k}: {v}" for k, v in headers.items()), "", ""]
@@ -76,6 +82,10 @@ class Connection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Its head is there."""
+        lines = [self.url, *(name + value for name, value in self.headers)]
+        if sum(len(line) + _MORE_OF_LINE for line in lines) > MAX_HEAD_BYTES:
+            self._is_head_too_large = True
+            raise ValueError("the parser is to go no further")
         if self._has_vain_wish():
             return  # it comes again without the wish
         self._be_content()

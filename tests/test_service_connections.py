@@ -95,6 +95,23 @@ def test_a_head_without_end_is_refused(address: Any) -> None:
         assert "65536 bytes" in problem_in(said_until_closed(client))["detail"]
 
 
+@pytest.mark.parametrize("more", [b"", b"Connection: Upgrade\r\nUpgrade: websocket\r\n"])
+@pytest.mark.parametrize("in_url", [True, False])
+def test_a_whole_head_that_is_too_large_is_refused(in_url: bool, more: bytes, address: Any) -> None:
+    """It may come at once."""
+    url, header = (b"?" + b"x" * 65_000, b"") if in_url else (b"", b"x" * 65_000)
+    head = b"POST /count" + url + b" HTTP/1.1\r\nHost: a\r\nX-More: " + header + b"\r\n" + more
+    ends = {b"X: " + b"x" * n + b"\r\nContent-Length: 5\r\n\r\nhello": n > 400 for n in (200, 800)}
+    for end, is_too_large in ends.items():
+        with socket.create_connection(address) as client:
+            client.sendall(head + b"Connection: close\r\n" + end)
+            said = said_until_closed(client)
+        if is_too_large:
+            assert "65536 bytes" in problem_in(said)["detail"]
+        else:
+            assert said.startswith(b"HTTP/1.1 200 OK")
+
+
 def problem_in(answer: bytes) -> dict[str, Any]:
     head, _, body = answer.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 400 Bad Request\r\n")
