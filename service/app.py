@@ -7,16 +7,17 @@ import contextlib
 import signal
 from collections.abc import AsyncIterator
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, WebSocket
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import WebSocketRoute
 
 from service import page, routes, schemas, stream
 from service.config import ServiceConfig
-from service.context import API_PREFIX, CLIENT_GONE
+from service.context import API_PREFIX, CLIENT_GONE, path_of, refuse
 from service.logs import log, request_id
 from service.metrics import Metrics
 from service.options import invalid
@@ -47,6 +48,8 @@ def create_app(config: ServiceConfig) -> FastAPI:
         # Their pages would load scripts from other hosts.
         docs_url=None,
         redoc_url=None,
+        # They would lead to where the service thinks it is, which behind a proxy is elsewhere.
+        redirect_slashes=False,
     )
     # Whether the proxy passes it on or takes it away; FastAPI no longer wants it as an argument.
     app.root_path = config.root_path
@@ -56,6 +59,7 @@ def create_app(config: ServiceConfig) -> FastAPI:
     app.include_router(stream.router)
     app.include_router(stream.router, prefix=API_PREFIX)
     app.include_router(page.router, include_in_schema=False)
+    _refuse_other_streams(app, metrics)
     _tell_problems(app, metrics)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     guard(app, config, metrics)
@@ -73,6 +77,18 @@ async def _lifespan(app: FastAPI, config: ServiceConfig, metrics: Metrics) -> As
         service.draining = True
         reloading.cancel()
         await service.close()
+
+
+def _refuse_other_streams(app: FastAPI, metrics: Metrics) -> None:
+    """A WebSocket to an address that has none is told so; it would be refused without a word."""
+
+    async def other(websocket: WebSocket) -> None:
+        where = path_of(websocket.scope)
+        detail = f"there is no stream at {where[:200]!r}; there is one at /stream"
+        problem = Problem("not-found", detail)
+        await refuse(problem, metrics, websocket.scope, websocket.receive, websocket.send)
+
+    app.router.routes.append(WebSocketRoute("/{path:path}", other))
 
 
 def _tell_problems(app: FastAPI, metrics: Metrics) -> None:
@@ -95,6 +111,9 @@ def _tell_problems(app: FastAPI, metrics: Metrics) -> None:
 
     @app.exception_handler(HTTPException)
     async def on_http(request: Request, error: HTTPException) -> Response:
+        if app.root_path and request.scope["path"] == app.root_path:
+            # Where a proxy has the service; the page's own addresses begin after the slash.
+            return RedirectResponse(f"{app.root_path}/")
         slug = {404: "not-found", 405: "method-not-allowed"}.get(error.status_code, "bad-request")
         where = f"{request.method} {request.url.path}"
         detail = {

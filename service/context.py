@@ -99,8 +99,11 @@ class RequestContext:
         except asyncio.CancelledError as stopped:
             # The server stops, and has waited for as long as it may.
             setattr(stopped, LOGGED, True)
+            problem = stopping()
+            # Nor is there time for the rest of a body.
+            problem.headers["Connection"] = "close"
             with contextlib.suppress(Exception):
-                await self._tell(stopping(), exchange, scope, receive)
+                await self._tell(problem, exchange, scope, receive)
             raise
         except Exception as error:
             log.exception("a request failed in a way that nobody expected")
@@ -154,12 +157,13 @@ class _Exchange:
         """Send a part of the answer."""
         kind = message["type"]
         if kind in ("http.response.start", "websocket.http.response.start"):
-            self.has_begun, self.status = True, message["status"]
             message.setdefault("headers", [])
             headers = MutableHeaders(scope=message)
-            self._secure(headers)
-            if self.status >= 400 and "connection" not in headers:
+            if message["status"] >= 400 and "connection" not in headers:
                 await self._end_body(headers)
+            # Not before: until the rest of the body is there another answer may take its place.
+            self.has_begun, self.status = True, message["status"]
+            self._secure(headers)
         elif kind == "websocket.accept":
             self.has_begun, self.status = True, 101
             message.setdefault("headers", [])

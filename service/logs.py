@@ -20,7 +20,14 @@ request_id: ContextVar[str] = ContextVar("request_id", default="")
 LOGGED = "_audiotag_logged"
 
 # What the server below says of itself where audiotag says it better.
-_REPEATED = frozenset({"Application startup failed. Exiting.", "Invalid HTTP request received."})
+_REPEATED = frozenset(
+    {
+        "Application startup failed. Exiting.",
+        "Invalid HTTP request received.",
+        # Of a WebSocket that is refused, as of one that is forgotten, which there is none of.
+        "ASGI callable returned without completing handshake.",
+    }
+)
 _ORDINARY = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message"}
 
 

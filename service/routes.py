@@ -283,6 +283,7 @@ async def _unless_gone(request: Request, work: Awaitable[T]) -> T:
         ClientDisconnect: it left; the work is cancelled.
     """
     doing = asyncio.ensure_future(work)
+    doing.add_done_callback(_take_note)
     leaving = asyncio.ensure_future(_left(request))
     try:
         await asyncio.wait({doing, leaving}, return_when=asyncio.FIRST_COMPLETED)
@@ -292,6 +293,12 @@ async def _unless_gone(request: Request, work: Awaitable[T]) -> T:
     finally:
         for task in (doing, leaving):
             task.cancel()
+
+
+def _take_note(done: asyncio.Future[Any]) -> None:
+    """Look at what has failed, or asyncio logs that nobody did: nobody waits any more."""
+    if not done.cancelled():
+        done.exception()
 
 
 async def _left(request: Request) -> None:

@@ -13,7 +13,7 @@ from filelock import FileLock, Timeout
 from vggish.errors import OptionError
 
 _LOCK = "lock"
-# So long after its last change a directory may be one whose lock is not held yet.
+# So long after it was made a lock may be one that is not held yet.
 _BEING_MADE_SECONDS = 2.0
 
 
@@ -59,8 +59,9 @@ def _remove_orphans(prefix: str, place: Path) -> None:
     for directory in place.glob(f"{prefix}*"):
         lock = FileLock(directory / _LOCK)
         with contextlib.suppress(OSError, Timeout):
-            lately = time.time() - directory.stat().st_mtime < _BEING_MADE_SECONDS
-            if lately or not (directory / _LOCK).exists():
+            # Of the lock, not of the directory, which changes with each file in it.
+            age_seconds = time.time() - (directory / _LOCK).stat().st_mtime
+            if age_seconds < _BEING_MADE_SECONDS:
                 continue
             lock.acquire(timeout=0)
             lock.release()

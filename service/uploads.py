@@ -101,7 +101,7 @@ async def _receive_multipart(
     boundary = parameters.get(b"boundary", b"")
     if not 0 < len(boundary) <= 256:
         raise Problem("bad-request", "the content type multipart/form-data names no boundary")
-    parts = _Parts(form, storage, max_files)
+    parts = _Parts(form, storage, max_files, config.max_upload_bytes)
     parser = MultipartParser(boundary, parts.callbacks())  # type: ignore[arg-type]
     try:
         await _read(request, form, config, parser.write)
@@ -115,16 +115,17 @@ async def _receive_multipart(
 class _Parts:
     """Takes the parts of a form as the parser finds them."""
 
-    def __init__(self, form: Form, storage: Storage, max_files: int) -> None:
+    def __init__(self, form: Form, storage: Storage, max_files: int, max_bytes: int) -> None:
         self.is_complete = False
         self._form = form
         self._storage = storage
         self._max_files = max_files
+        self._max_bytes = max_bytes
         self._headers: dict[bytes, bytes] = {}
         self._name, self._value = b"", b""
         self._field: str | None = None
         self._text = b""
-        self._n_field_bytes = 0
+        self._n_field_bytes = self._n_sound_bytes = 0
         self._upload: Upload | None = None
 
     def callbacks(self) -> dict[str, Callable[..., None]]:
@@ -166,8 +167,10 @@ class _Parts:
                 "bad-request", f"the sound belongs in the field 'file'. Received: {name[:64]!r}"
             )
         if len(self._form.uploads) == self._max_files:
-            hint = "; POST /classify/batch takes more" if self._max_files == 1 else ""
-            raise Problem("bad-request", f"at most {self._max_files} sound at once{hint}")
+            most = f"{self._max_files} sounds at once"
+            if self._max_files == 1:
+                most = "one sound at once; POST /classify/batch takes more"
+            raise Problem("bad-request", f"at most {most}")
         file_name = options.get(b"filename")
         self._upload = self._storage.new_file(
             None if file_name is None else file_name.decode("utf-8", "replace")
@@ -176,6 +179,9 @@ class _Parts:
 
     def _on_data(self, data: bytes, start: int, end: int) -> None:
         if self._upload is not None:
+            self._n_sound_bytes += end - start
+            if self._n_sound_bytes > self._max_bytes:
+                raise _too_large(self._max_bytes)
             self._upload.add(data[start:end])
             return
         self._text += data[start:end]

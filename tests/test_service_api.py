@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import gc
 import io
 import json
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +22,7 @@ from conftest import CLIPS, make_sound
 from serving import PATIENCE_SECONDS, Running, running, wait_until
 
 from classifier.tagger import Tagger
-from service.problems import PROBLEMS
+from service.problems import PROBLEMS, Problem
 from service.storage import SPOOL_BYTES, Upload
 from vggish import load_extractor, read_frames
 
@@ -288,10 +291,20 @@ def test_an_unknown_model_is_refused_with_those_that_there_are(client: httpx.Cli
 
 
 def test_other_addresses_and_methods_are_refused(client: httpx.Client) -> None:
-    problem(client.get("/clasify"), 404, "not-found")
+    for path in ("/clasify", "/models/", "/v1/models/", "/static/"):
+        problem(client.get(path), 404, "not-found")
     answer = client.get("/classify")
     assert "takes POST" in problem(answer, 405, "method-not-allowed")["detail"]
     assert answer.headers["allow"] == "POST"
+
+
+def test_behind_a_proxy_only_the_page_is_found_without_its_slash() -> None:
+    with running(embedder="mini", root_path="/tags") as served:
+        answer = served.client.get("/tags")
+        assert answer.headers["location"] == "/tags/"
+        assert served.client.get(answer.headers["location"]).text.startswith("<!doctype html>")
+        for path in ("/tags/models/", "/models/", "/tag"):
+            problem(served.client.get(path), 404, "not-found")
 
 
 def test_head_is_answered_as_get_without_the_body(client: httpx.Client) -> None:
@@ -394,7 +407,16 @@ def test_many_small_sounds_of_a_batch_do_not_stay_in_memory(
 def test_two_sounds_at_once_are_for_the_batch(client: httpx.Client) -> None:
     files = [("file", ("a.wav", sound_bytes())), ("file", ("b.wav", sound_bytes()))]
     answer = client.post("/classify", files=files)
-    assert "/classify/batch" in problem(answer, 400, "bad-request")["detail"]
+    detail = problem(answer, 400, "bad-request")["detail"]
+    assert detail == "at most one sound at once; POST /classify/batch takes more"
+
+
+def test_a_batch_has_an_end(served: Running, client: httpx.Client) -> None:
+    n_files = served.service.config.max_batch_files
+    files = [("files", (f"{n}.wav", b"no sound")) for n in range(n_files + 1)]
+    answer = client.post("/classify/batch", files=files)
+    detail = problem(answer, 400, "bad-request")["detail"]
+    assert detail == f"at most {n_files} sounds at once"
 
 
 def test_too_many_bytes_are_refused_whether_they_are_announced_or_not(
@@ -411,6 +433,18 @@ def test_too_many_bytes_are_refused_whether_they_are_announced_or_not(
 
     problem(client.post("/classify", content=pieces(), headers=headers), 413, "too-large")
     problem(client.post("/classify", files={"file": ("a.wav", data)}), 413, "too-large")
+
+
+def test_a_form_makes_no_room_for_more_sound(client: httpx.Client) -> None:
+    limit = 8 << 20
+    header = sound_bytes()[:44]  # of two seconds; what follows them is not read
+    whole = header + b"\0" * (limit - len(header))
+    for sound, status in ((whole, 200), (whole + b"\0", 413)):
+        answer = client.post("/classify", files={"file": sound})
+        assert answer.status_code == status, answer.text
+    halves = [("files", whole[: limit // 2]), ("files", whole[: limit // 2 + 1])]
+    problem(client.post("/classify/batch", files=halves), 413, "too-large")
+    assert client.post("/classify/batch", files=[("files", whole[: limit // 2])] * 2).is_success
 
 
 def test_too_much_sound_is_refused(client: httpx.Client) -> None:
@@ -473,6 +507,30 @@ def test_a_client_that_leaves_while_it_uploads_leaves_nothing(served: Running) -
     wait_until(lambda: service.uploads.n_taken == 0)
     wait_until(lambda: len(list(service.storage.directory.iterdir())) == 1)
     assert served.metric("audiotag_errors_total", kind="client-gone") == gone + 1
+
+
+def test_a_client_that_leaves_as_its_sound_fails_is_no_error(
+    served: Running, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    running_now, failed = threading.Event(), threading.Event()
+
+    async def run(*_: object, **__: object) -> None:
+        running_now.set()
+        try:
+            await asyncio.sleep(PATIENCE_SECONDS)
+        except asyncio.CancelledError:
+            raise Problem("unreadable-audio", "it is no sound") from None
+        finally:
+            failed.set()
+
+    monkeypatch.setattr(served.service.engine, "run", run)
+    head = b"POST /classify HTTP/1.1\r\nHost: a\r\nContent-Type: audio/wav\r\n"
+    with raw_request(served, head + b"Content-Length: 4\r\n\r\nRIFF"):
+        assert running_now.wait(PATIENCE_SECONDS)
+    assert failed.wait(PATIENCE_SECONDS)
+    served.client.get("/healthz")  # the loop has gone on since
+    gc.collect()
+    assert "never retrieved" not in caplog.text
 
 
 def test_a_slow_client_is_told_and_let_go() -> None:

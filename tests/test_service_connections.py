@@ -95,6 +95,23 @@ def test_a_head_without_end_is_refused(address: Any) -> None:
         assert "65536 bytes" in problem_in(said_until_closed(client))["detail"]
 
 
+@pytest.mark.parametrize("more", [b"", b"Connection: Upgrade\r\nUpgrade: websocket\r\n"])
+@pytest.mark.parametrize("in_url", [True, False])
+def test_a_whole_head_that_is_too_large_is_refused(in_url: bool, more: bytes, address: Any) -> None:
+    """It may come at once."""
+    url, header = (b"?" + b"x" * 65_000, b"") if in_url else (b"", b"x" * 65_000)
+    head = b"POST /count" + url + b" HTTP/1.1\r\nHost: a\r\nX-More: " + header + b"\r\n" + more
+    ends = {b"X: " + b"x" * n + b"\r\nContent-Length: 5\r\n\r\nhello": n > 400 for n in (200, 800)}
+    for end, is_too_large in ends.items():
+        with socket.create_connection(address) as client:
+            client.sendall(head + b"Connection: close\r\n" + end)
+            said = said_until_closed(client)
+        if is_too_large:
+            assert "65536 bytes" in problem_in(said)["detail"]
+        else:
+            assert said.startswith(b"HTTP/1.1 200 OK")
+
+
 def problem_in(answer: bytes) -> dict[str, Any]:
     head, _, body = answer.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 400 Bad Request\r\n")
@@ -172,6 +189,54 @@ def test_a_stream_may_be_silent_for_longer(address: Any) -> None:
         time.sleep(2 * PATIENCE_SECONDS)
         stream.send("{}")
         assert stream.recv()
+
+
+WISHES = {
+    "curl": b"Connection: close, Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AA\r\n",
+    "websocket": b"Connection: close, Upgrade\r\nUpgrade: websocket\r\n",
+    "twice": b"Upgrade: h2c\r\nUpgrade: a\r\nConnection: Upgrade\r\nConnection: close\r\n",
+}
+
+
+@pytest.mark.parametrize("wish", WISHES)
+@pytest.mark.parametrize("piece_bytes", [1000, 13])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"Content-Length: 5\r\n\r\nhello",
+        b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+    ],
+)
+def test_a_wish_for_another_protocol_is_ignored_and_the_body_is_not(
+    wish: str, piece_bytes: int, body: bytes, address: Any
+) -> None:
+    data = b"POST /count HTTP/1.1\r\nHost: a\r\n" + WISHES[wish] + body
+    with socket.create_connection(address) as client:
+        for start in range(0, len(data), piece_bytes):
+            client.sendall(data[start : start + piece_bytes])
+            time.sleep(0.002)  # or the pieces come as one
+        said = said_until_closed(client)
+    assert said.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert b"\r\nconnection: close\r\n" in said
+    assert said.endswith(b"\r\n\r\n5")
+
+
+def test_many_wishes_at_once_are_ignored_too(address: Any) -> None:
+    wish = b"GET /healthz HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
+    last = b"GET /healthz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+    with socket.create_connection(address) as client:
+        client.sendall(wish * 2000 + last)
+        assert said_until_closed(client).count(b"200 OK") == 2001
+
+
+@pytest.mark.parametrize(
+    "more", [b"Content-Length: 5\r\n", b"X-More: " + b"x" * 10_000 + b"\r\n", b"X: x\r\n" * 200]
+)
+def test_a_websocket_that_cannot_be_understood_is_told(more: bytes, address: Any) -> None:
+    head = b"GET /stream HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    with socket.create_connection(address) as client:
+        client.sendall(head + more + b"\r\n")
+        assert "HTTP" in problem_in(said_until_closed(client))["detail"]
 
 
 def test_requests_may_come_before_answers(address: Any) -> None:

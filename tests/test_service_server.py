@@ -20,7 +20,7 @@ from typing import Any
 import httpx
 import pytest
 from serving import wait_until
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from service import server, sockets
@@ -266,6 +266,19 @@ def test_streams_are_closed_when_it_stops(start: Callable[..., Service]) -> None
     assert service.end() == 0
 
 
+def test_a_stream_that_is_refused_is_no_error_of_the_service(
+    start: Callable[..., Service],
+) -> None:
+    service = start()
+    url = service.url.replace("http", "ws")
+    with pytest.raises(InvalidStatus) as caught:
+        connect(f"{url}/stream", additional_headers={"Origin": "http://evil.example"})
+    assert caught.value.response.status_code == 403
+    service.signal(signal.SIGTERM)
+    assert service.end() == 0
+    assert not [line for line in service.lines if '"error"' in line]
+
+
 # --- workers -------------------------------------------------------------------------------
 
 
@@ -319,7 +332,7 @@ def test_workers_end_when_their_parent_is_killed(
         return not any(Path(f"/proc/{pid}/cmdline").exists() and _runs(pid) for pid in pids)
 
     wait_until(are_gone)
-    os.utime(counts, (0, 0))  # it was not being made just now
+    os.utime(counts / "lock", (0, 0))  # it was not being made just now
     with shared_between_workers(tmp_path):  # what the next one does
         assert not counts.exists()
 
@@ -379,6 +392,23 @@ def test_no_sound_is_lost_when_it_stops_under_load(
     with pytest.raises(httpx.TransportError):
         classify(0)
     assert not [line for line in service.lines if "rror" in line]
+
+
+def test_an_upload_that_does_not_end_in_time_is_told_so(audiotag: Callable[..., Service]) -> None:
+    service = audiotag("--shutdown-seconds", "1")
+    host, port = service.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), PATIENCE_SECONDS) as client:
+        head = b"POST /classify HTTP/1.1\r\nHost: a\r\nContent-Type: audio/wav\r\n"
+        client.sendall(head + b"Content-Length: 1000000\r\nExpect: 100-continue\r\n\r\n")
+        assert b"100 Continue" in client.recv(4096)  # so it is being received
+        client.sendall(b"RIFF")
+        service.signal(signal.SIGTERM)
+        answer = b"".join(iter(lambda: client.recv(4096), b""))
+    assert b" 503 " in answer.splitlines()[0]
+    assert b"/problems/not-ready" in answer
+    assert b"\r\nconnection: close\r\n" in answer.lower()
+    assert service.end() == 0
+    assert not [line for line in service.lines if "Traceback" in line]
 
 
 def test_it_is_ready_when_it_says_so_and_knows_its_version(

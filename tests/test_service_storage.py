@@ -123,10 +123,11 @@ def test_what_a_killed_process_left_is_removed_and_what_others_use_is_not(tmp_pa
     # It may still be being made, and not be locked yet.
     Storage(tmp_path).close()
     assert orphan.exists()
-    os.utime(orphan, (0, 0))
+    os.utime(orphan / "lock", (0, 0))
+    os.utime(orphan)  # it was killed in the middle of its work
     first = Storage(tmp_path)
     assert not orphan.exists()
-    os.utime(first.directory, (0, 0))
+    os.utime(first.directory / "lock", (0, 0))
     second = Storage(tmp_path)
     assert first.directory.exists()
     assert sorted(tmp_path.iterdir()) == sorted([first.directory, second.directory])

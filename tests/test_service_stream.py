@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from conftest import make_sound
 from serving import Running, running, wait_until
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from classifier.live import LiveTagger
@@ -110,6 +110,28 @@ def refusal(served: Running, *messages: str | bytes) -> tuple[dict[str, Any], in
         with pytest.raises(ConnectionClosed):
             connection.recv(timeout=10)
         return answer["problem"], connection.close_code
+
+
+@pytest.mark.parametrize("path", ["/streamx", "/classify", "/v1/streams", "/stream/", "/"])
+def test_a_stream_to_another_address_is_told_so(served: Running, path: str) -> None:
+    def n_counted() -> tuple[float, float]:
+        labels = {"method": "WEBSOCKET", "route": "other", "status": "404"}
+        return (
+            served.metric("audiotag_errors_total", kind="not-found"),
+            served.metric("audiotag_requests_total", **labels),
+        )
+
+    n_errors, n_requests = n_counted()
+    with pytest.raises(InvalidStatus) as caught:
+        open_stream(served, path)
+    answer = caught.value.response
+    assert answer.status_code == 404
+    assert answer.headers["content-type"] == "application/problem+json"
+    problem = json.loads(answer.body or b"")
+    assert problem["type"] == "/problems/not-found"
+    assert problem["instance"] == answer.headers["x-request-id"]
+    assert "/stream" in problem["detail"]
+    wait_until(lambda: n_counted() == (n_errors + 1, n_requests + 1))
 
 
 START = json.dumps({"sample_rate_hz": 16_000})
