@@ -224,7 +224,7 @@ def test_the_key_is_sent_and_never_shown(connect: Any, fake: FakeService) -> Non
     connect().version()
     assert "authorization" not in fake.requests[1][2]
     for key in ("two\nlines s3cret", "s3crét", ""):
-        with pytest.raises(OptionError, match="^an API key") as caught:
+        with pytest.raises(OptionError, match=r"^an API key") as caught:
             connect(api_key=key).version()
         assert "cr" not in str(caught.value)
 
