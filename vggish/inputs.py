@@ -147,13 +147,16 @@ class _Search:
             ]
             seen.update(below[name] for name in directories)
             for path in (os.path.join(parent, name) for name in sorted(files) if name[0] != "."):
-                # A pipe would be waited for. What is not there at all is told when it is opened.
-                is_special = os.path.exists(path) and not os.path.isfile(path)
-                is_sound = Path(path).suffix.lower() in AUDIO_SUFFIXES and not is_special
+                is_sound = Path(path).suffix.lower() in AUDIO_SUFFIXES and not _is_special(path)
                 (self.found if is_sound else self.skipped).append(path)
 
     def _note_unreadable(self, error: OSError) -> None:
         self.unreadable.append((str(error.filename), error.strerror or str(error)))
+
+
+def _is_special(path: str) -> bool:
+    """Whether it is a pipe or the like, which would be waited for. What is absent is none."""
+    return not os.path.isfile(path) and os.path.exists(path)
 
 
 def _common_directory(directories: Sequence[str]) -> str:
