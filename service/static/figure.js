@@ -148,8 +148,7 @@ export class Figure {
     const stage = this.ruler.clientWidth / this.zoom;
     const widest = Math.min(MAX_ZOOM, MAX_STAGE_PIXELS / stage, (MAX_PIXELS_PER_SECOND * this.seconds) / stage);
     this.zoom = Math.max(1, Math.min(widest, this.zoom * factor));
-    this.inner.style.setProperty("--zoom", this.zoom);
-    this.draw();
+    this.inner.style.setProperty("--zoom", this.zoom); // the observer of its size draws it
     this.reveal(true);
     this.onChange();
   }

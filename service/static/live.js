@@ -149,7 +149,7 @@ class Session {
       this.onTags(message);
     } else if (message.type === "error") {
       const problem = new Problem(message.problem);
-      problem.hasBegun = this.isReady || this.isStopping; // there is a recording to be kept
+      problem.hasBegun = Boolean(this.frameSeconds); // there is a recording to be kept
       this.reject(problem);
     } else if (message.type === "done") {
       this.resolve(this.recording());
@@ -174,7 +174,6 @@ class Session {
       return;
     }
     this.isReady = false;
-    this.isStopping = true;
     this.microphone.close();
     this.hint.textContent = "The last tags are on their way …";
     this.socket.send(JSON.stringify({ type: "end" }));
