@@ -381,8 +381,7 @@ def _check_classify_outputs(options: argparse.Namespace, inputs: Inputs, content
     from classifier.tag_output import TRACKS_OF_ONE
 
     n_sounds, out = len(inputs.items), options.out
-    if out is not None and options.out_dir is not None:
-        raise OptionError("use -o for one file or --out-dir for one file per input, not both")
+    _refuse_both_places(options)
     if options.out_dir is None:
         if out in (None, STDOUT):
             _need_stdout()
@@ -710,8 +709,7 @@ def _run_live(options: argparse.Namespace) -> int:
 
         def show(found: Iterable[LiveTags]) -> None:
             for line in report.lines(found):
-                with _stdout_errors():
-                    write(line + "\n")
+                write(line + "\n")
 
         try:
             with microphone:
@@ -750,19 +748,17 @@ def _text_output(out: str | None) -> Iterator[tuple[Callable[[str], object], Loo
             yield lambda text: file.write(text.encode("utf-8", "backslashreplace")), Look()
         return
     stdout = sys.stdout
-    if not stdout.isatty():
-        look = Look(unicode=_can_show("█▏", stdout.encoding))
+    look = Look(unicode=_can_show("█▏", stdout.encoding))
+    if stdout.isatty():
+        plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+        look = Look(shutil.get_terminal_size().columns, look.unicode, not plain)
 
-        def write(text: str) -> None:
-            with _stdout_errors():
-                stdout.write(text)
-                stdout.flush()  # as they come, also into a pipe
+    def write(text: str) -> None:
+        with _stdout_errors():
+            stdout.write(text)
+            stdout.flush()  # as they come, also into a pipe
 
-        yield write, look
-        return
-    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
-    look = Look(shutil.get_terminal_size().columns, _can_show("█▏", stdout.encoding), not plain)
-    yield lambda text: stdout.write(text), look
+    yield write, look
 
 
 def _can_show(text: str, encoding: str | None) -> bool:
@@ -882,6 +878,11 @@ def _names_of_inputs(options: argparse.Namespace) -> list[str]:
     if not names:
         raise OptionError(f"nothing to {options.command}: name a sound file, a directory, or -")
     return names
+
+
+def _refuse_both_places(options: argparse.Namespace) -> None:
+    if options.out is not None and options.out_dir is not None:
+        raise OptionError("use -o for one file or --out-dir for one file per input, not both")
 
 
 def _add_device(group: Any) -> None:
@@ -1016,8 +1017,7 @@ def _destination(
     from vggish.batch import Destination
     from vggish.frame_files import format_of
 
-    if options.out is not None and options.out_dir is not None:
-        raise OptionError("use -o for one file or --out-dir for one file per input, not both")
+    _refuse_both_places(options)
     if options.out is None:
         places = [name if name == "-" else os.path.abspath(name) for name in names]
         run_key = hashlib.sha256(os.fsencode("\0".join(places))).hexdigest()[:8]
@@ -1102,7 +1102,10 @@ class _ProgressBar:
 
     @contextlib.contextmanager
     def hidden(self) -> Iterator[None]:
-        """Off the screen meanwhile, for results that may go to the same terminal."""
+        """Off the screen meanwhile, for results that go to the same terminal, if they do."""
+        if sys.stdout is None or not sys.stdout.isatty():
+            yield
+            return
         self._bar.stop()
         try:
             yield
