@@ -257,6 +257,7 @@ def test_the_heat_map_is_there_as_a_table(page: Any, sounds: Path) -> None:
     tracks = response.value.json()["tracks"]
     page.get_by_text("The heat map as a table").click()
     table = page.get_by_role("table", name="Scores of the tags in each 0.96 s")
+    table.wait_for()  # it is made when the browser says that it was asked for
     assert table.locator("tbody tr").count() == len(tracks["start_seconds"])
     heads = table.locator("thead th").all_inner_texts()
     assert heads == ["From", *(tag["label"] for tag in tracks["tags"])]
