@@ -18,6 +18,7 @@ COPY pyproject.toml README.md LICENSE cli.py ./
 COPY vggish vggish
 COPY classifier classifier
 COPY service service
+COPY audiotag audiotag
 COPY weights weights
 RUN python -m pip wheel --no-cache-dir --no-index --no-deps --no-build-isolation \
         --wheel-dir /wheels . \

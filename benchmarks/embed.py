@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.console import run as run_benchmark
-from service.engine import n_cores
+from vggish.common.cores import n_cores
 
 ROOT = Path(__file__).resolve().parents[1]
 REPORT = ROOT / "docs" / "benchmarks.md"
@@ -47,7 +47,7 @@ def measure_keras(scratch: Path, seconds: float) -> dict[str, Any]:
     """Patches/s of tf-keras float32 at each batch size: `predict`, and a compiled call."""
     import tensorflow
 
-    from vggish.model import build_model
+    from vggish.network.architecture import build_model
 
     model = build_model()
     compiled = tensorflow.function(lambda patches: model(patches, training=False))
@@ -71,12 +71,12 @@ def measure_keras(scratch: Path, seconds: float) -> dict[str, Any]:
 
 def measure_onnx(scratch: Path, seconds: float, precision: str) -> dict[str, Any]:
     """Patches/s of our runtime at each batch size; "direct" is float32 without Winograd."""
-    from vggish import runtime
+    from vggish.network import runtime
 
     if precision == "direct":
         embedder = direct_embedder(scratch)
     else:
-        from vggish.weights import load_embedder
+        from vggish.embedders.installed import load_embedder
 
         embedder, _ = load_embedder(precision=precision)  # type: ignore[arg-type]
     rates: dict[str, float] = {}
@@ -91,7 +91,7 @@ def measure_front_end(scratch: Path, seconds: float, resampler: str) -> dict[str
     """Times real time of decoding, resampling and log-mel on one core."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    from vggish.audio import open_audio, waveform_blocks
+    from vggish.audio.stream import open_audio, waveform_blocks
     from vggish.mel_features import PatchStream
 
     path = scratch / "ten_minutes.wav"
@@ -111,12 +111,15 @@ def measure_front_end(scratch: Path, seconds: float, resampler: str) -> dict[str
 def measure_end_to_end(scratch: Path, seconds: float, precision: str) -> dict[str, Any]:
     """Patches/s from file to uint8 frames, and of the network alone on the same batches."""
     import vggish
-    from vggish.audio import open_audio
-    from vggish.extractor import _batches
+    from vggish.audio.stream import open_audio
+    from vggish.extractor import patch_batches
 
     path = scratch / "ten_minutes.wav"
     extractor = vggish.load_extractor("vggish", precision=precision)  # type: ignore[arg-type]
-    with open_audio(path) as sound, closing(_batches(extractor._patches(sound, None))) as parts:
+    with (
+        open_audio(path) as sound,
+        closing(patch_batches(extractor._patches(sound, None))) as parts,
+    ):
         batches = list(parts)
     extractor.embedder(batches[0])
 
@@ -139,10 +142,10 @@ def measure_reference(scratch: Path, seconds: float) -> dict[str, Any]:
     import resampy
     import soundfile
 
+    from vggish.embedders.installed import find_installed
     from vggish.mel_features import log_mel_patches
-    from vggish.model import build_model
+    from vggish.network.architecture import build_model
     from vggish.postprocess import load_pca, quantize
-    from vggish.weights import find_installed
 
     path = scratch / "ten_minutes.wav"
     model, pca = build_model(), load_pca(find_installed().path("pca"))
@@ -165,8 +168,8 @@ def measure_log_mel(scratch: Path, seconds: float) -> dict[str, Any]:
     import soundfile
     import soxr
 
+    from vggish.embedders.install import shipped_recordings
     from vggish.mel_features import log_mel_patches, log_mel_spectrogram
-    from vggish.weights import shipped_recordings
 
     rounding, differences = 0.0, {"HQ": [], "VHQ": []}  # type: ignore[var-annotated]
     for path in shipped_recordings():
@@ -231,8 +234,8 @@ MEASUREMENTS: dict[str, Callable[..., dict[str, Any]]] = {
 
 def direct_embedder(scratch: Path) -> Any:
     from tests.conftest import seeded_variables
-    from vggish.onnx_graph import write_onnx
-    from vggish.runtime import Embedder
+    from vggish.network.onnx_graph import write_onnx
+    from vggish.network.runtime import Embedder
 
     path = scratch / "direct.onnx"
     write_onnx(seeded_variables(), path, "", "direct")

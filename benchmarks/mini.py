@@ -27,19 +27,19 @@ from benchmarks import mini_speed
 from benchmarks.console import Table, as_markdown, print_table
 from benchmarks.embed import machine
 from classifier import ClipStore, Labels, load, load_clips, metrics
-from classifier.bundle import Bundle
-from classifier.records import Clip
+from classifier.bundles.bundle import Bundle
+from classifier.frame_data.clips import Clip
 from recipes.mini.pairs import cut_pairs
 from recipes.mini.sounds import PAIRS, Part, Sound, parts, read_index
 from recipes.mini.teacher import Teacher, teacher_classes
 from recipes.mini.views import look, whole_patches
 from recipes.mini.zero_shot import Names, esc50_names, urbansound8k_names, zero_shot
-from vggish.audio import load_audio
+from vggish.audio.stream import load_audio
 from vggish.errors import AudiotagError, BundleError
 from vggish.mel_features import log_mel_patches
+from vggish.network.runtime import Embedder
 from vggish.params import EMBEDDING_SIZE
 from vggish.postprocess import dequantize, quantize
-from vggish.runtime import Embedder
 
 ROOT = Path(__file__).resolve().parents[1]
 REPORT = ROOT / "docs" / "mini-benchmarks.md"
@@ -377,10 +377,11 @@ def _accuracy(
     seed: int,
 ) -> float:
     """Accuracy of a head that was trained on some clips, on others of them."""
-    from classifier.config import TrainingConfig
-    from classifier.network import Network, set_weights
-    from classifier.runs import Run, read_arrays
-    from classifier.train import Clips, train
+    from classifier.training.config import TrainingConfig
+    from classifier.training.loop import Clips, train
+    from classifier.training.network import Network
+    from classifier.training.runs import Run, read_arrays
+    from classifier.training.transfer import set_weights
 
     config = TrainingConfig(head="gru", loss="softmax", epochs=epochs, seed=seed)
     with tempfile.TemporaryDirectory(prefix="audiotag-bench-") as scratch:

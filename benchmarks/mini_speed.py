@@ -105,7 +105,7 @@ def _n_parameters(network: Path) -> dict[str, int]:
     """Of each network: weights of a file are counted where they are numbers with fraction."""
     import onnx
 
-    from vggish.model import variable_shapes
+    from vggish.network.architecture import variable_shapes
 
     floats = [
         t for t in onnx.load(network).graph.initializer if t.data_type == onnx.TensorProto.FLOAT
@@ -120,12 +120,12 @@ def _n_parameters(network: Path) -> dict[str, int]:
 
 def main() -> None:
     """What a process of its own does."""
-    from vggish.runtime import BATCH_PATCHES, Embedder
+    from vggish.network.runtime import BATCH_PATCHES, Embedder
 
     what, path, *more = sys.argv[1:]
     if what == "--vggish":
         from tests.conftest import seeded_variables
-        from vggish.onnx_graph import write_onnx
+        from vggish.network.onnx_graph import write_onnx
 
         write_onnx(seeded_variables(), Path(path), "", "winograd")
         return

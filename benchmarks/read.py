@@ -21,10 +21,11 @@ import numpy as np
 
 from benchmarks.console import run as run_benchmark
 from benchmarks.embed import machine
-from classifier.clip_store import load_clips
-from classifier.records import find_frame_files
+from classifier.frame_data.clip_store import load_clips
+from classifier.frame_data.finding import find_frame_files
 from vggish.errors import OptionError
-from vggish.tfrecord import frame_record, message_class
+from vggish.frames.protobuf import message_class
+from vggish.frames.tfrecord import frame_record
 
 # AudioSet's balanced training set has so many.
 N_SHARDS, N_CLIPS = 4_070, 22_160

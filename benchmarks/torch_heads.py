@@ -14,7 +14,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from classifier.heads import (
+from classifier.heads.settings import (
     DbofSettings,
     LogisticSettings,
     LstmMoeSettings,

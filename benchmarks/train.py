@@ -4,7 +4,7 @@
     python -m benchmarks.train --quick    short, three heads, prints only
     python -m benchmarks.train --heads gru-512 feature-attention     these only, prints only
 
-Ours is `classifier.train.train` itself, on clips that lie in memory. PyTorch's is the same head
+Ours is `classifier.training.loop.train` itself, on clips that lie in memory. PyTorch's is the same head
 in the loop that one would write first, on float32 batches that lie in memory. The limit is the
 time of the float32 matrix products that a step's shapes ask for, alone, in TensorFlow or in
 PyTorch, whichever is faster. Each runs in a process of its own (TensorFlow and PyTorch do not
@@ -35,7 +35,7 @@ import numpy as np
 from benchmarks import read
 from benchmarks.console import run as run_benchmark
 from benchmarks.embed import machine
-from classifier.heads import (
+from classifier.heads.settings import (
     DbofSettings,
     LogisticSettings,
     LstmMoeSettings,
@@ -45,7 +45,7 @@ from classifier.heads import (
     TransformerSettings,
     head_settings,
 )
-from service.engine import n_cores
+from vggish.common.cores import n_cores
 
 ROOT = Path(__file__).resolve().parents[1]
 REPORT = ROOT / "docs" / "training-benchmarks.md"
@@ -240,7 +240,7 @@ class Turns:
         self.seconds, self.n_steps = float(line), 0
         self.from_ = self.last = time.perf_counter()
 
-    # As the observer of `classifier.train.train`:
+    # As the observer of `classifier.training.loop.train`:
 
     def progress(self, progress: Any) -> None:
         """A step is done."""
@@ -253,11 +253,11 @@ class Turns:
 
 def train_ours(name: str, kind: str) -> None:
     """Our own training, for ever; without mixup and moving average, or with the defaults."""
-    from classifier.clip_store import ClipStore
-    from classifier.config import TrainingConfig
+    from classifier.frame_data.clip_store import ClipStore
     from classifier.labels import Labels
-    from classifier.runs import Run
-    from classifier.train import Clips, train
+    from classifier.training.config import TrainingConfig
+    from classifier.training.loop import Clips, train
+    from classifier.training.runs import Run
 
     case, n = CASES[name], BATCH * OUR_STEPS
     rng = np.random.default_rng(0)
@@ -364,19 +364,21 @@ def operands(product: Product) -> list[Any]:
 def start_training(*arguments: str) -> None:
     """`audiotag train`, up to the end of its first step, whose time it tells."""
     import cli
+    from audiotag.commands import train as command
+    from audiotag.terminal import training
 
-    class FirstStep(cli._TrainingDisplay):  # type: ignore[misc]
+    class FirstStep(training.TrainingDisplay):
         def progress(self, progress: Any) -> None:
             print(json.dumps({"time": time.time()}), flush=True)
             os._exit(0)
 
-    cli._TrainingDisplay = FirstStep  # type: ignore[misc]
+    command.TrainingDisplay = FirstStep  # type: ignore[misc]
     sys.exit(cli.main(["train", *arguments]))
 
 
 def read_shards(*arguments: str) -> None:
     """Clips read per second by each reader."""
-    from classifier.records import find_frame_files
+    from classifier.frame_data.finding import find_frame_files
 
     print(json.dumps(read.measure(find_frame_files(arguments))))
 
@@ -609,7 +611,7 @@ def write_report(bench: Bench, data: str) -> None:
         "",
         "- MFLOP: of the matrix products of an example, forward and backward.",
         "- PyTorch: the same head in a plain loop, without loading of data.",
-        "- ours: `classifier.train`, from clips in memory to the end of the step; mixup and moving "
+        "- ours: `classifier.training.loop`, from clips in memory to the end of the step; mixup and moving "
         "average off, as in PyTorch's loop. With defaults: on.",
         "- limit: if there were nothing but the products; the faster of TensorFlow and PyTorch.",
         "- first step: building and compiling included; not in the examples/s.",

@@ -22,29 +22,30 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from classifier.bundle import Bundle, load
-    from classifier.clip_store import ClipStore, load_clips
-    from classifier.clip_tags import ClipTags, FrameTags, Tag, TagSegment
+    from classifier.bundles.bundle import Bundle, load
+    from classifier.frame_data.clip_store import ClipStore, load_clips
+    from classifier.frame_data.clips import Clip, ReadReport
+    from classifier.frame_data.records import read_clips
     from classifier.labels import Labels, audioset_labels, read_labels
-    from classifier.records import Clip, ReadReport, read_clips
-    from classifier.tagger import Tagger, Tags
+    from classifier.tagger import Tagger
+    from classifier.tags.types import ClipTags, FrameTags, Tag, Tags, TagSegment
 
 _MODULE_OF = {
-    "Bundle": "bundle",
-    "Clip": "records",
-    "ClipStore": "clip_store",
-    "ClipTags": "clip_tags",
-    "FrameTags": "clip_tags",
+    "Bundle": "bundles.bundle",
+    "Clip": "frame_data.clips",
+    "ClipStore": "frame_data.clip_store",
+    "ClipTags": "tags.types",
+    "FrameTags": "tags.types",
     "Labels": "labels",
-    "ReadReport": "records",
-    "Tag": "clip_tags",
-    "TagSegment": "clip_tags",
+    "ReadReport": "frame_data.clips",
+    "Tag": "tags.types",
+    "TagSegment": "tags.types",
     "Tagger": "tagger",
-    "Tags": "tagger",
+    "Tags": "tags.types",
     "audioset_labels": "labels",
-    "load": "bundle",
-    "load_clips": "clip_store",
-    "read_clips": "records",
+    "load": "bundles.bundle",
+    "load_clips": "frame_data.clip_store",
+    "read_clips": "frame_data.records",
     "read_labels": "labels",
 }
 

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from classifier import metrics
-from classifier.bundle import Bundle, Scorer, score_batches
-from classifier.evaluation import Evaluation, Truth
+from classifier.bundles.bundle import Bundle, Scorer, score_batches
 from classifier.labels import Labels
+from classifier.reports.evaluation import Evaluation, Truth
 from vggish.errors import FrameFileError, OptionError
 
 if TYPE_CHECKING:
-    from classifier.records import Clip
+    from classifier.frame_data.clips import Clip
 
 Checkpoint = TypeVar("Checkpoint")
 Result = TypeVar("Result")

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import datetime
 import io
-import logging
 import math
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,28 +13,18 @@ import numpy as np
 import numpy.typing as npt
 
 from classifier import metrics as measures
-from classifier.bundle import RELEASED_EMBEDDER, Bundle, load, score_batches
-from classifier.bundle_files import HEAD_FILE, LABELS_FILE, write_bundle
-from classifier.calibration import Calibration, fit_calibration
-from classifier.clip_store import ClipStore
-from classifier.config import TrainingConfig
+from classifier.bundles.bundle import RELEASED_EMBEDDER, WEIGHTS_FILE, Bundle, load, score_batches
+from classifier.bundles.calibration import Calibration, fit_calibration
+from classifier.bundles.files import Weights, write_bundle
+from classifier.frame_data.clip_store import ClipStore
 from classifier.labels import write_labels
-from classifier.model_card import as_markdown
-from classifier.runs import Run, Weights, read_arrays
-from vggish.errors import ConversionError, OptionError, RunError
-from vggish.extras import import_extra
-from vggish.params import EMBEDDING_SIZE
-from vggish.runtime import import_onnxruntime
+from classifier.names import HEAD_FILE, LABELS_FILE
+from classifier.reports.model_card import as_markdown
+from classifier.training.network import MIN_FLOAT16_SIZE, ExportModel, check_export
+from classifier.training.runs import Run, read_arrays
+from vggish.errors import OptionError, RunError
 
-WEIGHTS_FILE = "weights.npz"
-SAVED_MODEL = "saved_model"
 CARD_TEXT_FILE = "README.md"
-# Of scores from 0 to 1: rounding in another order, and no more.
-MAX_DIFFERENCE = 1e-4
-
-_OPSET = 17
-# Biases and statistics are small and stay exact.
-_LEAST_HALVED = 4096
 
 # Scores [n, C], and which are right, bool [n, C].
 _Scored = tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]
@@ -102,9 +90,9 @@ def export(
     if len({config.activation for config, _ in members}) > 1:
         raise RunError("a head trained with the softmax loss cannot vote with one without")
     # Heavy, and needless for what could be refused above.
-    scorer = _Exported(members, len(labels))
+    scorer = ExportModel(members, len(labels))
     model = scorer.as_onnx(half)
-    _check(scorer, model, [_sample(run) for run in runs])
+    check_export(scorer, model, [_sample(run) for run in runs])
     classes = io.BytesIO()
     write_labels(classes, labels)
     files = {HEAD_FILE: model, LABELS_FILE: classes.getvalue()}
@@ -133,127 +121,14 @@ def export(
     return load(directory)
 
 
-class _Exported:
-    """One head or several as one TensorFlow function from frames to scores."""
-
-    def __init__(self, members: Sequence[tuple[TrainingConfig, Weights]], n_classes: int) -> None:
-        from classifier.backend import tf
-        from classifier.heads import build_head
-        from classifier.network import set_weights
-
-        self._models = []
-        for config, weights in members:
-            model = build_head(config.head, config.head_settings, n_classes, judge_frames=True)
-            set_weights(model, weights)
-            self._models.append(model)
-        activation = {"sigmoid": tf.sigmoid, "softmax": tf.nn.softmax}[members[0][0].activation]
-        judges_frames = all("frame_logits" in model.output for model in self._models)
-
-        def mean(outputs: Sequence[Any], name: str) -> Any:
-            scores = [activation(output[name]) for output in outputs]
-            return scores[0] if len(scores) == 1 else tf.add_n(scores) / len(scores)
-
-        def score(frames: Any, n_frames: Any) -> dict[str, Any]:
-            inputs = {"frames": tf.cast(frames, tf.float32), "n_frames": n_frames}
-            outputs = [model(inputs, training=False) for model in self._models]
-            scores = {"scores": mean(outputs, "logits")}
-            if judges_frames:
-                scores["frame_scores"] = mean(outputs, "frame_logits")
-            return scores
-
-        self.signature = (
-            tf.TensorSpec((None, None, EMBEDDING_SIZE), tf.uint8, name="frames"),
-            tf.TensorSpec((None,), tf.int32, name="n_frames"),
-        )
-        self.score = tf.function(score, autograph=False, input_signature=self.signature)
-
-    @property
-    def n_parameters(self) -> int:
-        """Trainable ones."""
-        return sum(
-            int(np.prod(weight.shape))
-            for model in self._models
-            for weight in model.trainable_weights
-        )
-
-    def as_onnx(self, half: bool) -> bytes:
-        """The function as an ONNX file, with any batch and any time."""
-        tf2onnx = import_extra("tf2onnx", extra="train", purpose="exporting a head")
-        # It says on stderr what it optimises.
-        logging.getLogger("tf2onnx").setLevel(logging.ERROR)
-        model, _ = tf2onnx.convert.from_function(
-            self.score, input_signature=self.signature, opset=_OPSET
-        )
-        # Names from here on are of no use to anybody, and differ from run to run.
-        model.graph.name = "head"
-        if half:
-            _halve(model)
-        return bytes(model.SerializeToString(deterministic=True))
-
-    def as_saved_model(self) -> dict[str, bytes]:
-        """The function as the files of a SavedModel."""
-        from classifier.backend import tf
-
-        module = tf.Module()
-        # The variables alone: of whole models it would trace every layer in every mode.
-        module.weights = [weight for model in self._models for weight in model.weights]
-        module.score = self.score
-        with tempfile.TemporaryDirectory(prefix="audiotag-") as scratch:
-            tf.saved_model.save(module, scratch, signatures={"serving_default": self.score})
-            root = Path(scratch)
-            return {
-                f"{SAVED_MODEL}/{path.relative_to(root).as_posix()}": path.read_bytes()
-                for path in sorted(root.rglob("*"))
-                if path.is_file()
-            }
-
-
-def _check(scorer: _Exported, model: bytes, samples: Sequence[tuple[Any, Any]]) -> None:
-    """Raise unless ONNX Runtime and Keras give the same on real frames."""
-    session = import_onnxruntime().InferenceSession(model, providers=["CPUExecutionProvider"])
-    names = [output.name for output in session.get_outputs()]
-    for frames, n_frames in samples:
-        expected = scorer.score(frames, n_frames)
-        got = session.run(names, {"frames": frames, "n_frames": n_frames})
-        for name, values in zip(names, got, strict=True):
-            difference = float(np.abs(values - expected[name].numpy()).max(initial=0.0))
-            if not difference <= MAX_DIFFERENCE:
-                raise ConversionError(
-                    f"the exported head differs from the trained one by {difference:.2g} in {name},"
-                    f" more than {MAX_DIFFERENCE:g}; nothing was written. Please report it, with "
-                    "the versions of tensorflow, tf-keras, tf2onnx and onnxruntime"
-                )
-
-
-def _halve(model: Any) -> None:
-    """Keep large weights as float16, and cast them when the model is loaded.
-
-    Those that `_best_weights` has rounded: what the converter computed of them, as for batch
-    normalisation, is no longer a float16 and stays.
-    """
-    onnx = import_extra("onnx", extra="train", purpose="exporting a head")
-    casts = []
-    for tensor in model.graph.initializer:
-        values = onnx.numpy_helper.to_array(tensor)
-        if values.dtype != np.float32 or values.size < _LEAST_HALVED:
-            continue
-        halves = values.astype(np.float16)
-        if not np.array_equal(halves, values):
-            continue
-        name, halved = tensor.name, f"{tensor.name}/float16"
-        tensor.CopyFrom(onnx.numpy_helper.from_array(halves, halved))
-        casts.append(onnx.helper.make_node("Cast", [halved], [name], to=onnx.TensorProto.FLOAT))
-    nodes = [*casts, *model.graph.node]
-    del model.graph.node[:]
-    model.graph.node.extend(nodes)
-
-
 def _best_weights(run: Run, half: bool) -> Weights:
     weights, _ = read_arrays(run.best)
     if not half:
         return weights
     return {
-        name: value.astype(np.float16).astype(np.float32) if value.size >= _LEAST_HALVED else value
+        name: value.astype(np.float16).astype(np.float32)
+        if value.size >= MIN_FLOAT16_SIZE
+        else value
         for name, value in weights.items()
     }
 
@@ -268,25 +143,6 @@ def _as_npz(weights: Weights) -> bytes:
     }
     np.savez_compressed(file, **kept)  # type: ignore[arg-type]
     return file.getvalue()
-
-
-def read_weights(bundle: Bundle) -> Weights:
-    """The weights of a bundle's head, to train on from.
-
-    Raises:
-        RunError: the bundle has none, being an ensemble or stripped of them.
-    """
-    path = bundle.directory / WEIGHTS_FILE
-    try:
-        with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
-            return {name: file[name].astype(np.float32) for name in file.files}
-    except FileNotFoundError as error:
-        raise RunError(
-            f"{bundle.directory} cannot be trained on: it has no {WEIGHTS_FILE} (ensembles have "
-            "none)"
-        ) from error
-    except Exception as error:  # zipfile, zlib and numpy each have their own
-        raise RunError(f"{path} is damaged: {error}") from error
 
 
 def _sample(run: Run) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int32]]:

@@ -9,14 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from classifier.bundle import Bundle, load
-from classifier.clip_store import ClipStore
-from classifier.config import TrainingConfig
-from classifier.curves import read_curves
-from classifier.export import export, read_weights
+from classifier.bundles.bundle import Bundle, load, read_weights
+from classifier.export import export
+from classifier.frame_data.clip_store import ClipStore
 from classifier.labels import Labels
-from classifier.runs import Run
-from classifier.splits import (
+from classifier.reports.curves import read_curves
+from classifier.training.config import TrainingConfig
+from classifier.training.loop import Clips, Observer, Result, Training, check_labels
+from classifier.training.runs import Run
+from classifier.training.splits import (
     DEFAULT_SHARE,
     Indices,
     check_given_folds,
@@ -24,7 +25,6 @@ from classifier.splits import (
     given_folds,
     hold_out,
 )
-from classifier.train import Clips, Observer, Result, Training, check_labels
 from vggish.errors import OptionError, TrainingError
 
 # The released features of AudioSet and YouTube-8M do not say what made them.
@@ -221,7 +221,7 @@ def _fit(
         run.check_free()
 
     def give_weights(model: Any) -> None:
-        from classifier.network import start_from
+        from classifier.training.transfer import start_from
 
         assert start is not None
         n = start_from(model, weights, start.labels, classes)

@@ -3,46 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from classifier.bundle import BATCH_FRAMES, Scores, pad
-from classifier.choice import DEFAULT_TOP_K, Choice
-from classifier.clip_tags import Tag
+from classifier.bundles.bundle import BATCH_FRAMES, pad
 from classifier.tagger import Tagger
+from classifier.tags.choice import DEFAULT_TOP_K, Choice
+from classifier.tags.types import LiveTags, Scores
+from vggish.audio.mono import MonoMix
+from vggish.audio.resample import make_resampler
 from vggish.errors import OptionError
-from vggish.frames import Frames
+from vggish.frames.clip import Frames
 from vggish.mel_features import FloatArray, PatchStream
-from vggish.mono import MonoMix
 from vggish.params import EMBEDDING_SIZE
-from vggish.resample import make_resampler
-
-
-@dataclass(frozen=True)
-class LiveTags:
-    """What is heard in one frame of a live sound.
-
-    Attributes:
-        start_seconds: where its 0.96 s of sound begin.
-        tags: of this frame, judged with the frames before it; the best first.
-        clip_tags: of all these frames together, as many as the clips had that the head was
-            trained on (10 s for AudioSet's).
-    """
-
-    start_seconds: float
-    tags: tuple[Tag, ...]
-    clip_tags: tuple[Tag, ...]
-
-    def as_json(self) -> dict[str, Any]:
-        """In the words of all outputs."""
-        return {
-            "start_seconds": self.start_seconds,
-            "tags": [tag.as_json() for tag in self.tags],
-            "clip_tags": [tag.as_json() for tag in self.clip_tags],
-        }
 
 
 class LiveTagger:

@@ -22,15 +22,16 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
-from classifier.bundle import Bundle, Scores, score_batches
-from classifier.choice import Choice, top_indices, top_tags
+from classifier.bundles.bundle import Bundle, score_batches
+from classifier.tags.choice import Choice, top_indices, top_tags
+from classifier.tags.types import Scores
+from vggish.common.extras import import_extra
+from vggish.common.files import atomic_write
+from vggish.common.wording import as_text
 from vggish.errors import FrameFileError, OptionError
-from vggish.extras import import_extra
-from vggish.frame_files import atomic_write
-from vggish.frames import as_text
 
 if TYPE_CHECKING:
-    from classifier.records import Clip
+    from classifier.frame_data.clips import Clip
 
 DEFAULT_TOP_K = 20
 YT8M_HEADER = "VideoId,LabelConfidencePairs"

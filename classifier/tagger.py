@@ -5,46 +5,29 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from classifier.bundle import BATCH_FRAMES, Bundle, Scores, load
-from classifier.bundle_files import quoted
-from classifier.choice import DEFAULT_TOP_K, Choice
-from classifier.clip_tags import ClipTags, FrameTags, Tag, TagSegment
-from classifier.segments import tag_segments
-from classifier.windows import WindowedScores, batches, window_starts
-from vggish.audio import AudioStream, Source, open_waveform, source_name
-from vggish.embedders import EMBEDDERS, EmbedderName
+from classifier.bundles.bundle import BATCH_FRAMES, Bundle, load
+from classifier.bundles.files import quoted
+from classifier.tags.choice import DEFAULT_TOP_K, Choice
+from classifier.tags.segments import tag_segments
+from classifier.tags.types import FrameTags, Scores, Tags, TagSegment
+from classifier.tags.windows import WindowedScores, batches, window_starts
+from vggish.audio.mono import SILENCE
+from vggish.audio.sources import Source, source_name
+from vggish.audio.stream import AudioStream, open_waveform
+from vggish.embedders.choice import EMBEDDERS, EmbedderName
 from vggish.errors import BundleError, EmptyAudioError, OptionError, WeightsNotInstalledError
 from vggish.extractor import Extractor, Progress
-from vggish.frames import Frames
-from vggish.mono import SILENCE
+from vggish.frames.clip import Frames
+from vggish.network.runtime import Device, Precision
 from vggish.params import EMBEDDING_SIZE, PATCH_SECONDS
-from vggish.runtime import Device, Precision
-
-__all__ = ["DEFAULT_MODEL", "DEFAULT_TOP_K", "FrameTags", "Tag", "Tagger", "Tags"]
 
 DEFAULT_MODEL = "audioset"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Tags(ClipTags):
-    """What is heard in one clip, with the scores of all classes.
-
-    Attributes:
-        scores: of all classes, float32 [C].
-        frame_scores: of all classes in each frame, float32 [n, C], or None.
-        start_seconds: where each frame begins, float64 [n].
-    """
-
-    scores: Scores = field(compare=False)
-    frame_scores: Scores | None = field(compare=False)
-    start_seconds: npt.NDArray[np.float64] = field(compare=False)
 
 
 class Tagger:
@@ -132,7 +115,7 @@ class Tagger:
 
         Args:
             source: path, "-" for standard input, bytes, or a binary file object; a stream of
-                `vggish.audio.open_audio`, which is closed; or a waveform [n] or [n, channels],
+                `vggish.audio.stream.open_audio`, which is closed; or a waveform [n] or [n, channels],
                 float in [-1, 1], int16 or int32.
             sample_rate: of a waveform, in Hz, 4 to 384 kHz; files say their own.
             top_k: at most so many tags, of the clip and of each frame; None for all classes.

@@ -12,8 +12,8 @@ from pathlib import Path
 import cli
 import vggish
 from classifier import Tagger
-from classifier.tag_plot import plot_tags
-from vggish.weights import shipped_recordings
+from classifier.output.plot import plot_tags
+from vggish.embedders.install import shipped_recordings
 
 OUT_DIR = Path("demo-output")
 SHOWN = ("speech_voicemail.wav", "water_stream.ogg", "guitar_chord.ogg")

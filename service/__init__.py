@@ -15,9 +15,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from service.client import AsyncClient, Client
+    from service.client.client import AsyncClient, Client
 
-_MODULE_OF = {"AsyncClient": "client", "Client": "client"}
+_MODULE_OF = {"AsyncClient": "client.client", "Client": "client.client"}
 
 __all__ = ["AsyncClient", "Client"]
 

@@ -15,15 +15,16 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import WebSocketRoute
 
-from service import page, routes, schemas, stream
-from service.config import ServiceConfig
-from service.context import API_PREFIX, CLIENT_GONE, path_of, refuse
+from service import page
+from service.api import routes, schemas, stream
+from service.api.options import invalid
+from service.engine.service import Service
 from service.logs import log, request_id
 from service.metrics import Metrics
-from service.options import invalid
+from service.middleware.request_context import API_PREFIX, CLIENT_GONE, path_of, refuse
+from service.middleware.stack import guard
 from service.problems import Problem, problem_of, problem_response
-from service.security import guard
-from service.state import Service
+from service.settings.config import ServiceConfig
 from vggish.errors import AudiotagError
 from vggish.params import VERSION
 

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from contextvars import ContextVar
 from typing import Any
 
-from classifier.wording import one_line, printable
-from service.config import ServiceConfig
+from service.settings.config import ServiceConfig
+from vggish.common.wording import one_line, printable
 
 log = logging.getLogger("audiotag.service")
 # Of the request that is being answered; in threads too that were started for it.

@@ -19,8 +19,8 @@ from prometheus_client import (
 )
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
-from service.config import ServiceConfig
 from service.scratch import ScratchDirectory
+from service.settings.config import ServiceConfig
 from vggish.params import VERSION
 
 # Where prometheus_client keeps the counts of several processes; it looks when it is imported.

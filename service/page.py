@@ -17,7 +17,7 @@ from importlib import resources
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
-from service.context import PAGE_POLICY
+from service.middleware.request_context import PAGE_POLICY
 from service.problems import Problem
 
 router = APIRouter()

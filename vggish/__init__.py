@@ -24,39 +24,40 @@ from vggish.params import VERSION
 
 if TYPE_CHECKING:
     from vggish.api import embed, load_extractor
-    from vggish.audio import AudioLimits, load_audio, open_audio, open_waveform
+    from vggish.audio.limits import AudioLimits
+    from vggish.audio.stream import load_audio, open_audio, open_waveform
+    from vggish.embedders.installed import load_embedder
     from vggish.errors import AudiotagError
     from vggish.extractor import EmbedOptions, Extractor
-    from vggish.frame_files import read_frames, write_frames
-    from vggish.frames import ClipFrames
+    from vggish.frames.clip import ClipFrames
+    from vggish.frames.files import read_frames, write_frames
     from vggish.mel_features import log_mel_patches, log_mel_spectrogram
+    from vggish.network.runtime import Embedder
     from vggish.postprocess import Pca, dequantize, load_pca, quantize
-    from vggish.runtime import Embedder
-    from vggish.weights import load_embedder
 
 __version__ = VERSION
 
 _MODULE_OF = {
-    "AudioLimits": "audio",
+    "AudioLimits": "audio.limits",
     "AudiotagError": "errors",
-    "ClipFrames": "frames",
+    "ClipFrames": "frames.clip",
     "EmbedOptions": "extractor",
-    "Embedder": "runtime",
+    "Embedder": "network.runtime",
     "Extractor": "extractor",
     "Pca": "postprocess",
     "dequantize": "postprocess",
     "embed": "api",
-    "load_audio": "audio",
-    "load_embedder": "weights",
+    "load_audio": "audio.stream",
+    "load_embedder": "embedders.installed",
     "load_extractor": "api",
     "load_pca": "postprocess",
     "log_mel_patches": "mel_features",
     "log_mel_spectrogram": "mel_features",
-    "open_audio": "audio",
-    "open_waveform": "audio",
+    "open_audio": "audio.stream",
+    "open_waveform": "audio.stream",
     "quantize": "postprocess",
-    "read_frames": "frame_files",
-    "write_frames": "frame_files",
+    "read_frames": "frames.files",
+    "write_frames": "frames.files",
 }
 
 __all__ = [

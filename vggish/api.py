@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import functools
 
-from vggish.audio import Source
-from vggish.embedders import EmbedderName, load
+from vggish.audio.resample import ResamplerName
+from vggish.audio.sources import Source
+from vggish.embedders.choice import EmbedderName, load
 from vggish.extractor import EmbedOptions, Extractor, Values
-from vggish.frames import ClipFrames
+from vggish.frames.clip import ClipFrames
 from vggish.mel_features import Tail
+from vggish.network.runtime import Device, Embedder, Precision
 from vggish.params import PATCH_SECONDS
 from vggish.postprocess import Pca
-from vggish.resample import ResamplerName
-from vggish.runtime import Device, Embedder, Precision
 
 
 def load_extractor(

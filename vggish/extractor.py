@@ -18,14 +18,16 @@ from typing import Any, Literal, TypeVar, cast, get_args
 import numpy as np
 import numpy.typing as npt
 
-from vggish.audio import AudioStream, Source, open_audio, source_name, waveform_blocks
+from vggish.audio.resample import RESAMPLERS, ResamplerName
+from vggish.audio.sources import Source, source_name
+from vggish.audio.stream import AudioStream, open_audio, waveform_blocks
+from vggish.common.wording import as_text
 from vggish.errors import OptionError
-from vggish.frames import ClipFrames, FrameArray, as_text
+from vggish.frames.clip import ClipFrames, FrameArray
 from vggish.mel_features import FloatArray, PatchStream, Tail, hop_to_frames, n_patches
+from vggish.network.runtime import BATCH_PATCHES, PatchEmbedder
 from vggish.params import EMBEDDING_SIZE, PATCH_SECONDS, STFT_HOP_SECONDS, VERSION
 from vggish.postprocess import Pca, quantize
-from vggish.resample import RESAMPLERS, ResamplerName
-from vggish.runtime import BATCH_PATCHES, PatchEmbedder
 
 Values = Literal["uint8", "pca", "raw"]
 VALUES: tuple[Values, ...] = get_args(Values)
@@ -164,7 +166,7 @@ class Extractor:
         """
         front_end, embed = _Stopwatch(), _Stopwatch()
         opening_seconds = stream.decode_seconds
-        batches = _batches(self._patches(stream, on_progress))
+        batches = patch_batches(self._patches(stream, on_progress))
         ahead = _ahead(functools.partial(front_end.timed, next, batches, None))
         with contextlib.closing(batches), contextlib.closing(ahead):
             for batch in ahead:
@@ -231,7 +233,7 @@ class _Stopwatch:
             self.seconds += time.perf_counter() - began
 
 
-def _batches(patches: Iterator[FloatArray]) -> Generator[FloatArray]:
+def patch_batches(patches: Iterator[FloatArray]) -> Generator[FloatArray]:
     """Regroup patches into batches of `BATCH_PATCHES`; the last one may be smaller."""
     waiting: list[FloatArray] = []
     n_waiting = 0

@@ -8,7 +8,7 @@
     patches      [n_patches, 96, 64]  0.96 s each
 
 Arithmetic is float64 for a float64 waveform and float32 for any other. float32 is within 3e-4
-of float64, and within 1e-5 for most sounds (tests/test_mel_features.py holds it to that); log-mel
+of float64, and within 1e-5 for most sounds (tests/vggish/test_mel_features.py holds it to that); log-mel
 values span about -4.6 to 5. Rounding is relative to the loudest bin of a frame, so the largest
 differences are in bands that are silent beside a full-scale tone.
 

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from classifier.backend import keras, tf
-from classifier.heads import PoolingSettings
+from classifier.heads.backend import keras, tf
 from classifier.heads.layers import (
     CLASSES,
     LEVELS,
@@ -26,6 +25,7 @@ from classifier.heads.layers import (
     float_logits,
     hidden_block,
 )
+from classifier.heads.settings import PoolingSettings
 
 # Probabilities become logits again; beyond these they would be infinite.
 _LEAST = 1e-6

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from classifier.backend import keras, tf
+from classifier.heads.backend import keras, tf
 from vggish.params import EMBEDDING_SIZE
 
 # Weights of these layers belong to classes: [..., C * k], class by class.

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from classifier.backend import keras, tf
-from classifier.heads import MAX_UNROLLED_FRAMES, RecurrentSettings
 from classifier.heads.attention import Outputs, attention, feature_attention
+from classifier.heads.backend import keras, tf
 from classifier.heads.layers import CLASSES, Dropout, Inputs, Seeds, dense, hidden_block
+from classifier.heads.settings import MAX_UNROLLED_FRAMES, RecurrentSettings
 
 
 def build_recurrent(

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from classifier.backend import keras, tf
-from classifier.heads import TransformerSettings
 from classifier.heads.attention import Outputs, attention, feature_attention
+from classifier.heads.backend import keras, tf
 from classifier.heads.layers import Dropout, Inputs, Seeds, dense
+from classifier.heads.settings import TransformerSettings
 
 _LONGEST_WAVELENGTH = 10_000.0
 

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from classifier.backend import keras, tf
-from classifier.heads import DbofSettings, LogisticSettings, LstmMoeSettings, MoeSettings
 from classifier.heads.attention import Outputs
+from classifier.heads.backend import keras, tf
 from classifier.heads.layers import (
     CLASSES,
     BatchNorm,
@@ -23,6 +22,7 @@ from classifier.heads.layers import (
     normaliser,
 )
 from classifier.heads.recurrent import recurrent_layer
+from classifier.heads.settings import DbofSettings, LogisticSettings, LstmMoeSettings, MoeSettings
 
 
 def build_logistic(

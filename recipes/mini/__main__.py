@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from classifier.bundle import Scorer, load
-from classifier.config import TrainingConfig
+from classifier.bundles.bundle import Scorer, load
 from classifier.labels import audioset_labels
-from classifier.runs import Run
+from classifier.training.config import TrainingConfig
+from classifier.training.runs import Run
 from recipes.mini.alignment import load_frozen
 from recipes.mini.export import in_float32, write_float32, write_int8
 from recipes.mini.head import N_FRAMES, RealClips, TaughtClips, train_head
@@ -32,8 +32,8 @@ from recipes.mini.sounds import seconds
 from recipes.mini.train import train
 from recipes.mini.views import Views, load_views, make_views
 from recipes.mini.zero_shot import esc50_names, zero_shot
+from vggish.network.runtime import Embedder
 from vggish.postprocess import quantize
-from vggish.runtime import Embedder
 
 ROOT = Path(__file__).resolve().parents[2]
 N_VIEWS, N_STEPS, VALIDATE_EVERY = 286_720, 10_000, 1_000

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from classifier.backend import tf
-from classifier.heads import build_head
+from classifier.heads.backend import tf
+from classifier.heads.build import build_head
 from classifier.labels import audioset_labels
-from classifier.network import set_weights
-from classifier.runs import Run, read_arrays
+from classifier.training.runs import Run, read_arrays
+from classifier.training.transfer import set_weights
 from recipes.mini.teacher import teacher_classes
 
 FloatArray = npt.NDArray[np.float32]

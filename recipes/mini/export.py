@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from classifier.backend import tf
+from classifier.heads.backend import tf
 from recipes.mini.network import build_mini
-from vggish.convert import quantize_onnx
 from vggish.errors import ConversionError
+from vggish.network.convert import quantize_onnx
+from vggish.network.runtime import Embedder
 from vggish.params import N_BANDS, PATCH_FRAMES
-from vggish.runtime import Embedder
 
 _OPSET = 17
 # Of the largest embedding value; sums in another order.

@@ -13,14 +13,15 @@ import numpy as np
 import numpy.typing as npt
 
 from classifier import metrics
-from classifier.augment import augment, draw
-from classifier.backend import keras, tf
-from classifier.config import TrainingConfig
-from classifier.heads import build_head
+from classifier.heads.backend import keras, tf
+from classifier.heads.build import build_head
 from classifier.labels import audioset_labels
-from classifier.network import Network, set_weights, start_at_shares, weights_of
-from classifier.optimisers import MovingAverage, learning_rate, make_optimiser
-from classifier.runs import Run, write_arrays
+from classifier.training.augment import augment, draw
+from classifier.training.config import TrainingConfig
+from classifier.training.network import Network
+from classifier.training.optimisers import MovingAverage, learning_rate, make_optimiser
+from classifier.training.runs import Run, write_arrays
+from classifier.training.transfer import set_weights, start_at_shares, weights_of
 from recipes.mini.teacher import teacher_classes
 
 Frames = npt.NDArray[np.uint8]

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from classifier.clip_store import ClipStore, load_clips
-from classifier.records import find_frame_files
+from classifier.frame_data.clip_store import ClipStore, load_clips
+from classifier.frame_data.finding import find_frame_files
 from recipes.mini.pairs import cut_pairs
 from recipes.mini.sounds import PAIRS, Bank, Part, Sound, draw_weights, load_bank, parts, read_index
 from recipes.mini.teacher import Teacher

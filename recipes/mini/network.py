@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from classifier.backend import keras
+from classifier.heads.backend import keras
 from vggish.params import EMBEDDING_SIZE, N_BANDS, PATCH_FRAMES
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from vggish.frames import Frames
+from vggish.frames.clip import Frames
 from vggish.params import PATCH_SAMPLES, SAMPLE_RATE_HZ
 from vggish.postprocess import dequantize
 

@@ -11,19 +11,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from classifier.bundle import Bundle
-from classifier.clip_store import ClipStore
+from classifier.bundles.bundle import Bundle
 from classifier.export import export
+from classifier.frame_data.clip_store import ClipStore
+from classifier.frame_data.clips import Clip
 from classifier.labels import Labels, audioset_labels
-from classifier.records import Clip
-from classifier.runs import Run
+from classifier.training.runs import Run
 from recipes.mini.material import Material
 from recipes.mini.sounds import PAIRS, Part
-from vggish.checksums import sha256_of
+from vggish.common.checksums import sha256_of
+from vggish.embedders.mini import MINI
 from vggish.mel_features import log_mel_patches
-from vggish.mini import MINI
+from vggish.network.runtime import Embedder, Precision
 from vggish.postprocess import quantize
-from vggish.runtime import Embedder, Precision
 
 MINI_VERSION = "1"
 # What the sounds allow, and what a network that learnt from them can be given away under.

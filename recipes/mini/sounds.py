@@ -18,7 +18,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from vggish.audio import load_audio
+from vggish.audio.stream import load_audio
 from vggish.errors import AudioError
 from vggish.params import SAMPLE_RATE_HZ
 

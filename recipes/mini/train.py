@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from classifier.backend import keras, tf
-from classifier.config import TrainingConfig
-from classifier.optimisers import MovingAverage, learning_rate, make_optimiser
+from classifier.heads.backend import keras, tf
+from classifier.training.config import TrainingConfig
+from classifier.training.optimisers import MovingAverage, learning_rate, make_optimiser
 from recipes.mini.alignment import FrozenHead
 from recipes.mini.network import build_mini
 from recipes.mini.teacher import N_TEACHER_CLASSES, N_TEACHER_FEATURES

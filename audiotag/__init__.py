@@ -1,0 +1,1 @@
+"""The public API of audiotag, and its commands."""

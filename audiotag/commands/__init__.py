@@ -1,0 +1,1 @@
+"""The commands of `audiotag`, one module each; `cli` imports the one that runs."""

@@ -1,0 +1,1 @@
+"""`audiotag classify`."""

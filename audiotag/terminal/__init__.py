@@ -1,0 +1,1 @@
+"""What commands share about the terminal: stdout, stderr, progress bars, signals."""

@@ -1,0 +1,1 @@
+"""Benchmark of the service under load."""

@@ -1,0 +1,1 @@
+"""Training data from audio: lists of labelled recordings, embedded once and cached."""

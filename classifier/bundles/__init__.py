@@ -1,0 +1,1 @@
+"""Bundles: a head with its labels and metadata, and calibrated scores."""

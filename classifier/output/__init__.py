@@ -1,0 +1,1 @@
+"""Tags as text: tables, CSV, JSON, label tracks, subtitles and plots."""

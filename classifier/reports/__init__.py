@@ -1,0 +1,1 @@
+"""Reports on bundles and training runs: evaluation, inspection, cards, figures."""

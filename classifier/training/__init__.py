@@ -1,0 +1,1 @@
+"""Training of heads: loop, losses, optimisers, augmentation, runs."""

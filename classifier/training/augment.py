@@ -1,0 +1,67 @@
+"""Augmentation of a batch: mixing clips, masking frames.
+
+The random numbers are drawn outside of the graph, from a generator that the caller seeds by
+step; what they do happens inside of it.
+
+Source: Zhang et al., "mixup: beyond empirical risk minimization" (2018); Park et al.,
+"SpecAugment" (2019), of which the masking in time is possible on embeddings.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from classifier.heads.backend import tf
+from classifier.training.config import TrainingConfig
+
+# The code of an embedding of zeros, the mean of all frames.
+NEUTRAL_CODE = 127.0
+
+
+def draw(
+    config: TrainingConfig, batch_size: int, n_frames: int, rng: np.random.Generator
+) -> dict[str, npt.NDArray[Any]]:
+    """The random choices for one batch.
+
+    Returns:
+        `share` float32 [B], 0.5 to 1, how much of a clip is itself; `partner` int32 [B], with
+        whom the rest is; `keep` bool [B, T], frames that are not masked. What the
+        configuration leaves out is left out.
+    """
+    choices: dict[str, npt.NDArray[Any]] = {}
+    if config.mixup:
+        share = rng.beta(config.mixup, config.mixup, batch_size)
+        choices["share"] = np.maximum(share, 1 - share).astype(np.float32)
+        choices["partner"] = rng.permutation(batch_size).astype(np.int32)
+    if config.frame_masking:
+        choices["keep"] = rng.random((batch_size, n_frames)) >= config.frame_masking
+    return choices
+
+
+def augment(batch: dict[str, Any]) -> dict[str, Any]:
+    """Mix and mask a batch as `draw` chose.
+
+    Args:
+        batch: `frames` uint8 [B, T, 128], `n_frames` int32 [B], `labels` float32 [B, C], and
+            the choices.
+
+    Returns:
+        `frames` float32 in codes, `n_frames`, `labels`. A mixed clip is as long as the longer
+        of the two; the shorter one is continued by neutral frames.
+    """
+    n_frames, labels = batch["n_frames"], batch["labels"]
+    real = tf.sequence_mask(n_frames, batch["frames"].shape[1] or tf.shape(batch["frames"])[1])
+    if "keep" in batch:
+        real = real & batch["keep"]
+    frames = tf.cast(batch["frames"], tf.float32)
+    frames = tf.where(real[..., tf.newaxis], frames, NEUTRAL_CODE)
+    if "share" in batch:
+        partner, share = batch["partner"], batch["share"][:, tf.newaxis]
+        labels = share * labels + (1 - share) * tf.gather(labels, partner)
+        share = share[..., tf.newaxis]
+        frames = share * frames + (1 - share) * tf.gather(frames, partner)
+        n_frames = tf.maximum(n_frames, tf.gather(n_frames, partner))
+    return {"frames": frames, "n_frames": n_frames, "labels": labels}

@@ -1,0 +1,79 @@
+"""Losses: labels and logits -> a loss for each clip.
+
+Labels are float32 [B, C] from 0 to 1 (mixed clips have mixed labels), logits float32 [B, C];
+losses are float32 [B], summed over classes. An average over hundreds of classes would make
+gradients so small that Adam's epsilon stops a recurrent head from learning.
+
+Source: `losses.py` of google/youtube-8m, on logits instead of on clipped probabilities; the
+original applied softmax to probabilities, here it applies to logits; Lin et al., "Focal loss
+for dense object detection" (2017).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from classifier.heads.backend import tf
+from classifier.training.config import TrainingConfig
+
+Loss = Callable[[Any, Any], Any]
+
+
+def make_loss(config: TrainingConfig, share_of_class: Any) -> Loss:
+    """The loss of a configuration.
+
+    Args:
+        config: says which, and its label smoothing and class weights.
+        share_of_class: float32 [C], the share of training clips that have each label.
+    """
+    shares = tf.constant(share_of_class, tf.float32)
+    weights = _class_weights(shares) if config.class_weights == "balanced" else None
+    elementwise = {
+        "cross-entropy": _cross_entropy,
+        "focal": lambda labels, logits: _focal(labels, logits, config.focal_gamma),
+        "hinge": _hinge,
+        "mse": _mse,
+    }
+
+    def loss(labels: Any, logits: Any) -> Any:
+        if config.loss == "softmax":
+            return _softmax(labels, logits)
+        if config.label_smoothing:
+            # Towards how often each class is: towards a half would say that all are likely.
+            smoothing = config.label_smoothing
+            labels = labels * (1 - smoothing) + smoothing * shares
+        values = elementwise[config.loss](labels, logits)
+        return tf.reduce_sum(values if weights is None else values * weights, -1)
+
+    return loss
+
+
+def _cross_entropy(labels: Any, logits: Any) -> Any:
+    return tf.nn.sigmoid_cross_entropy_with_logits(labels, logits)
+
+
+def _focal(labels: Any, logits: Any, gamma: float) -> Any:
+    # Not 0, where a power below 1 has no finite slope.
+    error = tf.maximum(tf.abs(labels - tf.sigmoid(logits)), 1e-7)
+    return error**gamma * _cross_entropy(labels, logits)
+
+
+def _hinge(labels: Any, logits: Any) -> Any:
+    return tf.nn.relu(1 - (2 * labels - 1) * logits)
+
+
+def _mse(labels: Any, logits: Any) -> Any:
+    return tf.math.squared_difference(labels, tf.sigmoid(logits))
+
+
+def _softmax(labels: Any, logits: Any) -> Any:
+    total = tf.reduce_sum(labels, -1, keepdims=True)
+    shares = labels / tf.maximum(total, 1e-6)
+    return tf.nn.softmax_cross_entropy_with_logits(shares, logits)
+
+
+def _class_weights(shares: Any) -> Any:
+    # A class without clips counts as the rarest one.
+    weights = tf.math.rsqrt(tf.maximum(shares, tf.reduce_min(tf.where(shares > 0, shares, 1.0))))
+    return weights / tf.reduce_mean(weights)

@@ -1,0 +1,1 @@
+"""Routes of the HTTP API, their options, schemas and responses."""

@@ -1,0 +1,1 @@
+"""What runs requests: models, threads, batches, temporary files."""

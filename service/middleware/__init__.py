@@ -1,0 +1,1 @@
+"""ASGI middleware: request context, keys, limits, origins, proxies."""

@@ -1,0 +1,1 @@
+"""Settings of the service from flags, environment variables and a file."""

@@ -1,0 +1,578 @@
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import unicodedata
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+
+from classifier.audio_data.embed import EmbedReport, embed_sounds
+from classifier.audio_data.sound_list import SoundList, read_sound_list
+from classifier.frame_data.clips import Clip
+from classifier.labels import Labels, audioset_labels
+from tests.support.paths import ROOT
+from tests.support.sounds import make_sound
+from vggish import EmbedOptions, Extractor, load_embedder
+from vggish.errors import AudioError, FrameFileError, OptionError
+
+DOG_CAT = Labels(("cat", "dog"), ("", ""))
+
+
+class CountingEmbedder:
+    """The small network, and how many patches went through it."""
+
+    def __init__(self) -> None:
+        self._embedder, self.pca = load_embedder()
+        self.n_patches = 0
+
+    def __call__(self, patches: Any) -> Any:
+        self.n_patches += len(patches)
+        return self._embedder(patches)
+
+    @property
+    def provenance(self) -> dict[str, str]:
+        return self._embedder.provenance
+
+
+@pytest.fixture
+def make_extractor(small_home: Path) -> Callable[..., Extractor]:
+    embedder = CountingEmbedder()
+    return lambda **options: Extractor(embedder, embedder.pca, EmbedOptions(**options))
+
+
+@pytest.fixture
+def extractor(make_extractor: Any) -> Extractor:
+    made: Extractor = make_extractor()
+    return made
+
+
+@pytest.fixture
+def folder(tmp_path: Path, write_sound: Any) -> Path:
+    """Two classes: 2 s of each of dog/a.wav, dog/far/b.flac and cat/a.wav."""
+    for seed, name in enumerate(("dog/a.wav", "dog/far/b.flac", "cat/a.wav")):
+        write_sound(f"sounds/{name}", seconds=2.0, seed=seed)
+    return tmp_path / "sounds"
+
+
+@pytest.fixture
+def table(folder: Path) -> Callable[[str], Path]:
+    """Writes a CSV beside the class folders."""
+
+    def write(text: str, encoding: str = "utf-8") -> Path:
+        path = folder / "files.csv"
+        path.write_bytes(text.encode(encoding))
+        return path
+
+    return write
+
+
+def embedded(
+    sounds: SoundList, extractor: Extractor, **options: Any
+) -> tuple[list[Clip], EmbedReport]:
+    report = EmbedReport()
+    return list(embed_sounds(sounds, extractor, report=report, **options)), report
+
+
+def counts(report: EmbedReport) -> tuple[int, int, int]:
+    return report.n_embedded, report.n_cached, len(report.bad)
+
+
+# --- Which sounds ------------------------------------------------------------------------
+
+
+def test_each_folder_is_a_class_with_all_that_lies_below_it(folder: Path) -> None:
+    found = read_sound_list(folder)
+    assert found.labels == DOG_CAT
+    assert [(sound.clip_id, sound.labels, sound.fold) for sound in found.sounds] == [
+        ("cat/a.wav", (0,), None),
+        ("dog/a.wav", (1,), None),
+        ("dog/far/b.flac", (1,), None),
+    ]
+    assert [sound.path for sound in found.sounds] == [
+        folder / sound.clip_id for sound in found.sounds
+    ]
+    assert all(sound.is_whole for sound in found.sounds)
+    assert found.leftovers == ()
+
+
+def test_what_is_no_sound_is_told_and_not_used(folder: Path) -> None:
+    (folder / "README.txt").write_text("")
+    (folder / "dog" / "notes.txt").write_text("")
+    (folder / "notes").mkdir()
+    (folder / ".hidden").mkdir()
+    found = read_sound_list(folder)
+    assert found.labels == DOG_CAT
+    assert list(found.leftovers) == [
+        f"{folder / 'README.txt'}: no sound file",
+        f"{folder / 'dog' / 'notes.txt'}: no sound file",
+        f"{folder / 'notes'}: no sound files were found",
+    ]
+
+
+def test_sounds_beside_the_class_folders_are_refused_with_what_to_do(
+    folder: Path, write_sound: Any
+) -> None:
+    for number in range(7):
+        write_sound(f"sounds/{number}.wav", seconds=0.1)
+    with pytest.raises(OptionError) as error:
+        read_sound_list(folder)
+    assert str(error.value).splitlines() == [
+        f"sounds in {folder} itself, not in the folder of a class: 7",
+        *(f"  {number}.wav" for number in range(5)),
+        "  and 2 more",
+        f"Sounds go into a folder per class, such as {folder / 'dog' / 'a.wav'}; or name a CSV",
+    ]
+
+
+def test_folders_that_cannot_be_learnt_from_are_refused(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(OptionError, match=r"no folder in .*empty holds sound files"):
+        read_sound_list(tmp_path / "empty")
+    shutil.rmtree(folder / "cat")
+    with pytest.raises(OptionError, match=r"has one class only, 'dog' \(2 sounds\)"):
+        read_sound_list(folder)
+    with pytest.raises(OptionError, match=r"cannot read the list of sounds .*: No such file"):
+        read_sound_list(tmp_path / "nowhere.csv")
+    with pytest.raises(OptionError, match=r"a\.wav is a sound; training needs a folder"):
+        read_sound_list(folder / "dog" / "a.wav")
+
+
+def test_given_labels_keep_their_indices_and_unknown_classes_are_named(folder: Path) -> None:
+    labels = Labels(("wolf", "Dog", "Cat"), ("", "/m/0bt9lr", ""))
+    found = read_sound_list(folder, labels)
+    assert found.labels is labels
+    assert [sound.labels for sound in found.sounds] == [(2,), (1,), (1,)]
+    (folder / "dog").rename(folder / "dgo")
+    with pytest.raises(OptionError) as error:
+        read_sound_list(folder, labels)
+    assert "not among the 3 known classes:\n" in str(error.value)
+    assert "a.wav: there is no class 'dgo'; did you mean 'Dog'?" in str(error.value)
+
+
+def test_accents_written_as_letters_of_their_own_make_no_class_of_their_own(
+    tmp_path: Path, write_sound: Any
+) -> None:
+    for number, form in enumerate(("NFC", "NFD")):
+        name = unicodedata.normalize(form, "Vögel")  # type: ignore[arg-type]
+        write_sound(f"sounds{number}/{name}/a.wav", seconds=0.1)
+        write_sound(f"sounds{number}/cat/a.wav", seconds=0.1)
+        assert read_sound_list(tmp_path / f"sounds{number}").labels.names == ("Vögel", "cat")
+
+
+def test_a_csv_gives_labels_parts_and_folds(table: Any, folder: Path) -> None:
+    found = read_sound_list(
+        table(
+            "path,labels,start,end,fold\n"
+            "dog/a.wav,dog|bark,0.5,1.25,1\n"
+            'cat/a.wav,"cat, purr",,,2.0\n'
+            "dog/a.wav,dog; bark,1,,1\n"
+            "\n"
+            f"{folder / 'dog' / 'far' / 'b.flac'},,0,,\n"
+        )
+    )
+    assert found.labels.names == ("bark", "cat", "dog", "purr")
+    assert [
+        (sound.clip_id, sound.labels, sound.start_seconds, sound.end_seconds, sound.fold)
+        for sound in found.sounds
+    ] == [
+        ("dog/a.wav@0.5-1.25", (2, 0), 0.5, 1.25, 1),
+        ("dog/a.wav@1-", (2, 0), 1.0, None, 1),
+        ("cat/a.wav", (1, 3), 0.0, None, 2),
+        ("dog/far/b.flac", (), 0.0, None, None),
+    ]
+    assert found.sounds[2].where == f"{folder / 'files.csv'}, line 3"
+    assert found.leftovers == ()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "labels,path\ndog,dog/a.wav\ncat,cat/a.wav\n",
+        "\ufeffFilename, Label\n dog/a.wav , dog \ncat/a.wav,cat\n",
+        "fname;category\ndog/a.wav;dog\ncat/a.wav;cat\n",
+        "file\tclass\r\ndog/../dog/a.wav\tdog\r\ncat/a.wav\tcat\r\n\t\r\n",
+        "label,file_name\ndog,./dog/a.wav\ncat,cat/a.wav",
+    ],
+)
+def test_csvs_of_other_tools_are_understood(table: Any, text: str) -> None:
+    found = read_sound_list(table(text))
+    assert found.labels == DOG_CAT
+    assert [(sound.clip_id, sound.labels) for sound in found.sounds] == [
+        ("dog/a.wav", (1,)),
+        ("cat/a.wav", (0,)),
+    ]
+
+
+def test_rows_of_one_sound_add_their_labels_together(table: Any) -> None:
+    found = read_sound_list(
+        table("path,label,take\ndog/a.wav,dog,1\ncat/a.wav,cat,1\ndog/a.wav,bark,2\n")
+    )
+    assert [(sound.clip_id, sound.labels) for sound in found.sounds] == [
+        ("dog/a.wav", (2, 0)),
+        ("cat/a.wav", (1,)),
+    ]
+    unused, joined = found.notes()
+    assert unused.endswith("files.csv: columns not used: take")
+    assert joined == "1 row of a sound that has one already; the labels are joined"
+
+
+def test_names_with_commas_are_whole_where_the_classes_are_known(table: Any) -> None:
+    text = (
+        'path,labels\ndog/a.wav,"Child speech, kid speaking"\n'
+        'cat/a.wav,"Child speech, kid speaking|Cat"\ndog/far/b.flac,"/m/09x0r,Dog,0"\n'
+    )
+    found = read_sound_list(table(text), audioset_labels())
+    names = [[found.labels.names[index] for index in sound.labels] for sound in found.sounds]
+    assert names == [
+        ["Child speech, kid speaking"],
+        ["Child speech, kid speaking", "Cat"],
+        ["Speech", "Dog"],
+    ]
+
+
+def test_classes_that_are_numbers_are_in_the_order_of_numbers(table: Any) -> None:
+    found = read_sound_list(table("path,label\ndog/a.wav,10\ncat/a.wav,9\n"))
+    assert found.labels.names == ("9", "10")
+    assert [sound.labels for sound in found.sounds] == [(1,), (0,)]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", r"lacks a column path \(or filename.*\); labels \(or label.*\).\nIt has: nothing"),
+        ("clip,tags\n", r"It has: clip, tags\. Needed: path, labels; optional: start, end, fold"),
+        ("path,tags\n", r"lacks a column labels \(or label, positive_labels, category, class\)"),
+        ("path,labels\n", "names no sounds"),
+        ("path,labels\ndog/a.wav,\n", "no sound in .* has a label"),
+        ("path,labels\n,dog\n", "line 2: there is no path"),
+        ("path,labels\ndog/a.wav,dog,bark\n", r"line 2: 3 fields, but 2 columns.*dog\|bark"),
+        ("path,labels\ndog/a.wav,dog\ncat/a.wav,Dog\n", "'Dog' .*line 3.* and 'dog' .*line 2"),
+        ("path,labels,start\ndog/a.wav,dog,-1\n", "line 2: start must be seconds, .* '-1'"),
+        ("path,labels,start\ndog/a.wav,dog,1:30\n", "line 2: start must be seconds.*'1:30'"),
+        ("path,labels,end\ndog/a.wav,dog,inf\n", "line 2: end must be seconds"),
+        ("path,labels,start,end\ndog/a.wav,dog,2,1.5\n", r"line 2: the end, 1\.5 s, must come af"),
+        ("path,labels,end\ndog/a.wav,dog,0\n", "line 2: the end, 0 s, must come after"),
+        ("path,labels,fold\ndog/a.wav,dog,a\n", "line 2: a fold must be a whole number.*'a'"),
+        (
+            "path,labels,fold\ndog/a.wav,dog,1\ndog/a.wav,bark,2\n",
+            "line 3: its fold is 2, but 1 in .*line 2",
+        ),
+    ],
+)
+def test_csvs_that_make_no_sense_say_where(table: Any, text: str, message: str) -> None:
+    with pytest.raises(OptionError, match=message):
+        read_sound_list(table(text))
+
+
+def test_a_csv_that_is_no_text_is_refused(table: Any) -> None:
+    path = table("path,labels\ndog/a.wav,Vögel\n", encoding="latin-1")
+    with pytest.raises(OptionError, match=r"cannot read the list of sounds .*utf-8"):
+        read_sound_list(path)
+
+
+def test_missing_files_are_named_before_anything_is_done(table: Any, folder: Path) -> None:
+    rows = [f"no/{number}.wav,dog,{start}" for number in range(8) for start in (0, 1)]
+    path = table("\n".join(["path,labels,start", "cat/a.wav,cat,0", *rows]))
+    with pytest.raises(OptionError) as error:
+        read_sound_list(path)
+    lines = str(error.value).splitlines()
+    assert lines[0] == f"of 9 files in {path}, 8 cannot be found:"
+    assert lines[1] == f"  {folder / 'no' / '0.wav'} ({path}, line 3)"
+    assert lines[-2:] == [
+        "  and 3 more",
+        f"Relative paths are taken from the CSV's folder, {folder}",
+    ]
+
+
+# --- Their frames ------------------------------------------------------------------------
+
+
+def test_clips_have_the_frames_of_their_files(folder: Path, extractor: Extractor) -> None:
+    sounds = read_sound_list(folder)
+    clips, report = embedded(sounds, extractor, jobs=2)
+    assert [clip.clip_id for clip in clips] == [sound.clip_id for sound in sounds.sounds]
+    assert [clip.labels for clip in clips] == [(0,), (1,), (1,)]
+    assert counts(report) == (3, 0, 0)
+    assert report.n_sounds == 3
+    for clip, sound in zip(clips, sounds.sounds, strict=True):
+        np.testing.assert_array_equal(clip.frames, extractor(sound.path).frames)
+        assert (clip.frames.dtype, clip.embedder) == (np.uint8, "vggish")
+        assert clip.source == str(sound.path)
+
+
+def test_a_second_run_embeds_only_what_is_new(
+    folder: Path, tmp_path: Path, write_sound: Any, extractor: Any, small_home: Path
+) -> None:
+    first, report = embedded(read_sound_list(folder), extractor)
+    n_patches = extractor.embedder.n_patches
+    assert (n_patches, counts(report)) == (6, (3, 0, 0))
+    assert len(list((small_home / "frames").glob("??/*.npz"))) == 3
+
+    second, report = embedded(read_sound_list(folder), extractor)
+    assert (extractor.embedder.n_patches, counts(report)) == (n_patches, (0, 3, 0))
+    for one, two in zip(first, second, strict=True):
+        np.testing.assert_array_equal(one.frames, two.frames)
+        assert (one.clip_id, one.embedder) == (two.clip_id, two.embedder)
+
+    # Moved, under other names and classes, and with one more.
+    moved = tmp_path / "elsewhere"
+    folder.rename(moved)
+    (moved / "cat").rename(moved / "lion")
+    (moved / "lion" / "a.wav").rename(moved / "lion" / "roar.wav")
+    write_sound("elsewhere/lion/new.wav", seconds=1.0, seed=9)
+    third, report = embedded(read_sound_list(moved), extractor)
+    assert counts(report) == (1, 3, 0)
+    assert [clip.clip_id for clip in third][-2:] == ["lion/new.wav", "lion/roar.wav"]
+    np.testing.assert_array_equal(third[-1].frames, first[0].frames)
+
+    # Changed contents under an old name are new.
+    write_sound("elsewhere/lion/new.wav", seconds=1.0, seed=10)
+    assert counts(embedded(read_sound_list(moved), extractor)[1]) == (1, 3, 0)
+
+
+def test_frames_made_in_another_way_are_not_taken(folder: Path, make_extractor: Any) -> None:
+    sounds = read_sound_list(folder)
+    embedded(sounds, make_extractor())
+    for options in ({"hop_seconds": 0.48}, {"tail": "drop"}, {"resampler": "resampy"}):
+        _, report = embedded(sounds, make_extractor(**options))
+        assert counts(report) == (3, 0, 0)
+    other = make_extractor()
+    other.embedder = type(
+        "OtherNetwork",
+        (),
+        {
+            "__call__": lambda self, patches: np.zeros((len(patches), 128), np.float32),
+            "provenance": {"name": "other", "model_sha256": "6" * 64, "provider": "CPU"},
+        },
+    )()
+    clips, report = embedded(sounds, other)
+    assert (counts(report), {clip.embedder for clip in clips}) == ((3, 0, 0), {"other"})
+    # On another device the same network gives the same frames.
+    type(other.embedder).provenance["provider"] = "CUDA"
+    assert counts(embedded(sounds, other)[1]) == (0, 3, 0)
+
+
+def test_a_damaged_cache_entry_is_made_again(
+    folder: Path, tmp_path: Path, extractor: Extractor
+) -> None:
+    sounds, cache = read_sound_list(folder), tmp_path / "cache"
+    first, _ = embedded(sounds, extractor, cache=cache)
+    one, two, three = sorted(cache.glob("??/*.npz"))
+    whole = [path.read_bytes() for path in (one, two, three)]
+    one.write_bytes(whole[0][:-40])
+    changed = bytearray(whole[1])
+    changed[200] ^= 0x10  # in the frames
+    two.write_bytes(bytes(changed))
+    three.write_bytes(whole[0])  # of another sound
+    second, report = embedded(sounds, extractor, cache=cache)
+    assert counts(report) == (3, 0, 0)
+    for before, after in zip(first, second, strict=True):
+        np.testing.assert_array_equal(before.frames, after.frames)
+    assert [path.read_bytes() for path in (one, two, three)] == whole
+
+
+def test_what_was_embedded_before_an_interruption_is_kept(
+    folder: Path, extractor: Extractor
+) -> None:
+    sounds = read_sound_list(folder)
+    clips = embed_sounds(sounds, extractor)
+    next(clips)
+    clips.close()  # type: ignore[attr-defined]
+
+    def interrupt(report: EmbedReport) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        list(embed_sounds(sounds, extractor, on_progress=interrupt))
+    _, report = embedded(sounds, extractor)
+    assert report.n_cached >= 1
+    assert report.n_cached + report.n_embedded == 3
+
+
+def test_threads_and_processes_share_a_cache(folder: Path, small_home: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from classifier.audio_data.embed import embed_sounds\n"
+        "from classifier.audio_data.sound_list import read_sound_list\n"
+        "from vggish import load_extractor\n"
+        "clips = list(embed_sounds(read_sound_list(Path(sys.argv[1])), load_extractor(), jobs=2))\n"
+        "print(*(int(clip.frames.astype(int).sum()) for clip in clips))\n"
+    )
+    command = [sys.executable, "-W", "error", "-c", code, str(folder)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    run = lambda _: subprocess.run(  # noqa: E731
+        command, env=environment, capture_output=True, text=True, timeout=120
+    )
+    with ThreadPoolExecutor(3) as pool:
+        done = list(pool.map(run, range(3)))
+    assert [each.stderr for each in done] == [""] * 3
+    assert len({each.stdout for each in done}) == 1
+    files = sorted(path.name for path in (small_home / "frames").rglob("*") if path.is_file())
+    assert [Path(name).suffix for name in files] == [".npz"] * 3
+
+
+def test_a_sound_that_cannot_be_decoded_is_named_and_counted(
+    folder: Path, extractor: Extractor
+) -> None:
+    (folder / "cat" / "b.wav").write_bytes(b"no sound at all")
+    (folder / "dog" / "c.wav").write_bytes(b"")
+    sounds = read_sound_list(folder)
+    with pytest.raises(AudioError) as error:
+        embedded(sounds, extractor)
+    first, hint = str(error.value).splitlines()
+    assert first.startswith(f"cannot read {folder / 'cat' / 'b.wav'}: ")
+    assert hint == "To leave out up to N such sounds and go on: --max-bad N"
+    with pytest.raises(AudioError, match="2 sounds cannot be embedded, and 1 may; ") as error:
+        embedded(sounds, extractor, max_bad=1)
+    assert all(f"{name}.wav" in str(error.value) for name in ("cat/b", "dog/c"))
+    seen = []
+    clips, report = embedded(sounds, extractor, max_bad=2, on_progress=lambda r: seen.append(r))
+    assert [clip.clip_id for clip in clips] == ["cat/a.wav", "dog/a.wav", "dog/far/b.flac"]
+    assert [bad.where for bad in report.bad] == [
+        str(folder / "cat" / "b.wav"),
+        str(folder / "dog" / "c.wav"),
+    ]
+    assert "is empty: 0 bytes" in report.bad[1].reason
+    assert len(seen) == 5
+
+
+def test_a_file_that_vanished_is_bad_too(folder: Path, extractor: Extractor) -> None:
+    sounds = read_sound_list(folder)
+    (folder / "cat" / "a.wav").unlink()
+    _, report = embedded(sounds, extractor, max_bad=1)
+    assert (
+        report.bad[0].reason == f"cannot read {folder / 'cat' / 'a.wav'}: No such file or directory"
+    )
+
+
+def test_a_truncated_sound_is_used_and_told_of_each_time(
+    folder: Path, extractor: Extractor
+) -> None:
+    path = folder / "dog" / "a.wav"
+    path.write_bytes(path.read_bytes()[:-20_000])
+    for _ in range(2):
+        _, report = embedded(read_sound_list(folder), extractor)
+        ((where, warning),) = report.warnings
+        assert where == str(path)
+        assert "truncated" in warning
+
+
+def test_sounds_too_short_for_a_frame_are_bad(
+    table: Any, make_extractor: Any, write_sound: Any
+) -> None:
+    write_sound("sounds/dog/short.wav", seconds=0.5)
+    path = table("path,labels,end\ndog/short.wav,dog,\ncat/a.wav,cat,0.25\ncat/a.wav,cat,\n")
+    clips, report = embedded(read_sound_list(path), make_extractor(tail="drop"), max_bad=2)
+    assert [clip.clip_id for clip in clips] == ["cat/a.wav"]
+    assert [bad.reason for bad in report.bad] == [
+        "0.5 s are too short for a frame",
+        "0.25 s are too short for a frame",
+    ]
+    clips, report = embedded(read_sound_list(path), make_extractor())
+    assert [len(clip.frames) for clip in clips] == [1, 1, 2]
+
+
+def test_heads_are_trained_on_uint8_frames_only(folder: Path, make_extractor: Any) -> None:
+    with pytest.raises(OptionError, match=r"uint8 frames\. Received: values='raw'"):
+        embedded(read_sound_list(folder), make_extractor(values="raw"))
+
+
+def test_a_cache_that_cannot_be_written_is_an_error_that_says_so(
+    folder: Path, tmp_path: Path, extractor: Extractor
+) -> None:
+    (tmp_path / "cache").write_text("a file where a directory should be")
+    with pytest.raises(FrameFileError, match=r"cannot write .*cache.*\n.*set AUDIOTAG_HOME"):
+        embedded(read_sound_list(folder), extractor, cache=tmp_path / "cache", max_bad=9)
+
+
+# --- Parts of sounds ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rate_hz", [16_000, 44_100])
+@pytest.mark.parametrize("options", [{}, {"hop_seconds": 0.5, "tail": "drop"}])
+def test_a_part_is_embedded_as_if_it_had_been_cut_out(
+    tmp_path: Path, make_extractor: Any, rate_hz: int, options: dict[str, Any]
+) -> None:
+    # Stereo and long enough for several blocks of the decoder; parts overlap and touch.
+    waveform = np.stack([make_sound(40.0, rate_hz, seed) for seed in (0, 1)], axis=1)
+    soundfile.write(tmp_path / "long.flac", waveform, rate_hz)
+    stored, _ = soundfile.read(tmp_path / "long.flac", dtype="int16")
+    parts = [
+        *((3.3, 5.0), (0.0, 2.5), (2.5, 4.0), (35.0, None), (4.9, 40.0), (12.345678, 13.4)),
+        *((20.0, 20.3), (39.9, 40.2)),
+    ]
+    rows = [f"long.flac,a|b,{start},{'' if end is None else end}" for start, end in parts]
+    (tmp_path / "files.csv").write_text("\n".join(["path,labels,start,end", *rows]))
+    sounds = read_sound_list(tmp_path / "files.csv")
+    extractor = make_extractor(**options)
+    clips, report = embedded(sounds, extractor, max_bad=9)
+    made = {clip.clip_id: clip.frames for clip in clips}
+    for sound, (start, end) in zip(sounds.sounds, parts, strict=True):
+        stop = None if end is None else round(end * rate_hz)
+        cut = tmp_path / "cut.flac"
+        soundfile.write(cut, stored[round(start * rate_hz) : stop], rate_hz)
+        expected = extractor(cut).frames
+        if len(expected):
+            np.testing.assert_array_equal(made[sound.clip_id], expected)
+        else:
+            assert sound.clip_id not in made
+    again, report = embedded(sounds, extractor, max_bad=9)
+    assert (report.n_embedded, report.n_cached) == (0, len(made))
+    for clip in again:
+        np.testing.assert_array_equal(clip.frames, made[clip.clip_id])
+
+
+def test_a_new_part_alone_is_embedded(table: Any, extractor: Any) -> None:
+    text = "path,labels,start,end\ndog/a.wav,dog,0,1\ncat/a.wav,cat,,\n"
+    embedded(read_sound_list(table(text)), extractor)
+    n_patches = extractor.embedder.n_patches
+    path = table(text + "dog/a.wav,dog,1,2\ndog/a.wav,dog,,\n")
+    clips, report = embedded(read_sound_list(path), extractor)
+    assert counts(report) == (2, 2, 0)
+    assert extractor.embedder.n_patches == n_patches + 3
+    assert [clip.clip_id for clip in clips] == [
+        *("dog/a.wav@0-1", "dog/a.wav@1-2", "dog/a.wav", "cat/a.wav")
+    ]
+
+
+def test_a_part_beyond_the_end_is_bad_and_the_others_are_not(table: Any, extractor: Any) -> None:
+    path = table(
+        "path,labels,start,end\ndog/a.wav,dog,2,3\ndog/a.wav,dog,1,1.9\ndog/a.wav,dog,60,\n"
+        "dog/a.wav,dog,1,5\ncat/a.wav,cat,0.1,2.3\n"
+    )
+    sounds = read_sound_list(path)
+    with pytest.raises(AudioError, match=r"files\.csv, line 2: its start, 2 s, is not before"):
+        embedded(sounds, extractor)
+    clips, report = embedded(sounds, extractor, max_bad=2)
+    assert [clip.clip_id for clip in clips] == [
+        *("dog/a.wav@1-1.9", "dog/a.wav@1-5", "cat/a.wav@0.1-2.3")
+    ]
+    assert [bad.where.rsplit(", ", 1)[1] for bad in report.bad] == ["line 2", "line 4"]
+    assert report.bad[1].reason.startswith("its start, 60 s, is not before the end of ")
+    assert report.bad[1].reason.endswith("dog/a.wav, 2.00 s")
+    # An end that is off by little is how people write them.
+    ((where, warning),) = report.warnings
+    assert where.endswith("line 5")
+    assert warning.startswith("its end, 5 s, is after that of ")
+
+
+def test_parts_of_a_sound_that_cannot_be_decoded_are_all_bad(
+    table: Any, folder: Path, extractor: Extractor
+) -> None:
+    path = table("path,labels,start\ndog/a.wav,dog,0.5\ndog/a.wav,dog,1\ncat/a.wav,cat,1\n")
+    (folder / "dog" / "a.wav").write_bytes(b"no sound at all")
+    clips, report = embedded(read_sound_list(path), extractor, max_bad=2)
+    assert [clip.clip_id for clip in clips] == ["cat/a.wav@1-"]
+    assert [bad.where.rsplit(", ", 1)[1] for bad in report.bad] == ["line 2", "line 3"]
+    silent = folder / "dog" / "a.wav"
+    soundfile.write(silent, np.zeros(0, np.float32), 16_000)
+    _, report = embedded(read_sound_list(path), extractor, max_bad=2)
+    assert ["holds no sound: 0 samples" in bad.reason for bad in report.bad] == [True, True]

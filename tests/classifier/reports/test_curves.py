@@ -1,0 +1,271 @@
+from __future__ import annotations
+
+import math
+import struct
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from classifier.reports.curves import CurveWriter, best_epoch, read_curves
+from classifier.reports.curves_plot import plot_curves
+from classifier.reports.tensorboard import TensorBoardWriter
+from vggish.errors import MissingPackageError, RunError
+from vggish.frames.tfrecord import read_records
+
+COLUMNS = ("epoch", "examples", "seconds", "learning_rate", "loss", "val_loss", "mAP")
+
+
+def row(epoch: int, **values: float) -> dict[str, float]:
+    usual = {
+        "epoch": epoch,
+        "examples": 20_000 * epoch,
+        "seconds": 3.21 * epoch,
+        "learning_rate": 1e-3 / epoch,
+        "loss": 0.07 / epoch,
+        "val_loss": 0.08 / epoch,
+        "mAP": 0.3 - 0.2 / epoch,
+    }
+    return {**usual, **values}
+
+
+def write(path: Path, epochs: Any, **options: Any) -> CurveWriter:
+    writer = CurveWriter(path, COLUMNS, **options)
+    for epoch in epochs:
+        writer.append(row(epoch))
+    return writer
+
+
+def assert_rows(path: Path, epochs: Any) -> None:
+    rows = read_curves(path)
+    assert [each["epoch"] for each in rows] == list(epochs)
+    for each in rows:
+        assert tuple(each) == COLUMNS
+        assert each == pytest.approx(row(int(each["epoch"])), rel=1e-8)
+
+
+def test_rows_are_there_as_soon_as_they_are_written(tmp_path: Path) -> None:
+    path = tmp_path / "run" / "curves.csv"
+    writer = write(path, [])
+    for epoch in (1, 2, 3):
+        writer.append(row(epoch))
+        assert_rows(path, range(1, epoch + 1))
+    assert path.read_text().splitlines()[:2] == [
+        "epoch,examples,seconds,learning_rate,loss,val_loss,mAP",
+        "1,20000,3.21,0.001,0.07,0.08,0.1",
+    ]
+
+
+def test_what_is_not_known_is_empty_and_read_as_nan(tmp_path: Path) -> None:
+    path = tmp_path / "curves.csv"
+    writer = CurveWriter(path, COLUMNS)
+    writer.append({"epoch": 1, "loss": np.float32(0.5), "mAP": math.nan, "not a column": 3.0})
+    writer.append({"epoch": 2, "examples": 12_345_678_901, "loss": math.inf})
+    assert path.read_text().splitlines()[1:] == ["1,,,,0.5,,", "2,12345678901,,,inf,,"]
+    first, second = read_curves(path)
+    assert math.isnan(first["mAP"])
+    assert (first["epoch"], first["loss"]) == (1, 0.5)
+    assert (second["examples"], second["loss"]) == (12_345_678_901, math.inf)
+
+
+def test_resuming_drops_the_rows_of_epochs_that_are_done_again(tmp_path: Path) -> None:
+    path = tmp_path / "curves.csv"
+    write(path, range(1, 8))
+    writer = write(path, [], resume_after=4)
+    assert_rows(path, range(1, 5))
+    writer.append(row(5))
+    assert_rows(path, range(1, 6))
+
+
+def test_a_row_that_a_crash_cut_off_is_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "curves.csv"
+    write(path, (1, 2))
+    whole = path.read_bytes()
+    with open(path, "ab") as file:
+        file.write(b"3,60000,9.")
+    assert_rows(path, (1, 2))
+    write(path, [], resume_after=3)
+    assert path.read_bytes() == whole
+
+
+def test_a_new_run_begins_a_new_file(tmp_path: Path) -> None:
+    path = tmp_path / "curves.csv"
+    write(path, (1, 2))
+    write(path, [])
+    assert_rows(path, [])
+    # Curves that were deleted do not stop a run from going on.
+    path.unlink()
+    write(path, [5], resume_after=4)
+    assert_rows(path, [5])
+
+
+def test_resuming_with_other_columns_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "curves.csv"
+    write(path, (1, 2))
+    before = path.read_bytes()
+    with pytest.raises(RunError, match=r"has the columns epoch, .* this run writes epoch, loss"):
+        CurveWriter(path, ("epoch", "loss"), resume_after=1)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", r"curves\.csv holds no learning curves: its first column must be 'epoch'"),
+        ("a,b\n", "holds no learning curves"),
+        ("epoch,loss\n1,0.5\n2,x\n", "line 3 is damaged: 2,x"),
+        ("epoch,loss\n1\n", "line 2 is damaged: 1"),
+    ],
+)
+def test_what_are_no_curves_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "curves.csv"
+    path.write_text(text)
+    with pytest.raises(RunError, match=message):
+        read_curves(path)
+
+
+def test_what_cannot_be_read_or_written_is_named(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"cannot read .*nowhere\.csv"):
+        read_curves(tmp_path / "nowhere.csv")
+    (tmp_path / "file").write_text("")
+    for make in (
+        lambda: CurveWriter(tmp_path / "file" / "curves.csv", COLUMNS),
+        lambda: TensorBoardWriter(tmp_path / "file" / "tensorboard"),
+        lambda: plot_curves([row(1)], tmp_path / "file" / "curves.png"),
+    ):
+        with pytest.raises(RunError, match=r"cannot write .*file"):
+            make()
+
+
+def test_the_best_epoch_is_the_first_with_the_highest_score() -> None:
+    scores = [math.nan, 0.1, 0.3, 0.2, 0.3]
+    rows = [row(epoch, mAP=score) for epoch, score in enumerate(scores, start=1)]
+    best = best_epoch(rows)
+    assert best is not None
+    assert best["epoch"] == 3
+    assert best_epoch(rows[:1]) is None
+    assert best_epoch([{"epoch": 1, "loss": 1.0}]) is None
+
+
+# --- The picture -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n_epochs", [1, 2, 60])
+def test_the_picture_is_a_png_that_has_its_name_only_when_it_is_whole(
+    tmp_path: Path, n_epochs: int
+) -> None:
+    image = pytest.importorskip("matplotlib.image")
+    path = tmp_path / "curves.png"
+    path.write_text("old")
+    plot_curves([row(epoch) for epoch in range(1, n_epochs + 1)], path)
+    pixels = image.imread(path)
+    assert pixels.shape[0] > 800
+    assert pixels.shape[1] == 1080
+    assert [file.name for file in tmp_path.iterdir()] == ["curves.png"]
+
+
+def test_what_was_not_measured_is_not_drawn(tmp_path: Path) -> None:
+    image = pytest.importorskip("matplotlib.image")
+    plot_curves([row(1), row(2)], tmp_path / "all.png")
+    plot_curves([row(1, mAP=math.nan), row(2, mAP=math.nan)], tmp_path / "no-mAP.png")
+    plot_curves([{"epoch": 1, "loss": 0.5}, {"epoch": 2, "loss": math.inf}], tmp_path / "loss.png")
+    heights = [
+        image.imread(tmp_path / name).shape[0] for name in ("all.png", "no-mAP.png", "loss.png")
+    ]
+    assert heights == sorted(heights, reverse=True)
+    assert len(set(heights)) == 3
+    for rows in ([], [{"epoch": 1, "loss": math.nan}]):
+        with pytest.raises(RunError, match="there is no epoch with a loss yet"):
+            plot_curves(rows, tmp_path / "none.png")
+    assert not (tmp_path / "none.png").exists()
+
+
+def test_without_matplotlib_the_pip_line_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(MissingPackageError, match=r"pip install .*'audiotag\[plot\]'"):
+        plot_curves([row(1)], tmp_path / "curves.png")
+
+
+# --- TensorBoard -------------------------------------------------------------------------
+
+
+def parse(data: bytes) -> dict[int, list[Any]]:
+    """The fields of a protocol buffer message, as the format's description has them."""
+    fields: dict[int, list[Any]] = {}
+    place = 0
+
+    def varint() -> int:
+        nonlocal place
+        value = shift = 0
+        while True:
+            byte = data[place]
+            place += 1
+            value |= (byte & 0x7F) << shift
+            shift += 7
+            if byte < 0x80:
+                return value
+
+    while place < len(data):
+        key = varint()
+        value: Any
+        if key & 7 == 0:
+            value = varint()
+        else:
+            size = {1: 8, 5: 4}.get(key & 7) or varint()
+            value, place = data[place : place + size], place + size
+        fields.setdefault(key >> 3, []).append(value)
+    return fields
+
+
+def events(directory: Path) -> list[dict[int, list[Any]]]:
+    found = []
+    for path in sorted(directory.iterdir()):
+        assert "tfevents" in path.name
+        with open(path, "rb") as file:
+            found += [parse(record) for record in read_records(file, path.name)]
+    return found
+
+
+def scalars(event: dict[int, list[Any]]) -> dict[str, float]:
+    values = [parse(value) for value in parse(event[5][0])[1]]
+    return {value[1][0].decode(): struct.unpack("<f", value[2][0])[0] for value in values}
+
+
+def test_tensorboard_gets_the_finite_values_at_their_epochs(tmp_path: Path) -> None:
+    writer = TensorBoardWriter(tmp_path)
+    for epoch in (1, 200):
+        writer.append(row(epoch, val_loss=math.nan, mAP=np.float32(0.25)))
+    version, *steps = events(tmp_path)
+    assert version[3] == [b"brain.Event:2"]
+    assert [event[2] for event in steps] == [[1], [200]]
+    for event in steps:
+        expected = row(event[2][0], mAP=0.25)
+        del expected["epoch"], expected["val_loss"]
+        assert scalars(event) == pytest.approx(expected, rel=1e-6)
+        (wall_time,) = struct.unpack("<d", event[1][0])
+        assert wall_time > 1.6e9
+
+
+def test_on_resuming_tensorboard_is_told_to_forget_later_epochs(tmp_path: Path) -> None:
+    TensorBoardWriter(tmp_path).append(row(1))
+    TensorBoardWriter(tmp_path, resume_after=1).append(row(2))
+    restart = events(tmp_path)[3]
+    start_of_a_session = {1: [1]}
+    assert (restart[2], parse(restart[7][0])) == ([2], start_of_a_session)
+    assert len(events(tmp_path)) == 5
+
+
+def test_tensorflow_reads_the_events(tmp_path: Path) -> None:
+    tf = pytest.importorskip("tensorflow")
+    TensorBoardWriter(tmp_path, resume_after=3).append(row(4))
+    (path,) = tmp_path.iterdir()
+    first, restart, step = tf.compat.v1.train.summary_iterator(str(path))
+    assert first.file_version == "brain.Event:2"
+    assert (restart.step, restart.session_log.status) == (4, tf.compat.v1.SessionLog.START)
+    values = {value.tag: value.simple_value for value in step.summary.value}
+    assert values["loss"] == pytest.approx(row(4)["loss"])
+    assert set(values) == set(COLUMNS[1:])

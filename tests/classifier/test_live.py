@@ -1,0 +1,204 @@
+"""Live sound: the same frames as of the whole, and tags as soon as they can be known."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from classifier.bundles.bundle import Bundle
+from classifier.live import LiveTagger
+from classifier.tagger import Tagger
+from classifier.tags.types import LiveTags
+from tests.support.sounds import make_sound
+from vggish.audio.stream import open_waveform
+from vggish.errors import OptionError
+
+
+@pytest.fixture(scope="module")
+def tagger() -> Tagger:
+    return Tagger.load(embedder="mini")
+
+
+def live_tags(tagger: Tagger, sound: np.ndarray, rate_hz: int, sizes: Any) -> list[LiveTags]:
+    live = LiveTagger(tagger, rate_hz)
+    found, start = [], 0
+    while start < len(sound):
+        size = int(next(sizes))
+        found += live.feed(sound[start : start + size])
+        start += size
+    return [*found, *live.finish()]
+
+
+def constant(size: int) -> Any:
+    while True:
+        yield size
+
+
+def changing(seed: int) -> Any:
+    rng = np.random.default_rng(seed)
+    while True:
+        yield rng.choice([0, 1, 7, 160, 5000, 40_000])
+
+
+@pytest.mark.parametrize("rate_hz", [8_000, 16_000, 44_100, 48_000, 192_000])
+@pytest.mark.parametrize("seconds", [0.3, 2.5, 4.0])
+def test_the_frames_are_those_of_the_whole_sound(
+    tagger: Tagger, monkeypatch: pytest.MonkeyPatch, rate_hz: int, seconds: float
+) -> None:
+    sound = make_sound(seconds, rate_hz)
+    expected = tagger.extractor(open_waveform(sound, rate_hz))
+    seen: list[np.ndarray] = []
+    scored = Bundle.clip_and_frame_scores
+
+    def watched(self: Bundle, frames: Any, lengths: Any, embedder: str = "") -> Any:
+        seen.extend(row[n - 1] for row, n in zip(frames, lengths, strict=True))
+        return scored(self, frames, lengths, embedder)
+
+    monkeypatch.setattr(Bundle, "clip_and_frame_scores", watched)
+    found = live_tags(tagger, sound, rate_hz, changing(1))
+    np.testing.assert_array_equal(np.stack(seen), expected.frames)
+    assert [tags.start_seconds for tags in found] == expected.start_seconds.tolist()
+
+
+def test_tags_do_not_depend_on_how_the_sound_is_cut(tagger: Tagger) -> None:
+    sound = make_sound(14, 44_100)
+    whole = live_tags(tagger, sound, 44_100, constant(len(sound)))
+    for sizes in (constant(441), constant(30_000), changing(2)):
+        pieces = live_tags(tagger, sound, 44_100, sizes)
+        assert len(pieces) == len(whole) == 15
+        for piece, expected in zip(pieces, whole, strict=True):
+            assert piece.start_seconds == expected.start_seconds
+            for ours, theirs in (
+                (piece.tags, expected.tags),
+                (piece.clip_tags, expected.clip_tags),
+            ):
+                scores = [[tag.score for tag in tags] for tags in (ours, theirs)]
+                np.testing.assert_allclose(*scores, atol=1e-5)
+
+
+def test_clip_tags_are_the_taggers_own_as_long_as_a_clip_lasts(tagger: Tagger) -> None:
+    sound = make_sound(9.6)
+    *_, last = live_tags(tagger, sound, 16_000, constant(1600))
+    expected = tagger.tag(sound, sample_rate=16_000).tags
+    assert [tag.label for tag in last.clip_tags] == [tag.label for tag in expected]
+    scores = [[tag.score for tag in tags] for tags in (last.clip_tags, expected)]
+    np.testing.assert_allclose(*scores, atol=1e-5)
+
+
+def test_old_sound_is_forgotten(tagger: Tagger) -> None:
+    end = make_sound(10 * 0.96, seed=5)
+    quiet = np.zeros(16_000 * 30 // 25 * 24, np.float32)  # a whole number of frames
+    after_quiet = live_tags(tagger, np.concatenate([quiet, end]), 16_000, constant(8000))
+    after_noise = live_tags(
+        tagger, np.concatenate([make_sound(len(quiet) / 16_000, seed=9), end]), 16_000,
+        constant(8000),
+    )  # fmt: skip
+    assert after_quiet[-1] == after_noise[-1]
+    assert after_quiet[-9] != after_noise[-9]
+
+
+def test_a_frame_is_tagged_with_the_block_that_completes_it(tagger: Tagger) -> None:
+    live = LiveTagger(tagger, 16_000)
+    # The last STFT frame of a patch reaches 15 ms beyond it.
+    n_needed = 15_360 + 240
+    assert live.feed(make_sound(1.0)[: n_needed - 1]) == []
+    assert len(live.feed(make_sound(1.0)[n_needed - 1 : n_needed])) == 1
+    assert live.n_frames == 1
+
+
+@pytest.mark.parametrize("rate_hz", [8_000, 44_100, 48_000, 192_000])
+def test_the_resampler_holds_back_less_than_a_tenth_of_a_second(
+    tagger: Tagger, rate_hz: int
+) -> None:
+    live = LiveTagger(tagger, rate_hz)
+    sound = make_sound(2.0, rate_hz)
+    step = rate_hz // 100
+    n_fed = 0
+    while not live.feed(sound[n_fed : n_fed + step]):
+        n_fed += step
+    assert (n_fed + step) / rate_hz < 0.975 + 0.1
+
+
+def test_memory_does_not_grow(tagger: Tagger) -> None:
+    live = LiveTagger(tagger, 16_000, top_k=1)
+    block = make_sound(10)
+    sizes = []
+    for _ in range(6):
+        live.feed(block)
+        sizes.append(len(live._before))
+    assert sizes == [tagger.bundle.clip_frames - 1] * 6
+    assert live.seconds_heard == 60
+
+
+@pytest.mark.parametrize("rate_hz", [16_000, 48_000])
+def test_integers_and_channels_are_mixed_as_in_files(tagger: Tagger, rate_hz: int) -> None:
+    mono = (make_sound(2.0, rate_hz) * 32767).astype(np.int16)
+    expected = live_tags(tagger, mono, rate_hz, constant(5000))
+    as_float = mono.astype(np.float32) / 32768
+    stereo = np.stack([mono, mono], axis=1)
+    assert live_tags(tagger, as_float, rate_hz, constant(5000)) == expected
+    assert live_tags(tagger, as_float.astype(np.float64), rate_hz, constant(999)) == expected
+    assert live_tags(tagger, stereo, rate_hz, constant(5000)) == expected
+
+
+def test_the_choice_of_tags_is_honoured(tagger: Tagger) -> None:
+    live = LiveTagger(tagger, 16_000, top_k=2, labels=["Speech", "Dog", "Music"],
+                      exclude_labels=["/m/09x0r"])  # fmt: skip
+    (tags,) = live.feed(make_sound(1.5))
+    assert {tag.label for tag in tags.tags} == {"Dog", "Music"}
+    with pytest.raises(OptionError, match="Dog"):
+        LiveTagger(tagger, 16_000, labels=["Dgo"])
+    with pytest.raises(OptionError, match="top_k"):
+        LiveTagger(tagger, 16_000, top_k=0)
+
+
+def test_a_head_without_scores_of_frames_judges_each_frame_alone(
+    tagger: Tagger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tagger.bundle, "has_frame_scores", False)
+    sound = make_sound(2.0)
+    found = live_tags(tagger, sound, 16_000, constant(1600))
+    frames = tagger.extractor(open_waveform(sound, 16_000)).frames
+    for row, tags in zip(frames, found, strict=True):
+        alone = tagger.tag_frames(np.asarray(row, np.uint8)[None], embedder="mini")
+        np.testing.assert_allclose(
+            [tag.score for tag in tags.tags], [tag.score for tag in alone.tags], atol=1e-5
+        )
+
+
+def test_no_sound_gives_no_tags_and_the_end_is_the_end(tagger: Tagger) -> None:
+    live = LiveTagger(tagger, 44_100)
+    assert live.feed(np.zeros(0, np.float32)) == []
+    assert live.finish() == []
+    assert live.finish() == []
+    assert live.seconds_heard == 0
+    with pytest.raises(OptionError, match="finished"):
+        live.feed(np.zeros(10, np.float32))
+
+
+def test_one_sample_is_sound(tagger: Tagger) -> None:
+    live = LiveTagger(tagger, 384_000)
+    live.feed(np.ones(1, np.float32))
+    assert len(live.finish()) == 1
+
+
+@pytest.mark.parametrize(
+    ("samples", "told"),
+    [
+        (np.zeros((2, 2, 2), np.float32), "shape"),
+        (np.zeros((5, 0), np.float32), "shape"),
+        (np.zeros(5, np.uint8), "int16"),
+        (np.zeros(5, np.int64), "int16"),
+    ],
+)
+def test_what_are_no_samples_is_refused(tagger: Tagger, samples: Any, told: str) -> None:
+    with pytest.raises(OptionError, match=told):
+        LiveTagger(tagger, 16_000).feed(samples)
+
+
+@pytest.mark.parametrize("rate_hz", [100, 1_000_000])
+def test_a_rate_out_of_range_is_refused(tagger: Tagger, rate_hz: int) -> None:
+    with pytest.raises(OptionError, match="sample rate"):
+        LiveTagger(tagger, rate_hz)

@@ -1,0 +1,241 @@
+"""Live sound over a WebSocket: samples in, tags out."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import ClientConnection, connect
+
+from classifier.live import LiveTagger
+from classifier.tagger import Tagger
+from tests.support.serving import Running, running, wait_until
+from tests.support.sounds import make_sound
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[Running]:
+    with running(embedder="mini", max_streams=2) as found:
+        yield found
+
+
+def wait_until_free(served: Running) -> None:
+    """Streams that have ended make room a moment later."""
+    wait_until(lambda: served.service.streams.n_taken == 0)
+
+
+@pytest.fixture(autouse=True)
+def _no_streams(served: Running) -> None:
+    wait_until_free(served)
+
+
+def open_stream(served: Running, path: str = "/stream") -> ClientConnection:
+    return connect(served.url.replace("http", "ws", 1) + path, proxy=None, open_timeout=30)
+
+
+def tell(connection: ClientConnection, **message: Any) -> None:
+    connection.send(json.dumps(message))
+
+
+def told(connection: ClientConnection) -> dict[str, Any]:
+    message: dict[str, Any] = json.loads(connection.recv(timeout=30))
+    return message
+
+
+def converse(served: Running, data: bytes, piece_bytes: int, **start: Any) -> list[dict[str, Any]]:
+    """All messages of the service after it was ready."""
+    with open_stream(served) as connection:
+        tell(connection, **start)
+        assert told(connection)["type"] == "ready"
+        for begin in range(0, len(data), piece_bytes):
+            connection.send(data[begin : begin + piece_bytes])
+        tell(connection, type="end")
+        messages = [json.loads(message) for message in connection]
+        assert connection.close_code == 1000
+    return messages
+
+
+@pytest.mark.parametrize("rate_hz", [16_000, 44_100])
+@pytest.mark.parametrize("piece_bytes", [999, 65_536])
+def test_tags_are_those_of_the_live_tagger(served: Running, rate_hz: int, piece_bytes: int) -> None:
+    sound = (make_sound(4.0, rate_hz) * 32767).astype("<i2")
+    *found, last = converse(served, sound.tobytes(), piece_bytes, sample_rate_hz=rate_hz, top_k=3)
+    live = LiveTagger(Tagger.load(embedder="mini"), rate_hz, top_k=3)
+    expected = [*live.feed(sound), *live.finish()]
+    assert [{**tags.as_json(), "type": "tags"} for tags in expected] == found
+    assert [message["start_seconds"] for message in found] == [0.0, 0.96, 1.92, 2.88]
+    assert last == {"type": "done", "duration_seconds": 4.0}
+
+
+def test_floats_and_several_channels_are_taken(served: Running) -> None:
+    sound = make_sound(2.0)
+    stereo = np.stack([sound, sound], axis=1).astype("<f4")
+    mono = converse(
+        served, sound.astype("<f4").tobytes(), 4096, sample_rate_hz=16_000, encoding="f32le"
+    )
+    both = converse(
+        served,
+        stereo.tobytes(),
+        4097,
+        sample_rate_hz=16_000,
+        encoding="f32le",
+        channels=2,
+    )
+    assert both == mono
+
+
+def test_tags_come_while_the_sound_goes_on(served: Running) -> None:
+    with open_stream(served, "/v1/stream") as connection:
+        tell(connection, sample_rate_hz=16_000)
+        assert told(connection)["frame_seconds"] == 0.96
+        connection.send((make_sound(1.0) * 32767).astype("<i2").tobytes())
+        first = told(connection)
+        assert first["type"] == "tags"
+        assert len(first["tags"]) == len(first["clip_tags"]) == 10
+
+
+def refusal(served: Running, *messages: str | bytes) -> tuple[dict[str, Any], int | None]:
+    """The problem that the service tells of, and the code with which it closes."""
+    with open_stream(served) as connection:
+        with contextlib.suppress(ConnectionClosed):  # it may be refused before it has spoken
+            for message in messages:
+                connection.send(message)
+        while (answer := told(connection))["type"] != "error":
+            pass
+        with pytest.raises(ConnectionClosed):
+            connection.recv(timeout=10)
+        return answer["problem"], connection.close_code
+
+
+@pytest.mark.parametrize("path", ["/streamx", "/classify", "/v1/streams", "/stream/", "/"])
+def test_a_stream_to_another_address_is_told_so(served: Running, path: str) -> None:
+    def n_counted() -> tuple[float, float]:
+        labels = {"method": "WEBSOCKET", "route": "other", "status": "404"}
+        return (
+            served.metric("audiotag_errors_total", kind="not-found"),
+            served.metric("audiotag_requests_total", **labels),
+        )
+
+    n_errors, n_requests = n_counted()
+    with pytest.raises(InvalidStatus) as caught:
+        open_stream(served, path)
+    answer = caught.value.response
+    assert answer.status_code == 404
+    assert answer.headers["content-type"] == "application/problem+json"
+    problem = json.loads(answer.body or b"")
+    assert problem["type"] == "/problems/not-found"
+    assert problem["instance"] == answer.headers["x-request-id"]
+    assert "/stream" in problem["detail"]
+    wait_until(lambda: n_counted() == (n_errors + 1, n_requests + 1))
+
+
+START = json.dumps({"sample_rate_hz": 16_000})
+
+
+@pytest.mark.parametrize(
+    ("messages", "slug"),
+    [
+        (["no JSON"], "bad-request"),
+        ([b"\0\0"], "bad-request"),
+        (["[]"], "invalid-option"),
+        (["{}"], "invalid-option"),
+        (['{"sample_rate_hz": 16}'], "invalid-option"),
+        (['{"sample_rate_hz": 16000, "encoding": "mp3"}'], "invalid-option"),
+        (['{"sample_rate_hz": 16000, "sample_rate": 1}'], "invalid-option"),
+        (['{"sample_rate_hz": 16000, "model": "nobody"}'], "unknown-model"),
+        (['{"sample_rate_hz": 16000, "labels": ["Dgo"]}'], "invalid-option"),
+        ([START[:-1] + ', "labels": ["' + "x" * 1_000_000 + '"]}'], "invalid-option"),
+        ([START, "what?"], "bad-request"),
+        ([START, "[" * 500_000], "bad-request"),
+        ([START, b"\0" * ((1 << 20) + 2)], "too-large"),
+    ],
+)
+def test_what_is_not_understood_is_told_and_ends_the_stream(
+    served: Running, messages: list[str | bytes], slug: str
+) -> None:
+    problem, code = refusal(served, *messages)
+    assert problem["type"] == f"/problems/{slug}"
+    assert code == 1008
+
+
+def test_there_are_only_so_many_streams(served: Running) -> None:
+    with open_stream(served) as first, open_stream(served) as second:
+        for connection in (first, second):
+            tell(connection, sample_rate_hz=16_000)
+            assert told(connection)["type"] == "ready"
+        assert served.metric("audiotag_streams") == 2
+        problem, code = refusal(served, START)
+        assert problem["type"] == "/problems/overloaded"
+        assert code == 1013
+
+
+def test_a_full_queue_does_not_end_a_stream(
+    served: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_stream(served) as connection:
+        tell(connection, sample_rate_hz=16_000)
+        assert told(connection)["type"] == "ready"
+        monkeypatch.setattr(served.service.engine, "queue_size", 0)
+        assert served.client.post("/classify", files={"file": b"x"}).status_code == 503
+        connection.send(np.zeros(16_000, np.int16).tobytes())
+        assert told(connection)["type"] == "tags"
+
+
+def test_a_client_that_does_not_begin_is_let_go() -> None:
+    with (
+        running(embedder="mini", upload_idle_seconds=2.0, stream_idle_seconds=60.0) as served,
+        open_stream(served) as connection,
+    ):
+        assert told(connection)["problem"]["type"] == "/problems/upload-timeout"
+
+
+def test_a_key_of_another_type_is_not_shown_back(served: Running) -> None:
+    problem, _ = refusal(served, '{"sample_rate_hz": 16000, "api_key": ["a-secret"]}')
+    assert problem["options"] == ["api_key"]
+    assert "secret" not in json.dumps(problem)
+
+
+def test_who_has_not_begun_takes_nobodys_place(served: Running) -> None:
+    with open_stream(served), open_stream(served), open_stream(served) as third:
+        tell(third, sample_rate_hz=16_000)
+        assert told(third)["type"] == "ready"
+
+
+def test_no_stream_begins_when_the_service_stops(
+    served: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(served.service, "draining", True)
+    problem, code = refusal(served, START)
+    assert problem["type"] == "/problems/not-ready"
+    assert code == 1013
+
+
+def test_a_client_that_says_nothing_is_let_go() -> None:
+    with running(embedder="mini", stream_idle_seconds=0.2) as served:
+        for messages in ((), (START,)):
+            problem, code = refusal(served, *messages)
+            assert problem["type"] == "/problems/upload-timeout"
+            assert code == 1008
+        wait_until_free(served)
+
+
+def test_a_client_that_leaves_frees_its_place(served: Running) -> None:
+    for _ in range(6):
+        with open_stream(served) as connection:
+            tell(connection, sample_rate_hz=16_000)
+            assert told(connection)["type"] == "ready"
+            connection.send(b"\0" * 32_000)
+        wait_until_free(served)
+    problem, _ = refusal(served, START, "what?")
+    assert problem["type"] == "/problems/bad-request"
+
+
+def test_a_stream_without_sound_ends_without_tags(served: Running) -> None:
+    assert converse(served, b"", 1, sample_rate_hz=16_000) == [
+        {"type": "done", "duration_seconds": 0.0}
+    ]

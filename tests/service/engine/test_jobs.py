@@ -1,0 +1,198 @@
+"""Work in a bounded pool: queue, deadline, cancellation."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.engine.jobs import Engine, Job, JobCancelledError
+from service.problems import Problem
+from vggish.common.cores import n_cores
+
+Ended = list[str]
+
+
+def run(
+    check: Callable[[Engine], Coroutine[Any, Any, None]],
+    *,
+    n_threads: int = 1,
+    queue_size: int = 2,
+    timeout_seconds: float = 30.0,
+) -> None:
+    """Run a coroutine beside an engine, which is closed at the end."""
+
+    async def whole() -> None:
+        engine = Engine(n_threads, queue_size, timeout_seconds)
+        try:
+            await check(engine)
+        finally:
+            await engine.close()
+
+    asyncio.run(whole())
+
+
+def until(event: threading.Event) -> Callable[[Job], str]:
+    def work(job: Job) -> str:
+        while not event.wait(0.005):
+            job.check()
+        return "done"
+
+    return work
+
+
+async def settled(condition: Callable[[], bool]) -> None:
+    for _ in range(1000):
+        if condition():
+            return
+        await asyncio.sleep(0.005)
+    raise AssertionError("it never came to that")
+
+
+def test_results_and_errors_of_the_work_come_back() -> None:
+    async def check(engine: Engine) -> None:
+        assert await engine.run(lambda job: 7) == 7
+        with pytest.raises(ZeroDivisionError):
+            await engine.run(lambda job: 1 // 0)
+        assert engine.n_running == engine.n_waiting == 0
+
+    run(check)
+
+
+def test_what_the_queue_cannot_hold_is_refused_with_a_time_to_come_again() -> None:
+    async def check(engine: Engine) -> None:
+        event, ended = threading.Event(), []
+        tasks = [asyncio.create_task(engine.run(until(event))) for _ in range(3)]
+        await settled(lambda: engine.n_running == 1 and engine.n_waiting == 2)
+        assert engine.is_full
+        with pytest.raises(Problem, match="2 requests are waiting") as caught:
+            await engine.run(lambda job: 7, on_end=lambda: ended.append("refused"))
+        assert caught.value.slug == "overloaded"
+        assert int(caught.value.headers["Retry-After"]) >= 1
+        assert ended == ["refused"]
+        tasks.append(asyncio.create_task(engine.run(until(event), is_admitted=True)))
+        await settled(lambda: engine.n_waiting == 3)
+        event.set()
+        assert await asyncio.gather(*tasks) == ["done"] * 4
+        assert await engine.run(lambda job: 7) == 7
+
+    run(check)
+
+
+def test_work_that_takes_too_long_is_ended() -> None:
+    async def check(engine: Engine) -> None:
+        ended: Ended = []
+        with pytest.raises(Problem) as caught:
+            await engine.run(until(threading.Event()), on_end=lambda: ended.append("end"))
+        assert caught.value.slug == "deadline-exceeded"
+        await settled(lambda: ended == ["end"] and engine.n_running == 0)
+
+    run(check, timeout_seconds=0.1)
+
+
+def test_waiting_counts_towards_the_deadline() -> None:
+    async def check(engine: Engine) -> None:
+        event, begun = threading.Event(), []
+        first = asyncio.create_task(engine.run(lambda job: event.wait(20)))
+        await settled(lambda: engine.n_running == 1)
+        with pytest.raises(Problem):
+            await engine.run(lambda job: begun.append("second"))
+        event.set()
+        with pytest.raises(Problem):
+            await first
+        await settled(lambda: engine.n_running == engine.n_waiting == 0)
+        assert begun == []
+
+    run(check, timeout_seconds=0.2)
+
+
+def test_work_of_a_client_that_left_is_ended() -> None:
+    async def check(engine: Engine) -> None:
+        ended: Ended = []
+        caught: list[BaseException] = []
+
+        def work(job: Job) -> None:
+            try:
+                until(threading.Event())(job)
+            except JobCancelledError as error:
+                caught.append(error)
+                raise
+
+        task = asyncio.create_task(engine.run(work, on_end=lambda: ended.append("end")))
+        await settled(lambda: engine.n_running == 1)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await settled(lambda: ended == ["end"] and len(caught) == 1)
+
+    run(check)
+
+
+def test_work_that_waits_and_is_not_wanted_any_more_is_never_begun() -> None:
+    async def check(engine: Engine) -> None:
+        event, begun, ended = threading.Event(), [], []
+        first = asyncio.create_task(engine.run(until(event)))
+        await settled(lambda: engine.n_running == 1)
+        second = asyncio.create_task(
+            engine.run(lambda job: begun.append("second"), on_end=lambda: ended.append("end"))
+        )
+        await settled(lambda: engine.n_waiting == 1)
+        second.cancel()
+        await settled(lambda: ended == ["end"] and engine.n_waiting == 0)
+        event.set()
+        assert await first == "done"
+        assert begun == []
+
+    run(check)
+
+
+def test_not_more_runs_at_once_than_there_are_threads() -> None:
+    async def check(engine: Engine) -> None:
+        together = threading.Barrier(3)
+        seen: list[int] = []
+
+        def work(job: Job) -> None:
+            together.wait(20)
+            seen.append(engine.n_running)
+            together.wait(20)
+
+        await asyncio.gather(*(engine.run(work) for _ in range(30)))
+        assert seen == [3] * 30
+
+    run(check, n_threads=3, queue_size=100)
+
+
+def test_closing_waits_for_the_work_that_runs() -> None:
+    async def check(engine: Engine) -> None:
+        finished: list[str] = []
+        begun = threading.Event()
+
+        def work(job: Job) -> None:
+            begun.set()
+            time.sleep(0.1)
+            finished.append("work")
+
+        task = asyncio.create_task(engine.run(work))
+        await settled(begun.is_set)
+        await engine.close()
+        assert finished == ["work"]
+        await task
+
+    run(check)
+
+
+@pytest.mark.parametrize(
+    ("text", "n"), [("50000 100000", 1), ("100000 100000", 1), ("max 100000", None), ("", None)]
+)
+def test_a_containers_share_of_the_processor_is_heeded(
+    tmp_path: Path, text: str, n: int | None
+) -> None:
+    limit = tmp_path / "cpu.max"
+    assert n_cores(limit) >= 1
+    limit.write_text(text)
+    assert n_cores(limit) == (n_cores(tmp_path / "none") if n is None else n)

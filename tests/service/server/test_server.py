@@ -1,0 +1,590 @@
+"""The server in processes of its own: how it starts, stops, fails, and lives with signals."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import connect
+
+from service.metrics import shared_between_workers
+from service.server import serve as server
+from service.server import sockets
+from service.settings.config import ServiceConfig
+from tests.support.paths import ROOT
+from tests.support.serving import wait_until
+from vggish.errors import ListenError, MissingPackageError
+from vggish.params import VERSION
+
+PATIENCE_SECONDS = 60.0
+
+PROGRAM = """
+import functools, sys
+from service.settings.config import ServiceConfig
+from service.metrics import shared_between_workers
+from service.server import serve
+from tests.support.service_apps import process_app
+from vggish.errors import BundleError
+if __name__ == "__main__":
+    config = ServiceConfig(**{settings!r})
+    sys.exit(serve(config, functools.partial(process_app, config, {more})))
+"""
+
+
+class Service:
+    """A service in a process of its own, and what it has told so far."""
+
+    def __init__(self, *arguments: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, *arguments],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            start_new_session=True,
+        )
+        self.lines: list[str] = []
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self.lines.append(line.rstrip("\n"))
+
+    def wait_for(self, pattern: str) -> re.Match[str]:
+        """Wait for a line."""
+        end = time.monotonic() + PATIENCE_SECONDS
+        while time.monotonic() < end:
+            for line in list(self.lines):
+                found = re.search(pattern, line)
+                if found:
+                    return found
+            if self.process.poll() is not None:
+                self._reader.join(5)
+                break
+            time.sleep(0.02)
+        raise AssertionError(f"no {pattern!r} in {self.lines}")
+
+    @property
+    def url(self) -> str:
+        return self.wait_for(r"listening on (http://\S+)/ ")[1]
+
+    def ask(self, seconds: float = 0, path: str = "/", until: str = "") -> httpx.Response:
+        """Ask, and be answered so many seconds after some time has come, such as "draining"."""
+        options = {"seconds": str(seconds), "until": until}
+        return httpx.get(f"{self.url}{path}", params=options, timeout=PATIENCE_SECONDS)
+
+    def wait_until_asked(self, n: int = 1) -> None:
+        """Wait until the application has so many requests to answer."""
+        wait_until(lambda: self.lines.count("asked") == n)
+
+    def refuses(self) -> bool:
+        """Whether it takes no connections any more."""
+        try:
+            self.ask()
+        except httpx.TransportError:
+            return True
+        return False
+
+    def signal(self, number: int) -> None:
+        self.process.send_signal(number)
+
+    def end(self) -> int:
+        """Wait for the end; the exit status."""
+        status = self.process.wait(PATIENCE_SECONDS)
+        self._reader.join(5)
+        return status
+
+    def close(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+        self._reader.join()
+        assert self.process.stderr is not None
+        self.process.stderr.close()
+
+    def pids(self, n: int) -> dict[int, dict[str, Any]]:
+        """Ask until `n` processes have answered; what each of them says last."""
+        found: dict[int, dict[str, Any]] = {}
+        end = time.monotonic() + PATIENCE_SECONDS
+        while len(found) < n and time.monotonic() < end:
+            with concurrent.futures.ThreadPoolExecutor(8) as pool:
+                for answer in pool.map(self.ask, [0.05] * 8):
+                    found[answer.json()["pid"]] = answer.json()
+        return found
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., Service]]:
+    """Start a service with some settings, and an application that starts in some way."""
+    started: list[Service] = []
+
+    def run(more: str = "", **settings: Any) -> Service:
+        program = PROGRAM.format(settings={"port": 0, **settings}, more=more)
+        started.append(Service("-c", program))
+        return started[-1]
+
+    yield run
+    for service in started:
+        service.close()
+
+
+# What the application says of itself.
+MARKS = ("made", "starting", "asked", "closed")
+
+both = pytest.mark.parametrize("workers", [1, 2])
+
+
+# --- starting and stopping -----------------------------------------------------------------
+
+
+@both
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_it_says_where_it_is_answers_and_stops_when_told(
+    workers: int, number: int, start: Callable[..., Service]
+) -> None:
+    service = start(workers=workers)
+    assert re.fullmatch(r"http://127\.0\.0\.1:\d+", service.url)
+    said = service.ask().json()
+    assert (said["pid"] == service.process.pid) is (workers == 1)
+    assert (said["counts"] is not None) is (workers > 1)
+    service.signal(number)
+    assert service.end() == 0
+    assert service.lines.count("closed") == workers
+    with pytest.raises(httpx.ConnectError):
+        service.ask()
+    if said["counts"]:
+        assert not os.path.exists(said["counts"])
+    told = [line for line in service.lines if line not in MARKS]
+    assert [line for line in told if not line.startswith("{")] == [
+        f"audiotag: listening on {service.url}/ (the page)"
+    ]
+    messages = [json.loads(line)["message"] for line in told if line.startswith("{")]
+    assert messages.count("stopping") == messages.count("stopped") == workers
+    assert not [line for line in messages if "Traceback" in line]
+
+
+@both
+def test_requests_that_are_on_their_way_are_answered_before_it_ends(
+    workers: int, start: Callable[..., Service]
+) -> None:
+    service = start(workers=workers)
+    assert service.url
+    with concurrent.futures.ThreadPoolExecutor(12) as pool:
+        answers = [pool.submit(service.ask, 1.0, until="draining") for _ in range(12)]
+        service.wait_until_asked(12)
+        service.signal(signal.SIGTERM)
+        wait_until(service.refuses)
+        said = [answer.result() for answer in answers]
+    assert {answer.status_code for answer in said} == {200}
+    assert all(answer.json()["draining"] for answer in said)
+    assert service.end() == 0
+
+
+def test_a_signal_to_all_processes_of_a_group_is_one_signal(
+    start: Callable[..., Service],
+) -> None:
+    service = start(workers=2)
+    assert service.url
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(service.ask, 0.5, until="draining")
+        service.wait_until_asked()
+        os.killpg(service.process.pid, signal.SIGTERM)
+        assert answer.result().status_code == 200
+    assert service.end() == 0
+
+
+@both
+def test_what_takes_longer_than_there_is_time_is_told_so(
+    workers: int, start: Callable[..., Service]
+) -> None:
+    service = start(workers=workers, shutdown_seconds=1.0)
+    assert service.url
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(service.ask, 40)
+        service.wait_until_asked()
+        service.signal(signal.SIGTERM)
+        problem = answer.result()
+    assert problem.status_code == 503
+    assert problem.json()["type"] == "/problems/not-ready"
+    assert problem.headers["retry-after"]
+    assert service.end() == 0
+    assert not [line for line in service.lines if "Traceback" in line]
+
+
+@both
+def test_a_second_signal_ends_it_at_once(workers: int, start: Callable[..., Service]) -> None:
+    service = start(workers=workers, shutdown_seconds=100)
+    assert service.url
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(service.ask, 40)
+        service.wait_until_asked()
+        service.signal(signal.SIGTERM)
+        service.wait_for('"stopping"')
+        assert service.process.poll() is None
+        began = time.monotonic()
+        service.signal(signal.SIGINT)
+        assert service.end() == 1
+        assert time.monotonic() - began < 30
+        with contextlib.suppress(httpx.TransportError):
+            assert answer.result().status_code == 503
+    assert "closed" in service.lines
+
+
+@both
+def test_a_signal_while_it_starts_ends_it(workers: int, start: Callable[..., Service]) -> None:
+    service = start("start_seconds=1.5", workers=workers)
+    service.wait_for("starting")
+    service.signal(signal.SIGTERM)
+    assert service.end() == 0
+    assert not [line for line in service.lines if "listening" in line]
+
+
+def test_streams_are_closed_when_it_stops(start: Callable[..., Service]) -> None:
+    service = start()
+    with connect(service.url.replace("http", "ws") + "/stream") as stream:
+        service.signal(signal.SIGTERM)
+        with pytest.raises(ConnectionClosed) as caught:
+            stream.recv(timeout=20)
+    assert caught.value.rcvd is not None
+    assert caught.value.rcvd.code == 1012
+    assert service.end() == 0
+
+
+def test_a_stream_that_is_refused_is_no_error_of_the_service(
+    start: Callable[..., Service],
+) -> None:
+    service = start()
+    url = service.url.replace("http", "ws")
+    with pytest.raises(InvalidStatus) as caught:
+        connect(f"{url}/stream", additional_headers={"Origin": "http://evil.example"})
+    assert caught.value.response.status_code == 403
+    service.signal(signal.SIGTERM)
+    assert service.end() == 0
+    assert not [line for line in service.lines if '"error"' in line]
+
+
+# --- workers -------------------------------------------------------------------------------
+
+
+def test_a_worker_that_is_killed_is_replaced(start: Callable[..., Service]) -> None:
+    service = start(workers=2)
+    before = service.pids(2)
+    counts = Path(next(iter(before.values()))["counts"])
+    victim = min(before)
+    wait_until(lambda: len(list(counts.glob("gauge_livesum_*.db"))) == 2)
+    os.kill(victim, signal.SIGKILL)
+    service.wait_for("a worker has ended, and is replaced")
+    (survivor,) = set(before) - {victim}
+    after = service.pids(2)
+    assert survivor in after
+    assert victim not in after
+    # What the dead one had set is not there any more.
+    assert "audiotag_streams 2.0" in service.ask(path="/metrics").text
+    service.signal(signal.SIGTERM)
+    assert service.end() == 0
+
+
+def test_a_connection_waits_for_a_worker_if_there_is_none(start: Callable[..., Service]) -> None:
+    service = start(workers=2)
+    before = service.pids(2)
+    for pid in before:
+        os.kill(pid, signal.SIGKILL)
+    answer = service.ask().json()
+    assert answer["pid"] not in before
+
+
+@both
+def test_hangup_reaches_every_process_and_ends_none(
+    workers: int, start: Callable[..., Service]
+) -> None:
+    service = start(workers=workers)
+    before = service.pids(workers)
+    service.signal(signal.SIGHUP)
+    wait_until(lambda: all(said["hangups"] == 1 for said in service.pids(workers).values()))
+    assert set(service.pids(workers)) == set(before)
+
+
+def test_workers_end_when_their_parent_is_killed(
+    start: Callable[..., Service], tmp_path: Path
+) -> None:
+    service = start(workers=2)
+    pids = service.pids(2)
+    counts = Path(next(iter(pids.values()))["counts"])
+    service.process.kill()
+
+    def are_gone() -> bool:
+        return not any(Path(f"/proc/{pid}/cmdline").exists() and _runs(pid) for pid in pids)
+
+    wait_until(are_gone)
+    os.utime(counts / "lock", (0, 0))  # it was not being made just now
+    with shared_between_workers(tmp_path):  # what the next one does
+        assert not counts.exists()
+
+
+def _runs(pid: int) -> bool:
+    """Whether it is more than an entry that nobody has collected."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")")[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+# --- with the tagger -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def audiotag() -> Iterator[Callable[..., Service]]:
+    """Start `audiotag serve` itself."""
+    started: list[Service] = []
+
+    def run(*flags: str) -> Service:
+        started.append(Service("-m", "cli", "serve", "--port", "0", *flags))
+        return started[-1]
+
+    yield run
+    for service in started:
+        service.close()
+
+
+@both
+def test_no_sound_is_lost_when_it_stops_under_load(
+    workers: int, audiotag: Callable[..., Service], write_sound: Callable[..., Path]
+) -> None:
+    sound = write_sound("long.wav", seconds=60.0, rate_hz=44_100).read_bytes()
+    service = audiotag("--workers", str(workers))
+    url = f"{service.url}/classify"
+
+    sent: list[int] = []
+
+    def pieces(n: int) -> Iterator[bytes]:
+        for start in range(0, len(sound), 1 << 16):
+            yield sound[start : start + (1 << 16)]
+        sent.append(n)
+
+    def classify(n: int) -> httpx.Response:
+        headers = {"Content-Type": "audio/wav"}
+        return httpx.post(url, content=pieces(n), headers=headers, timeout=PATIENCE_SECONDS)
+
+    with concurrent.futures.ThreadPoolExecutor(12) as pool:
+        answers = [pool.submit(classify, n) for n in range(12)]
+        wait_until(lambda: len(sent) == 12)
+        service.signal(signal.SIGTERM)
+        said = [answer.result() for answer in answers]
+    assert [answer.status_code for answer in said] == [200] * 12
+    assert {len(answer.json()["tags"]) for answer in said} == {10}
+    assert service.end() == 0
+    with pytest.raises(httpx.TransportError):
+        classify(0)
+    assert not [line for line in service.lines if "rror" in line]
+
+
+def test_an_upload_that_does_not_end_in_time_is_told_so(audiotag: Callable[..., Service]) -> None:
+    service = audiotag("--shutdown-seconds", "1")
+    host, port = service.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), PATIENCE_SECONDS) as client:
+        head = b"POST /classify HTTP/1.1\r\nHost: a\r\nContent-Type: audio/wav\r\n"
+        client.sendall(head + b"Content-Length: 1000000\r\nExpect: 100-continue\r\n\r\n")
+        assert b"100 Continue" in client.recv(4096)  # so it is being received
+        client.sendall(b"RIFF")
+        service.signal(signal.SIGTERM)
+        answer = b"".join(iter(lambda: client.recv(4096), b""))
+    assert b" 503 " in answer.splitlines()[0]
+    assert b"/problems/not-ready" in answer
+    assert b"\r\nconnection: close\r\n" in answer.lower()
+    assert service.end() == 0
+    assert not [line for line in service.lines if "Traceback" in line]
+
+
+def test_it_is_ready_when_it_says_so_and_knows_its_version(
+    audiotag: Callable[..., Service],
+) -> None:
+    service = audiotag("--log-level", "debug")
+    assert httpx.get(f"{service.url}/readyz").json() == {"status": "ready"}
+    assert httpx.get(f"{service.url}/version").json()["version"] == VERSION
+    assert "script-src 'self'" in httpx.get(f"{service.url}/").headers["content-security-policy"]
+    text = httpx.get(f"{service.url}/metrics").text
+    assert 'audiotag_requests_total{method="GET",route="/readyz",status="200"} 1.0' in text
+    service.signal(signal.SIGHUP)
+    assert httpx.get(f"{service.url}/healthz").status_code == 200
+    service.signal(signal.SIGINT)
+    assert service.end() == 0
+
+
+@both
+def test_a_model_that_is_none_is_told_in_words(
+    workers: int, audiotag: Callable[..., Service]
+) -> None:
+    service = audiotag("--models", "nothing-of-the-kind", "--workers", str(workers))
+    assert service.end() == 1
+    errors = [line for line in service.lines if line.startswith("audiotag: error: ")]
+    assert len(errors) == 1
+    assert "nothing-of-the-kind" in errors[0]
+    assert not [line for line in service.lines if "Traceback" in line]
+
+
+# --- what can be wrong ---------------------------------------------------------------------
+
+
+@pytest.fixture
+def taken() -> Iterator[int]:
+    """A port that another program listens on."""
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        yield other.getsockname()[1]
+
+
+@both
+def test_a_port_that_is_taken_is_told_before_anything_is_loaded(
+    workers: int, taken: int, start: Callable[..., Service]
+) -> None:
+    service = start(port=taken, workers=workers)
+    assert service.end() == 1
+    (line,) = service.lines
+    assert line.startswith(f"audiotag: error: cannot listen on port {taken} of 127.0.0.1: another")
+    assert "--port 0" in line
+
+
+@pytest.mark.parametrize(
+    ("host", "message"),
+    [
+        ("no-such-host.invalid", "no known name"),
+        ("256.1.1.1", "no known name"),
+        ("192.0.2.1", "this machine has no such address"),
+        ("a" * 300, "no known name"),
+    ],
+)
+def test_a_host_that_is_none_of_ours_is_told(host: str, message: str) -> None:
+    with pytest.raises(ListenError, match=message):
+        sockets.listen(host, 0)
+
+
+def test_a_port_that_is_forbidden_is_told() -> None:
+    first_free = Path("/proc/sys/net/ipv4/ip_unprivileged_port_start")
+    if os.geteuid() == 0 or not first_free.exists() or int(first_free.read_text()) < 2:
+        pytest.skip("one may listen anywhere here")
+    with pytest.raises(ListenError, match="does not permit"):
+        sockets.listen("127.0.0.1", 1)
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_what_keeps_it_from_starting_is_told_once(
+    workers: int, start: Callable[..., Service]
+) -> None:
+    service = start("failure=BundleError('the bundle is damaged')", workers=workers)
+    assert service.end() == 1
+    told = [line for line in service.lines if line not in MARKS]
+    assert told == ["audiotag: error: the bundle is damaged"]
+    assert service.lines.count("made") == 1
+
+
+@both
+def test_a_fault_of_the_application_at_the_start_is_logged(
+    workers: int, start: Callable[..., Service]
+) -> None:
+    service = start("failure=RuntimeError('a fault')", workers=workers)
+    assert service.end() == 1
+    (line,) = [json.loads(line) for line in service.lines if line.startswith("{")]
+    assert line["level"] == "error"
+    assert "RuntimeError: a fault" in line["exception"]
+
+
+@pytest.mark.parametrize("package", server.NEEDED)
+def test_a_missing_package_is_named_with_the_line_that_installs_it(
+    package: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(MissingPackageError, match=r"pip install .*'audiotag\[serve\]'"):
+        server.serve(ServiceConfig())
+
+
+# --- addresses -----------------------------------------------------------------------------
+
+
+def has_ipv6() -> bool:
+    with socket.socket(socket.AF_INET6) as probe:
+        try:
+            probe.bind(("::1", 0))
+        except OSError:
+            return False
+    return True
+
+
+needs_ipv6 = pytest.mark.skipif(not has_ipv6(), reason="there is no IPv6 here")
+
+
+@pytest.mark.parametrize(
+    ("host", "reached", "page"),
+    [
+        ("127.0.0.1", ["127.0.0.1"], "127.0.0.1"),
+        ("0.0.0.0", ["127.0.0.1"], "127.0.0.1"),
+        ("localhost", ["127.0.0.1"], "localhost"),
+        pytest.param("::1", ["::1"], "[::1]", marks=needs_ipv6),
+        pytest.param("::", ["::1", "127.0.0.1"], "[::1]", marks=needs_ipv6),
+    ],
+)
+def test_all_addresses_of_a_host_are_listened_on(host: str, reached: list[str], page: str) -> None:
+    opened = sockets.listen(host, 0)
+    try:
+        port = opened[0].getsockname()[1]
+        assert sockets.page_address(host, opened) == f"http://{page}:{port}/"
+        for address in reached:
+            socket.create_connection((address, port), timeout=5).close()
+        assert len({each.getsockname()[1] for each in opened}) == 1
+    finally:
+        for each in opened:
+            each.close()
+
+
+@needs_ipv6
+def test_it_serves_over_ipv6(start: Callable[..., Service]) -> None:
+    service = start(host="::1")
+    assert service.url.startswith("http://[::1]:")
+    assert service.ask().status_code == 200
+
+
+def test_that_all_addresses_are_open_is_said(start: Callable[..., Service]) -> None:
+    service = start(host="0.0.0.0")
+    service.wait_for(r"listening on http://127\.0\.0\.1:\d+/ \(the page\), and on all other")
+
+
+@pytest.mark.parametrize(("asked", "n_cores", "n_workers"), [(0, 3, 3), (0, 1, 1), (2, 3, 2)])
+def test_no_number_of_workers_is_one_a_core(
+    monkeypatch: pytest.MonkeyPatch, asked: int, n_cores: int, n_workers: int
+) -> None:
+    seen: list[int] = []
+
+    class Supervisor:
+        def __init__(self, config: ServiceConfig, *_: Any) -> None:
+            seen.append(config.workers)
+
+        def run(self) -> int:
+            return 0
+
+    def run(config: ServiceConfig, *_: Any) -> int:
+        seen.append(config.workers)
+        return 0
+
+    monkeypatch.setattr("service.server.serve.n_cores", lambda: n_cores)
+    monkeypatch.setattr("service.server.workers.Supervisor", Supervisor)
+    monkeypatch.setattr("service.server.process.run", run)
+    monkeypatch.setattr("service.logs.configure", lambda config: None)
+    assert server.serve(ServiceConfig(port=0, workers=asked)) == 0
+    assert seen == [n_workers]

@@ -1,0 +1,1 @@
+"""What tests share: made data, fake servers, fixtures."""

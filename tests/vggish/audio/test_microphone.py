@@ -1,0 +1,148 @@
+"""The microphone: blocks of what a sound card hears, nothing lost unsaid."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.support.fake_sounddevice import FakeSoundDevice
+from vggish.audio import microphone
+from vggish.audio.microphone import Microphone
+from vggish.audio.stream import load_audio
+from vggish.errors import AudioError, MissingPackageError
+
+
+@pytest.fixture
+def card(monkeypatch: pytest.MonkeyPatch, write_sound: Any) -> FakeSoundDevice:
+    """A sound card that hears a file."""
+    path = write_sound("heard.wav", seconds=1.0, rate_hz=16_000)
+    fake = FakeSoundDevice(path)
+    monkeypatch.setitem(sys.modules, "sounddevice", fake)
+    return fake
+
+
+def heard(device: str | None = None) -> Any:
+    with Microphone(device) as source:
+        return list(source.blocks())
+
+
+def test_what_is_heard_comes_whole_and_in_order(card: FakeSoundDevice) -> None:
+    blocks = heard()
+    samples = np.concatenate([block.samples for block in blocks])
+    np.testing.assert_array_equal(samples[:, 0], load_audio(card.path))
+    assert {block.samples.shape[1] for block in blocks} == {1}
+    assert not any(block.n_lost or block.is_broken for block in blocks)
+    assert card.n_open == 0
+
+
+def test_a_device_is_found_by_its_number_or_its_name(card: FakeSoundDevice) -> None:
+    for device, name in ((None, "Built-in"), ("2", "USB Audio"), ("usb", "USB Audio")):
+        with Microphone(device) as source:
+            assert (source.name, source.sample_rate_hz) == (name, 16_000)
+
+
+def test_a_device_without_a_single_channel_gives_all(card: FakeSoundDevice) -> None:
+    card.only_all_channels = True
+    assert {block.samples.shape[1] for block in heard("usb")} == {2}
+
+
+def test_who_reads_too_slowly_is_told_how_much_is_lost(
+    card: FakeSoundDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(microphone, "MAX_WAITING_SECONDS", 0.25)
+    card.ends = False
+    with Microphone() as source:
+        card.done.wait(10)  # 20 blocks came meanwhile, and 5 had room
+        more = threading.Timer(0.2, card.play, [800])
+        blocks = []
+        for block in source.blocks():
+            blocks.append(block)
+            if len(blocks) == 5:
+                more.start()
+            if len(blocks) == 6:
+                break
+    more.join()
+    assert [block.n_lost for block in blocks] == [0] * 5 + [15 * 800]
+
+
+def test_the_card_never_waits(card: FakeSoundDevice, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(microphone, "MAX_WAITING_SECONDS", 0.05)
+    with Microphone():
+        assert card.done.wait(10)
+        assert card.longest_seconds < 0.5
+
+
+def test_a_break_of_the_card_is_told(card: FakeSoundDevice) -> None:
+    card.overflow_at = 3
+    assert [block.is_broken for block in heard()] == [n == 3 for n in range(20)]
+
+
+def test_a_device_that_falls_silent_is_an_error(
+    card: FakeSoundDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(microphone, "SILENT_SECONDS", 0.2)
+    monkeypatch.setattr(microphone, "_POLL_SECONDS", 0.1)
+    card.ends = False
+    started = time.monotonic()
+    with pytest.raises(AudioError, match=r"no sound came from Built-in for 0\.2 s"):
+        heard()
+    assert time.monotonic() - started < 5
+    assert card.n_open == 0
+
+
+@pytest.mark.parametrize("device", ["nothing", "7", "1"])
+def test_a_device_that_is_none_is_told_with_those_that_there_are(
+    card: FakeSoundDevice, device: str
+) -> None:
+    with pytest.raises(AudioError) as caught:
+        Microphone(device)
+    lines = str(caught.value).splitlines()
+    assert lines[0].startswith(f"cannot open the microphone '{device}': ")
+    assert lines[-3:] == ["Microphones here, for --live-device:", "  0  Built-in", "  2  USB Audio"]
+
+
+def test_a_device_that_is_taken_is_told(
+    card: FakeSoundDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def taken(**_options: Any) -> None:
+        raise card.PortAudioError("Error opening InputStream: Device unavailable")
+
+    monkeypatch.setattr(card, "InputStream", taken)
+    with pytest.raises(AudioError, match=r"default microphone: .*unavailable\n.*here"):
+        heard()
+
+
+def test_a_device_that_opens_and_does_not_start_is_closed(card: FakeSoundDevice) -> None:
+    card.cannot_start = True
+    with pytest.raises(AudioError, match="unavailable"):
+        heard()
+    assert card.n_open == 0
+
+
+def test_a_machine_without_microphones_says_so(card: FakeSoundDevice) -> None:
+    card.devices = card.devices[1:2]
+    with pytest.raises(AudioError, match=r"default microphone.*\nThere is no microphone"):
+        Microphone()
+
+
+def test_without_the_package_the_pip_line_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sounddevice", None)
+    with pytest.raises(MissingPackageError, match=r"pip install .*'audiotag\[live\]'"):
+        Microphone()
+
+
+def test_without_portaudio_the_way_to_it_is_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "sounddevice.py").write_text("raise OSError('PortAudio library not found')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "sounddevice", raising=False)
+    with pytest.raises(MissingPackageError, match="PortAudio library not found") as caught:
+        Microphone()
+    assert "apt install libportaudio2" in str(caught.value)

@@ -1,0 +1,281 @@
+"""Which embedder is taken, and mini, which comes with audiotag."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from vggish import EmbedOptions, Extractor, load_extractor, quantize, read_frames
+from vggish.embedders.choice import Choice, choose, load
+from vggish.embedders.install import shipped_recordings
+from vggish.embedders.installed import find_installed, load_embedder
+from vggish.embedders.manifest import choose_known
+from vggish.embedders.mini import find_mini, mini_directory, verify_mini
+from vggish.errors import OptionError, WeightsError, WeightsNotInstalledError
+
+CommandLine = Callable[..., tuple[int, str, str]]
+TAKEN = "using VGGish, which is installed; --embedder mini is the small built-in one"
+FRESH = (
+    "using the built-in embedder mini, for VGGish is not installed; "
+    "get it with: audiotag weights fetch vggish"
+)
+
+
+def edit_card(directory: Path, **changes: Any) -> None:
+    path = directory / "card.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+# --- Choosing ----------------------------------------------------------------------------
+
+
+def test_auto_takes_mini_on_a_fresh_machine(small_mini: Path) -> None:
+    assert choose() == choose("auto") == Choice("mini", "float32", FRESH)
+    assert choose("mini") == Choice("mini", "float32", "")
+
+
+def test_auto_takes_vggish_where_it_is_installed(small_home: Path, small_mini: Path) -> None:
+    assert choose() == Choice("vggish", "float32", TAKEN)
+    assert choose(precision="int8") == Choice("vggish", "int8", TAKEN)
+    assert choose("vggish", "int8") == Choice("vggish", "int8", "")
+    assert choose("mini") == Choice("mini", "float32", "")
+
+
+def test_vggish_needs_no_mini(small_home: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr("vggish.embedders.mini.mini_directory", lambda: tmp_path / "none")
+    assert choose().name == choose("vggish").name == "vggish"
+
+
+@pytest.mark.parametrize(
+    ("name", "contents", "said"),
+    [
+        ("float32.onnx", b"x", r"are damaged: \S+float32\.onnx has 1 bytes, not [\d,]+\."),
+        ("pca.npz", None, r"are damaged: \S+pca\.npz is missing\."),
+        ("installed.json", b"{", r"\S+installed\.json is damaged \(.*\)\."),
+    ],
+)
+def test_auto_says_that_vggish_is_damaged_and_how_to_repair_it(
+    name: str, contents: bytes | None, said: str, small_home: Path, small_mini: Path
+) -> None:
+    path = small_home / "vggish" / name
+    path.unlink() if contents is None else path.write_bytes(contents)
+    choice = choose()
+    assert choice.name == "mini"
+    assert re.fullmatch(
+        rf"using the built-in embedder mini, for .*{said} "
+        "Install them again: audiotag weights fetch vggish",
+        choice.reason,
+    )
+    with pytest.raises(WeightsError, match="Install them again"):
+        choose("vggish")
+
+
+def test_a_precision_that_mini_lacks_is_refused_by_name_and_told_by_auto(small_mini: Path) -> None:
+    with pytest.raises(OptionError, match=r"'float32' only\. Received: 'int8'.*VGGish has both"):
+        choose("mini", "int8")
+    told = FRESH.replace("mini,", "mini (float32 is all it has),")
+    assert choose("auto", "int8") == Choice("mini", "float32", told)
+    edit_card(small_mini, precision="int8")
+    assert choose("mini", "int8") == choose("mini") == Choice("mini", "int8", "")
+    assert choose("auto", "int8").reason == choose("auto").reason == FRESH
+    with pytest.raises(OptionError, match=r"'int8' only\. Received: 'float32'"):
+        choose("mini", "float32")
+    assert load("mini")[0].provenance["precision"] == "int8"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("yamnet",), "embedder must be one of .*'mini'.* Received: 'yamnet'"),
+        (("",), "Received: ''"),
+        (("auto", "int4"), "precision must be one of .* Received: 'int4'"),
+        (("mini", "int4"), "precision must be one of .* Received: 'int4'"),
+    ],
+)
+def test_other_names_and_precisions_are_refused(
+    arguments: tuple[Any, ...], message: str, small_home: Path, small_mini: Path
+) -> None:
+    with pytest.raises(OptionError, match=message):
+        choose(*arguments)
+
+
+def test_without_vggish_its_name_is_an_error_that_says_how_to_get_it(small_mini: Path) -> None:
+    for refuse in (choose, load):
+        with pytest.raises(WeightsNotInstalledError, match="audiotag weights install"):
+            refuse("vggish")
+
+
+# --- Loading -----------------------------------------------------------------------------
+
+
+def test_mini_gives_whitened_embeddings_and_vggish_raw_ones(
+    small_home: Path, small_mini: Path, write_sound: Any, rng: np.random.Generator
+) -> None:
+    mini, none = load("mini")
+    assert none is None
+    vggish, pca = load("auto")
+    assert pca is not None
+    assert (mini.name, vggish.name) == ("mini", "vggish")
+    patches = rng.normal(-2.0, 2.0, size=(5, 96, 64)).astype("f")
+    np.testing.assert_array_equal(vggish(patches), load_embedder()[0](patches))
+    assert pca.sha256 == load_embedder()[1].sha256
+    # After the network comes the quantiser, and nothing else.
+    extractor, path = load_extractor("mini"), write_sound("a.wav", seconds=9.0)
+    np.testing.assert_array_equal(extractor.postprocess(mini(patches)), quantize(mini(patches)))
+    whitened = load_extractor("mini", values="pca")(path)
+    assert whitened.frames.dtype == np.float32
+    np.testing.assert_array_equal(extractor(path).frames, quantize(whitened.frames))
+
+
+def test_what_mini_gives_has_no_pca_and_says_so(small_mini: Path) -> None:
+    extractor = load_extractor("mini", hop_seconds=1.0)
+    assert extractor.pca is None
+    assert extractor.provenance["pca_sha256"] is None
+    assert extractor.provenance["embedder"] == extractor.embedder.provenance
+    network, _ = load("mini")
+    with pytest.raises(OptionError, match=r"mini has no raw embeddings.*use the values pca"):
+        Extractor(network, None, EmbedOptions(values="raw"))
+    with pytest.raises(OptionError, match="mini has no raw embeddings"):
+        load_extractor(values="raw")
+
+
+# --- The built-in embedder ---------------------------------------------------------------
+
+
+def test_the_card_describes_mini(small_mini: Path) -> None:
+    mini = verify_mini()
+    assert mini == find_mini()
+    assert (mini.directory, mini.path) == (small_mini, small_mini / "mini.onnx")
+    assert (mini.version, mini.precision, mini.licence) == ("7", "float32", "made-up")
+    assert (mini.size, mini.n_parameters) == (mini.path.stat().st_size, 12 * 64 * 128)
+
+
+def test_mini_lies_in_the_package_of_weights() -> None:
+    import weights
+
+    assert mini_directory() == Path(str(weights.__file__)).parent / "mini"
+
+
+@pytest.mark.parametrize("name", ["card.json", "mini.onnx"])
+def test_a_missing_file_of_mini_is_an_error_that_names_it(small_mini: Path, name: str) -> None:
+    (small_mini / name).unlink()
+    for refuse in (find_mini, choose, load_extractor):
+        with pytest.raises(
+            WeightsNotInstalledError,
+            match=rf"missing: no file at {small_mini / name}\.\nInstall audiotag again, or .*fetch",
+        ):
+            refuse()
+
+
+@pytest.mark.parametrize(
+    "card",
+    ["", "[]", "{}", "\x00", {"precision": "int4"}, {"size": None}, {"n_parameters": "many"}],
+)
+def test_a_damaged_card_is_an_error_that_names_it(small_mini: Path, card: Any) -> None:
+    if isinstance(card, dict):
+        edit_card(small_mini, **card)
+    else:
+        (small_mini / "card.json").write_text(card)
+    with pytest.raises(WeightsError, match=r"card\.json is damaged \(.*\)\.\nInstall audiotag"):
+        choose()
+
+
+def test_a_changed_network_is_told_by_its_size_or_its_checksum(small_mini: Path) -> None:
+    path = small_mini / "mini.onnx"
+    data = bytearray(path.read_bytes())
+    path.write_bytes(data + b"x")
+    with pytest.raises(WeightsError, match=rf"{path} has [\d,]+ bytes, not [\d,]+\.\nInstall"):
+        choose()
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    assert choose().name == "mini"
+    for refuse in (verify_mini, load):
+        with pytest.raises(WeightsError, match=rf"{path} has the sha256 [0-9a-f]{{64}}, not "):
+            refuse()
+
+
+def test_mini_is_not_among_what_is_installed(small_mini: Path) -> None:
+    for refuse in (choose_known, find_installed, load_embedder):
+        with pytest.raises(OptionError, match="mini is built in, so there is nothing to fetch"):
+            refuse("mini")
+
+
+class TestShipped:
+    """What weights/mini holds."""
+
+    def test_the_files_are_those_of_the_card(self, rng: np.random.Generator) -> None:
+        mini = verify_mini()
+        assert {path.name for path in mini.directory.iterdir()} == {
+            *("README.md", "card.json", "mini.onnx"),
+        }
+        assert mini.licence
+        network, _ = load("mini")
+        patches = rng.normal(-2.0, 2.0, size=(33, 96, 64)).astype("f")
+        embeddings = network(patches)
+        assert np.isfinite(embeddings).all()
+        assert len(np.unique(quantize(embeddings), axis=0)) == 33
+        for i in (0, 31, 32):
+            np.testing.assert_allclose(network(patches[i : i + 1])[0], embeddings[i], atol=1e-3)
+
+    def test_a_fresh_machine_embeds_a_recording(
+        self, audiotag: Callable[..., Any], in_directory: Path
+    ) -> None:
+        done = audiotag("embed", shipped_recordings()[0], "-o", "a.npz")
+        assert done.returncode == 0, done.stderr
+        assert done.stderr == f"audiotag: {FRESH}\n"
+        (clip,) = read_frames("a.npz")
+        assert clip.metadata["embedder"]["weights_sha256"] == verify_mini().sha256
+        assert clip.frames.std() > 10
+
+
+class TestCommandLine:
+    """`audiotag weights` knows mini."""
+
+    def test_mini_is_listed(self, command_line: CommandLine, small_mini: Path) -> None:
+        status, out, err = command_line("weights", "list")
+        assert (status, err) == (0, "")
+        sha256 = verify_mini().sha256
+        assert out.endswith(
+            "\nmini: the small embedder that comes with audiotag (made-up)\n"
+            "  built in, version 7, float32, 98,304 parameters, 0.4 MiB in "
+            f"{small_mini}\n  sha256 {sha256}\n"
+        )
+        assert out.startswith("vggish: ")
+        (small_mini / "mini.onnx").write_bytes(b"short")
+        status, out, _ = command_line("weights", "list")
+        assert (status, "\n  the embedder mini is damaged: " in out) == (0, True)
+
+    def test_mini_is_found_and_verified(self, command_line: CommandLine, small_mini: Path) -> None:
+        assert command_line("weights", "path", "mini") == (0, f"{small_mini}\n", "")
+        verified = f"mini: 1 file in {small_mini}, all right\n"
+        assert command_line("weights", "verify", "mini") == (0, verified, "")
+        assert command_line("weights", "verify", "mini", "-q") == (0, "", "")
+        edit_card(small_mini, sha256="0" * 64)
+        status, out, err = command_line("weights", "verify", "mini")
+        assert (status, out) == (2, "")
+        assert "mini is damaged" in err
+        assert "Install audiotag again" in err
+
+    @pytest.mark.parametrize(
+        "arguments", ["fetch mini", "install a.ckpt --name mini", "fetch mini --force"]
+    )
+    def test_there_is_nothing_to_fetch_or_install(
+        self, command_line: CommandLine, small_mini: Path, arguments: str
+    ) -> None:
+        status, out, err = command_line("weights", *arguments.split())
+        assert (status, out) == (2, "")
+        assert err == (
+            "audiotag: error: mini is built in, so there is nothing to fetch or install: "
+            "--embedder mini\n"
+        )
+
+    def test_unknown_names_are_told_what_there_is(self, command_line: CommandLine) -> None:
+        for action in ("fetch", "verify", "path"):
+            status, _, err = command_line("weights", action, "minni")
+            assert (status, "called 'minni'; there are: vggish, mini" in err) == (2, True)

@@ -1,0 +1,294 @@
+"""Decoders: one file -> blocks of its samples, by libsndfile or by ffmpeg.
+
+libsndfile (through `soundfile`) reads WAV, FLAC, Ogg Vorbis and Opus, MP3, AIFF and their
+kin. Whatever it cannot read (m4a, webm, video) goes through ffmpeg when there is one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from vggish.audio.ffmpeg import FFMPEG_HINT, FfmpegDecoder, find_ffmpeg
+from vggish.errors import AudioError
+
+if TYPE_CHECKING:
+    import soundfile
+
+
+# File name extension -> the libsndfile formats that belong under it.
+_FORMATS_BY_SUFFIX = {
+    ".wav": {"WAV", "WAVEX", "RF64", "W64"},
+    ".wave": {"WAV", "WAVEX", "RF64", "W64"},
+    ".rf64": {"RF64"},
+    ".w64": {"W64"},
+    ".flac": {"FLAC", "OGG"},
+    ".ogg": {"OGG"},
+    ".oga": {"OGG"},
+    ".opus": {"OGG"},
+    ".mp3": {"MP3"},
+    ".aif": {"AIFF"},
+    ".aiff": {"AIFF"},
+    ".aifc": {"AIFF"},
+    ".au": {"AU"},
+    ".snd": {"AU"},
+    ".caf": {"CAF"},
+}
+
+# Read through ffmpeg.
+_FFMPEG_SUFFIXES = {
+    *(".3gp", ".aac", ".ac3", ".amr", ".ape", ".asf", ".avi", ".dts", ".flv", ".m4a", ".m4b"),
+    *(".m4v", ".mka", ".mkv", ".mov", ".mp2", ".mp4", ".mpeg", ".mpg", ".mts", ".ts", ".tta"),
+    *(".webm", ".weba", ".wma", ".wmv", ".wv"),
+}
+
+# What is taken from a directory; a file that is named is tried whatever its name.
+AUDIO_SUFFIXES = frozenset(_FORMATS_BY_SUFFIX) | _FFMPEG_SUFFIXES
+
+# What libsndfile says where a header does not tell the number of frames is 2^63 - 1.
+_UNKNOWN_FRAMES = 1 << 62
+
+# A read that meets damage returns nothing, so the sound before it is read in such steps.
+_SALVAGE_FRAMES = 64
+
+Block = npt.NDArray[np.float32] | npt.NDArray[np.int16]
+
+
+class Decoder(Protocol):
+    """A file being decoded: its facts, and `read` until it returns no frames."""
+
+    sample_rate_hz: int
+    n_channels: int
+    n_frames: int | None  # as the header has it
+    format: str
+    warnings: list[str]
+
+    def read(self, n_frames: int) -> Block:
+        """Up to `n_frames` more frames, [n, n_channels]; n is 0 at the end only."""
+
+    def interrupt(self) -> None:
+        """Let a `read` that waits in another thread come to its end."""
+
+    def close(self) -> None:
+        """Stop decoding."""
+
+
+class _SoundFileDecoder:
+    """libsndfile, read strictly forward.
+
+    Attributes:
+        guessed_end: why the file may go on where libsndfile takes it to end; None if it cannot.
+    """
+
+    def __init__(self, path: str, suffix: str) -> None:
+        import soundfile
+
+        class ForwardFile(soundfile.SoundFile):  # type: ignore[misc]
+            def seekable(self) -> bool:
+                # soundfile would seek after each read: that fails in FLAC of unknown length, and
+                # loses the state of an MP3 decoder, so that each block would begin with noise.
+                return False
+
+        # As bytes, names that are no valid UTF-8 can be opened; Windows takes names as text.
+        native = path if os.name == "nt" else os.fsencode(path)
+        self._open: Callable[[], soundfile.SoundFile] = lambda: ForwardFile(native)
+        self._library_error = soundfile.LibsndfileError
+        try:
+            self._file = self._open()
+        except TypeError as error:
+            # soundfile asks for rate and channels where the name says that there is no header.
+            raise AudioError("raw samples without a header; convert them to WAV first") from error
+        except soundfile.LibsndfileError as error:
+            reason = error.error_string
+            # That is what it says of files too short to have a format.
+            raise AudioError("unknown format" if "not exist" in reason else reason) from error
+        self.sample_rate_hz = self._file.samplerate
+        self.n_channels = self._file.channels
+        self.format = f"{self._file.format}/{self._file.subtype}"
+        log = self._file.extra_info
+        self.guessed_end = _guessed_end(self._file.format, log, path)
+        unknown = self.guessed_end is not None or self._file.frames >= _UNKNOWN_FRAMES
+        self.n_frames: int | None = None if unknown else self._file.frames
+        # 16-bit samples skip a conversion: the mean over channels is exact in float32.
+        self._dtype = "int16" if self._file.subtype == "PCM_16" else "float32"
+        self._n_read = 0
+        self._at_end = False
+        self.warnings = []
+        expected = _FORMATS_BY_SUFFIX.get(suffix)
+        if expected is not None and self._file.format not in expected:
+            self.warnings.append(f"named {suffix}, but it is {self._file.format}")
+        self.warnings += _shortfall(self._file.format, log, path)
+
+    def read(self, n_frames: int) -> Block:
+        if self.n_frames is not None:
+            # Beyond the last frame there may be tags, which are no damage.
+            n_frames = min(n_frames, self.n_frames - self._n_read)
+        if self._at_end or n_frames <= 0:
+            return np.zeros((0, self.n_channels), self._dtype)
+        try:
+            block = self._read(n_frames)
+        except self._library_error as error:
+            self._at_end = True
+            block = self._before_damage(n_frames)
+            if self._n_read + len(block) == 0:
+                raise AudioError(f"damaged from the start: {error.error_string}") from error
+            self._n_read += len(block)
+            self._warn_damaged(error.error_string)
+            return block
+        self._n_read += len(block)
+        if len(block) == 0:
+            self._at_end = True
+            if self.n_frames and self._n_read < self.n_frames:
+                self._warn_damaged("the rest is missing")
+            if self.guessed_end is not None and self._n_read == self._file.frames:
+                self.warnings.append(f"{self.guessed_end}; to be sure of its end, {FFMPEG_HINT}")
+        return block
+
+    def interrupt(self) -> None:
+        """Reading takes milliseconds."""
+
+    def close(self) -> None:
+        self._file.close()
+
+    def _read(self, n_frames: int) -> Block:
+        block: Block = self._file.read(n_frames, dtype=self._dtype, always_2d=True)
+        return block
+
+    def _before_damage(self, n_frames: int) -> Block:
+        """Of the block whose reading failed, what comes before the damage."""
+        self._file.close()
+        self._file = self._open()
+        blocks = [np.zeros((0, self.n_channels), self._dtype)]
+        with contextlib.suppress(self._library_error):
+            n_left = self._n_read
+            while n_left > 0:
+                n_left -= len(self._read(min(n_left, n_frames))) or n_left
+            for _ in range(0, n_frames, _SALVAGE_FRAMES):
+                blocks.append(self._read(_SALVAGE_FRAMES))
+        return cast("Block", np.concatenate(blocks))
+
+    def _warn_damaged(self, reason: str) -> None:
+        read = f"{self._n_read / self.sample_rate_hz:.2f} s"
+        if self.n_frames is not None:
+            read += f" of {self.n_frames / self.sample_rate_hz:.2f} s"
+        self.warnings.append(f"truncated or damaged: {read} could be read ({reason.rstrip('.')})")
+
+
+def open_decoder(path: str, name: str, deadline: float | None = None) -> Decoder:
+    """Open a file with the decoder that can read it.
+
+    Args:
+        path: of the file.
+        name: what messages call it.
+        deadline: by `time.monotonic()`, when ffmpeg is ended; what it gave until then looks like
+            a damaged file.
+
+    Raises:
+        AudioError: none can.
+    """
+    suffix = Path(path).suffix.lower()
+    sndfile = None
+    try:
+        sndfile = _SoundFileDecoder(path, suffix)
+        if sndfile.guessed_end is None:
+            return sndfile
+        sndfile_reason = sndfile.guessed_end
+    except AudioError as error:
+        sndfile_reason = str(error).rstrip(".")
+    ffmpeg = find_ffmpeg()
+    if ffmpeg is None:
+        if sndfile is not None:
+            return sndfile
+        raise AudioError(
+            f"cannot read {name}: {sndfile_reason}. Formats beyond WAV, FLAC, Ogg, MP3 and AIFF "
+            f"(m4a, webm, video) need ffmpeg, and none was found: {FFMPEG_HINT}"
+        )
+    try:
+        decoder = FfmpegDecoder(path, ffmpeg, deadline)
+    except (OSError, AudioError) as error:
+        if sndfile is not None:
+            return sndfile
+        if isinstance(error, OSError):
+            # Where it is has a line of its own: strangers who send files are told the first one.
+            why = error.strerror or str(error)
+            reason = f"ffmpeg does not run: {why}\nIt was looked for at {ffmpeg}"
+        else:
+            reason = f"neither libsndfile ({sndfile_reason}) nor ffmpeg ({error}) can"
+        raise AudioError(f"cannot read {name}: {reason}") from error
+    if sndfile is not None:
+        sndfile.close()
+        decoder.warnings += sndfile.warnings
+    elif suffix in _FORMATS_BY_SUFFIX:
+        decoder.warnings.append(f"libsndfile cannot read it ({sndfile_reason}); ffmpeg did")
+    return decoder
+
+
+def _guessed_end(format_name: str, log: str, path: str) -> str | None:
+    """Why libsndfile may take a whole file to end early, if it may."""
+    if format_name == "MP3" and not _mp3_tells_length(path):
+        return "libsndfile guesses the length of this MP3, which has no Xing header"
+    # Writers that cannot seek back leave a size of 0. Then libsndfile takes the samples for
+    # chunks, and does not come to an end of them.
+    if format_name in {"WAV", "WAVEX"} and "\ndata : 0\n" in log and "\nEnd\n" not in log:
+        return "the header says 0 bytes of sound, but more than that follows"
+    return None
+
+
+def _mp3_tells_length(path: str) -> bool:
+    """Whether the first MPEG frame is a Xing or Info header with the number of frames."""
+    with open(path, "rb") as file:
+        head = file.read(10)
+        if head[:3] == b"ID3":
+            # Four bytes of seven bits each.
+            size = sum((byte & 0x7F) << 7 * place for place, byte in enumerate(head[:5:-1]))
+            file.seek(10 + size)
+        else:
+            file.seek(0)
+        first_frame = file.read(1 << 11)
+    header = re.search(rb"(?:Xing|Info)...(.)", first_frame, re.DOTALL)
+    has_frame_count = 0x01
+    return header is not None and bool(header[1][0] & has_frame_count)
+
+
+def _shortfall(format_name: str, log: str, path: str) -> list[str]:
+    """A warning if the container promises more sound than the file holds."""
+    if format_name == "OGG":
+        return _ogg_shortfall(path)
+    # libsndfile quietly takes what is there, but its log compares the sizes.
+    found = re.search(
+        r"^\s*(?:data|SSND|Data Size|riff|Riff size)\s*: (\d+) \(should be (\d+)\)",
+        log,
+        re.MULTILINE,
+    )
+    if found is None:
+        return []
+    promised, held = int(found[1]), int(found[2])
+    # Writers that cannot seek back leave a size near 2^31 or 2^32 in the header.
+    is_placeholder = min(abs(promised - (1 << 31)), abs(promised - (1 << 32))) <= 1 << 13
+    if promised <= held or is_placeholder:
+        return []
+    return [f"truncated: the header promises {promised} bytes of sound, the file holds {held}"]
+
+
+def _ogg_shortfall(path: str) -> list[str]:
+    """Ogg has no length in its header, but its last page is marked as the last."""
+    longest_page = 65_307
+    with open(path, "rb") as file:
+        file.seek(max(0, os.path.getsize(path) - longest_page))
+        tail = file.read()
+    page = tail[max(0, tail.rfind(b"OggS\x00")) :]
+    end_of_stream, header_bytes = 0x04, 27
+    if len(page) < header_bytes or not page[5] & end_of_stream:
+        return ["truncated: the Ogg stream has no last page"]
+    n_segments = page[26]
+    body_start = header_bytes + n_segments
+    if len(page) < body_start + sum(page[header_bytes:body_start]):
+        return ["truncated: the last page of the Ogg stream is not complete"]
+    return []

@@ -1,0 +1,1 @@
+"""Embed many files: in order, resumable, into one file or many."""

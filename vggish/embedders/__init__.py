@@ -1,0 +1,1 @@
+"""Embedders: VGGish and mini, installed and chosen by name."""

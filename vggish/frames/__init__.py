@@ -1,0 +1,1 @@
+"""Clips of frames, and the files that hold them."""

@@ -1,0 +1,77 @@
+"""The result of embedding one clip."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from vggish.common.wording import as_text
+from vggish.errors import OptionError
+from vggish.params import EMBEDDING_SIZE
+
+# Codes of the quantiser, [n, 128] or [batch, time, 128].
+Frames = npt.NDArray[np.uint8]
+
+FrameArray = Frames | npt.NDArray[np.float32]
+
+# What files of frames add to the metadata of their clips.
+RESERVED_KEYS = frozenset({"clip", "clips", "dtype"})
+
+
+@dataclass(frozen=True, eq=False)
+class ClipFrames:
+    """The frames of one clip, with their times and where they come from.
+
+    Attributes:
+        clip_id: name of the clip.
+        frames: [n, 128], uint8 when quantised, float32 when raw or PCA.
+        start_seconds: float64 [n], where each frame's 0.96 s of sound begins.
+        metadata: JSON-ready provenance: embedder, weights' sha256, precision, resampler, hop,
+            tail, values, version, duration, source, warnings.
+        labels: class indices, where they are known.
+        timings: seconds spent on "decode", "front_end" (resampling and log-mel) and "embed", where
+            they are known; files do not hold them. The stages of a long sound overlap.
+    """
+
+    clip_id: str
+    frames: FrameArray
+    start_seconds: npt.NDArray[np.float64]
+    metadata: dict[str, Any] = field(default_factory=dict)
+    labels: tuple[int, ...] = ()
+    timings: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        n = len(self.start_seconds)
+        if self.frames.shape != (n, EMBEDDING_SIZE) or self.start_seconds.shape != (n,):
+            raise OptionError(
+                f"frames must be [n, {EMBEDDING_SIZE}] and start_seconds [n]. Received: "
+                f"{self.frames.shape} and {self.start_seconds.shape}"
+            )
+        taken = RESERVED_KEYS & self.metadata.keys()
+        if taken:
+            raise OptionError(f"metadata cannot have the keys {sorted(taken)}: files use them")
+        if self.frames.dtype not in (np.uint8, np.float32):
+            raise OptionError(f"frames must be uint8 or float32. Received: {self.frames.dtype}")
+        if self.clip_id != as_text(self.clip_id):
+            raise OptionError(f"a clip's id must be text in Unicode. Received: {self.clip_id!r}")
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+
+def frame_array(rows: npt.ArrayLike, quantised: bool) -> FrameArray:
+    """Rows of numbers, none included, as frames [n, 128] of the dtype that they had.
+
+    Raises:
+        ValueError: the numbers are no rows of 128, or do not fit the dtype.
+    """
+    values = np.asarray(rows, np.float32).reshape(-1, EMBEDDING_SIZE)
+    if not quantised:
+        return values
+    if not ((values >= 0) & (values <= 255) & (values == np.floor(values))).all():
+        raise ValueError("quantised frames must be whole numbers from 0 to 255")
+    return values.astype(np.uint8)

@@ -1,0 +1,1 @@
+"""The VGGish network: architecture, conversion to ONNX, inference."""

@@ -1,0 +1,361 @@
+"""The official checkpoint -> tf-keras -> ONNX float32 and int8, each step checked.
+
+    vggish_model.ckpt   TensorFlow V1 checkpoint, variables as in `model.variable_shapes`
+      -> tf-keras       = an independent numpy convolution, on a few patches
+      -> ONNX float32   = tf-keras, on the same patches; the published smoke test
+      -> ONNX int8      static, per channel, calibrated on real sound; fidelity measured
+
+A step whose check fails ends the conversion with an error that says which and by how much.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from vggish.audio.stream import load_audio
+from vggish.common.extras import import_extra
+from vggish.errors import ConversionError, first_line
+from vggish.mel_features import log_mel_patches
+from vggish.network.architecture import (
+    ARCHITECTURE,
+    build_model,
+    import_tensorflow,
+    variable_shapes,
+)
+from vggish.network.onnx_graph import Weights, import_onnx, write_onnx
+from vggish.network.runtime import Embedder, import_onnxruntime
+from vggish.params import SAMPLE_RATE_HZ
+from vggish.postprocess import Pca, quantize
+
+Patches = npt.NDArray[np.float32]
+
+# Largest difference, relative to the largest embedding value, between implementations that
+# only round differently: sums of up to 12288 products, in another order or by another algorithm.
+MAX_RELATIVE_DIFFERENCE = 2e-5
+
+N_CHECK_PATCHES = 3
+
+# Real sound is played at these gains, so that quiet and loud recordings are both in range.
+CALIBRATION_GAINS = (1.0, 0.1)
+
+CALIBRATION_BATCH = 8
+
+
+def convert_checkpoint(
+    checkpoint: Path,
+    checkpoint_sha256: str,
+    pca: Pca,
+    sounds: Sequence[Path],
+    smoke_test: dict[str, float] | None,
+    out_dir: Path,
+    report: Callable[[str], None],
+) -> dict[str, Any]:
+    """Convert a checkpoint into `float32.onnx` and `int8.onnx` in `out_dir`.
+
+    Args:
+        checkpoint: V1-format TensorFlow checkpoint of VGGish.
+        checkpoint_sha256: goes into the ONNX files as provenance.
+        pca: for the smoke test and the fidelity.
+        sounds: real recordings: two thirds calibrate int8, one third measures its fidelity.
+        smoke_test: expected `raw_mean`, `raw_std`, `frame_mean`, `frame_std` on 3 s of a 1 kHz
+            sine, and `relative_tolerance`; None to leave it out.
+        out_dir: an existing directory.
+        report: called with a line about each step.
+
+    Returns:
+        What was measured: `keras_difference`, `onnx_difference`, `smoke_test`, `int8_fidelity`.
+
+    Raises:
+        ConversionError: the checkpoint is no VGGish, or a check failed.
+        MissingPackageError: the extra `train` is not installed.
+    """
+    calibration, held_out = sound_patches(sounds)
+    check = np.concatenate([smoke_patches()[:1], held_out])[:N_CHECK_PATCHES]
+
+    report("tf-keras: building the network and comparing it with numpy")
+    weights = read_checkpoint(checkpoint)
+    expected = numpy_vggish(weights, check)
+    weights, keras_raw = pass_through_keras(weights, check)
+    keras_difference = _difference("tf-keras", keras_raw, "numpy", expected)
+
+    report("ONNX float32: writing it and comparing it with tf-keras")
+    float32_path, int8_path = out_dir / "float32.onnx", out_dir / "int8.onnx"
+    write_onnx(weights, float32_path, checkpoint_sha256, "winograd")
+    float32 = _load(float32_path, checkpoint_sha256, "float32")
+    onnx_difference = _difference("ONNX", float32(check), "tf-keras", keras_raw)
+
+    measured_smoke = measure_smoke(float32, pca)
+    if smoke_test is not None:
+        report("ONNX float32: the published smoke test, 3 s of a 1 kHz sine")
+        _check_smoke(measured_smoke, smoke_test)
+
+    report(f"ONNX int8: calibrating on {len(calibration)} patches of real sound")
+    direct_path = out_dir / "direct.onnx"
+    write_onnx(weights, direct_path, checkpoint_sha256, "direct")
+    quantize_onnx(direct_path, calibration, int8_path)
+    direct_path.unlink()
+    int8 = _load(int8_path, checkpoint_sha256, "int8")
+    fidelity = measure_fidelity(float32, int8, pca, held_out)
+    report(
+        f"ONNX int8: cosine {fidelity['cosine_after_pca']:.4f} to float32 after PCA, "
+        f"mean change {fidelity['mean_absolute_change']:.2f} of 255"
+    )
+    return {
+        "keras_difference": keras_difference,
+        "onnx_difference": onnx_difference,
+        "smoke_test": measured_smoke,
+        "int8_fidelity": fidelity,
+    }
+
+
+def read_checkpoint(path: Path) -> Weights:
+    """The variables of a VGGish checkpoint, by their official names.
+
+    Raises:
+        ConversionError: it cannot be read, or a variable is missing, misshapen or not finite.
+        MissingPackageError: TensorFlow is not installed.
+    """
+    tensorflow = import_tensorflow()
+    if not path.is_file():
+        raise ConversionError(f"no checkpoint at {path}")
+    try:
+        reader = tensorflow.train.load_checkpoint(str(path))
+        shapes = reader.get_variable_to_shape_map()
+    except Exception as error:  # TensorFlow's errors for a bad file have no common base
+        raise ConversionError(
+            f"{path} is no TensorFlow checkpoint in one file (V1): {first_line(error)}"
+        ) from error
+    weights: Weights = {}
+    for name, shape in variable_shapes().items():
+        if name not in shapes:
+            raise ConversionError(f"{path} is no VGGish checkpoint: it lacks the variable {name}")
+        if tuple(shapes[name]) != shape:
+            raise ConversionError(
+                f"{path} is no VGGish checkpoint: {name} must have the shape {shape}. "
+                f"Received: {tuple(shapes[name])}"
+            )
+        try:
+            weights[name] = np.asarray(reader.get_tensor(name), np.float32)
+        except Exception as error:
+            raise ConversionError(
+                f"{path} is damaged: the variable {name} cannot be read: {first_line(error)}"
+            ) from error
+        if not np.isfinite(weights[name]).all():
+            raise ConversionError(f"{path}: the variable {name} holds values that are no numbers")
+    return weights
+
+
+def numpy_vggish(weights: Weights, patches: Patches) -> npt.NDArray[np.float32]:
+    """VGGish in plain numpy, as a check on the others: [n, 96, 64] -> [n, 128].
+
+    A 3x3 convolution is nine shifted matrix products, in channels-last order.
+    """
+    hidden = patches[..., None].astype(np.float64)  # [n, rows, columns, channels]
+    for layer in ARCHITECTURE:
+        if layer.kind == "pool":
+            n, rows, columns, channels = hidden.shape
+            tiles = hidden.reshape(n, rows // 2, 2, columns // 2, 2, channels)
+            hidden = tiles.max(axis=(2, 4))
+            continue
+        kernel = weights[f"{layer.name}/weights"].astype(np.float64)
+        if layer.kind == "conv":
+            rows, columns = hidden.shape[1:3]
+            padded = np.pad(hidden, ((0, 0), (1, 1), (1, 1), (0, 0)))
+            hidden = sum(
+                padded[:, i : i + rows, j : j + columns] @ kernel[i, j]
+                for i in range(3)
+                for j in range(3)
+            )
+        else:
+            hidden = hidden.reshape(len(hidden), -1) @ kernel
+        hidden = hidden + weights[f"{layer.name}/biases"]
+        if layer.relu:
+            hidden = np.maximum(hidden, 0.0)
+    return hidden.astype(np.float32)
+
+
+def pass_through_keras(
+    weights: Weights, patches: Patches
+) -> tuple[Weights, npt.NDArray[np.float32]]:
+    """Weights as the tf-keras model holds them, and its embeddings [n, 128] of `patches`.
+
+    Raises:
+        MissingPackageError: TensorFlow or tf-keras is not installed.
+    """
+    passed: Weights = {}
+    # On a GPU TensorFlow may calculate in TF32, too coarse to be compared.
+    with import_tensorflow().device("CPU:0"):
+        model = build_model()
+        for scope in (layer.name for layer in ARCHITECTURE if layer.kind != "pool"):
+            names = (f"{scope}/weights", f"{scope}/biases")
+            keras_layer = model.get_layer(scope.replace("/", "."))
+            keras_layer.set_weights([weights[name] for name in names])
+            passed.update(zip(names, keras_layer.get_weights(), strict=True))
+        return passed, model(patches, training=False).numpy()
+
+
+def quantize_onnx(direct_path: Path, calibration: Patches, int8_path: Path) -> None:
+    """Static int8: uint8 activations, int8 weights per channel, ranges seen on `calibration`.
+
+    Args:
+        direct_path: the network in its direct form.
+        calibration: patches [n, 96, 64].
+        int8_path: of the file to write.
+
+    Raises:
+        ConversionError: ONNX Runtime cannot do it.
+        MissingPackageError: the package onnx is not installed.
+    """
+    import_onnx()
+    import_onnxruntime()
+    quantization: Any = import_extra(
+        "onnxruntime.quantization", extra="train", purpose="quantising a network"
+    )
+
+    class Reader(quantization.CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self) -> None:
+            starts = range(0, len(calibration), CALIBRATION_BATCH)
+            self._batches = iter(calibration[i : i + CALIBRATION_BATCH] for i in starts)
+
+        def get_next(self) -> dict[str, Patches] | None:
+            batch = next(self._batches, None)
+            return None if batch is None else {"patches": batch}
+
+    with _quiet_root_logger(), _scratch_in(int8_path.parent):
+        try:
+            quantization.quantize_static(
+                str(direct_path),
+                str(int8_path),
+                Reader(),
+                quant_format=quantization.QuantFormat.QDQ,
+                per_channel=True,
+                activation_type=quantization.QuantType.QUInt8,
+                weight_type=quantization.QuantType.QInt8,
+            )
+        except Exception as error:  # ONNX Runtime's errors share no public base class
+            raise ConversionError(f"quantising to int8 failed: {first_line(error)}") from error
+
+
+def measure_fidelity(
+    float32: Embedder, int8: Embedder, pca: Pca, patches: Patches
+) -> dict[str, float]:
+    """How near int8 frames are to float32 frames on `patches` [n, 96, 64].
+
+    Returns:
+        `cosine_after_pca` (mean over patches), `mean_absolute_change` of the uint8 frames (in
+        levels of 255), `n_patches`.
+    """
+    exact, approximate = pca(float32(patches)), pca(int8(patches))
+    norms = np.linalg.norm(exact, axis=1) * np.linalg.norm(approximate, axis=1)
+    cosine = np.sum(exact * approximate, axis=1) / np.maximum(norms, np.finfo(np.float32).tiny)
+    change = np.abs(quantize(exact).astype(int) - quantize(approximate).astype(int))
+    return {
+        "cosine_after_pca": round(float(cosine.mean()), 6),
+        "mean_absolute_change": round(float(change.mean()), 4),
+        "n_patches": len(patches),
+    }
+
+
+def smoke_patches() -> Patches:
+    """Patches float32 [3, 96, 64] of the published smoke signal: 3 s of a 1 kHz sine."""
+    seconds = np.arange(3 * SAMPLE_RATE_HZ) / SAMPLE_RATE_HZ
+    return log_mel_patches(np.sin(2 * np.pi * 1000 * seconds), tail="drop").astype(np.float32)
+
+
+def measure_smoke(embedder: Embedder, pca: Pca) -> dict[str, float]:
+    """Mean and standard deviation of the embeddings of the smoke signal."""
+    raw = embedder(smoke_patches())
+    frames = quantize(pca(raw))
+    return {
+        "raw_mean": float(raw.mean()),
+        "raw_std": float(raw.std()),
+        "frame_mean": float(frames.mean()),
+        "frame_std": float(frames.std()),
+    }
+
+
+def sound_patches(sounds: Sequence[Path]) -> tuple[Patches, Patches]:
+    """Patches of recordings, for calibration and for measuring: two arrays [n, 96, 64].
+
+    Every third recording is kept for measuring.
+
+    Raises:
+        ConversionError: fewer than three recordings.
+        AudioError: a recording cannot be read.
+    """
+    if len(sounds) < 3:
+        raise ConversionError(f"calibration needs at least 3 recordings. Received: {len(sounds)}")
+    kept: tuple[list[Patches], list[Patches]] = ([], [])
+    for index, sound in enumerate(sorted(sounds)):
+        waveform = load_audio(sound)
+        for gain in CALIBRATION_GAINS:
+            patches = log_mel_patches(waveform * np.float32(gain)).astype(np.float32)
+            kept[index % 3 == 2].append(patches)
+    return np.concatenate(kept[0]), np.concatenate(kept[1])
+
+
+def _load(path: Path, weights_sha256: str, precision: Any) -> Embedder:
+    return Embedder(
+        path, name="vggish", weights_sha256=weights_sha256, precision=precision, device="cpu"
+    )
+
+
+def _difference(
+    name: str, received: npt.NDArray[np.float32], reference: str, expected: npt.NDArray[np.float32]
+) -> float:
+    """Largest relative difference of two sets of embeddings, refused when it is too large."""
+    scale = max(float(np.abs(expected).max()), float(np.finfo(np.float32).tiny))
+    difference = float(np.abs(received - expected).max()) / scale
+    if not difference <= MAX_RELATIVE_DIFFERENCE:
+        raise ConversionError(
+            f"conversion failed: {name} differs from {reference} by {difference:.1e} of the largest"
+            f" value (at most {MAX_RELATIVE_DIFFERENCE:.0e} is rounding)"
+        )
+    return difference
+
+
+def _check_smoke(measured: dict[str, float], expected: dict[str, float]) -> None:
+    tolerance = expected["relative_tolerance"]
+    wrong = [
+        f"{name} {value:.6g} (expected {expected[name]:.6g})"
+        for name, value in measured.items()
+        if not math.isclose(value, expected[name], rel_tol=tolerance)
+    ]
+    if wrong:
+        raise ConversionError(
+            f"these are not the official weights: the smoke test gives {', '.join(wrong)}"
+        )
+
+
+@contextmanager
+def _quiet_root_logger() -> Iterator[None]:
+    """ONNX Runtime's quantiser advises on the root logger; its advice is not for our users."""
+    logger = logging.getLogger()
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+@contextmanager
+def _scratch_in(directory: Path) -> Iterator[None]:
+    """Temporary files, such as ONNX Runtime's copies of the network, go to `directory`.
+
+    What a killed process leaves is then found and removed with the rest of it.
+    """
+    before, tempfile.tempdir = tempfile.tempdir, str(directory)
+    try:
+        yield
+    finally:
+        tempfile.tempdir = before

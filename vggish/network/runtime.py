@@ -1,0 +1,207 @@
+"""The network at run time: patches -> embeddings, on ONNX Runtime."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Literal, Protocol, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from vggish.common.checksums import sha256_of
+from vggish.errors import OptionError, WeightsError, first_line
+from vggish.params import EMBEDDING_SIZE, N_BANDS, PATCH_FRAMES
+
+Precision = Literal["float32", "int8"]
+
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+
+Device = Literal["auto", "cpu", "gpu"]
+
+DEVICES: tuple[Device, ...] = get_args(Device)
+
+# Large enough for full speed, small enough that activations stay near 100 MB in float32.
+BATCH_PATCHES = 32
+
+# ONNX Runtime's name for a device -> options that keep float32 exact on it.
+_GPU_PROVIDERS: dict[str, dict[str, str]] = {
+    "CUDAExecutionProvider": {"use_tf32": "0"},
+    "MIGraphXExecutionProvider": {},
+    "ROCMExecutionProvider": {},
+    "DmlExecutionProvider": {},
+}
+
+_CPU_PROVIDER = "CPUExecutionProvider"
+
+
+class PatchEmbedder(Protocol):
+    """What the extractor needs of an embedder."""
+
+    def __call__(self, patches: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
+        """Patches float32 [n, 96, 64] -> embeddings float32 [n, 128], raw or whitened."""
+
+    @property
+    def provenance(self) -> dict[str, str]:
+        """What an output must say of the embedder: name, weights_sha256, precision."""
+
+
+class Embedder:
+    """A network loaded once: patches -> embeddings. Safe to call from several threads.
+
+    Args:
+        model_path: ONNX file with one input [n, 96, 64] and one output [n, 128].
+        name: of the network, "vggish" or "mini".
+        weights_sha256: of the checkpoint that the file was made from; of the file itself where
+            there is none.
+        model_sha256: of the file itself; computed when it is not given.
+        precision: "float32" or "int8", what the file holds.
+        device: "cpu", "gpu", or "auto" for a GPU where ONNX Runtime has one and the precision
+            is float32.
+        n_threads: threads within one call; 0 for one per core.
+
+    Attributes:
+        provider: ONNX Runtime's name of what runs the network.
+
+    Raises:
+        OptionError: unknown precision or device, or no GPU where one is asked for.
+        WeightsError: the file is absent, damaged, or another kind of network.
+    """
+
+    def __init__(
+        self,
+        model_path: str | Path,
+        *,
+        name: str,
+        weights_sha256: str,
+        model_sha256: str | None = None,
+        precision: Precision = "float32",
+        device: Device = "auto",
+        n_threads: int = 0,
+    ) -> None:
+        onnxruntime = import_onnxruntime()
+        check_precision(precision)
+        self.name = name
+        self.weights_sha256 = weights_sha256
+        self.precision = precision
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = n_threads
+        options.log_severity_level = 3
+        # Idle network threads that spin would take the cores from decoding and log-mel.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        providers = choose_providers(onnxruntime.get_available_providers(), precision, device)
+        try:
+            self._session: Any = onnxruntime.InferenceSession(
+                os.fspath(model_path), options, providers=providers
+            )
+        except Exception as error:  # ONNX Runtime's errors share no public base class
+            raise WeightsError(
+                f"cannot load the network {model_path}: {first_line(error)}\n"
+                f"Check it with: audiotag weights verify {name}"
+            ) from error
+        self.provider: str = self._session.get_providers()[0]
+        if device == "gpu" and self.provider == _CPU_PROVIDER:
+            # ONNX Runtime takes the CPU without a word when a GPU's libraries are missing.
+            raise OptionError(
+                f"ONNX Runtime could not start {providers[0][0]}; are the GPU's driver and "
+                "libraries installed? Without --device gpu the CPU is used"
+            )
+        self._input = self._checked_input(model_path)
+        self.model_sha256 = sha256_of(Path(model_path)) if model_sha256 is None else model_sha256
+
+    def __call__(self, patches: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
+        """Embeddings of log-mel patches: VGGish's are raw, pre-activation, mini's whitened.
+
+        Shape:
+            float32 [n, 96, 64] -> float32 [n, 128]; n may be 0 or any number, and at most
+            32 patches are in the network at once.
+
+        Raises:
+            OptionError: the patches have another shape.
+        """
+        batch = np.ascontiguousarray(patches, np.float32)
+        if batch.ndim != 3 or batch.shape[1:] != (PATCH_FRAMES, N_BANDS):
+            raise OptionError(
+                f"patches must have the shape [n, {PATCH_FRAMES}, {N_BANDS}]. "
+                f"Received: {batch.shape}"
+            )
+        raw = np.zeros((len(batch), EMBEDDING_SIZE), np.float32)
+        for start in range(0, len(batch), BATCH_PATCHES):
+            part = batch[start : start + BATCH_PATCHES]
+            raw[start : start + len(part)] = self._session.run(None, {self._input: part})[0]
+        return raw
+
+    @property
+    def provenance(self) -> dict[str, str]:
+        """What outputs say of it: name, weights_sha256, model_sha256, precision, provider.
+
+        int8 networks of the same weights differ with the sounds that they were calibrated on.
+        """
+        return {
+            "name": self.name,
+            "weights_sha256": self.weights_sha256,
+            "model_sha256": self.model_sha256,
+            "precision": self.precision,
+            "provider": self.provider,
+        }
+
+    def _checked_input(self, model_path: str | Path) -> str:
+        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
+        shapes = [list(tensor.shape[1:]) for tensor in (*inputs, *outputs)]
+        if shapes != [[PATCH_FRAMES, N_BANDS], [EMBEDDING_SIZE]]:
+            raise WeightsError(
+                f"{model_path} is no network from patches [n, {PATCH_FRAMES}, {N_BANDS}] to "
+                f"embeddings [n, {EMBEDDING_SIZE}]. Its shapes: {shapes}"
+            )
+        return str(inputs[0].name)
+
+
+def check_precision(precision: str) -> None:
+    """Refuse what is no precision.
+
+    Raises:
+        OptionError: it is none of `PRECISIONS`.
+    """
+    if precision not in PRECISIONS:
+        raise OptionError(f"precision must be one of {PRECISIONS}. Received: {precision!r}")
+
+
+def import_onnxruntime() -> Any:
+    """ONNX Runtime, with its telemetry off: nothing that audiotag does is told to anybody.
+
+    From version 1.29 on it reports to its makers unless this variable is set before it is
+    loaded (microsoft/onnxruntime#27379); on Windows the call does it.
+    """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    import onnxruntime
+
+    onnxruntime.disable_telemetry_events()
+    return onnxruntime
+
+
+def choose_providers(
+    available: list[str], precision: Precision, device: Device
+) -> list[tuple[str, dict[str, str]]]:
+    """ONNX Runtime's providers to try, best first, with their options.
+
+    int8 is made for the CPU's integer instructions and stays there.
+
+    Raises:
+        OptionError: a GPU is asked for, and ONNX Runtime has none or the precision is int8.
+    """
+    if device not in DEVICES:
+        raise OptionError(f"device must be one of {DEVICES}. Received: {device!r}")
+    cpu: list[tuple[str, dict[str, str]]] = [(_CPU_PROVIDER, {})]
+    if device == "cpu":
+        return cpu
+    if precision == "int8":
+        if device == "gpu":
+            raise OptionError("int8 runs on the CPU only; use --precision float32 on a GPU")
+        return cpu
+    gpus = [(name, opts) for name, opts in _GPU_PROVIDERS.items() if name in available]
+    if device == "gpu" and not gpus:
+        raise OptionError(
+            f"ONNX Runtime has no GPU provider here (it has: {', '.join(available)}).\n"
+            "Install one in place of onnxruntime, for example: pip install onnxruntime-gpu"
+        )
+    return gpus[:1] + cpu
