@@ -4,7 +4,7 @@
     python -m benchmarks.train --quick    short, three heads, prints only
     python -m benchmarks.train --heads gru-512 feature-attention     these only, prints only
 
-Ours is `classifier.training.loop.train` itself, on clips that lie in memory. PyTorch's is the same head
+Ours is `classifier.training.loop.train` itself, on clips in memory. PyTorch's is the same head
 in the loop that one would write first, on float32 batches that lie in memory. The limit is the
 time of the float32 matrix products that a step's shapes ask for, alone, in TensorFlow or in
 PyTorch, whichever is faster. Each runs in a process of its own (TensorFlow and PyTorch do not
@@ -611,7 +611,8 @@ def write_report(bench: Bench, data: str) -> None:
         "",
         "- MFLOP: of the matrix products of an example, forward and backward.",
         "- PyTorch: the same head in a plain loop, without loading of data.",
-        "- ours: `classifier.training.loop`, from clips in memory to the end of the step; mixup and moving "
+        "- ours: `classifier.training.loop`, from clips in memory to the end of the step; mixup "
+        "and moving "
         "average off, as in PyTorch's loop. With defaults: on.",
         "- limit: if there were nothing but the products; the faster of TensorFlow and PyTorch.",
         "- first step: building and compiling included; not in the examples/s.",

@@ -18,62 +18,38 @@ Measuring and writing predictions: `classifier.evaluate.evaluate`, `classifier.p
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from vggish.common.lazy import lazy_attributes
 
 if TYPE_CHECKING:
-    from classifier.bundles.bundle import Bundle, load
-    from classifier.frame_data.clip_store import ClipStore, load_clips
-    from classifier.frame_data.clips import Clip, ReadReport
-    from classifier.frame_data.records import read_clips
-    from classifier.labels import Labels, audioset_labels, read_labels
-    from classifier.tagger import Tagger
-    from classifier.tags.types import ClipTags, FrameTags, Tag, Tags, TagSegment
+    from classifier.bundles.bundle import Bundle as Bundle, load as load
+    from classifier.frame_data.clip_store import ClipStore as ClipStore, load_clips as load_clips
+    from classifier.frame_data.clips import Clip as Clip, ReadReport as ReadReport
+    from classifier.frame_data.records import read_clips as read_clips
+    from classifier.labels import (
+        Labels as Labels,
+        audioset_labels as audioset_labels,
+        read_labels as read_labels,
+    )
+    from classifier.tagger import Tagger as Tagger
+    from classifier.tags.types import (
+        ClipTags as ClipTags,
+        FrameTags as FrameTags,
+        Tag as Tag,
+        Tags as Tags,
+        TagSegment as TagSegment,
+    )
 
-_MODULE_OF = {
-    "Bundle": "bundles.bundle",
-    "Clip": "frame_data.clips",
-    "ClipStore": "frame_data.clip_store",
-    "ClipTags": "tags.types",
-    "FrameTags": "tags.types",
-    "Labels": "labels",
-    "ReadReport": "frame_data.clips",
-    "Tag": "tags.types",
-    "TagSegment": "tags.types",
-    "Tagger": "tagger",
-    "Tags": "tags.types",
-    "audioset_labels": "labels",
-    "load": "bundles.bundle",
-    "load_clips": "frame_data.clip_store",
-    "read_clips": "frame_data.records",
-    "read_labels": "labels",
-}
-
-__all__ = [
-    "Bundle",
-    "Clip",
-    "ClipStore",
-    "ClipTags",
-    "FrameTags",
-    "Labels",
-    "ReadReport",
-    "Tag",
-    "TagSegment",
-    "Tagger",
-    "Tags",
-    "audioset_labels",
-    "load",
-    "load_clips",
-    "read_clips",
-    "read_labels",
-]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULE_OF:
-        raise AttributeError(f"module 'classifier' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"classifier.{_MODULE_OF[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return __all__
+__getattr__, __dir__, __all__ = lazy_attributes(
+    __name__,
+    {
+        "classifier.bundles.bundle": ("Bundle", "load"),
+        "classifier.frame_data.clip_store": ("ClipStore", "load_clips"),
+        "classifier.frame_data.clips": ("Clip", "ReadReport"),
+        "classifier.frame_data.records": ("read_clips",),
+        "classifier.labels": ("Labels", "audioset_labels", "read_labels"),
+        "classifier.tagger": ("Tagger",),
+        "classifier.tags.types": ("ClipTags", "FrameTags", "Tag", "Tags", "TagSegment"),
+    },
+)

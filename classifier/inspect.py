@@ -36,8 +36,8 @@ from classifier.reports.inspection import (
 from vggish.audio.decoders import AUDIO_SUFFIXES
 from vggish.audio.stream import open_audio
 from vggish.common.checksums import sha256_of
+from vggish.common.choices import FRAME_FORMATS
 from vggish.errors import AudioError, BundleError, OptionError
-from vggish.frames.files import FORMATS
 from vggish.mel_features import n_patches
 from vggish.params import SAMPLE_RATE_HZ
 
@@ -162,7 +162,7 @@ def _is_sound_name(path: str) -> bool:
 
 def _may_be_frames(path: str) -> bool:
     """Whether a file, whose name may say nothing, is more likely of frames than a sound."""
-    if looks_like_frames(path) or Path(path).suffix.lower().lstrip(".") in FORMATS:
+    if looks_like_frames(path) or Path(path).suffix.lower().lstrip(".") in FRAME_FORMATS:
         return True
     report = ReadReport()
     next(read_clips([path], max_bad=sys.maxsize, report=report), None)

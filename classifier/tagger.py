@@ -20,11 +20,10 @@ from classifier.tags.windows import WindowedScores, batches, window_starts
 from vggish.audio.mono import SILENCE
 from vggish.audio.sources import Source, source_name
 from vggish.audio.stream import AudioStream, open_waveform
-from vggish.embedders.choice import EMBEDDERS, EmbedderName
+from vggish.common.choices import EMBEDDERS, Device, EmbedderName, Precision
 from vggish.errors import BundleError, EmptyAudioError, OptionError, WeightsNotInstalledError
 from vggish.extractor import Extractor, Progress
 from vggish.frames.clip import Frames
-from vggish.network.runtime import Device, Precision
 from vggish.params import EMBEDDING_SIZE, PATCH_SECONDS
 
 DEFAULT_MODEL = "audioset"
@@ -115,7 +114,7 @@ class Tagger:
 
         Args:
             source: path, "-" for standard input, bytes, or a binary file object; a stream of
-                `vggish.audio.stream.open_audio`, which is closed; or a waveform [n] or [n, channels],
+                `vggish.open_audio`, which is closed; or a waveform [n] or [n, channels],
                 float in [-1, 1], int16 or int32.
             sample_rate: of a waveform, in Hz, 4 to 384 kHz; files say their own.
             top_k: at most so many tags, of the clip and of each frame; None for all classes.

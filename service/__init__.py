@@ -11,22 +11,16 @@ importing this package costs nothing.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from vggish.common.lazy import lazy_attributes
 
 if TYPE_CHECKING:
-    from service.client.client import AsyncClient, Client
+    from service.client.client import AsyncClient as AsyncClient, Client as Client
 
-_MODULE_OF = {"AsyncClient": "client.client", "Client": "client.client"}
-
-__all__ = ["AsyncClient", "Client"]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULE_OF:
-        raise AttributeError(f"module 'service' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"service.{_MODULE_OF[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return __all__
+__getattr__, __dir__, __all__ = lazy_attributes(
+    __name__,
+    {
+        "service.client.client": ("AsyncClient", "Client"),
+    },
+)

@@ -17,79 +17,51 @@ Names are loaded when they are first used, so that importing this package costs 
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from vggish.common.lazy import lazy_attributes
 from vggish.params import VERSION
 
 if TYPE_CHECKING:
-    from vggish.api import embed, load_extractor
-    from vggish.audio.limits import AudioLimits
-    from vggish.audio.stream import load_audio, open_audio, open_waveform
-    from vggish.embedders.installed import load_embedder
-    from vggish.errors import AudiotagError
-    from vggish.extractor import EmbedOptions, Extractor
-    from vggish.frames.clip import ClipFrames
-    from vggish.frames.files import read_frames, write_frames
-    from vggish.mel_features import log_mel_patches, log_mel_spectrogram
-    from vggish.network.runtime import Embedder
-    from vggish.postprocess import Pca, dequantize, load_pca, quantize
+    from vggish.api import embed as embed, load_extractor as load_extractor
+    from vggish.audio.limits import AudioLimits as AudioLimits
+    from vggish.audio.stream import (
+        load_audio as load_audio,
+        open_audio as open_audio,
+        open_waveform as open_waveform,
+    )
+    from vggish.embedders.installed import load_embedder as load_embedder
+    from vggish.errors import AudiotagError as AudiotagError
+    from vggish.extractor import EmbedOptions as EmbedOptions, Extractor as Extractor
+    from vggish.frames.clip import ClipFrames as ClipFrames
+    from vggish.frames.files import read_frames as read_frames, write_frames as write_frames
+    from vggish.mel_features import (
+        log_mel_patches as log_mel_patches,
+        log_mel_spectrogram as log_mel_spectrogram,
+    )
+    from vggish.network.runtime import Embedder as Embedder
+    from vggish.postprocess import (
+        Pca as Pca,
+        dequantize as dequantize,
+        load_pca as load_pca,
+        quantize as quantize,
+    )
 
 __version__ = VERSION
 
-_MODULE_OF = {
-    "AudioLimits": "audio.limits",
-    "AudiotagError": "errors",
-    "ClipFrames": "frames.clip",
-    "EmbedOptions": "extractor",
-    "Embedder": "network.runtime",
-    "Extractor": "extractor",
-    "Pca": "postprocess",
-    "dequantize": "postprocess",
-    "embed": "api",
-    "load_audio": "audio.stream",
-    "load_embedder": "embedders.installed",
-    "load_extractor": "api",
-    "load_pca": "postprocess",
-    "log_mel_patches": "mel_features",
-    "log_mel_spectrogram": "mel_features",
-    "open_audio": "audio.stream",
-    "open_waveform": "audio.stream",
-    "quantize": "postprocess",
-    "read_frames": "frames.files",
-    "write_frames": "frames.files",
-}
-
-__all__ = [
-    "AudioLimits",
-    "AudiotagError",
-    "ClipFrames",
-    "EmbedOptions",
-    "Embedder",
-    "Extractor",
-    "Pca",
-    "__version__",
-    "dequantize",
-    "embed",
-    "load_audio",
-    "load_embedder",
-    "load_extractor",
-    "load_pca",
-    "log_mel_patches",
-    "log_mel_spectrogram",
-    "open_audio",
-    "open_waveform",
-    "quantize",
-    "read_frames",
-    "write_frames",
-]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULE_OF:
-        raise AttributeError(f"module 'vggish' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"vggish.{_MODULE_OF[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return __all__
+__getattr__, __dir__, __all__ = lazy_attributes(
+    __name__,
+    {
+        "vggish.api": ("embed", "load_extractor"),
+        "vggish.audio.limits": ("AudioLimits",),
+        "vggish.audio.stream": ("load_audio", "open_audio", "open_waveform"),
+        "vggish.embedders.installed": ("load_embedder",),
+        "vggish.errors": ("AudiotagError",),
+        "vggish.extractor": ("EmbedOptions", "Extractor"),
+        "vggish.frames.clip": ("ClipFrames",),
+        "vggish.frames.files": ("read_frames", "write_frames"),
+        "vggish.mel_features": ("log_mel_patches", "log_mel_spectrogram"),
+        "vggish.network.runtime": ("Embedder",),
+        "vggish.postprocess": ("Pca", "dequantize", "load_pca", "quantize"),
+    },
+)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import functools
 
-from vggish.audio.resample import ResamplerName
 from vggish.audio.sources import Source
-from vggish.embedders.choice import EmbedderName, load
-from vggish.extractor import EmbedOptions, Extractor, Values
+from vggish.common.choices import Device, EmbedderName, Precision, ResamplerName, Tail, Values
+from vggish.embedders.choice import load
+from vggish.extractor import EmbedOptions, Extractor
 from vggish.frames.clip import ClipFrames
-from vggish.mel_features import Tail
-from vggish.network.runtime import Device, Embedder, Precision
+from vggish.network.runtime import Embedder
 from vggish.params import PATCH_SECONDS
 from vggish.postprocess import Pca
 

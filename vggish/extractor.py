@@ -13,24 +13,21 @@ from collections.abc import Callable, Generator, Iterator, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar, cast, get_args
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
 
-from vggish.audio.resample import RESAMPLERS, ResamplerName
 from vggish.audio.sources import Source, source_name
 from vggish.audio.stream import AudioStream, open_audio, waveform_blocks
+from vggish.common.choices import RESAMPLERS, VALUES, ResamplerName, Tail, Values
 from vggish.common.wording import as_text
 from vggish.errors import OptionError
 from vggish.frames.clip import ClipFrames, FrameArray
-from vggish.mel_features import FloatArray, PatchStream, Tail, hop_to_frames, n_patches
+from vggish.mel_features import FloatArray, PatchStream, hop_to_frames, n_patches
 from vggish.network.runtime import BATCH_PATCHES, PatchEmbedder
 from vggish.params import EMBEDDING_SIZE, PATCH_SECONDS, STFT_HOP_SECONDS, VERSION
 from vggish.postprocess import Pca, quantize
-
-Values = Literal["uint8", "pca", "raw"]
-VALUES: tuple[Values, ...] = get_args(Values)
 
 Progress = Callable[[float, float | None], None]
 T = TypeVar("T")
@@ -64,7 +61,7 @@ class EmbedOptions:
         object.__setattr__(self, "hop_seconds", hop_seconds)
         if self.values not in VALUES:
             raise OptionError(f"values must be one of {VALUES}. Received: {self.values!r}")
-        if self.resampler not in tuple(RESAMPLERS):
+        if self.resampler not in RESAMPLERS:
             raise OptionError(
                 f"resampler must be one of {sorted(RESAMPLERS)}. Received: {self.resampler!r}"
             )

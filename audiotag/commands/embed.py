@@ -35,8 +35,8 @@ from audiotag.terminal.outputs import (
 from audiotag.terminal.signals import EXIT_OK, EXIT_SOME_FAILED
 from audiotag.terminal.stderr import explain
 from audiotag.terminal.stdout import STDOUT, send_to_stdout
-from vggish.common.wording import count as _count
-from vggish.common.wording import printable as _printable
+from vggish.common.choices import FRAME_FORMATS, PRECISIONS, RESAMPLERS, TAILS, VALUES
+from vggish.common.wording import count as _count, printable as _printable
 from vggish.errors import AudioError, FrameFileError, OptionError
 from vggish.params import PATCH_SECONDS
 
@@ -45,8 +45,6 @@ if TYPE_CHECKING:
     from vggish.batch.embed import Failure, Report
     from vggish.batch.sinks import Destination
 
-
-_FORMATS = ("npz", "csv", "parquet", "jsonl", "tfrecord")
 
 _EMBED_EPILOG = """\
 examples:
@@ -88,11 +86,13 @@ def add_embed(commands: Any) -> None:
         help="one file per input, in the tree of the inputs (default: the current directory)",
     )
     where.add_argument(
-        "--format", choices=_FORMATS, help="format of the outputs (default: npz, or -o's suffix)"
+        "--format",
+        choices=FRAME_FORMATS,
+        help="format of the outputs (default: npz, or -o's suffix)",
     )
     where.add_argument(
         "--values",
-        choices=("uint8", "pca", "raw"),
+        choices=VALUES,
         default="uint8",
         help="quantised frames (default), float32 after PCA, or VGGish's raw output",
     )
@@ -115,19 +115,19 @@ def add_embed(commands: Any) -> None:
     )
     how.add_argument(
         "--tail",
-        choices=("pad", "drop"),
+        choices=TAILS,
         default="pad",
         help="complete the last patch with silence (default), or leave it out",
     )
     how.add_argument(
         "--resampler",
-        choices=("soxr", "resampy"),
+        choices=RESAMPLERS,
         default="soxr",
         help="soxr (default), or the slow one of the reference",
     )
     how.add_argument(
         "--precision",
-        choices=("float32", "int8"),
+        choices=PRECISIONS,
         help="of VGGish: float32 (default), or int8: two to three times as fast, a little "
         "different; mini has one only",
     )

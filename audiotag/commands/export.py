@@ -9,8 +9,7 @@ from typing import Any
 from audiotag.commands.options import add_common, add_frames, read_json
 from audiotag.terminal.signals import EXIT_OK
 from audiotag.terminal.stderr import hide_native_logs
-from vggish.common.wording import count as _count
-from vggish.common.wording import printable as _printable
+from vggish.common.wording import count as _count, printable as _printable
 
 _EXPORT_EPILOG = """\
 examples:

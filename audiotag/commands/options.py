@@ -8,19 +8,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from audiotag.terminal.stderr import print_status, warn_bad_records
+from vggish.common.choices import DEVICES, EMBEDDERS
 from vggish.errors import OptionError
 
 if TYPE_CHECKING:
     from classifier.fit import LabelledClips
     from classifier.frame_data.clip_store import ClipStore
     from classifier.labels import Labels
+    from vggish.common.choices import Precision
     from vggish.extractor import Extractor
-    from vggish.network.runtime import Precision
 
 
 DEFAULT_JOBS = 2
-
-EMBEDDERS = ("auto", "vggish", "mini")
 
 
 def add_common(parser: argparse._ActionsContainer) -> None:
@@ -59,7 +58,7 @@ def input_names(options: argparse.Namespace) -> list[str]:
 def add_device(group: Any) -> None:
     group.add_argument(
         "--device",
-        choices=("auto", "cpu", "gpu"),
+        choices=DEVICES,
         default="auto",
         help="auto (default) takes a GPU if onnxruntime has one",
     )

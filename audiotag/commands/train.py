@@ -22,9 +22,7 @@ from audiotag.terminal.bars import counting_bar
 from audiotag.terminal.signals import EXIT_INTERRUPTED, EXIT_OK, stop_on_signals
 from audiotag.terminal.stderr import hide_native_logs, print_status
 from audiotag.terminal.training import TrainingDisplay
-from vggish.common.wording import count as _count
-from vggish.common.wording import located, score
-from vggish.common.wording import printable as _printable
+from vggish.common.wording import count as _count, located, printable as _printable, score
 from vggish.errors import OptionError
 
 if TYPE_CHECKING:

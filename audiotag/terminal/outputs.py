@@ -8,8 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from audiotag.terminal.stdout import STDOUT, print_result
-from vggish.common.wording import count as _count
-from vggish.common.wording import printable as _printable
+from vggish.common.wording import count as _count, printable as _printable
 from vggish.errors import FrameFileError, OptionError
 
 # Up to so many outputs are named one by one on a terminal or in a log.

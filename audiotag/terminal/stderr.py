@@ -10,8 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from vggish.common.wording import located
-from vggish.common.wording import printable as _printable
+from vggish.common.wording import located, printable as _printable
 from vggish.errors import AudiotagError
 
 if TYPE_CHECKING:

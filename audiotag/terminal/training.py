@@ -8,8 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from audiotag.terminal.bars import clock_time
-from vggish.common.wording import printable as _printable
-from vggish.common.wording import score
+from vggish.common.wording import printable as _printable, score
 
 if TYPE_CHECKING:
     from classifier.training.loop import Progress

@@ -1,6 +1,8 @@
 """The tagger without a service around it, in a process of its own: the limit of the service.
 
-    python -m benchmarks.serve.direct_tagger EMBEDDER PRECISION FILE ...    ("" for the usual precision)
+    python -m benchmarks.serve.direct_tagger EMBEDDER PRECISION FILE ...
+
+The precision "" is the usual one.
 
 A line of JSON in, a line of JSON out: {"n_tags": 12} gives (index, score) of each file's best
 tags, {"n_threads": 2, "seconds": 3} the clips/s of so many threads that share one tagger. Between

@@ -56,7 +56,7 @@ class Reader:
 
 
 class PartDecoder:
-    """A part of a sound, as an `AudioStream` reads a file. Source: `vggish.audio.decoders.Decoder`."""
+    """A decoder of a part of an audio file; see `vggish.audio.decoders.Decoder`."""
 
     n_channels = 1
     n_frames: int | None = None

@@ -16,9 +16,10 @@ from typing import Any
 from classifier.frame_data.clips import BadRecord, Clip, ReadReport
 from classifier.frame_data.record_decoding import Parts, parts_of_clip, parts_of_message
 from classifier.frame_data.remote_files import is_remote, open_remote
+from vggish.common.choices import FRAME_FORMATS
 from vggish.common.wording import one_line
 from vggish.errors import AudiotagError, FrameFileError, first_line
-from vggish.frames.files import FORMATS, read_frames
+from vggish.frames.files import read_frames
 from vggish.frames.protobuf import message_class
 from vggish.frames.tfrecord import scan_records, starts_record
 
@@ -91,7 +92,7 @@ def _too_many(bad: BadRecord, n_bad: int, max_bad: int) -> str:
 
 def _parts_of(path: str) -> Iterator[Parts | BadRecord]:
     suffix = Path(path).suffix.lower().lstrip(".")
-    if suffix == "tfrecord" or suffix not in FORMATS:
+    if suffix == "tfrecord" or suffix not in FRAME_FORMATS:
         return _parts_of_tfrecord(path)
     return _parts_of_ours(path, suffix)
 

@@ -20,9 +20,10 @@ from classifier.training.runs import Run
 from recipes.mini.material import Material
 from recipes.mini.sounds import PAIRS, Part
 from vggish.common.checksums import sha256_of
+from vggish.common.choices import Precision
 from vggish.embedders.mini import MINI
 from vggish.mel_features import log_mel_patches
-from vggish.network.runtime import Embedder, Precision
+from vggish.network.runtime import Embedder
 from vggish.postprocess import quantize
 
 MINI_VERSION = "1"

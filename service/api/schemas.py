@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from classifier.tags.choice import Choice
-from vggish.extractor import Values
+from vggish.common.choices import Values
 from vggish.params import PATCH_SECONDS
 
 Score = Annotated[float, Field(ge=0, le=1)]

@@ -26,10 +26,9 @@ from service.client import calls as calls
 from service.client.calls import Flow, ServiceModel, ServiceTags, ServiceVersion, Wanted, Wish
 from service.client.multipart import Source, Upload, open_sound
 from service.client.retries import Call, Outcome, Settings
+from vggish.common.choices import Tail, Values
 from vggish.errors import OptionError, ServiceError
-from vggish.extractor import Values
 from vggish.frames.clip import ClipFrames
-from vggish.mel_features import Tail
 from vggish.params import VERSION
 
 if TYPE_CHECKING:

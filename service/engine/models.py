@@ -16,8 +16,7 @@ from classifier.names import CARD_FILE, HEAD_FILE, LABELS_FILE
 from classifier.tagger import Tagger, choose_embedder
 from service.problems import Problem
 from service.settings.config import ServiceConfig
-from vggish.embedders.choice import choose
-from vggish.embedders.choice import load as load_embedder
+from vggish.embedders.choice import choose, load as load_embedder
 from vggish.errors import OptionError
 from vggish.extractor import EmbedOptions, Extractor
 from vggish.network.runtime import PatchEmbedder

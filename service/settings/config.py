@@ -1,4 +1,4 @@
-"""The settings of the service, one table of them. Where values come from: `service.settings.sources`."""
+"""The settings of the service, in one table."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ from service.settings.rules import Kind, Rule, Setting, checked, refusal
 from vggish.params import MAX_SOURCE_RATE_HZ, MIN_SOURCE_RATE_HZ
 
 if TYPE_CHECKING:
-    from vggish.embedders.choice import EmbedderName
-    from vggish.network.runtime import Device, Precision
+    from vggish.common.choices import Device, EmbedderName, Precision
 
 
 MIB, GIB = 1 << 20, 1 << 30

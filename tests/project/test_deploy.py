@@ -128,7 +128,7 @@ def test_by_default_it_serves_where_others_can_reach_it() -> None:
 
 def test_all_code_is_in_the_image() -> None:
     settings = project()["tool"]["setuptools"]
-    modules = {package.split(".")[0] for package in settings["packages"]}
+    modules = {pattern.rstrip("*") for pattern in settings["packages"]["find"]["include"]}
     modules |= {f"{module}.py" for module in settings["py-modules"]}
     assert modules <= set(copied(stages()[0]))
 

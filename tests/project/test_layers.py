@@ -21,8 +21,8 @@ PACKAGES = ("vggish", "classifier", "service", "audiotag", "cli")
 ROOMS = {
     "vggish": (
         {"errors", "params"},
-        {"common", "mel_features", "postprocess"},
-        {"audio", "frames"},
+        {"common"},
+        {"audio", "frames", "mel_features", "postprocess"},
         {"network"},
         {"embedders", "extractor"},
         {"api", "batch"},
@@ -38,8 +38,8 @@ ROOMS = {
     "service": (
         {"client", "problems", "scratch", "settings", "static"},
         {"logs", "metrics"},
-        {"engine", "middleware", "page"},
-        {"api"},
+        {"engine", "middleware"},
+        {"api", "page"},
         {"app"},
         {"server"},
     ),

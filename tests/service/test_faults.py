@@ -313,14 +313,14 @@ def test_a_full_disk_is_told_and_small_uploads_still_work(tmp_path: Path) -> Non
     """A limit on the size of files stands in for a disk that is full: writing fails alike."""
     import resource
 
-    program = f"""
+    program = """
 import resource
 from tests.support.serving import running
 resource.setrlimit(resource.RLIMIT_FSIZE, (1_500_000, 1_500_000))
 with running(embedder="mini") as served:
     for n_bytes in (3_000_000, 1_000):
         answer = served.client.post(
-            "/classify", content=bytes(n_bytes), headers={{"content-type": "audio/wav"}}
+            "/classify", content=bytes(n_bytes), headers={"content-type": "audio/wav"}
         )
         print(answer.status_code, answer.json()["type"])
     print([path.name for path in served.service.storage.directory.iterdir()])

@@ -11,16 +11,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from vggish.common.choices import RESAMPLERS
 from vggish.common.extras import import_extra
 from vggish.errors import OptionError
 from vggish.params import MAX_SOURCE_RATE_HZ, MIN_SOURCE_RATE_HZ, SAMPLE_RATE_HZ
-
-ResamplerName = Literal["soxr", "resampy"]
 
 Waveform = npt.NDArray[np.float32]
 
@@ -125,7 +124,7 @@ class _Unchanged:
         return np.zeros(0, np.float32)
 
 
-RESAMPLERS: dict[str, Callable[[int], Resampler]] = {
+_RESAMPLER_CLASSES: dict[str, Callable[[int], Resampler]] = {
     "soxr": SoxrResampler,
     "resampy": ResampyResampler,
 }
@@ -145,7 +144,7 @@ def make_resampler(rate_hz: int, name: str = "soxr") -> Resampler:
             f"the sample rate must be {MIN_SOURCE_RATE_HZ} to {MAX_SOURCE_RATE_HZ} Hz. "
             f"Received: {rate_hz} Hz"
         )
-    return _Unchanged() if rate_hz == SAMPLE_RATE_HZ else RESAMPLERS[name](rate_hz)
+    return _Unchanged() if rate_hz == SAMPLE_RATE_HZ else _RESAMPLER_CLASSES[name](rate_hz)
 
 
 def resample(waveform: npt.ArrayLike, rate_hz: int, resampler: str = "soxr") -> Waveform:

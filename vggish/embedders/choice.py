@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
+from vggish.common.choices import EMBEDDERS, Device, EmbedderName, Precision
 from vggish.embedders.installed import find_installed, load_embedder
 from vggish.embedders.mini import MINI, find_mini, verify_mini
 from vggish.errors import OptionError, WeightsError, WeightsNotInstalledError
-from vggish.network.runtime import Device, Embedder, Precision, check_precision
+from vggish.network.runtime import Embedder, check_precision
 from vggish.postprocess import Pca
-
-EmbedderName = Literal["auto", "vggish", "mini"]
-
-EMBEDDERS: tuple[EmbedderName, ...] = get_args(EmbedderName)
 
 _VGGISH_IS_THERE = "using VGGish, which is installed; --embedder mini is the small built-in one"
 

@@ -21,10 +21,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vggish.common.checksums import sha256_of
+from vggish.common.choices import Device, Precision
 from vggish.common.files import audiotag_home
 from vggish.embedders.manifest import choose_known
 from vggish.errors import WeightsError, WeightsNotInstalledError
-from vggish.network.runtime import Device, Embedder, Precision, check_precision
+from vggish.network.runtime import Embedder, check_precision
 from vggish.postprocess import Pca, load_pca
 
 if TYPE_CHECKING:

@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Final
 
 from vggish.common.checksums import sha256_of
+from vggish.common.choices import Precision
 from vggish.errors import WeightsError, WeightsNotInstalledError
-from vggish.network.runtime import Precision, check_precision
+from vggish.network.runtime import check_precision
 
 MINI: Final = "mini"
 

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from vggish.common.choices import FRAME_FORMATS
 from vggish.common.files import atomic_write
 from vggish.errors import FrameFileError
 from vggish.frames.clip import ClipFrames
@@ -45,7 +46,7 @@ def write_frames(
         path: of the file; an existing one is replaced, once the new one is whole.
         clips: one clip, or several. Only an iterator is taken into memory as a whole; whatever
             can be gone through several times is read clip by clip.
-        file_format: one of `FORMATS`; by the file's suffix when None.
+        file_format: one of `FRAME_FORMATS`; by the file's suffix when None.
         partial: see `atomic_write`.
 
     Raises:
@@ -68,7 +69,7 @@ def read_frames(path: str | Path, file_format: str | None = None) -> Iterator[Cl
 
     Args:
         path: of a file that audiotag wrote, or of AudioSet's TFRecords.
-        file_format: one of `FORMATS`; by the file's suffix when None.
+        file_format: one of `FRAME_FORMATS`; by the file's suffix when None.
 
     Raises:
         FrameFileError: unknown format, no such file, or damaged.
@@ -88,13 +89,13 @@ def format_of(path: str | Path, file_format: str | None = None) -> str:
     """The format to use for `path`.
 
     Raises:
-        FrameFileError: neither the suffix nor `file_format` says one of `FORMATS`.
+        FrameFileError: neither the suffix nor `file_format` says one of `FRAME_FORMATS`.
         MissingPackageError: it is Parquet, and pyarrow is not installed.
     """
     name = Path(path).suffix.lower().lstrip(".") if file_format is None else file_format
     if name not in _FORMATS:
         raise FrameFileError(
-            f"cannot tell the format of {path}: {name!r} is none of {', '.join(FORMATS)}"
+            f"cannot tell the format of {path}: {name!r} is none of {', '.join(FRAME_FORMATS)}"
         )
     if name == "parquet":
         import_arrow()
@@ -127,5 +128,3 @@ _FORMATS: dict[
     "jsonl": (write_jsonl, read_jsonl),
     "tfrecord": (_write_tfrecord, _read_tfrecord),
 }
-
-FORMATS = tuple(_FORMATS)

@@ -4,22 +4,15 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from vggish.common.checksums import sha256_of
+from vggish.common.choices import DEVICES, PRECISIONS, Device, Precision
 from vggish.errors import OptionError, WeightsError, first_line
 from vggish.params import EMBEDDING_SIZE, N_BANDS, PATCH_FRAMES
-
-Precision = Literal["float32", "int8"]
-
-PRECISIONS: tuple[Precision, ...] = get_args(Precision)
-
-Device = Literal["auto", "cpu", "gpu"]
-
-DEVICES: tuple[Device, ...] = get_args(Device)
 
 # Large enough for full speed, small enough that activations stay near 100 MB in float32.
 BATCH_PATCHES = 32

@@ -22,7 +22,6 @@ from audiotag.commands.classify.writer import (
     text_path,
 )
 from audiotag.commands.options import (
-    EMBEDDERS,
     add_common,
     add_device,
     add_force,
@@ -35,8 +34,8 @@ from audiotag.terminal.outputs import check_writable, refuse_both_outputs, refus
 from audiotag.terminal.signals import EXIT_OK, EXIT_SOME_FAILED
 from audiotag.terminal.stderr import print_status, warn_source
 from audiotag.terminal.stdout import STDOUT, require_stdout
-from vggish.common.wording import count as _count
-from vggish.common.wording import printable as _printable
+from vggish.common.choices import EMBEDDERS, PRECISIONS
+from vggish.common.wording import count as _count, printable as _printable
 from vggish.errors import AudioError, OptionError, ServiceError, ServiceUnreachableError
 
 if TYPE_CHECKING:
@@ -102,9 +101,7 @@ def add_classify(commands: Any) -> None:
         default="auto",
         help="auto (default) takes the one that the model is made for, and VGGish before mini",
     )
-    how.add_argument(
-        "--precision", choices=("float32", "int8"), help="of VGGish (default: float32)"
-    )
+    how.add_argument("--precision", choices=PRECISIONS, help="of VGGish (default: float32)")
     add_device(how)
     add_force(how)
     how.add_argument(

@@ -18,7 +18,7 @@ import pytest
 import cli
 from tests.support.terminal import on_a_terminal
 from vggish import read_frames
-from vggish.frames.files import FORMATS
+from vggish.common.choices import FRAME_FORMATS
 
 Embed = Callable[..., tuple[int, str, str]]
 VGGISH = "audiotag: using VGGish, which is installed; --embedder mini is the small built-in one\n"
@@ -76,7 +76,7 @@ class TestEmbed:
             Path(f"d/{n}.wav").write_bytes(Path("a.wav").read_bytes())
         assert "13 files -> out/\n" in embed("d", "--out-dir", "out")[1]
 
-    @pytest.mark.parametrize("file_format", FORMATS)
+    @pytest.mark.parametrize("file_format", FRAME_FORMATS)
     def test_one_file_for_all_in_the_format_of_its_suffix(
         self, embed: Embed, file_format: str
     ) -> None:
@@ -407,7 +407,7 @@ class TestEmbedders:
         (mini,), (vggish,) = read_frames("m.npz"), read_frames("v.npz")
         assert not np.array_equal(mini.frames, vggish.frames)
 
-    @pytest.mark.parametrize("file_format", FORMATS)
+    @pytest.mark.parametrize("file_format", FRAME_FORMATS)
     def test_every_format_names_mini(
         self, embed: Embed, file_format: str, small_mini: Path
     ) -> None:

@@ -19,8 +19,8 @@ from classifier.labels import audioset_labels
 from tests.support.frames import make_clip
 from tests.support.records import RGB, audioset_record, make_frames, make_record, write_records
 from vggish import ClipFrames, write_frames
+from vggish.common.choices import FRAME_FORMATS
 from vggish.errors import FrameFileError, OptionError
-from vggish.frames.files import FORMATS
 from vggish.frames.tfrecord import encode_clip, frame_record
 from vggish.postprocess import dequantize
 
@@ -90,7 +90,7 @@ def test_what_tensorflow_writes_is_read(tmp_path: Path, compression: str) -> Non
     assert (report.n_without_id, report.bad) == (1, [])
 
 
-@pytest.mark.parametrize("file_format", FORMATS)
+@pytest.mark.parametrize("file_format", FRAME_FORMATS)
 @pytest.mark.parametrize("values", ["uint8", "pca", "raw"])
 def test_what_embed_writes_is_read(tmp_path: Path, file_format: str, values: str) -> None:
     frames = [make_frames(n, seed=n) for n in (3, 1)]
@@ -307,7 +307,7 @@ def test_one_more_than_max_bad_is_an_error_that_tells_so(tmp_path: Path) -> None
     assert len(list(read_clips([path], max_bad=3))) == 1
 
 
-@pytest.mark.parametrize("suffix", ["tfrecord", "tfrecord.gz", *(f for f in FORMATS)])
+@pytest.mark.parametrize("suffix", ["tfrecord", "tfrecord.gz", *(f for f in FRAME_FORMATS)])
 def test_damage_anywhere_is_never_another_error(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"x.{suffix}"
     write_frames(path, [make_clip("a", 2), make_clip("b", 1)], suffix.split(".")[0])

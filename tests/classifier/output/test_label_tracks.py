@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from classifier.output.label_tracks import as_audacity, as_raven, as_srt, raven_header
 from classifier.tags.types import ClipTags, Tag, TagSegment

@@ -23,8 +23,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from service.metrics import shared_between_workers
-from service.server import serve as server
-from service.server import sockets
+from service.server import serve as server, sockets
 from service.settings.config import ServiceConfig
 from tests.support.paths import ROOT
 from tests.support.serving import wait_until

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from tests.support.sounds import make_sound
-from vggish.audio.resample import RESAMPLERS, make_resampler, resample
+from vggish.audio.resample import make_resampler, resample
 from vggish.audio.stream import open_audio
+from vggish.common.choices import RESAMPLERS
 from vggish.errors import MissingPackageError, OptionError
 from vggish.mel_features import log_mel_spectrogram
 

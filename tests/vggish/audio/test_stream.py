@@ -16,8 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
 from tests.support.sounds import make_sound
 from vggish.audio.decoders import AUDIO_SUFFIXES

@@ -16,9 +16,9 @@ from hypothesis.extra import numpy as arrays
 
 from tests.support.frames import AWKWARD, assert_same, make_clip, metadata
 from vggish import ClipFrames, read_frames, write_frames
+from vggish.common.choices import FRAME_FORMATS
 from vggish.errors import FrameFileError, MissingPackageError
 from vggish.frames import files as frame_files
-from vggish.frames.files import FORMATS
 
 ONE_WAY = ("npz", "csv", "parquet")  # hold once how all clips were made
 ids = st.sampled_from(AWKWARD) | st.text(st.characters(codec="utf-8"), max_size=20)
@@ -41,7 +41,7 @@ def clip_lists(draw: Any) -> list[ClipFrames]:
     return clips
 
 
-@pytest.mark.parametrize("file_format", FORMATS)
+@pytest.mark.parametrize("file_format", FRAME_FORMATS)
 @given(clips=clip_lists())
 @settings(max_examples=30, suppress_health_check=list(HealthCheck), derandomize=True)
 def test_write_then_read_gives_back(
@@ -57,7 +57,7 @@ def test_write_then_read_gives_back(
         assert_same(read, clip)
 
 
-@pytest.mark.parametrize("file_format", FORMATS)
+@pytest.mark.parametrize("file_format", FRAME_FORMATS)
 def test_clips_made_by_hand_come_back_too(tmp_path: Path, file_format: str) -> None:
     path = tmp_path / f"x.{file_format}"
     raw = make_clip(n=2, raw=True)
@@ -71,7 +71,7 @@ def test_clips_made_by_hand_come_back_too(tmp_path: Path, file_format: str) -> N
         assert_same(read, written)
 
 
-@pytest.mark.parametrize("file_format", FORMATS)
+@pytest.mark.parametrize("file_format", FRAME_FORMATS)
 def test_twins_and_clips_without_frames_stay_apart(tmp_path: Path, file_format: str) -> None:
     path = tmp_path / f"x.{file_format}"
     clips = [make_clip("", 2), make_clip("", 0), make_clip("", 1), make_clip("b", 0)]
@@ -81,7 +81,7 @@ def test_twins_and_clips_without_frames_stay_apart(tmp_path: Path, file_format: 
     ]
 
 
-@pytest.mark.parametrize("file_format", FORMATS)
+@pytest.mark.parametrize("file_format", FRAME_FORMATS)
 def test_equal_clips_give_equal_bytes(tmp_path: Path, file_format: str) -> None:
     for name in ("one", "two"):
         write_frames(tmp_path / name, [make_clip("a"), make_clip("b", 2)], file_format)
@@ -91,7 +91,7 @@ def test_equal_clips_give_equal_bytes(tmp_path: Path, file_format: str) -> None:
     assert (tmp_path / "three").read_bytes() == (tmp_path / "one").read_bytes()
 
 
-@pytest.mark.parametrize("file_format", FORMATS)
+@pytest.mark.parametrize("file_format", FRAME_FORMATS)
 def test_clips_made_in_different_ways_do_not_share_their_metadata(
     tmp_path: Path, file_format: str
 ) -> None:
@@ -173,7 +173,7 @@ def read_what_can_be(path: Path) -> tuple[list[ClipFrames], str]:
     return clips, ""
 
 
-@pytest.mark.parametrize("file_format", FORMATS)
+@pytest.mark.parametrize("file_format", FRAME_FORMATS)
 def test_a_damaged_file_is_named_and_nothing_is_made_up(
     tmp_path: Path, file_format: str, rng: np.random.Generator
 ) -> None:
@@ -231,7 +231,7 @@ def test_values_that_are_no_bytes_are_refused(tmp_path: Path) -> None:
         list(read_frames(tmp_path / "x.csv"))
 
 
-@pytest.mark.parametrize("file_format", FORMATS)
+@pytest.mark.parametrize("file_format", FRAME_FORMATS)
 def test_a_writer_that_fails_leaves_the_old_file_and_nothing_else(
     tmp_path: Path, file_format: str
 ) -> None:

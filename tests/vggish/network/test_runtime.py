@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from vggish.common.choices import Precision
 from vggish.embedders.installed import load_embedder
 from vggish.errors import OptionError, WeightsError
-from vggish.network.runtime import Embedder, Precision, choose_providers
+from vggish.network.runtime import Embedder, choose_providers
 
 CPU: tuple[str, dict[str, str]] = ("CPUExecutionProvider", {})
 

@@ -1,0 +1,28 @@
+"""Named choices that options, settings and functions share. Importing this loads no numpy."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+EmbedderName = Literal["auto", "vggish", "mini"]
+EMBEDDERS: tuple[EmbedderName, ...] = get_args(EmbedderName)
+
+Precision = Literal["float32", "int8"]
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+
+Device = Literal["auto", "cpu", "gpu"]
+DEVICES: tuple[Device, ...] = get_args(Device)
+
+# uint8: quantised, as AudioSet's; pca: before quantising; raw: the network's output.
+Values = Literal["uint8", "pca", "raw"]
+VALUES: tuple[Values, ...] = get_args(Values)
+
+# Whether silence completes the last patch, or the rest is dropped.
+Tail = Literal["pad", "drop"]
+TAILS: tuple[Tail, ...] = get_args(Tail)
+
+ResamplerName = Literal["soxr", "resampy"]
+RESAMPLERS: tuple[ResamplerName, ...] = get_args(ResamplerName)
+
+FrameFormat = Literal["npz", "csv", "parquet", "jsonl", "tfrecord"]
+FRAME_FORMATS: tuple[FrameFormat, ...] = get_args(FrameFormat)
