@@ -1,12 +1,9 @@
-"""The command line: classify, embed, serve, train, evaluate, predict, export, inspect, weights.
-
-Everything heavy is imported by the command that needs it: `audiotag --help` loads neither
-numpy nor a runtime.
-"""
+"""The command line of audiotag: the table of commands, errors in words, and the exit status."""
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import io
 import logging
 import os
@@ -14,15 +11,6 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from audiotag.commands.classify.command import add_classify
-from audiotag.commands.embed import add_embed
-from audiotag.commands.evaluate import add_evaluate
-from audiotag.commands.export import add_export
-from audiotag.commands.inspect import add_inspect
-from audiotag.commands.predict import add_predict
-from audiotag.commands.serve import add_serve
-from audiotag.commands.train import add_train
-from audiotag.commands.weights import add_weights
 from audiotag.terminal.signals import (
     EXIT_INTERRUPTED,
     EXIT_OK,
@@ -32,12 +20,26 @@ from audiotag.terminal.signals import (
 )
 from audiotag.terminal.stderr import explain
 from audiotag.terminal.stdout import discard_stdout, flush_stdout
-from vggish.common.wording import printable as _printable
+from vggish.common.wording import printable
 from vggish.params import VERSION
+
+# Each module has `add_arguments(parser)` and `run(arguments) -> exit status`. Only the module of
+# the command that runs is imported, so that `audiotag --help` loads none of them.
+COMMANDS = {
+    "classify": ("audiotag.commands.classify.command", "tag audio files, or the microphone"),
+    "embed": ("audiotag.commands.embed", "write AudioSet-compatible frames of audio files"),
+    "serve": ("audiotag.commands.serve", "serve the tagger over HTTP, with a web page"),
+    "train": ("audiotag.commands.train", "train a head on labelled frames or audio"),
+    "evaluate": ("audiotag.commands.evaluate", "evaluate a bundle on labelled frames"),
+    "predict": ("audiotag.commands.predict", "predict scores for clips of frames"),
+    "export": ("audiotag.commands.export", "export training runs as a bundle"),
+    "inspect": ("audiotag.commands.inspect", "describe frames, bundles and audio files"),
+    "weights": ("audiotag.commands.weights", "install and verify the weights of VGGish"),
+}
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser that says what to do about files whose names look like options."""
+    """A parser that explains file names that look like options."""
 
     _given: Sequence[str] = ()
 
@@ -49,51 +51,52 @@ class _Parser(argparse.ArgumentParser):
         odd = [name for name in self._given if name.startswith("-") and os.path.exists(name)]
         if odd:
             message += f"\n{odd[0]} is a file; write ./{odd[0]} (or ./* for *)"
-        super().error(_printable(message))
+        super().error(printable(message))
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The parser of the whole command line."""
+def build_parser(command: str | None = None) -> argparse.ArgumentParser:
+    """The parser of the command line, with the arguments of one command."""
     parser = _Parser(
-        prog="audiotag", description="Sound in, tags out: VGGish embeddings and what they say."
+        prog="audiotag",
+        description="Tag audio with AudioSet's sound classes, or with classes of your own.",
     )
     parser.add_argument("--version", action="version", version=f"audiotag {VERSION}")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    add_classify(commands)
-    add_embed(commands)
-    add_serve(commands)
-    add_train(commands)
-    add_evaluate(commands)
-    add_predict(commands)
-    add_export(commands)
-    add_inspect(commands)
-    add_weights(commands)
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    for name, (module, summary) in COMMANDS.items():
+        subparser = commands.add_parser(
+            name, help=summary, formatter_class=argparse.RawDescriptionHelpFormatter
+        )
+        if name == command:
+            importlib.import_module(module).add_arguments(subparser)
     return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
+    """Run the command line and return the exit status."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # names of files need not be Unicode
-    options = build_parser().parse_args(arguments)
-    # What it says of its caches and fonts is between our lines, and of no use to who reads them.
+            stream.reconfigure(errors="backslashreplace")  # file names need not be Unicode
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    # The first argument that is no option: the top parser has only --help and --version.
+    command = next((argument for argument in given if not argument.startswith("-")), "")
+    parsed = build_parser(command).parse_args(given)
+    # matplotlib logs about its caches and fonts.
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
     install_signal_handlers()
-    status: int = EXIT_OK
     try:
-        status = options.run(options)
+        status = int(importlib.import_module(COMMANDS[command][0]).run(parsed))
         flush_stdout()
     except BrokenPipeError:
         discard_stdout()
+        return EXIT_OK
     except KeyboardInterrupt as interrupt:
         print(f"\naudiotag: interrupted{interrupt}", file=sys.stderr)
-        status = EXIT_INTERRUPTED if not isinstance(interrupt, Terminated) else interrupt.status
+        return interrupt.status if isinstance(interrupt, Terminated) else EXIT_INTERRUPTED
     except Exception as error:
-        if options.debug:
+        if parsed.debug:
             raise
-        print(_printable(f"audiotag: error: {explain(error)}"), file=sys.stderr)
-        status = EXIT_USAGE
+        print(printable(f"audiotag: error: {explain(error)}"), file=sys.stderr)
+        return EXIT_USAGE
     return status
 
 

@@ -14,7 +14,7 @@ import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from audiotag.commands.options import (
     DEFAULT_JOBS,
@@ -66,15 +66,10 @@ exit status:
 # --- audiotag embed ----------------------------------------------------------------------
 
 
-def add_embed(commands: Any) -> None:
-    parser: argparse.ArgumentParser = commands.add_parser(
-        "embed",
-        usage="audiotag embed INPUT ... [options]",
-        help="sound files -> AudioSet-compatible 128-d frames",
-        description="Turn sound into AudioSet-compatible frames: 128 numbers for each 0.96 s.",
-        epilog=_EMBED_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.usage = "audiotag embed INPUT ... [options]"
+    parser.description = "Turn sound into AudioSet-compatible frames: 128 numbers for each 0.96 s."
+    parser.epilog = _EMBED_EPILOG
     add_inputs(parser)
     where = parser.add_argument_group("output")
     where.add_argument(
@@ -149,13 +144,12 @@ def add_embed(commands: Any) -> None:
     )
     run.add_argument("--errors", metavar="FILE", help="write a CSV of the inputs that failed")
     add_common(run)
-    parser.set_defaults(run=_run_embed)
 
 
-def _run_embed(options: argparse.Namespace) -> int:
+def run(options: argparse.Namespace) -> int:
     from vggish.audio.inputs import find_inputs
 
-    names = input_names(options)
+    names = input_names(options, "embed")
     if options.jobs < 1:
         raise OptionError(f"--jobs must be at least 1. Received: {options.jobs}")
     inputs = find_inputs(names)

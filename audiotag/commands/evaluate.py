@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from audiotag.commands.options import (
     add_common,
@@ -41,15 +41,10 @@ exit status:
 """
 
 
-def add_evaluate(commands: Any) -> None:
-    parser: argparse.ArgumentParser = commands.add_parser(
-        "evaluate",
-        usage="audiotag evaluate BUNDLE --frames FILE ... [options]",
-        help="how good a bundle is on labelled frames",
-        description="Measure a bundle on labelled frames.",
-        epilog=_EVALUATE_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.usage = "audiotag evaluate BUNDLE --frames FILE ... [options]"
+    parser.description = "Measure a bundle on labelled frames."
+    parser.epilog = _EVALUATE_EPILOG
     parser.add_argument(
         "bundle",
         type=nonempty_name,
@@ -68,10 +63,9 @@ def add_evaluate(commands: Any) -> None:
     out.add_argument("--plot", type=Path, metavar="PNG", help="draw it (.png, .svg, .pdf)")
     add_force(out)
     add_common(out)
-    parser.set_defaults(run=_run_evaluate)
 
 
-def _run_evaluate(options: argparse.Namespace) -> int:
+def run(options: argparse.Namespace) -> int:
     from classifier.bundles.bundle import load
     from classifier.evaluate import evaluate
     from classifier.frame_data.clips import ReadReport

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 from audiotag.commands.options import add_common, add_frames, read_json
 from audiotag.terminal.signals import EXIT_OK
@@ -23,16 +22,10 @@ exit status:
 """
 
 
-def add_export(commands: Any) -> None:
-    parser: argparse.ArgumentParser = commands.add_parser(
-        "export",
-        usage="audiotag export RUN ... -o DIR [options]",
-        help="a run's best weights -> a bundle",
-        description="Write the best weights of a run as a bundle, which needs no TensorFlow; "
-        "of several runs, as an ensemble.",
-        epilog=_EXPORT_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.usage = "audiotag export RUN ... -o DIR [options]"
+    parser.description = "Write the best weights of a run as a bundle, which needs no TensorFlow; of several runs, as an ensemble."
+    parser.epilog = _EXPORT_EPILOG
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="directory of a run")
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="DIR", help="the bundle")
     parser.add_argument("--name", help="of the bundle (default: the name of DIR)")
@@ -60,10 +53,9 @@ def add_export(commands: Any) -> None:
     )
     parser.add_argument("--overwrite", action="store_true", help="replace a bundle that is there")
     add_common(parser)
-    parser.set_defaults(run=_run_export)
 
 
-def _run_export(options: argparse.Namespace) -> int:
+def run(options: argparse.Namespace) -> int:
     from classifier.training.runs import Run
 
     calibrate_on = None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 from audiotag.commands.options import add_common, add_labels_option, nonempty_name
 from audiotag.terminal.outputs import check_writable
@@ -24,14 +23,9 @@ exit status:
 """
 
 
-def add_inspect(commands: Any) -> None:
-    parser: argparse.ArgumentParser = commands.add_parser(
-        "inspect",
-        help="what is in files of frames, bundles and sounds",
-        description="Say what is in files of frames, bundles and sound files.",
-        epilog=_INSPECT_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Say what is in files of frames, bundles and sound files."
+    parser.epilog = _INSPECT_EPILOG
     parser.add_argument(
         "files",
         type=nonempty_name,
@@ -43,10 +37,9 @@ def add_inspect(commands: Any) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
     parser.add_argument("--plot", type=Path, metavar="PNG", help="draw it (.png, .svg, .pdf)")
     add_common(parser)
-    parser.set_defaults(run=_run_inspect)
 
 
-def _run_inspect(options: argparse.Namespace) -> int:
+def run(options: argparse.Namespace) -> int:
     from classifier.inspect import inspect_paths
     from classifier.labels import audioset_labels, read_labels
     from classifier.reports.figures import check_drawable

@@ -43,7 +43,7 @@ def add_inputs(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def input_names(options: argparse.Namespace) -> list[str]:
+def input_names(options: argparse.Namespace, command: str) -> list[str]:
     """What `add_inputs` takes, at least one."""
     from vggish.audio.inputs import read_list
 
@@ -51,7 +51,7 @@ def input_names(options: argparse.Namespace) -> list[str]:
     if options.files_from is not None:
         names += read_list(options.files_from)
     if not names:
-        raise OptionError(f"nothing to {options.command}: name a sound file, a directory, or -")
+        raise OptionError(f"nothing to {command}: name a sound file, a directory, or -")
     return names
 
 

@@ -6,7 +6,7 @@ import argparse
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from audiotag.commands.options import add_common, add_force, add_frames, add_max_bad, nonempty_name
 from audiotag.terminal.bars import counting_bar
@@ -33,15 +33,10 @@ exit status:
 """
 
 
-def add_predict(commands: Any) -> None:
-    parser: argparse.ArgumentParser = commands.add_parser(
-        "predict",
-        usage="audiotag predict BUNDLE --frames FILE ... -o predictions.csv [options]",
-        help="frames -> scores of each clip",
-        description="Write what a bundle says of each clip.",
-        epilog=_PREDICT_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.usage = "audiotag predict BUNDLE --frames FILE ... -o predictions.csv [options]"
+    parser.description = "Write what a bundle says of each clip."
+    parser.epilog = _PREDICT_EPILOG
     parser.add_argument(
         "bundle",
         type=nonempty_name,
@@ -60,10 +55,9 @@ def add_predict(commands: Any) -> None:
     )
     add_force(out)
     add_common(out)
-    parser.set_defaults(run=_run_predict)
 
 
-def _run_predict(options: argparse.Namespace) -> int:
+def run(options: argparse.Namespace) -> int:
     from classifier.bundles.bundle import load
     from classifier.frame_data.clips import ReadReport
     from classifier.frame_data.finding import find_frame_files

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import Any
 
 from audiotag.terminal.signals import EXIT_OK
 from audiotag.terminal.stdout import print_result
@@ -31,17 +30,12 @@ exit status:
 """
 
 
-def add_serve(commands: Any) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     from service.settings.flags import add_flags
 
-    parser: argparse.ArgumentParser = commands.add_parser(
-        "serve",
-        usage="audiotag serve [options]",
-        help="an HTTP service and a page: sound in, tags out",
-        description="Serve the tagger over HTTP, with a page to hear and see with.",
-        epilog=_SERVE_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser.usage = "audiotag serve [options]"
+    parser.description = "Serve the tagger over HTTP, with a page to hear and see with."
+    parser.epilog = _SERVE_EPILOG
     parser.add_argument(
         "--config", metavar="FILE", help="a settings file, TOML (or AUDIOTAG_CONFIG names it)"
     )
@@ -52,10 +46,9 @@ def add_serve(commands: Any) -> None:
     )
     parser.add_argument("--debug", action="store_true", help="show tracebacks of errors")
     add_flags(parser)
-    parser.set_defaults(run=_run_serve)
 
 
-def _run_serve(options: argparse.Namespace) -> int:
+def run(options: argparse.Namespace) -> int:
     from service.settings.flags import flags_of
     from service.settings.sources import load_settings
 

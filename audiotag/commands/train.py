@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from audiotag.commands.options import (
     DEFAULT_JOBS,
@@ -90,15 +90,10 @@ _TRAINING_OPTIONS = {
 }
 
 
-def add_train(commands: Any) -> None:
-    parser: argparse.ArgumentParser = commands.add_parser(
-        "train",
-        usage="audiotag train (--frames FILE ... | --audio DIR) [options]",
-        help="frames and labels -> a head that tags",
-        description="Train a head on labelled frames, AudioSet's or your own.",
-        epilog=_TRAIN_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.usage = "audiotag train (--frames FILE ... | --audio DIR) [options]"
+    parser.description = "Train a head on labelled frames, AudioSet's or your own."
+    parser.epilog = _TRAIN_EPILOG
     data = parser.add_argument_group("data")
     add_frames(data, "--frames", "files of labelled frames, directories, 'patterns'")
     data.add_argument(
@@ -145,7 +140,6 @@ def add_train(commands: Any) -> None:
         "--list-heads", action="store_true", help="show heads with their settings, and exit"
     )
     _add_training_options(parser)
-    parser.set_defaults(run=_run_train)
 
 
 def _add_training_options(parser: argparse.ArgumentParser) -> None:
@@ -168,7 +162,7 @@ def _add_training_options(parser: argparse.ArgumentParser) -> None:
             )  # fmt: skip
 
 
-def _run_train(options: argparse.Namespace) -> int:
+def run(options: argparse.Namespace) -> int:
     if options.list_heads:
         _list_heads()
         return EXIT_OK

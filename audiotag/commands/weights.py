@@ -22,20 +22,15 @@ if TYPE_CHECKING:
 _WHICH = "which weights (default: vggish)"
 
 
-def add_weights(commands: Any) -> None:
-    parser: argparse.ArgumentParser = commands.add_parser(
-        "weights",
-        help="fetch, install and check networks",
-        description="Get VGGish's weights onto this machine, and look after them. They live in"
-        " $AUDIOTAG_HOME (default ~/.cache/audiotag). The small embedder mini is built in.",
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Get VGGish's weights onto this machine, and look after them. They live in $AUDIOTAG_HOME (default ~/.cache/audiotag). The small embedder mini is built in."
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
 
     def add(name: str, run: Any, summary: str) -> argparse.ArgumentParser:
         action: argparse.ArgumentParser = actions.add_parser(
             name, help=summary, description=summary[0].upper() + summary[1:] + "."
         )
-        action.set_defaults(run=run)
+        action.set_defaults(run_action=run)
         add_common(action)
         return action
 
@@ -79,6 +74,11 @@ def add_weights(commands: Any) -> None:
         action.add_argument(
             "name", nargs="?", default="vggish", metavar="NAME", help="vggish (default) or mini"
         )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    status: int = arguments.run_action(arguments)
+    return status
 
 
 def _weights_list(options: argparse.Namespace) -> int:

@@ -10,7 +10,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from audiotag.commands.classify.live import run_live
 from audiotag.commands.classify.taggers import local_tagger, read_source, remote_tagger
@@ -72,15 +72,10 @@ exit status:
 """
 
 
-def add_classify(commands: Any) -> None:
-    parser: argparse.ArgumentParser = commands.add_parser(
-        "classify",
-        usage="audiotag classify INPUT ... [options]",
-        help="sound files -> what is heard in them, and when",
-        description="Say what is heard in sounds, and when.",
-        epilog=_CLASSIFY_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.usage = "audiotag classify INPUT ... [options]"
+    parser.description = "Say what is heard in sounds, and when."
+    parser.epilog = _CLASSIFY_EPILOG
     add_inputs(parser)
     live = parser.add_argument_group("microphone")
     live.add_argument(
@@ -151,10 +146,9 @@ def add_classify(commands: Any) -> None:
         help="draw it, too (.png, .svg, .pdf); of several inputs, a directory for the pictures",
     )  # fmt: skip
     add_common(parser)
-    parser.set_defaults(run=_run_classify)
 
 
-def _run_classify(options: argparse.Namespace) -> int:
+def run(options: argparse.Namespace) -> int:
     from classifier.tags.choice import Choice
     from vggish.audio.inputs import find_inputs
 
@@ -163,7 +157,7 @@ def _run_classify(options: argparse.Namespace) -> int:
         return run_live(options)
     if options.out in ("/dev/stdout", "/dev/fd/1"):
         options.out = STDOUT  # where that leads to a file, it is not to be replaced
-    names = input_names(options)
+    names = input_names(options, "classify")
     content = _classify_content(options)
     inputs = find_inputs(names)
     _check_classify_outputs(options, inputs, content)
