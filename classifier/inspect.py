@@ -43,7 +43,7 @@ from vggish.params import SAMPLE_RATE_HZ
 
 
 def inspect_paths(
-    arguments: Sequence[str], labels: Labels, *, for_picture: bool = False
+    arguments: Sequence[str], labels: Labels, *, for_plot: bool = False
 ) -> list[Inspection]:
     """Say what is in files of frames, bundles and sound files.
 
@@ -51,7 +51,7 @@ def inspect_paths(
         arguments: files, directories (bundles, runs, or any with such files below them) and
             patterns.
         labels: names of the classes of the frames.
-        for_picture: what is found is to be drawn: frames alone, or sounds alone.
+        for_plot: what is found is to be drawn: frames alone, or sounds alone.
 
     Returns:
         One `BundleInspection` a bundle, then one `FramesInspection` of all files of frames and
@@ -71,7 +71,7 @@ def inspect_paths(
         bundles.update(dict.fromkeys(found_bundles))
         frame_files += found_frames
         sounds.update(dict.fromkeys(found_sounds))
-    if for_picture and (bundles or (frame_files and sounds)):
+    if for_plot and (bundles or (frame_files and sounds)):
         raise OptionError(
             "there is no picture of bundles, nor one of frames and sounds together; name files of "
             "frames, or of sounds, alone"
@@ -104,7 +104,7 @@ def inspect_frames(paths: Iterable[str], labels: Labels) -> FramesInspection:
 
 
 def inspect_bundle(directory: str) -> BundleInspection:
-    """Look at a bundle, compare its files with their checksums, and try to load it."""
+    """TableStyle at a bundle, compare its files with their checksums, and try to load it."""
     place = Path(directory)
     try:
         card = json.loads((place / CARD_FILE).read_text("utf-8"))
@@ -123,7 +123,7 @@ def inspect_bundle(directory: str) -> BundleInspection:
 
 
 def inspect_audio(paths: Iterable[str]) -> AudioInspection:
-    """Look at the headers of sound files."""
+    """TableStyle at the headers of sound files."""
     return AudioInspection(tuple(map(_audio_file, paths)))
 
 

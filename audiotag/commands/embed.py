@@ -254,10 +254,13 @@ def _labels(
         raise OptionError(
             f"{destination.file_format} files hold no labels; use --format tfrecord or jsonl"
         )
-    from classifier.frame_data.clip_labels import read_label_names, read_labels
+    from classifier.frame_data.clip_labels import read_clip_labels
+    from classifier.labels import read_labels
 
-    names = None if options.label_names is None else read_label_names(Path(options.label_names))
-    return read_labels(Path(options.labels), names)
+    names = (
+        None if options.label_names is None else read_labels(Path(options.label_names)).indices()
+    )
+    return read_clip_labels(Path(options.labels), names)
 
 
 def _tell_failures(options: argparse.Namespace, report: Report) -> None:

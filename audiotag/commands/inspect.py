@@ -51,11 +51,11 @@ def run(options: argparse.Namespace) -> int:
         check_writable(options.plot, "--plot")
         check_drawable(options.plot)
     labels = audioset_labels() if options.labels is None else read_labels(options.labels)
-    found = inspect_paths(options.files, labels, for_picture=options.plot is not None)
+    found = inspect_paths(options.files, labels, for_plot=options.plot is not None)
     if options.json:
         print_result(to_json([inspection.as_json() for inspection in found]))
     else:
         print_result(_printable("\n\n".join("\n".join(one.lines()) for one in found)))
     if options.plot is not None:
         plot_inspection(found[0], options.plot)
-    return EXIT_OK if all(one.is_good for one in found) else EXIT_SOME_FAILED
+    return EXIT_OK if all(one.is_intact for one in found) else EXIT_SOME_FAILED

@@ -305,25 +305,25 @@ def _training_data(options: argparse.Namespace, known: Labels | None) -> Labelle
     classes = None if options.labels is None else read_labels(options.labels)
     if options.audio is None:
         return labelled_frames(options, options.frames, classes or known or audioset_labels())
-    from classifier.audio_data.embed import EmbedReport, embed_sounds
-    from classifier.audio_data.sound_list import read_sound_list
+    from classifier.audio_data.clip_list import read_clip_list
+    from classifier.audio_data.embed import EmbedReport, embed_clips
     from classifier.frame_data.clip_store import ClipStore
     from classifier.training.splits import check_given_folds
 
-    sounds = read_sound_list(options.audio, classes)
-    folds = {sound.clip_id: sound.fold for sound in sounds.sounds}
+    clip_list = read_clip_list(options.audio, classes)
+    folds = {clip.clip_id: clip.fold for clip in clip_list.clips}
     names_folds = any(fold is not None for fold in folds.values())
     if options.folds is not None and names_folds:
         check_given_folds(list(folds.values()), options.folds)
-    for note in sounds.notes():
+    for note in clip_list.notes():
         print_status(options, f"note: {note}")
     if options.folds is None and names_folds:
         print_status(options, f"note: {options.audio} names folds, which only --folds heeds")
     extractor, report = make_extractor(options), EmbedReport()
-    with counting_bar(options, "embedding", len(sounds.sounds)) as advance:
+    with counting_bar(options, "embedding", len(clip_list.clips)) as advance:
         store = ClipStore.from_clips(
-            embed_sounds(
-                sounds,
+            embed_clips(
+                clip_list,
                 extractor,
                 max_bad=options.max_bad,
                 jobs=options.jobs,
@@ -340,7 +340,9 @@ def _training_data(options: argparse.Namespace, known: Labels | None) -> Labelle
     )
     given = [fold for clip_id in store.ids if (fold := folds[clip_id]) is not None]
     uses_folds = options.folds is not None and names_folds
-    return LabelledClips(store, sounds.labels, [str(options.audio)], given if uses_folds else None)
+    return LabelledClips(
+        store, clip_list.labels, [str(options.audio)], given if uses_folds else None
+    )
 
 
 def _trained(options: argparse.Namespace, directory: Path, fitted: Fitted) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from vggish.errors import FrameFileError, OptionError, unwritable_as
 
 if TYPE_CHECKING:
-    from classifier.output.table import Look
+    from classifier.output.table import TableStyle
 
 
 STDOUT = "-"
@@ -59,21 +59,21 @@ def discard_stdout() -> None:
 
 
 @contextlib.contextmanager
-def text_output(out: str | None) -> Iterator[tuple[Callable[[str], object], Look]]:
+def text_output(out: str | None) -> Iterator[tuple[Callable[[str], object], TableStyle]]:
     """Where text goes, and how a table looks there."""
-    from classifier.output.table import Look
+    from classifier.output.table import TableStyle
 
     if out not in (None, STDOUT):
         from vggish.common.files import atomic_write
 
         with unwritable_as(FrameFileError, out), atomic_write(Path(out)) as file:
-            yield lambda text: file.write(text.encode("utf-8", "backslashreplace")), Look()
+            yield lambda text: file.write(text.encode("utf-8", "backslashreplace")), TableStyle()
         return
     stdout = sys.stdout
-    look = Look(unicode=_can_show("█▏", stdout.encoding))
+    look = TableStyle(unicode=_can_show("█▏", stdout.encoding))
     if stdout.isatty():
         plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
-        look = Look(shutil.get_terminal_size().columns, look.unicode, not plain)
+        look = TableStyle(shutil.get_terminal_size().columns, look.unicode, not plain)
 
     def write(text: str) -> None:
         with _stdout_errors():

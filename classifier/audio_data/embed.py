@@ -18,9 +18,9 @@ from typing import cast
 
 import numpy as np
 
+from classifier.audio_data.clip_list import AudioClip, ClipList
 from classifier.audio_data.frame_cache import FrameCache
 from classifier.audio_data.parts import PartDecoder, Reader, drop_overlaps
-from classifier.audio_data.sound_list import Sound, SoundList
 from classifier.frame_data.clips import BadRecord, Clip
 from vggish.audio.stream import AudioStream, open_audio
 from vggish.common.checksums import sha256_of
@@ -40,14 +40,14 @@ class EmbedReport:
     """What was done while sounds were embedded.
 
     Attributes:
-        n_sounds: in the list.
+        n_clips: in the list.
         n_embedded: embedded in this run.
         n_cached: taken from the cache.
         bad: what could not be embedded, and was left out.
         warnings: (sound, sentence) about what was embedded all the same.
     """
 
-    n_sounds: int = 0
+    n_clips: int = 0
     n_embedded: int = 0
     n_cached: int = 0
     bad: list[BadRecord] = field(default_factory=list)
@@ -63,8 +63,8 @@ class _Made:
     is_cached: bool = False
 
 
-def embed_sounds(
-    sounds: SoundList,
+def embed_clips(
+    sounds: ClipList,
     extractor: Extractor,
     *,
     cache: Path | None = None,
@@ -101,10 +101,10 @@ def embed_sounds(
             f"heads are trained on uint8 frames. Received: values={extractor.options.values!r}"
         )
     report = EmbedReport() if report is None else report
-    report.n_sounds += len(sounds.sounds)
+    report.n_clips += len(sounds.clips)
     frames_cache = FrameCache(audiotag_home() / "frames" if cache is None else cache, extractor)
     n_bad = 0
-    with contextlib.closing(_make_each(sounds.sounds, extractor, frames_cache, jobs)) as each:
+    with contextlib.closing(_make_each(sounds.clips, extractor, frames_cache, jobs)) as each:
         for sound, made in each:
             _count(report, sound, made)
             if made.clip is None:
@@ -119,7 +119,7 @@ def embed_sounds(
                 yield Clip(sound.clip_id, frames, sound.labels, embedder, sound.where)
 
 
-def _count(report: EmbedReport, sound: Sound, made: _Made) -> None:
+def _count(report: EmbedReport, sound: AudioClip, made: _Made) -> None:
     if made.clip is None:
         report.bad.append(BadRecord(sound.where, made.reason))
         return
@@ -137,8 +137,8 @@ def _too_many(bad: Sequence[BadRecord], max_bad: int) -> str:
 
 
 def _make_each(
-    sounds: Sequence[Sound], extractor: Extractor, cache: FrameCache, jobs: int
-) -> Generator[tuple[Sound, _Made]]:
+    sounds: Sequence[AudioClip], extractor: Extractor, cache: FrameCache, jobs: int
+) -> Generator[tuple[AudioClip, _Made]]:
     """Each sound with what became of it, in order; files are worked on `jobs` at a time."""
     stopping = threading.Event()
 
@@ -146,11 +146,11 @@ def _make_each(
         if stopping.is_set():
             raise KeyboardInterrupt
 
-    def make(parts: list[Sound]) -> dict[Sound, _Made]:
+    def make(parts: list[AudioClip]) -> dict[AudioClip, _Made]:
         return _make(parts, extractor, cache, heed_stop)
 
     groups = (list(parts) for _, parts in itertools.groupby(sounds, lambda sound: sound.path))
-    waiting: deque[tuple[list[Sound], Future[dict[Sound, _Made]]]] = deque()
+    waiting: deque[tuple[list[AudioClip], Future[dict[AudioClip, _Made]]]] = deque()
     pool = ThreadPoolExecutor(jobs, "audiotag-sounds")
     try:
         while True:
@@ -167,11 +167,11 @@ def _make_each(
 
 
 def _make(
-    parts: list[Sound], extractor: Extractor, cache: FrameCache, on_progress: Progress
-) -> dict[Sound, _Made]:
+    parts: list[AudioClip], extractor: Extractor, cache: FrameCache, on_progress: Progress
+) -> dict[AudioClip, _Made]:
     """What becomes of the sounds of one file."""
     path = parts[0].path
-    made: dict[Sound, _Made] = {}
+    made: dict[AudioClip, _Made] = {}
     try:
         checksum = sha256_of(path)
         keys = {sound: cache.key(checksum, sound) for sound in parts}
@@ -193,8 +193,8 @@ def _make(
 
 
 def _embed_file(
-    path: Path, sounds: Sequence[Sound], extractor: Extractor, on_progress: Progress
-) -> Iterator[tuple[Sound, _Made]]:
+    path: Path, sounds: Sequence[AudioClip], extractor: Extractor, on_progress: Progress
+) -> Iterator[tuple[AudioClip, _Made]]:
     for sound in sounds:
         if sound.is_whole:
             yield sound, _checked(extractor(path, on_progress=on_progress))
@@ -205,7 +205,9 @@ def _embed_file(
                 yield sound, _embed_part(reader, sound, extractor, on_progress)
 
 
-def _embed_part(reader: Reader, sound: Sound, extractor: Extractor, on_progress: Progress) -> _Made:
+def _embed_part(
+    reader: Reader, sound: AudioClip, extractor: Extractor, on_progress: Progress
+) -> _Made:
     whole, end = reader.stream, sound.end_seconds
     decoder = PartDecoder(reader, sound)
     part = AudioStream(whole.name, decoder, None)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from classifier.audio_data.sound_list import Sound
+from classifier.audio_data.clip_list import AudioClip
 from vggish.errors import FrameFileError
 from vggish.extractor import Extractor
 from vggish.frames.clip import ClipFrames
@@ -34,9 +34,9 @@ class FrameCache:
         embedder = {k: v for k, v in provenance["embedder"].items() if k != "provider"}
         self._made_by = {**provenance, "embedder": embedder}
 
-    def key(self, checksum: str, sound: Sound) -> str:
+    def key(self, checksum: str, clip: AudioClip) -> str:
         """The name of the frames of a sound in a file with this sha256."""
-        facts = [checksum, sound.start_seconds, sound.end_seconds, self._made_by]
+        facts = [checksum, clip.start_seconds, clip.end_seconds, self._made_by]
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
     def get(self, key: str) -> ClipFrames | None:

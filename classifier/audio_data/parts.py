@@ -7,15 +7,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from classifier.audio_data.sound_list import Sound
+from classifier.audio_data.clip_list import AudioClip
 from vggish.audio.decoders import Block
 from vggish.audio.resample import Waveform
 from vggish.audio.stream import AudioStream
 
 
-def drop_overlaps(sounds: Sequence[Sound]) -> list[list[Sound]]:
+def drop_overlaps(sounds: Sequence[AudioClip]) -> list[list[AudioClip]]:
     """Parts of one file in rows, each of which one reading of the file from front to end serves."""
-    rows: list[list[Sound]] = []
+    rows: list[list[AudioClip]] = []
     for sound in sorted(sounds, key=lambda sound: sound.start_seconds):
         for row in rows:
             end = row[-1].end_seconds
@@ -61,7 +61,7 @@ class PartDecoder:
     n_channels = 1
     n_frames: int | None = None
 
-    def __init__(self, reader: Reader, sound: Sound) -> None:
+    def __init__(self, reader: Reader, sound: AudioClip) -> None:
         self.sample_rate_hz = reader.stream.sample_rate_hz
         self.format = reader.stream.format
         self.warnings: list[str] = []  # those of the whole are told

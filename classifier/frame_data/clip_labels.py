@@ -15,10 +15,10 @@ CLIP_COLUMNS = ("clip", "video_id", "id", "fname", "filename", "file")
 
 LABEL_COLUMNS = ("labels", "label", "positive_labels")
 
-_NAME_COLUMNS = ("index", "mid", "display_name")
 
-
-def read_labels(path: Path, names: Mapping[str, int] | None = None) -> dict[str, tuple[int, ...]]:
+def read_clip_labels(
+    path: Path, names: Mapping[str, int] | None = None
+) -> dict[str, tuple[int, ...]]:
     """Class indices by clip id.
 
     Args:
@@ -42,24 +42,6 @@ def read_labels(path: Path, names: Mapping[str, int] | None = None) -> dict[str,
             # The order of first mention, without repetitions.
             labels[clip_id] = tuple(dict.fromkeys((*labels.get(clip_id, ()), *indices)))
     return labels
-
-
-def read_label_names(path: Path) -> dict[str, int]:
-    """Class index by display name and by AudioSet id, from `class_labels_indices.csv`.
-
-    Raises:
-        OptionError: the file cannot be read, or lacks the columns index, mid, display_name.
-    """
-    names: dict[str, int] = {}
-    for line, row in _rows(path):
-        if any(column not in row for column in _NAME_COLUMNS):
-            raise OptionError(
-                f"{path} must have the columns {', '.join(_NAME_COLUMNS)}. Received: "
-                f"{', '.join(row)}"
-            )
-        index = _index(row["index"], None, f"{path}, line {line}")
-        names[row["mid"]] = names[row["display_name"]] = index
-    return names
 
 
 def split_labels(text: str, names: Container[str] = ()) -> list[str]:

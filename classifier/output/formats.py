@@ -10,7 +10,7 @@ from pathlib import Path
 
 from classifier.output.label_tracks import as_audacity, as_raven, as_srt, raven_header
 from classifier.output.rows import as_csv, as_json, csv_header
-from classifier.output.table import Look, as_segment_table, as_table
+from classifier.output.table import TableStyle, as_segment_table, as_table
 from classifier.tags.types import ClipTags
 from vggish.audio.inputs import STDIN
 from vggish.errors import OptionError
@@ -25,10 +25,10 @@ SUFFIXES = {
     "raven": ".selections.txt",
 }
 
-TRACKS = ("srt", "audacity", "raven")
+LABEL_TRACKS = ("srt", "audacity", "raven")
 
 # These have no place for the name of a file, and so they are of one.
-TRACKS_OF_ONE = ("srt", "audacity")
+SINGLE_CLIP_TRACKS = ("srt", "audacity")
 
 
 def format_of(path: str) -> str:
@@ -57,7 +57,7 @@ def format_of(path: str) -> str:
 
 
 @dataclass(frozen=True)
-class Content:
+class TagFormat:
     """What is told of each sound.
 
     Attributes:
@@ -71,17 +71,17 @@ class Content:
     segments: bool = False
 
     @property
-    def tells_times(self) -> bool:
+    def shows_times(self) -> bool:
         """Whether it says when each tag is heard, if that is known."""
-        return self.segments or self.file_format in ("table", *TRACKS)
+        return self.segments or self.file_format in ("table", *LABEL_TRACKS)
 
     @property
-    def needs_times(self) -> bool:
+    def requires_times(self) -> bool:
         """Whether it makes no sense of a head that scores whole clips only."""
-        return self.frames or self.segments or self.file_format in TRACKS
+        return self.frames or self.segments or self.file_format in LABEL_TRACKS
 
 
-class TagText:
+class TagFormatter:
     """The text of one file of tags, sound by sound.
 
     Args:
@@ -93,8 +93,8 @@ class TagText:
 
     def __init__(
         self,
-        content: Content,
-        look: Look,
+        content: TagFormat,
+        look: TableStyle,
         n_sounds: int,
         sample_rate_hz: Callable[[str], float | None] = lambda path: None,
     ) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from classifier.output.table import Look, as_live_line, as_percent
+from classifier.output.table import TableStyle, as_live_line, as_percent
 from classifier.tags.types import LiveTags
 from vggish.audio.microphone import Block
 from vggish.audio.mono import SILENT_PEAK
@@ -29,7 +29,7 @@ class LiveReport:
         as_json: lines of JSON instead.
     """
 
-    def __init__(self, sample_rate_hz: int, look: Look, *, as_json: bool = False) -> None:
+    def __init__(self, sample_rate_hz: int, look: TableStyle, *, as_json: bool = False) -> None:
         self._rate_hz = sample_rate_hz
         self._look = look
         self._as_json = as_json

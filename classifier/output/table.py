@@ -23,7 +23,7 @@ _EIGHTHS = " ▏▎▍▌▋▊▉█"
 
 
 @dataclass(frozen=True)
-class Look:
+class TableStyle:
     """How a table is drawn.
 
     Attributes:
@@ -37,7 +37,7 @@ class Look:
     colour: bool = False
 
 
-def as_table(name: str, tags: ClipTags, look: Look) -> list[str]:
+def as_table(name: str, tags: ClipTags, look: TableStyle) -> list[str]:
     """Lines: the name and duration, a line a tag with a bar, and when each is heard.
 
     A tag is heard where the score of a frame is at least half of its highest.
@@ -60,7 +60,7 @@ def as_table(name: str, tags: ClipTags, look: Look) -> list[str]:
     return lines
 
 
-def as_segment_table(name: str, tags: ClipTags, look: Look) -> list[str]:
+def as_segment_table(name: str, tags: ClipTags, look: TableStyle) -> list[str]:
     """Lines: the name and duration, and a line for each span in which a tag is heard, by time."""
     lines = _head(name, tags, look)
     if len(lines) > 1:
@@ -76,7 +76,7 @@ def as_segment_table(name: str, tags: ClipTags, look: Look) -> list[str]:
     return lines
 
 
-def as_live_line(start_seconds: float, tags: Sequence[Tag], look: Look) -> str:
+def as_live_line(start_seconds: float, tags: Sequence[Tag], look: TableStyle) -> str:
     """One line: when, and what is heard there."""
     heard = [f"{_short(tag.label, _LABEL_WIDTH, look)} {as_percent(tag.score)}" for tag in tags]
     while len(heard) > 1 and _columns("; ".join(heard)) > look.width - 14:
@@ -85,7 +85,7 @@ def as_live_line(start_seconds: float, tags: Sequence[Tag], look: Look) -> str:
     return f"{time}  {'; '.join(heard) or '-'}"
 
 
-def _head(name: str, tags: ClipTags, look: Look) -> list[str]:
+def _head(name: str, tags: ClipTags, look: TableStyle) -> list[str]:
     """The first line, and a second one if there is nothing to tell."""
     title = _short(name, max(_LABEL_WIDTH, look.width - 12), look)
     lines = [f"{_styled(title, _BOLD, look)}  {_clock(tags)}"]
@@ -94,15 +94,15 @@ def _head(name: str, tags: ClipTags, look: Look) -> list[str]:
     return lines if tags.tags else [*lines, "  no tag has a score that high"]
 
 
-def _padded(labels: Sequence[str], look: Look) -> list[str]:
+def _padded(labels: Sequence[str], look: TableStyle) -> list[str]:
     """Names of one width: that of the longest, up to what leaves room for the rest."""
     names = [_short(label, _LABEL_WIDTH, look) for label in labels]
     width = max(map(_columns, names), default=0)
     return [name + " " * (width - _columns(name)) for name in names]
 
 
-def _bar_width(look: Look) -> int:
-    return _BAR_WIDTH if look.width >= Look.width else _BAR_WIDTH // 2
+def _bar_width(look: TableStyle) -> int:
+    return _BAR_WIDTH if look.width >= TableStyle.width else _BAR_WIDTH // 2
 
 
 def _times(tags: ClipTags) -> dict[int, list[TagSegment]]:
@@ -130,7 +130,7 @@ def _heard(segments: Sequence[TagSegment], duration_seconds: float, room: int) -
     return ""
 
 
-def _short(text: str, length: int, look: Look) -> str:
+def _short(text: str, length: int, look: TableStyle) -> str:
     """At most so many letters, in one line, that no terminal takes for anything else."""
     text = printable(text).replace("\n", "\\n")
     if look.unicode or len(text) <= length:
@@ -172,7 +172,7 @@ def as_percent(score: float) -> str:
     return f"{percent:.0f} %" if percent >= 9.95 else f"{percent:.1f} %"
 
 
-def _bar(score: float, width: int, look: Look) -> str:
+def _bar(score: float, width: int, look: TableStyle) -> str:
     if not look.unicode:
         return ("#" * round(score * width)).ljust(width, ".")
     full, eighths = divmod(round(score * width * 8), 8)
@@ -187,5 +187,5 @@ def _columns(text: str) -> int:
     )
 
 
-def _styled(text: str, style: str, look: Look) -> str:
+def _styled(text: str, style: str, look: TableStyle) -> str:
     return f"{style}{text}{_PLAIN}" if look.colour and text.strip() else text

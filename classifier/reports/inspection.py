@@ -47,7 +47,7 @@ class FramesInspection:
     combinations: Counter[tuple[int, ...]] = field(default_factory=Counter)
 
     @property
-    def is_good(self) -> bool:
+    def is_intact(self) -> bool:
         """Whether nothing is damaged."""
         return not self.report.bad
 
@@ -183,7 +183,7 @@ class BundleInspection:
     problem: str | None
 
     @property
-    def is_good(self) -> bool:
+    def is_intact(self) -> bool:
         """Whether it can be loaded."""
         return self.problem is None
 
@@ -243,7 +243,7 @@ class AudioInspection:
     files: tuple[AudioFile, ...]
 
     @property
-    def is_good(self) -> bool:
+    def is_intact(self) -> bool:
         """Whether all of them can be read."""
         return len(self.readable) == len(self.files)
 

@@ -40,7 +40,7 @@ from vggish.errors import AudioError, OptionError, ServiceError, ServiceUnreacha
 
 if TYPE_CHECKING:
     from audiotag.commands.classify.taggers import Listen
-    from classifier.output.formats import Content
+    from classifier.output.formats import TagFormat
     from classifier.tags.types import ClipTags
     from vggish.audio.inputs import Inputs, Item
 
@@ -173,9 +173,9 @@ def run(options: argparse.Namespace) -> int:
     return EXIT_SOME_FAILED if failures or inputs.unreadable else EXIT_OK
 
 
-def _classify_content(options: argparse.Namespace) -> Content:
+def _classify_content(options: argparse.Namespace) -> TagFormat:
     """What is written of each sound: as an option says, or the suffix of -o."""
-    from classifier.output.formats import SUFFIXES, Content, format_of
+    from classifier.output.formats import SUFFIXES, TagFormat, format_of
 
     found = next((kind for kind in SUFFIXES if getattr(options, kind, False)), None)
     if found is None:
@@ -187,12 +187,14 @@ def _classify_content(options: argparse.Namespace) -> Content:
     for option, needed in (("live_device", "live"), ("api_key_file", "server")):
         if getattr(options, option) is not None and not getattr(options, needed):
             raise OptionError(f"{option_name(option)} is for --{needed}, which is missing")
-    return Content(found, options.frames, options.segments)
+    return TagFormat(found, options.frames, options.segments)
 
 
-def _check_classify_outputs(options: argparse.Namespace, inputs: Inputs, content: Content) -> None:
+def _check_classify_outputs(
+    options: argparse.Namespace, inputs: Inputs, content: TagFormat
+) -> None:
     """Raise before the work if what is to be written cannot be, or would replace an input."""
-    from classifier.output.formats import TRACKS_OF_ONE
+    from classifier.output.formats import SINGLE_CLIP_TRACKS
 
     n_sounds, out = len(inputs.items), options.out
     refuse_both_outputs(options)
@@ -205,7 +207,7 @@ def _check_classify_outputs(options: argparse.Namespace, inputs: Inputs, content
         raise OptionError("--out-dir must name a directory. Received: ''")
     elif os.path.isfile(options.out_dir):
         raise OptionError(f"cannot write --out-dir {options.out_dir}: it is a file")
-    if options.out_dir is None and content.file_format in TRACKS_OF_ONE and n_sounds > 1:
+    if options.out_dir is None and content.file_format in SINGLE_CLIP_TRACKS and n_sounds > 1:
         raise OptionError(
             f"a label track ({content.file_format}) is of one sound, and here are {n_sounds}: use "
             "--out-dir DIR for one each"
@@ -231,7 +233,7 @@ def _check_classify_outputs(options: argparse.Namespace, inputs: Inputs, content
 
 
 def _classify_each(
-    options: argparse.Namespace, listen: Listen, inputs: Inputs, content: Content
+    options: argparse.Namespace, listen: Listen, inputs: Inputs, content: TagFormat
 ) -> int:
     """Tag each sound, write what is heard and draw it; the number of sounds that failed."""
     n_failed, n_sounds = 0, len(inputs.items)
@@ -283,7 +285,7 @@ def _classify_one(
 
 
 def _tell_warnings(
-    options: argparse.Namespace, item: Item, tags: ClipTags, content: Content
+    options: argparse.Namespace, item: Item, tags: ClipTags, content: TagFormat
 ) -> None:
     from vggish.audio.mono import SILENCE
 

@@ -14,7 +14,7 @@ from audiotag.terminal.stdout import STDOUT
 from vggish.errors import OptionError
 
 if TYPE_CHECKING:
-    from classifier.output.formats import Content
+    from classifier.output.formats import TagFormat
     from classifier.tagger import Tagger
     from classifier.tags.types import ClipTags
     from vggish.extractor import Progress as Heard
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def local_tagger(
-    options: argparse.Namespace, content: Content, stack: contextlib.ExitStack
+    options: argparse.Namespace, content: TagFormat, stack: contextlib.ExitStack
 ) -> Listen:
     """What tags sounds on this machine."""
     from vggish.audio.sources import source_name
@@ -45,7 +45,7 @@ def local_tagger(
 
 
 def remote_tagger(
-    options: argparse.Namespace, content: Content, stack: contextlib.ExitStack
+    options: argparse.Namespace, content: TagFormat, stack: contextlib.ExitStack
 ) -> Listen:
     """What has sounds tagged by a service."""
     from audiotag.commands.classify.remote import open_service, read_key
@@ -64,7 +64,7 @@ def remote_tagger(
         **tag_options(options),
         "model": model.name,
         "frames": content.frames,
-        "segments": content.tells_times and model.has_frame_scores,
+        "segments": content.shows_times and model.has_frame_scores,
         "tracks": options.plot is not None and model.has_frame_scores,
     }
 
@@ -82,8 +82,8 @@ def tag_options(options: argparse.Namespace) -> dict[str, Any]:
     return {name: getattr(options, name) for name in names}
 
 
-def _refuse_times(model: str, content: Content, has_frame_scores: bool) -> None:
-    if content.needs_times and not has_frame_scores:
+def _refuse_times(model: str, content: TagFormat, has_frame_scores: bool) -> None:
+    if content.requires_times and not has_frame_scores:
         what = "--frames" if content.frames else "--segments or label tracks"
         raise OptionError(f"the model {model!r} scores whole sounds only, so there are no {what}")
 

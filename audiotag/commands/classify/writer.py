@@ -16,12 +16,12 @@ from vggish.errors import AudioError, FrameFileError, OptionError
 
 if TYPE_CHECKING:
     from audiotag.commands.classify.taggers import Sound
-    from classifier.output.formats import Content
+    from classifier.output.formats import TagFormat
     from classifier.tags.types import ClipTags
     from vggish.audio.inputs import Item
 
 
-def text_path(options: argparse.Namespace, item: Item, content: Content) -> Path:
+def text_path(options: argparse.Namespace, item: Item, content: TagFormat) -> Path:
     """Where with --out-dir the text of a sound goes."""
     from classifier.output.formats import SUFFIXES
 
@@ -58,14 +58,14 @@ def draw_plot(item: Item, source: Sound, tags: ClipTags, picture: Path) -> None:
 
 @contextlib.contextmanager
 def open_tag_writer(
-    options: argparse.Namespace, content: Content, n_sounds: int
+    options: argparse.Namespace, content: TagFormat, n_sounds: int
 ) -> Iterator[Callable[[Item, ClipTags], None]]:
     """What writes the tags of each sound as they come: to -o, standard output, or --out-dir."""
-    from classifier.output.formats import TagText
+    from classifier.output.formats import TagFormatter
     from vggish.audio.sources import source_name
     from vggish.common.wording import as_text
 
-    def told(text: TagText, item: Item, tags: ClipTags) -> str:
+    def told(text: TagFormatter, item: Item, tags: ClipTags) -> str:
         return text.add(as_text(item.source), as_text(source_name(item.source)), tags)
 
     if options.out_dir is None:
@@ -73,7 +73,7 @@ def open_tag_writer(
         n_in_one = 0 if is_file and options.out.lower().endswith(".jsonl") else n_sounds
         n_written = 0
         with contextlib.suppress(_NothingToWrite), text_output(options.out) as (write, look):
-            text = TagText(content, look, n_in_one, _sample_rate_hz)
+            text = TagFormatter(content, look, n_in_one, _sample_rate_hz)
             write(text.begin())
 
             def write_on(item: Item, tags: ClipTags) -> None:
@@ -95,7 +95,7 @@ def open_tag_writer(
     def write_file(item: Item, tags: ClipTags) -> None:
         path = text_path(options, item, content)
         with _of_one_sound(), text_output(str(path)) as (write, look):
-            text = TagText(content, look, 1, _sample_rate_hz)
+            text = TagFormatter(content, look, 1, _sample_rate_hz)
             write(text.begin() + told(text, item, tags))
         written.append((item.source, path))
 

@@ -22,7 +22,7 @@ import classifier
 import cli
 from classifier.live import LiveTagger
 from classifier.output.live_report import LiveReport
-from classifier.output.table import Look
+from classifier.output.table import TableStyle
 from tests.support.bundles import make_bundle
 from tests.support.fake_sounddevice import FakeSoundDevice
 from vggish.audio.microphone import Block
@@ -172,7 +172,7 @@ def block(seconds: float, level: float = 0.5, **what: Any) -> Block:
 
 
 def test_sound_that_was_dropped_is_told_and_counted(card: FakeSoundDevice) -> None:
-    report = LiveReport(1000, Look())
+    report = LiveReport(1000, TableStyle())
     assert list(report.notes(block(2.0))) == []
     assert list(report.notes(block(1.0, n_lost=1500))) == [
         "warning: 1.5 s of sound were dropped at 2.0 s: too much to compute"
@@ -188,10 +188,10 @@ def test_sound_that_was_dropped_is_told_and_counted(card: FakeSoundDevice) -> No
 
 
 def test_a_dead_microphone_is_told_once() -> None:
-    report = LiveReport(1000, Look())
+    report = LiveReport(1000, TableStyle())
     notes = [note for _ in range(8) for note in report.notes(block(1.0, 5e-4))]
     assert notes == ["note: only silence so far; is the microphone muted, or is it another one?"]
-    report = LiveReport(1000, Look())
+    report = LiveReport(1000, TableStyle())
     assert [note for _ in range(8) for note in report.notes(block(1.0))] == []
     assert report.summary() == "8.0 s heard, 0 lines"
 
@@ -202,7 +202,7 @@ def test_times_of_long_listening_are_in_hours_and_lines_fit_the_screen(
     import dataclasses
 
     (found, *_) = expected(top_k=5)
-    report = LiveReport(1000, Look(width=40))
+    report = LiveReport(1000, TableStyle(width=40))
     (line,) = report.lines([dataclasses.replace(found, start_seconds=36_061.5)])
     assert line.startswith("10:01:01.50  ")
     assert len(line) <= 40

@@ -207,14 +207,16 @@ class TestEmbed:
         assert [clip.labels for clip in read_frames("x.tfrecord")] == expected
         assert ("1 clip not in l.csv: d/c" in err) == ("d/c" not in text and "b," in text)
 
+    LABEL_NAMES = "index,mid,display_name\n0,/m/09x0r,Speech\n"
+
     @pytest.mark.parametrize(
         ("text", "names", "message"),
         [
             ("clip,labels\na,3\nb,Speech\n", None, "l.csv, line 3: 'Speech' .*--label-names"),
-            ("clip,labels\na,Noise\n", "index,mid,display_name\n", "'Noise' .* not in the label"),
+            ("clip,labels\na,Noise\n", LABEL_NAMES, "'Noise' .* not in the label"),
             ("clip,tags\na,3\n", None, "needs a column labels or .* Received: clip, tags"),
             ("name,labels\na,3\n", None, "needs a column clip or .* Received: name, labels"),
-            ("clip,labels\na,3\n", "index,name\n1,x\n", "must have the columns index, mid, disp"),
+            ("clip,labels\na,3\n", "index,name\n1,x\n", "columns must be index, mid, disp"),
         ],
     )
     def test_labels_that_make_no_sense_are_refused_before_the_work(

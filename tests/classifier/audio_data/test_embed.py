@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from classifier.audio_data.embed import EmbedReport, embed_sounds
-from classifier.audio_data.sound_list import SoundList, read_sound_list
+from classifier.audio_data.clip_list import ClipList, read_clip_list
+from classifier.audio_data.embed import EmbedReport, embed_clips
 from classifier.frame_data.clips import Clip
 from classifier.labels import Labels, audioset_labels
 from tests.support.paths import ROOT
@@ -75,10 +75,10 @@ def table(folder: Path) -> Callable[[str], Path]:
 
 
 def embedded(
-    sounds: SoundList, extractor: Extractor, **options: Any
+    sounds: ClipList, extractor: Extractor, **options: Any
 ) -> tuple[list[Clip], EmbedReport]:
     report = EmbedReport()
-    return list(embed_sounds(sounds, extractor, report=report, **options)), report
+    return list(embed_clips(sounds, extractor, report=report, **options)), report
 
 
 def counts(report: EmbedReport) -> tuple[int, int, int]:
@@ -89,17 +89,17 @@ def counts(report: EmbedReport) -> tuple[int, int, int]:
 
 
 def test_each_folder_is_a_class_with_all_that_lies_below_it(folder: Path) -> None:
-    found = read_sound_list(folder)
+    found = read_clip_list(folder)
     assert found.labels == DOG_CAT
-    assert [(sound.clip_id, sound.labels, sound.fold) for sound in found.sounds] == [
+    assert [(sound.clip_id, sound.labels, sound.fold) for sound in found.clips] == [
         ("cat/a.wav", (0,), None),
         ("dog/a.wav", (1,), None),
         ("dog/far/b.flac", (1,), None),
     ]
-    assert [sound.path for sound in found.sounds] == [
-        folder / sound.clip_id for sound in found.sounds
+    assert [sound.path for sound in found.clips] == [
+        folder / sound.clip_id for sound in found.clips
     ]
-    assert all(sound.is_whole for sound in found.sounds)
+    assert all(sound.is_whole for sound in found.clips)
     assert found.leftovers == ()
 
 
@@ -108,7 +108,7 @@ def test_what_is_no_sound_is_told_and_not_used(folder: Path) -> None:
     (folder / "dog" / "notes.txt").write_text("")
     (folder / "notes").mkdir()
     (folder / ".hidden").mkdir()
-    found = read_sound_list(folder)
+    found = read_clip_list(folder)
     assert found.labels == DOG_CAT
     assert list(found.leftovers) == [
         f"{folder / 'README.txt'}: no sound file",
@@ -123,7 +123,7 @@ def test_sounds_beside_the_class_folders_are_refused_with_what_to_do(
     for number in range(7):
         write_sound(f"sounds/{number}.wav", seconds=0.1)
     with pytest.raises(OptionError) as error:
-        read_sound_list(folder)
+        read_clip_list(folder)
     assert str(error.value).splitlines() == [
         f"sounds in {folder} itself, not in the folder of a class: 7",
         *(f"  {number}.wav" for number in range(5)),
@@ -135,24 +135,24 @@ def test_sounds_beside_the_class_folders_are_refused_with_what_to_do(
 def test_folders_that_cannot_be_learnt_from_are_refused(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(OptionError, match=r"no folder in .*empty holds sound files"):
-        read_sound_list(tmp_path / "empty")
+        read_clip_list(tmp_path / "empty")
     shutil.rmtree(folder / "cat")
     with pytest.raises(OptionError, match=r"has one class only, 'dog' \(2 sounds\)"):
-        read_sound_list(folder)
+        read_clip_list(folder)
     with pytest.raises(OptionError, match=r"cannot read the list of sounds .*: No such file"):
-        read_sound_list(tmp_path / "nowhere.csv")
+        read_clip_list(tmp_path / "nowhere.csv")
     with pytest.raises(OptionError, match=r"a\.wav is a sound; training needs a folder"):
-        read_sound_list(folder / "dog" / "a.wav")
+        read_clip_list(folder / "dog" / "a.wav")
 
 
 def test_given_labels_keep_their_indices_and_unknown_classes_are_named(folder: Path) -> None:
     labels = Labels(("wolf", "Dog", "Cat"), ("", "/m/0bt9lr", ""))
-    found = read_sound_list(folder, labels)
+    found = read_clip_list(folder, labels)
     assert found.labels is labels
-    assert [sound.labels for sound in found.sounds] == [(2,), (1,), (1,)]
+    assert [sound.labels for sound in found.clips] == [(2,), (1,), (1,)]
     (folder / "dog").rename(folder / "dgo")
     with pytest.raises(OptionError) as error:
-        read_sound_list(folder, labels)
+        read_clip_list(folder, labels)
     assert "not among the 3 known classes:\n" in str(error.value)
     assert "a.wav: there is no class 'dgo'; did you mean 'Dog'?" in str(error.value)
 
@@ -164,11 +164,11 @@ def test_accents_written_as_letters_of_their_own_make_no_class_of_their_own(
         name = unicodedata.normalize(form, "Vögel")  # type: ignore[arg-type]
         write_sound(f"sounds{number}/{name}/a.wav", seconds=0.1)
         write_sound(f"sounds{number}/cat/a.wav", seconds=0.1)
-        assert read_sound_list(tmp_path / f"sounds{number}").labels.names == ("Vögel", "cat")
+        assert read_clip_list(tmp_path / f"sounds{number}").labels.names == ("Vögel", "cat")
 
 
 def test_a_csv_gives_labels_parts_and_folds(table: Any, folder: Path) -> None:
-    found = read_sound_list(
+    found = read_clip_list(
         table(
             "path,labels,start,end,fold\n"
             "dog/a.wav,dog|bark,0.5,1.25,1\n"
@@ -181,14 +181,14 @@ def test_a_csv_gives_labels_parts_and_folds(table: Any, folder: Path) -> None:
     assert found.labels.names == ("bark", "cat", "dog", "purr")
     assert [
         (sound.clip_id, sound.labels, sound.start_seconds, sound.end_seconds, sound.fold)
-        for sound in found.sounds
+        for sound in found.clips
     ] == [
         ("dog/a.wav@0.5-1.25", (2, 0), 0.5, 1.25, 1),
         ("dog/a.wav@1-", (2, 0), 1.0, None, 1),
         ("cat/a.wav", (1, 3), 0.0, None, 2),
         ("dog/far/b.flac", (), 0.0, None, None),
     ]
-    assert found.sounds[2].where == f"{folder / 'files.csv'}, line 3"
+    assert found.clips[2].where == f"{folder / 'files.csv'}, line 3"
     assert found.leftovers == ()
 
 
@@ -203,19 +203,19 @@ def test_a_csv_gives_labels_parts_and_folds(table: Any, folder: Path) -> None:
     ],
 )
 def test_csvs_of_other_tools_are_understood(table: Any, text: str) -> None:
-    found = read_sound_list(table(text))
+    found = read_clip_list(table(text))
     assert found.labels == DOG_CAT
-    assert [(sound.clip_id, sound.labels) for sound in found.sounds] == [
+    assert [(sound.clip_id, sound.labels) for sound in found.clips] == [
         ("dog/a.wav", (1,)),
         ("cat/a.wav", (0,)),
     ]
 
 
 def test_rows_of_one_sound_add_their_labels_together(table: Any) -> None:
-    found = read_sound_list(
+    found = read_clip_list(
         table("path,label,take\ndog/a.wav,dog,1\ncat/a.wav,cat,1\ndog/a.wav,bark,2\n")
     )
-    assert [(sound.clip_id, sound.labels) for sound in found.sounds] == [
+    assert [(sound.clip_id, sound.labels) for sound in found.clips] == [
         ("dog/a.wav", (2, 0)),
         ("cat/a.wav", (1,)),
     ]
@@ -229,8 +229,8 @@ def test_names_with_commas_are_whole_where_the_classes_are_known(table: Any) -> 
         'path,labels\ndog/a.wav,"Child speech, kid speaking"\n'
         'cat/a.wav,"Child speech, kid speaking|Cat"\ndog/far/b.flac,"/m/09x0r,Dog,0"\n'
     )
-    found = read_sound_list(table(text), audioset_labels())
-    names = [[found.labels.names[index] for index in sound.labels] for sound in found.sounds]
+    found = read_clip_list(table(text), audioset_labels())
+    names = [[found.labels.names[index] for index in sound.labels] for sound in found.clips]
     assert names == [
         ["Child speech, kid speaking"],
         ["Child speech, kid speaking", "Cat"],
@@ -239,9 +239,9 @@ def test_names_with_commas_are_whole_where_the_classes_are_known(table: Any) -> 
 
 
 def test_classes_that_are_numbers_are_in_the_order_of_numbers(table: Any) -> None:
-    found = read_sound_list(table("path,label\ndog/a.wav,10\ncat/a.wav,9\n"))
+    found = read_clip_list(table("path,label\ndog/a.wav,10\ncat/a.wav,9\n"))
     assert found.labels.names == ("9", "10")
-    assert [sound.labels for sound in found.sounds] == [(1,), (0,)]
+    assert [sound.labels for sound in found.clips] == [(1,), (0,)]
 
 
 @pytest.mark.parametrize(
@@ -269,20 +269,20 @@ def test_classes_that_are_numbers_are_in_the_order_of_numbers(table: Any) -> Non
 )
 def test_csvs_that_make_no_sense_say_where(table: Any, text: str, message: str) -> None:
     with pytest.raises(OptionError, match=message):
-        read_sound_list(table(text))
+        read_clip_list(table(text))
 
 
 def test_a_csv_that_is_no_text_is_refused(table: Any) -> None:
     path = table("path,labels\ndog/a.wav,Vögel\n", encoding="latin-1")
     with pytest.raises(OptionError, match=r"cannot read the list of sounds .*utf-8"):
-        read_sound_list(path)
+        read_clip_list(path)
 
 
 def test_missing_files_are_named_before_anything_is_done(table: Any, folder: Path) -> None:
     rows = [f"no/{number}.wav,dog,{start}" for number in range(8) for start in (0, 1)]
     path = table("\n".join(["path,labels,start", "cat/a.wav,cat,0", *rows]))
     with pytest.raises(OptionError) as error:
-        read_sound_list(path)
+        read_clip_list(path)
     lines = str(error.value).splitlines()
     assert lines[0] == f"of 9 files in {path}, 8 cannot be found:"
     assert lines[1] == f"  {folder / 'no' / '0.wav'} ({path}, line 3)"
@@ -296,13 +296,13 @@ def test_missing_files_are_named_before_anything_is_done(table: Any, folder: Pat
 
 
 def test_clips_have_the_frames_of_their_files(folder: Path, extractor: Extractor) -> None:
-    sounds = read_sound_list(folder)
+    sounds = read_clip_list(folder)
     clips, report = embedded(sounds, extractor, jobs=2)
-    assert [clip.clip_id for clip in clips] == [sound.clip_id for sound in sounds.sounds]
+    assert [clip.clip_id for clip in clips] == [sound.clip_id for sound in sounds.clips]
     assert [clip.labels for clip in clips] == [(0,), (1,), (1,)]
     assert counts(report) == (3, 0, 0)
-    assert report.n_sounds == 3
-    for clip, sound in zip(clips, sounds.sounds, strict=True):
+    assert report.n_clips == 3
+    for clip, sound in zip(clips, sounds.clips, strict=True):
         np.testing.assert_array_equal(clip.frames, extractor(sound.path).frames)
         assert (clip.frames.dtype, clip.embedder) == (np.uint8, "vggish")
         assert clip.source == str(sound.path)
@@ -311,12 +311,12 @@ def test_clips_have_the_frames_of_their_files(folder: Path, extractor: Extractor
 def test_a_second_run_embeds_only_what_is_new(
     folder: Path, tmp_path: Path, write_sound: Any, extractor: Any, small_home: Path
 ) -> None:
-    first, report = embedded(read_sound_list(folder), extractor)
+    first, report = embedded(read_clip_list(folder), extractor)
     n_patches = extractor.embedder.n_patches
     assert (n_patches, counts(report)) == (6, (3, 0, 0))
     assert len(list((small_home / "frames").glob("??/*.npz"))) == 3
 
-    second, report = embedded(read_sound_list(folder), extractor)
+    second, report = embedded(read_clip_list(folder), extractor)
     assert (extractor.embedder.n_patches, counts(report)) == (n_patches, (0, 3, 0))
     for one, two in zip(first, second, strict=True):
         np.testing.assert_array_equal(one.frames, two.frames)
@@ -328,18 +328,18 @@ def test_a_second_run_embeds_only_what_is_new(
     (moved / "cat").rename(moved / "lion")
     (moved / "lion" / "a.wav").rename(moved / "lion" / "roar.wav")
     write_sound("elsewhere/lion/new.wav", seconds=1.0, seed=9)
-    third, report = embedded(read_sound_list(moved), extractor)
+    third, report = embedded(read_clip_list(moved), extractor)
     assert counts(report) == (1, 3, 0)
     assert [clip.clip_id for clip in third][-2:] == ["lion/new.wav", "lion/roar.wav"]
     np.testing.assert_array_equal(third[-1].frames, first[0].frames)
 
     # Changed contents under an old name are new.
     write_sound("elsewhere/lion/new.wav", seconds=1.0, seed=10)
-    assert counts(embedded(read_sound_list(moved), extractor)[1]) == (1, 3, 0)
+    assert counts(embedded(read_clip_list(moved), extractor)[1]) == (1, 3, 0)
 
 
 def test_frames_made_in_another_way_are_not_taken(folder: Path, make_extractor: Any) -> None:
-    sounds = read_sound_list(folder)
+    sounds = read_clip_list(folder)
     embedded(sounds, make_extractor())
     for options in ({"hop_seconds": 0.48}, {"tail": "drop"}, {"resampler": "resampy"}):
         _, report = embedded(sounds, make_extractor(**options))
@@ -363,7 +363,7 @@ def test_frames_made_in_another_way_are_not_taken(folder: Path, make_extractor: 
 def test_a_damaged_cache_entry_is_made_again(
     folder: Path, tmp_path: Path, extractor: Extractor
 ) -> None:
-    sounds, cache = read_sound_list(folder), tmp_path / "cache"
+    sounds, cache = read_clip_list(folder), tmp_path / "cache"
     first, _ = embedded(sounds, extractor, cache=cache)
     one, two, three = sorted(cache.glob("??/*.npz"))
     whole = [path.read_bytes() for path in (one, two, three)]
@@ -382,8 +382,8 @@ def test_a_damaged_cache_entry_is_made_again(
 def test_what_was_embedded_before_an_interruption_is_kept(
     folder: Path, extractor: Extractor
 ) -> None:
-    sounds = read_sound_list(folder)
-    clips = embed_sounds(sounds, extractor)
+    sounds = read_clip_list(folder)
+    clips = embed_clips(sounds, extractor)
     next(clips)
     clips.close()  # type: ignore[attr-defined]
 
@@ -391,7 +391,7 @@ def test_what_was_embedded_before_an_interruption_is_kept(
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        list(embed_sounds(sounds, extractor, on_progress=interrupt))
+        list(embed_clips(sounds, extractor, on_progress=interrupt))
     _, report = embedded(sounds, extractor)
     assert report.n_cached >= 1
     assert report.n_cached + report.n_embedded == 3
@@ -400,10 +400,10 @@ def test_what_was_embedded_before_an_interruption_is_kept(
 def test_threads_and_processes_share_a_cache(folder: Path, small_home: Path) -> None:
     code = (
         "import sys; from pathlib import Path\n"
-        "from classifier.audio_data.embed import embed_sounds\n"
-        "from classifier.audio_data.sound_list import read_sound_list\n"
+        "from classifier.audio_data.embed import embed_clips\n"
+        "from classifier.audio_data.clip_list import read_clip_list\n"
         "from vggish import load_extractor\n"
-        "clips = list(embed_sounds(read_sound_list(Path(sys.argv[1])), load_extractor(), jobs=2))\n"
+        "clips = list(embed_clips(read_clip_list(Path(sys.argv[1])), load_extractor(), jobs=2))\n"
         "print(*(int(clip.frames.astype(int).sum()) for clip in clips))\n"
     )
     command = [sys.executable, "-W", "error", "-c", code, str(folder)]
@@ -424,7 +424,7 @@ def test_a_sound_that_cannot_be_decoded_is_named_and_counted(
 ) -> None:
     (folder / "cat" / "b.wav").write_bytes(b"no sound at all")
     (folder / "dog" / "c.wav").write_bytes(b"")
-    sounds = read_sound_list(folder)
+    sounds = read_clip_list(folder)
     with pytest.raises(AudioError) as error:
         embedded(sounds, extractor)
     first, hint = str(error.value).splitlines()
@@ -445,7 +445,7 @@ def test_a_sound_that_cannot_be_decoded_is_named_and_counted(
 
 
 def test_a_file_that_vanished_is_bad_too(folder: Path, extractor: Extractor) -> None:
-    sounds = read_sound_list(folder)
+    sounds = read_clip_list(folder)
     (folder / "cat" / "a.wav").unlink()
     _, report = embedded(sounds, extractor, max_bad=1)
     assert (
@@ -459,7 +459,7 @@ def test_a_truncated_sound_is_used_and_told_of_each_time(
     path = folder / "dog" / "a.wav"
     path.write_bytes(path.read_bytes()[:-20_000])
     for _ in range(2):
-        _, report = embedded(read_sound_list(folder), extractor)
+        _, report = embedded(read_clip_list(folder), extractor)
         ((where, warning),) = report.warnings
         assert where == str(path)
         assert "truncated" in warning
@@ -470,19 +470,19 @@ def test_sounds_too_short_for_a_frame_are_bad(
 ) -> None:
     write_sound("sounds/dog/short.wav", seconds=0.5)
     path = table("path,labels,end\ndog/short.wav,dog,\ncat/a.wav,cat,0.25\ncat/a.wav,cat,\n")
-    clips, report = embedded(read_sound_list(path), make_extractor(tail="drop"), max_bad=2)
+    clips, report = embedded(read_clip_list(path), make_extractor(tail="drop"), max_bad=2)
     assert [clip.clip_id for clip in clips] == ["cat/a.wav"]
     assert [bad.reason for bad in report.bad] == [
         "0.5 s are too short for a frame",
         "0.25 s are too short for a frame",
     ]
-    clips, report = embedded(read_sound_list(path), make_extractor())
+    clips, report = embedded(read_clip_list(path), make_extractor())
     assert [len(clip.frames) for clip in clips] == [1, 1, 2]
 
 
 def test_heads_are_trained_on_uint8_frames_only(folder: Path, make_extractor: Any) -> None:
     with pytest.raises(OptionError, match=r"uint8 frames\. Received: values='raw'"):
-        embedded(read_sound_list(folder), make_extractor(values="raw"))
+        embedded(read_clip_list(folder), make_extractor(values="raw"))
 
 
 def test_a_cache_that_cannot_be_written_is_an_error_that_says_so(
@@ -490,7 +490,7 @@ def test_a_cache_that_cannot_be_written_is_an_error_that_says_so(
 ) -> None:
     (tmp_path / "cache").write_text("a file where a directory should be")
     with pytest.raises(FrameFileError, match=r"cannot write .*cache.*\n.*set AUDIOTAG_HOME"):
-        embedded(read_sound_list(folder), extractor, cache=tmp_path / "cache", max_bad=9)
+        embedded(read_clip_list(folder), extractor, cache=tmp_path / "cache", max_bad=9)
 
 
 # --- Parts of sounds ---------------------------------------------------------------------
@@ -511,11 +511,11 @@ def test_a_part_is_embedded_as_if_it_had_been_cut_out(
     ]
     rows = [f"long.flac,a|b,{start},{'' if end is None else end}" for start, end in parts]
     (tmp_path / "files.csv").write_text("\n".join(["path,labels,start,end", *rows]))
-    sounds = read_sound_list(tmp_path / "files.csv")
+    sounds = read_clip_list(tmp_path / "files.csv")
     extractor = make_extractor(**options)
     clips, report = embedded(sounds, extractor, max_bad=9)
     made = {clip.clip_id: clip.frames for clip in clips}
-    for sound, (start, end) in zip(sounds.sounds, parts, strict=True):
+    for sound, (start, end) in zip(sounds.clips, parts, strict=True):
         stop = None if end is None else round(end * rate_hz)
         cut = tmp_path / "cut.flac"
         soundfile.write(cut, stored[round(start * rate_hz) : stop], rate_hz)
@@ -532,10 +532,10 @@ def test_a_part_is_embedded_as_if_it_had_been_cut_out(
 
 def test_a_new_part_alone_is_embedded(table: Any, extractor: Any) -> None:
     text = "path,labels,start,end\ndog/a.wav,dog,0,1\ncat/a.wav,cat,,\n"
-    embedded(read_sound_list(table(text)), extractor)
+    embedded(read_clip_list(table(text)), extractor)
     n_patches = extractor.embedder.n_patches
     path = table(text + "dog/a.wav,dog,1,2\ndog/a.wav,dog,,\n")
-    clips, report = embedded(read_sound_list(path), extractor)
+    clips, report = embedded(read_clip_list(path), extractor)
     assert counts(report) == (2, 2, 0)
     assert extractor.embedder.n_patches == n_patches + 3
     assert [clip.clip_id for clip in clips] == [
@@ -548,7 +548,7 @@ def test_a_part_beyond_the_end_is_bad_and_the_others_are_not(table: Any, extract
         "path,labels,start,end\ndog/a.wav,dog,2,3\ndog/a.wav,dog,1,1.9\ndog/a.wav,dog,60,\n"
         "dog/a.wav,dog,1,5\ncat/a.wav,cat,0.1,2.3\n"
     )
-    sounds = read_sound_list(path)
+    sounds = read_clip_list(path)
     with pytest.raises(AudioError, match=r"files\.csv, line 2: its start, 2 s, is not before"):
         embedded(sounds, extractor)
     clips, report = embedded(sounds, extractor, max_bad=2)
@@ -569,10 +569,10 @@ def test_parts_of_a_sound_that_cannot_be_decoded_are_all_bad(
 ) -> None:
     path = table("path,labels,start\ndog/a.wav,dog,0.5\ndog/a.wav,dog,1\ncat/a.wav,cat,1\n")
     (folder / "dog" / "a.wav").write_bytes(b"no sound at all")
-    clips, report = embedded(read_sound_list(path), extractor, max_bad=2)
+    clips, report = embedded(read_clip_list(path), extractor, max_bad=2)
     assert [clip.clip_id for clip in clips] == ["cat/a.wav@1-"]
     assert [bad.where.rsplit(", ", 1)[1] for bad in report.bad] == ["line 2", "line 3"]
     silent = folder / "dog" / "a.wav"
     soundfile.write(silent, np.zeros(0, np.float32), 16_000)
-    _, report = embedded(read_sound_list(path), extractor, max_bad=2)
+    _, report = embedded(read_clip_list(path), extractor, max_bad=2)
     assert ["holds no sound: 0 samples" in bad.reason for bad in report.bad] == [True, True]

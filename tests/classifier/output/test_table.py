@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from classifier.output.rows import as_csv, as_json, csv_header
-from classifier.output.table import Look, as_table
+from classifier.output.table import TableStyle, as_table
 from classifier.tags.segments import tag_segments
 from classifier.tags.types import ClipTags, FrameTags, Tag
 from vggish.audio.mono import SILENCE
 
 LABELS = ("Dog", "Siren, and what is like one of them", "犬の鳴き声", "Evil\x1b[2J\nlabel")
-PLAIN = Look(unicode=False)
+PLAIN = TableStyle(unicode=False)
 
 
 def made_tags(
@@ -59,7 +59,7 @@ def test_a_table_fits_the_screen() -> None:
     many[::3] = 1
     tags = of_frames(made_tags().tags, many, duration_seconds=7500.0)
     for width in (60, 80, 120):
-        lines = as_table("long/" * 40, tags, Look(width=width))
+        lines = as_table("long/" * 40, tags, TableStyle(width=width))
         assert max(len(line) for line in lines[:3]) <= width
         assert lines[0].endswith("…  2:05:00")
     assert "0:00-0:01, 0:02-0:04" in lines[1]
@@ -67,14 +67,14 @@ def test_a_table_fits_the_screen() -> None:
 
 
 def test_bars_are_in_eighths_where_the_screen_has_them() -> None:
-    lines = as_table("a", made_tags(), Look())
+    lines = as_table("a", made_tags(), TableStyle())
     assert "███████████████████" in lines[1] or "██████████████████▋" in lines[1]
     assert "  ██████████            " in lines[2]
 
 
 def test_colours_are_for_terminals() -> None:
-    assert "\033" not in "".join(as_table("a", made_tags(), Look()))
-    coloured = as_table("a", made_tags(), Look(colour=True))
+    assert "\033" not in "".join(as_table("a", made_tags(), TableStyle()))
+    coloured = as_table("a", made_tags(), TableStyle(colour=True))
     assert coloured[0] == "\033[1ma\033[0m  7.7 s"
     assert all(line.count("\033[0m") == line.count("\033[") // 2 for line in coloured)
 

@@ -31,7 +31,7 @@ _REQUIRED = ("path", "labels")
 
 
 @dataclass(frozen=True)
-class Sound:
+class AudioClip:
     """One example: a sound file, or a part of one, and its classes.
 
     Attributes:
@@ -59,7 +59,7 @@ class Sound:
 
 
 @dataclass(frozen=True)
-class SoundList:
+class ClipList:
     """What to embed.
 
     Attributes:
@@ -69,7 +69,7 @@ class SoundList:
         n_repeated: rows that add their labels to the sound of an earlier one.
     """
 
-    sounds: tuple[Sound, ...]
+    clips: tuple[AudioClip, ...]
     labels: Labels
     leftovers: tuple[str, ...] = ()
     n_repeated: int = 0
@@ -94,7 +94,7 @@ class _Entry:
     fold: int | None = None
 
 
-def read_sound_list(argument: Path, labels: Labels | None = None) -> SoundList:
+def read_clip_list(argument: Path, labels: Labels | None = None) -> ClipList:
     """Find the sounds that a folder or a CSV means.
 
     Args:
@@ -116,26 +116,26 @@ def read_sound_list(argument: Path, labels: Labels | None = None) -> SoundList:
     if labels is None:
         labels = _labels_of(entries, argument)
     indices = _class_indices(entries, labels)
-    merged: dict[tuple[Path, float, float | None], Sound] = {}
+    merged: dict[tuple[Path, float, float | None], AudioClip] = {}
     for entry in entries:
         found = tuple(dict.fromkeys(indices[name] for name in entry.classes))
         key = (entry.path, entry.start_seconds, entry.end_seconds)
         merged[key] = _joined(merged.get(key), _sound(entry, found))
     first = {sound.path: number for number, sound in reversed(list(enumerate(merged.values())))}
     in_order = sorted(merged.values(), key=lambda sound: first[sound.path])
-    return SoundList(tuple(in_order), labels, leftovers, len(entries) - len(merged))
+    return ClipList(tuple(in_order), labels, leftovers, len(entries) - len(merged))
 
 
-def _sound(entry: _Entry, labels: tuple[int, ...]) -> Sound:
+def _sound(entry: _Entry, labels: tuple[int, ...]) -> AudioClip:
     start, end = entry.start_seconds, entry.end_seconds
     part = ""
     if start or end is not None:
         part = f"@{_short(start)}-{'' if end is None else _short(end)}"
     clip_id = entry.clip_id + part
-    return Sound(entry.path, clip_id, labels, start, end, entry.fold, entry.where)
+    return AudioClip(entry.path, clip_id, labels, start, end, entry.fold, entry.where)
 
 
-def _joined(earlier: Sound | None, sound: Sound) -> Sound:
+def _joined(earlier: AudioClip | None, sound: AudioClip) -> AudioClip:
     if earlier is None:
         return sound
     if earlier.fold != sound.fold:
