@@ -14,7 +14,7 @@ import numpy.typing as npt
 from classifier.bundles.bundle import BATCH_FRAMES, Bundle, load
 from classifier.bundles.files import quoted
 from classifier.tags.choice import DEFAULT_TOP_K, Choice
-from classifier.tags.segments import tag_segments
+from classifier.tags.segments import find_segments
 from classifier.tags.types import FrameTags, Scores, Tags, TagSegment
 from classifier.tags.windows import WindowedScores, batches, window_starts
 from vggish.audio.mono import SILENCE
@@ -229,7 +229,7 @@ class Tagger:
             # In silence nothing is heard at any time.
             segments = ()
             if SILENCE not in warnings:
-                segments = tag_segments(tags, frame_scores, start_seconds, duration_seconds)
+                segments = find_segments(tags, frame_scores, start_seconds, duration_seconds)
         return Tags(
             tags=tags,
             frames=by_frame,

@@ -157,6 +157,7 @@ def _openapi(app: FastAPI) -> dict[str, object]:
         # FastAPI's own document of what is invalid; here it is a problem like all others.
         for name in ("HTTPValidationError", "ValidationError"):
             components.pop(name, None)
+        schemas.describe_documents(components)
         for operations in schema["paths"].values():
             for operation in operations.values():
                 if "HTTPValidationError" in str(operation["responses"].get("422")):

@@ -1,57 +1,80 @@
-"""The scores of a clip's tags over time: what a heat map shows."""
+"""Scores of a clip's tags over time: the data of a heat map."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from classifier.tags.document import JsonDocument
+from classifier.tags.types import Tag, Tags
 from vggish.errors import OptionError
 
-if TYPE_CHECKING:
-    from classifier.tags.types import Tags
 
-
-@dataclass(frozen=True, eq=False)
-class TagTracks:
-    """Scores of the tags of a clip in each of its frames.
+@dataclass(frozen=True)
+class TagTrack(Tag):
+    """A tag of the whole clip and the score of its class in each frame.
 
     Attributes:
-        start_seconds: float64 [n], ascending, where each frame begins.
-        scores: float32 [n, k] in [0, 1], a column for each of the clip's k tags, in their order.
+        label: name of the class.
+        mid: AudioSet id of the class; empty if it has none.
+        index: position of the class among the model's scores.
+        score: score of the whole clip, from 0 to 1.
+        scores: scores of the frames, from 0 to 1.
     """
 
-    start_seconds: npt.NDArray[np.float64]
-    scores: npt.NDArray[np.float32]
+    scores: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class TagTracks(JsonDocument):
+    """Scores of the tags of a clip in each of its n frames.
+
+    Attributes:
+        start_seconds: start of each frame, n numbers, ascending.
+        tags: the clip's tags, best first, each with n scores.
+
+    Raises:
+        OptionError: a tag has more or fewer scores than there are frames.
+    """
+
+    start_seconds: tuple[float, ...]
+    tags: tuple[TagTrack, ...]
+
+    def __post_init__(self) -> None:
+        n_frames = len(self.start_seconds)
+        if wrong := {len(track.scores) for track in self.tags} - {n_frames}:
+            raise OptionError(
+                f"each track must have {n_frames} scores, one a frame. Received: {sorted(wrong)}"
+            )
+
+    @property
+    def scores(self) -> npt.NDArray[np.float32]:
+        """The scores as an array, float32 [n, k], a column for each of the k tags."""
+        rows = np.array([track.scores for track in self.tags], np.float32)
+        scores: npt.NDArray[np.float32] = rows.reshape(len(self.tags), len(self.start_seconds)).T
+        return scores
 
     @staticmethod
-    def of(tags: Tags) -> TagTracks | None:
-        """The tracks of what a tagger said; None if the head scores whole clips only."""
+    def of(tags: Tags, decimals: int | None = None) -> TagTracks | None:
+        """Select the tracks of a tagger's result; None if the head scores whole clips only.
+
+        Args:
+            tags: the result.
+            decimals: number of decimals that scores are rounded to; None keeps them as they are.
+        """
         if tags.frame_scores is None:
             return None
-        chosen = [tag.index for tag in tags.tags]
-        return TagTracks(tags.start_seconds, tags.frame_scores[:, chosen])
-
-    @staticmethod
-    def from_json(found: Mapping[str, Any]) -> TagTracks:
-        """What a service says: `{"start_seconds": [n], "tags": [{..., "scores": [n]}]}`.
-
-        Raises:
-            OptionError: it is no such thing.
-        """
-        try:
-            starts = np.asarray(found["start_seconds"], np.float64)
-            columns = [np.asarray(tag["scores"], np.float32) for tag in found["tags"]]
-            shapes = {column.shape for column in columns}
-        except (KeyError, TypeError, ValueError) as error:
-            raise OptionError(f"these are no tracks of tags: {error!r}") from error
-        if starts.ndim != 1 or not shapes <= {starts.shape}:
-            raise OptionError(
-                f"tracks of {len(starts)} frames need as many scores of each tag. "
-                f"Received: {sorted(shapes)}"
-            )
-        scores = np.stack(columns, axis=1) if columns else np.zeros((len(starts), 0), np.float32)
-        return TagTracks(starts, scores)
+        scores = tags.frame_scores.astype(np.float64)
+        if decimals is not None:
+            scores = scores.round(decimals)
+        return TagTracks(
+            tuple(tags.start_seconds.tolist()),
+            tuple(
+                TagTrack(
+                    tag.label, tag.mid, tag.index, tag.score, tuple(scores[:, tag.index].tolist())
+                )
+                for tag in tags.tags
+            ),
+        )

@@ -14,11 +14,18 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import PlainTextResponse, Response
 from starlette.requests import ClientDisconnect
 
+from classifier.tags.tracks import TagTracks
 from service.api import schemas
-from service.api.answers import classified, embedded
 from service.api.options import with_fields
 from service.api.schemas import ClassifyOptions, EmbedRequestOptions
 from service.api.uploads import BINARY, Form, receive, upload_schema
+from service.documents import (
+    ModelLabel,
+    ModelLabels,
+    ServiceModels,
+    ServiceTags,
+    ServiceVersion,
+)
 from service.engine.jobs import Job
 from service.engine.models import Model
 from service.engine.service import Service
@@ -33,6 +40,8 @@ from vggish.frames.files import write_frames
 from vggish.params import VERSION
 
 _JSON = "application/json"
+# A score of 0.12345678 is known no better than that.
+_DECIMALS = 6
 
 _FRAME_FORMATS = {"application/x-npz": "npz", "application/x-tfrecord": "tfrecord"}
 
@@ -67,7 +76,7 @@ probes = APIRouter()
 
 @router.post(
     "/classify",
-    response_model=schemas.Classified,
+    response_model=ServiceTags,
     responses=_problems(*_WORK),
     openapi_extra=upload_schema(ClassifyOptions),
 )
@@ -138,35 +147,42 @@ async def embed(request: Request, options: Annotated[EmbedRequestOptions, Query(
         seconds = clip.metadata["duration_seconds"]
         service.note(seconds, {"queue": job.queue_seconds, **clip.timings})
         if media_type == _JSON:
-            return _encoded(embedded(clip))
+            return _encoded(
+                {
+                    "clip": clip.clip_id,
+                    "start_seconds": clip.start_seconds.tolist(),
+                    "frames": clip.frames.tolist(),
+                    "metadata": clip.metadata,
+                }
+            )
         return _frame_file(service, clip, _FRAME_FORMATS[media_type])
 
     body = await _unless_gone(request, service.engine.run(work, upload.remove))
     return Response(body, media_type=media_type)
 
 
-@router.get("/models", response_model=schemas.ServedModels, responses=_problems(*_ACCESS))
+@router.get("/models", response_model=ServiceModels, responses=_problems(*_ACCESS))
 async def models(request: Request) -> Response:
     """The models that the service has; the first one is the default."""
-    return _json(_encoded({"models": _service(request).models.describe()}))
+    return _json(_encoded(_service(request).models.describe().as_json()))
 
 
-@router.get("/labels", response_model=schemas.ModelLabels, responses=_problems(*_ACCESS, 404, 422))
+@router.get("/labels", response_model=ModelLabels, responses=_problems(*_ACCESS, 404, 422))
 async def labels(
     request: Request,
     model: Annotated[str | None, Query(description="One of GET /models.")] = None,
 ) -> Response:
     """The classes of a model."""
     bundle = _service(request).models.get(model).bundle
-    named = zip(bundle.labels.names, bundle.labels.mids, strict=True)
-    found = [{"index": i, "label": name, "mid": mid} for i, (name, mid) in enumerate(named)]
-    return _json(_encoded({"model": bundle.name, "labels": found}))
+    names, mids = bundle.labels.names, bundle.labels.mids
+    found = tuple(map(ModelLabel, range(len(names)), names, mids))
+    return _json(_encoded(ModelLabels(bundle.name, found).as_json()))
 
 
-@router.get("/version", response_model=schemas.Version)
+@router.get("/version", response_model=ServiceVersion)
 async def version() -> Response:
     """Of the software and of this interface."""
-    return _json(_encoded({"version": VERSION, "api": API_VERSION}))
+    return _json(_encoded(ServiceVersion(VERSION, API_VERSION).as_json()))
 
 
 @probes.get("/healthz", response_model=schemas.Status)
@@ -242,9 +258,20 @@ def _classification(
             **tags.timings,
             "total": time.perf_counter() - began,
         }
-        return _encoded(
-            classified(tags, options, file_name=upload.name, timings=timings, request_id=request)
+        answer = ServiceTags(
+            tags=tags.tags,
+            frames=tags.frames if options.frames else None,
+            segments=tags.segments if options.segments else None,
+            tracks=TagTracks.of(tags, _DECIMALS) if options.tracks else None,
+            duration_seconds=tags.duration_seconds,
+            model=tags.model,
+            embedder=tags.embedder,
+            warnings=tags.warnings,
+            timings={name: round(seconds, _DECIMALS) for name, seconds in timings.items()},
+            file=upload.name,
+            request_id=request,
         )
+        return _encoded(answer.as_json())
 
     return work
 

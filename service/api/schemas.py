@@ -1,213 +1,101 @@
-"""What requests and answers look like: for checks of what comes in, and for OpenAPI."""
+"""Schemas of requests and responses: they validate options and describe the API in OpenAPI.
+
+Responses that the client reads, too, are the dataclasses of `service.documents`.
+"""
 
 from __future__ import annotations
 
+import inspect
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from classifier.tags.choice import Choice
-from vggish.common.choices import Values
+from classifier.tags.choice import DEFAULT_TOP_K, Choice
+from classifier.tags.document import JsonDocument
+from classifier.tags.tracks import TagTrack, TagTracks
+from classifier.tags.types import FrameTags, Tag, TagSegment
+from service.documents import ModelLabel, ServiceModel, ServiceModels, ServiceTags, ServiceVersion
+from vggish.common.choices import Tail, Values
 from vggish.params import PATCH_SECONDS
 
-Score = Annotated[float, Field(ge=0, le=1)]
+# Limits of options. An unknown label triggers a fuzzy search, whose time grows with the name.
+MAX_TOP_K, MAX_LABELS, MAX_LABEL_LENGTH = 10_000, 1000, 200
 
-Seconds = Annotated[float, Field(ge=0)]
-
-# What is nearly called so is looked for where there is no such class, which takes its time.
-ClassName = Annotated[str, Field(max_length=200)]
+_Labels = Annotated[
+    list[Annotated[str, Field(max_length=MAX_LABEL_LENGTH)]], Field(max_length=MAX_LABELS)
+]
 
 
 class TagOptions(BaseModel):
-    """Which tags are told."""
+    """Options that select tags."""
 
     model_config = ConfigDict(extra="forbid")
 
-    top_k: int = Field(10, ge=1, le=10_000, description="At most so many tags, the best first.")
-    threshold: float = Field(0.0, ge=0, le=1, description="Only tags with at least this score.")
-    labels: list[ClassName] = Field(
-        [], max_length=1000, description="Only these classes, by name or AudioSet id. Repeatable."
+    top_k: int = Field(
+        DEFAULT_TOP_K, ge=1, le=MAX_TOP_K, description="Maximum number of tags, best first."
     )
-    exclude_labels: list[ClassName] = Field(
-        [], max_length=1000, description="All classes but these. Repeatable."
+    threshold: float = Field(0.0, ge=0, le=1, description="Minimum score of a tag.")
+    labels: _Labels = Field(
+        [], description="Return only these classes, by name or AudioSet id. Repeatable."
     )
-    model: str | None = Field(None, description="One of GET /models; the default one by default.")
+    exclude_labels: _Labels = Field([], description="Leave these classes out. Repeatable.")
+    model: str | None = Field(
+        None, description="Name of a model from GET /models; the default model if omitted."
+    )
 
     def choice(self) -> Choice:
-        """The options that choose tags."""
+        """Convert to the tagger's options."""
         return Choice(self.top_k, self.threshold, self.labels or None, self.exclude_labels or None)
 
 
 class ClassifyOptions(TagOptions):
-    """What is asked about a sound."""
+    """Options of a classification."""
 
-    frames: bool = Field(False, description="The tags of each frame of 0.96 s, too.")
-    segments: bool = Field(False, description="When each of the tags is heard, too.")
-    tracks: bool = Field(False, description="The scores of the clip's tags over time, too.")
+    frames: bool = Field(False, description="Return the tags of each frame of 0.96 s.")
+    segments: bool = Field(False, description="Return when each tag is detected.")
+    tracks: bool = Field(False, description="Return the scores of the clip's tags over time.")
 
 
 class EmbedRequestOptions(BaseModel):
-    """How a sound is embedded."""
+    """Options of an embedding."""
 
     model_config = ConfigDict(extra="forbid")
 
     values: Values = Field(
-        "uint8", description="uint8 as AudioSet's, pca (before quantising), raw (VGGish only)."
+        "uint8",
+        description="uint8 (quantised as in AudioSet), pca (before quantising) or raw (before PCA, "
+        "VGGish only).",
     )
     hop_seconds: float = Field(
         PATCH_SECONDS,
         ge=0.01,
         le=60,
-        description="From one frame to the next, a multiple of 10 ms.",
+        description="Time from one frame to the next in seconds, a multiple of 0.01.",
     )
-    tail: Literal["pad", "drop"] = Field(
-        "pad", description="Whether silence completes the last frame."
+    tail: Tail = Field(
+        "pad", description="Pad the last frame with silence (pad) or leave it out (drop)."
     )
     model: str | None = Field(
-        None, description="The embedder is that of this model; of the default one by default."
+        None, description="Name of the model whose embedder is used; the default model if omitted."
     )
 
 
 class StreamStart(TagOptions):
     """The first message of a stream."""
 
-    sample_rate_hz: int = Field(ge=4000, le=384_000, description="Of the samples that follow.")
+    sample_rate_hz: int = Field(ge=4000, le=384_000, description="Sample rate in Hz.")
     encoding: Literal["s16le", "f32le"] = Field(
-        "s16le", description="16-bit integers or 32-bit floats, the low byte first."
+        "s16le", description="Little-endian 16-bit integers or 32-bit floats."
     )
-    channels: int = Field(1, ge=1, le=32, description="Interleaved.")
-    api_key: str | None = Field(None, description="For browsers, which cannot send it as a header.")
-
-
-def _example(**values: Any) -> ConfigDict:
-    return ConfigDict(json_schema_extra={"examples": [values]})
-
-
-_TAG = {"label": "Dog", "mid": "/m/0bt9lr", "index": 74, "score": 0.83}
-
-_MODEL = {"name": "audioset", "head": "gru", "sha256": "9f2c..."}
-
-_EMBEDDER = {
-    "name": "mini",
-    "weights_sha256": "c01d...",
-    "model_sha256": "c01d...",
-    "precision": "float32",
-    "provider": "CPUExecutionProvider",
-}
-
-_TIMINGS = {
-    "upload": 0.003,
-    "queue": 0.0,
-    "decode": 0.001,
-    "front_end": 0.006,
-    "embed": 0.004,
-    "head": 0.002,
-    "total": 0.017,
-}
-
-
-class Tag(BaseModel):
-    """A class and how sure the model is of it."""
-
-    model_config = _example(**_TAG)
-
-    label: str = Field(description="Name of the class.")
-    mid: str = Field(description="Its AudioSet id; empty where there is none.")
-    index: int = Field(description="Its place among the model's classes.")
-    score: Score
-
-
-class FrameTags(BaseModel):
-    """What is heard in one frame of 0.96 s."""
-
-    model_config = _example(start_seconds=0.96, tags=[_TAG])
-
-    start_seconds: Seconds
-    tags: list[Tag]
-
-
-class Segment(BaseModel):
-    """A span of time in which a class is heard: frames with half of its highest score."""
-
-    model_config = _example(start_seconds=0.0, end_seconds=2.88, **_TAG)
-
-    start_seconds: Seconds
-    end_seconds: Seconds
-    label: str
-    mid: str
-    index: int
-    score: Score = Field(description="The highest of its frames.")
-
-
-class Track(BaseModel):
-    """The scores of one class over time."""
-
-    model_config = _example(**_TAG, scores=[0.83, 0.1])
-
-    label: str
-    mid: str
-    index: int
-    score: Score = Field(description="Of the whole clip.")
-    scores: list[Score] = Field(description="One a frame.")
-
-
-class Tracks(BaseModel):
-    """The clip's tags over time."""
-
-    model_config = _example(start_seconds=[0.0, 0.96], tags=[{**_TAG, "scores": [0.83, 0.1]}])
-
-    start_seconds: list[float] = Field(description="Where each frame begins.")
-    tags: list[Track]
-
-
-class ModelIdentity(BaseModel):
-    """Which model answered."""
-
-    model_config = _example(**_MODEL)
-
-    name: str
-    head: str
-    sha256: str = Field(description="Of its head's file.")
-
-
-class Classified(BaseModel):
-    """What is heard in a sound."""
-
-    model_config = _example(
-        file="dog.wav",
-        tags=[_TAG],
-        frames=None,
-        segments=None,
-        tracks=None,
-        duration_seconds=10.0,
-        model=_MODEL,
-        embedder=_EMBEDDER,
-        warnings=[],
-        timings=_TIMINGS,
-        request_id="5c0f2d9e",
+    channels: int = Field(1, ge=1, le=32, description="Number of interleaved channels.")
+    api_key: str | None = Field(
+        None, description="API key, for browsers, which cannot send it as a header."
     )
-
-    file: str | None = Field(description="As the client calls it.")
-    tags: list[Tag] = Field(description="Of the whole clip, the best first.")
-    frames: list[FrameTags] | None = Field(
-        description="With frames=true, where the model scores frames."
-    )
-    segments: list[Segment] | None = Field(
-        description="With segments=true, where the model scores frames."
-    )
-    tracks: Tracks | None = Field(description="With tracks=true, where the model scores frames.")
-    duration_seconds: Seconds
-    model: ModelIdentity
-    embedder: dict[str, str] = Field(description="What made the frames, with its checksums.")
-    warnings: list[str] = Field(description="What is odd about the sound.")
-    timings: dict[str, float] = Field(
-        description="Seconds spent in each stage; stages overlap in long sounds."
-    )
-    request_id: str
 
 
 class Problem(BaseModel):
-    """What is wrong and what to do (RFC 9457)."""
+    """A problem document (RFC 9457): what is wrong and what to do."""
 
     model_config = ConfigDict(
         extra="allow",
@@ -215,7 +103,7 @@ class Problem(BaseModel):
             "examples": [
                 {
                     "type": "/problems/unreadable-audio",
-                    "title": "The sound cannot be read",
+                    "title": "The audio cannot be read",
                     "status": 400,
                     "detail": "cannot read notes.txt: Format not recognised",
                     "instance": "5c0f2d9e",
@@ -224,11 +112,11 @@ class Problem(BaseModel):
         },
     )
 
-    type: str = Field(description="Stable; an address of the service that explains it.")
+    type: str = Field(description="Stable address on this service that explains the problem.")
     title: str
     status: int
-    detail: str = Field(description="What is wrong here, and what to do.")
-    instance: str = Field(description="The id of the request.")
+    detail: str = Field(description="What is wrong with this request, and what to do.")
+    instance: str = Field(description="The request id.")
 
 
 class Failed(BaseModel):
@@ -239,84 +127,112 @@ class Failed(BaseModel):
 
 
 class ClassifiedBatch(BaseModel):
-    """One result a file, in their order."""
+    """One result for each file, in the order of the files."""
 
-    results: list[Classified | Failed]
+    results: list[ServiceTags | Failed]
     request_id: str
 
 
 class Embedded(BaseModel):
-    """The frames of a sound."""
+    """Frames of a clip."""
 
-    model_config = _example(
-        clip="dog", start_seconds=[0.0], frames=[[127, 128]], metadata={"values": "uint8"}
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "clip": "dog",
+                    "start_seconds": [0.0],
+                    "frames": [[127, 128]],
+                    "metadata": {"values": "uint8"},
+                }
+            ]
+        }
     )
 
     clip: str
     start_seconds: list[float]
-    frames: list[list[float]] = Field(description="[n, 128], whole numbers if quantised.")
-    metadata: dict[str, Any] = Field(description="How they were made.")
-
-
-class ServedModel(BaseModel):
-    """A model that the service has."""
-
-    model_config = _example(
-        **_MODEL,
-        default=True,
-        n_classes=527,
-        clip_frames=10,
-        has_frame_scores=True,
-        embedders=["vggish", "mini"],
-        embedder=_EMBEDDER,
-    )
-
-    name: str
-    head: str
-    sha256: str
-    default: bool = Field(description="Whether it answers when no model is named.")
-    n_classes: int
-    clip_frames: int = Field(description="Frames that it judges at once; longer is windowed.")
-    has_frame_scores: bool = Field(description="Whether there are frames, segments and tracks.")
-    embedders: list[str] = Field(description="Whose frames it is made for.")
-    embedder: dict[str, str] = Field(description="What makes its frames here.")
-
-
-class ServedModels(BaseModel):
-    """All models."""
-
-    models: list[ServedModel]
-
-
-class Label(BaseModel):
-    """A class of a model."""
-
-    model_config = _example(index=74, label="Dog", mid="/m/0bt9lr")
-
-    index: int
-    label: str
-    mid: str
-
-
-class ModelLabels(BaseModel):
-    """The classes of a model, in the order of its scores."""
-
-    model: str
-    labels: list[Label]
+    frames: list[list[float]] = Field(description="[n, 128]; integers if quantised.")
+    metadata: dict[str, Any] = Field(description="How the frames were made.")
 
 
 class Status(BaseModel):
-    """How the service is."""
+    """State of the service."""
 
-    model_config = _example(status="ready")
+    model_config = ConfigDict(json_schema_extra={"examples": [{"status": "ready"}]})
 
     status: Literal["alive", "ready"]
 
 
-class Version(BaseModel):
-    """Of the software and of its interface."""
+_TAG = {"label": "Dog", "mid": "/m/0bt9lr", "index": 74, "score": 0.83}
+_TRACK = {**_TAG, "scores": [0.83, 0.1]}
+_MODEL = {"name": "audioset", "head": "gru", "sha256": "9f2c..."}
+_EMBEDDER = {
+    "name": "mini",
+    "weights_sha256": "c01d...",
+    "model_sha256": "c01d...",
+    "precision": "float32",
+    "provider": "CPUExecutionProvider",
+}
+_SERVICE_MODEL = {
+    **_MODEL,
+    "default": True,
+    "n_classes": 527,
+    "clip_frames": 10,
+    "has_frame_scores": True,
+    "embedders": ["vggish", "mini"],
+    "embedder": _EMBEDDER,
+}
+_TIMINGS = {
+    "upload": 0.003,
+    "queue": 0.0,
+    "decode": 0.001,
+    "front_end": 0.006,
+    "embed": 0.004,
+    "head": 0.002,
+    "total": 0.017,
+}
+_EXAMPLES: dict[type[JsonDocument], dict[str, Any]] = {
+    Tag: _TAG,
+    FrameTags: {"start_seconds": 0.96, "tags": [_TAG]},
+    TagSegment: {"start_seconds": 0.0, "end_seconds": 2.88, **_TAG},
+    TagTrack: _TRACK,
+    TagTracks: {"start_seconds": [0.0, 0.96], "tags": [_TRACK]},
+    ServiceTags: {
+        "file": "dog.wav",
+        "tags": [_TAG],
+        "frames": None,
+        "segments": None,
+        "tracks": None,
+        "duration_seconds": 10.0,
+        "model": _MODEL,
+        "embedder": _EMBEDDER,
+        "warnings": [],
+        "timings": _TIMINGS,
+        "request_id": "5c0f2d9e",
+    },
+    ServiceModel: _SERVICE_MODEL,
+    ServiceModels: {"models": [_SERVICE_MODEL]},
+    ModelLabel: {"index": 74, "label": "Dog", "mid": "/m/0bt9lr"},
+    ServiceVersion: {"version": "0.5.0", "api": "1"},
+}
 
-    model_config = _example(version="0.5.0", api="1")
 
-    version: str
-    api: str
+def describe_documents(schemas: dict[str, Any]) -> None:
+    """Complete the OpenAPI schemas of our dataclasses, by name, from their docstrings."""
+    for document, example in _EXAMPLES.items():
+        schema = schemas[document.__name__]
+        schema["description"] = inspect.cleandoc(document.__doc__ or "").split("\n\n")[0]
+        schema["examples"] = [example]
+        schema["required"] = list(schema["properties"])  # `as_json` writes all fields
+        for name, text in _attributes(document).items():
+            schema["properties"][name]["description"] = text
+
+
+def _attributes(document: type[JsonDocument]) -> dict[str, str]:
+    """The texts of the section "Attributes:" of a class and its bases."""
+    found: dict[str, str] = {}
+    for cls in reversed(document.__mro__):
+        section = (inspect.getdoc(cls) or "").partition("Attributes:\n")[2].split("\n\n")[0]
+        for name, text in re.findall(r"^    (\w+): (.*(?:\n     +.*)*)", section, re.MULTILINE):
+            found[name] = " ".join(text.split())
+    return found

@@ -16,8 +16,6 @@ import numpy as np
 
 from classifier.labels import Labels
 from classifier.tags.choice import DEFAULT_TOP_K
-from classifier.tags.tracks import TagTracks
-from classifier.tags.types import ClipTags
 from service.client.multipart import Upload
 from service.client.retries import (
     Call,
@@ -28,6 +26,7 @@ from service.client.retries import (
     odd_answer,
     problem_error,
 )
+from service.documents import ModelLabels, ServiceModel, ServiceModels, ServiceTags, ServiceVersion
 from vggish.errors import OptionError, ServiceError
 from vggish.frames.clip import ClipFrames, frame_array
 
@@ -39,50 +38,6 @@ _Answer = Mapping[str, Any]
 
 # What a reader meets in JSON that is not what the service says.
 _ODD = (OptionError, LookupError, TypeError, ValueError, AttributeError, OverflowError)
-
-
-@dataclass(frozen=True)
-class ServiceTags(ClipTags):
-    """What a service says of one clip.
-
-    Attributes:
-        request_id: by which the service's log names the request.
-        tracks: the scores of `tags` over time, if they were asked for and the head has them.
-    """
-
-    request_id: str = ""
-    tracks: TagTracks | None = None
-
-
-@dataclass(frozen=True)
-class ServiceModel:
-    """A model that a service has.
-
-    Attributes:
-        name: to ask for it.
-        is_default: whether it is the one that answers when none is asked for.
-        head: kind of its network.
-        sha256: of the head.
-        n_classes: how many labels it knows.
-        has_frame_scores: whether it says when something is heard.
-        embedder: what makes its frames: its name and checksums.
-    """
-
-    name: str
-    is_default: bool
-    head: str
-    sha256: str
-    n_classes: int
-    has_frame_scores: bool
-    embedder: Mapping[str, str]
-
-
-@dataclass(frozen=True)
-class ServiceVersion:
-    """Version of a service's software, and of the interface that it speaks."""
-
-    version: str
-    api: str
 
 
 class Wish(TypedDict, total=False):
@@ -147,7 +102,7 @@ def classify(settings: Settings, upload: Upload, wanted: Wanted) -> Flow[Service
     """What is heard in a sound."""
     call = Call("POST", "/classify", wanted.params, upload.headers, upload)
     response = yield from exchange(settings, call)
-    return _read(settings, response, _tags)
+    return _read(settings, response, ServiceTags.from_json)
 
 
 def classify_batch(
@@ -162,7 +117,9 @@ def classify_batch(
         if len(results) != len(upload.sounds):
             raise ValueError(f"{len(results)} results for {len(upload.sounds)} files")
         return [
-            problem_error(result["problem"], response) if "problem" in result else _tags(result)
+            problem_error(result["problem"], response)
+            if "problem" in result
+            else ServiceTags.from_json(result)
             for result in results
         ]
 
@@ -199,7 +156,7 @@ def embed(
 def models(settings: Settings) -> Flow[tuple[ServiceModel, ...]]:
     """The models that the service has."""
     response = yield from exchange(settings, Call("GET", "/models"))
-    return _read(settings, response, lambda found: tuple(map(_model, found["models"])))
+    return _read(settings, response, lambda found: ServiceModels.from_json(found).models)
 
 
 def labels(settings: Settings, model: str | None) -> Flow[Labels]:
@@ -208,10 +165,8 @@ def labels(settings: Settings, model: str | None) -> Flow[Labels]:
     response = yield from exchange(settings, Call("GET", "/labels", params))
 
     def read(found: _Answer) -> Labels:
-        rows = sorted(found["labels"], key=lambda row: int(row["index"]))
-        return Labels(
-            tuple(str(row["label"]) for row in rows), tuple(str(row["mid"]) for row in rows)
-        )
+        rows = sorted(ModelLabels.from_json(found).labels, key=lambda row: row.index)
+        return Labels(tuple(row.label for row in rows), tuple(row.mid for row in rows))
 
     return _read(settings, response, read)
 
@@ -219,9 +174,7 @@ def labels(settings: Settings, model: str | None) -> Flow[Labels]:
 def version(settings: Settings) -> Flow[ServiceVersion]:
     """What the service is."""
     response = yield from exchange(settings, Call("GET", "/version"))
-    return _read(
-        settings, response, lambda found: ServiceVersion(str(found["version"]), str(found["api"]))
-    )
+    return _read(settings, response, ServiceVersion.from_json)
 
 
 def ready(settings: Settings) -> Flow[bool]:
@@ -244,26 +197,3 @@ def _read(
     except _ODD as error:
         reason = f"{type(error).__name__}: {error}"
         raise odd_answer(settings, response, reason) from error
-
-
-def _tags(found: _Answer) -> ServiceTags:
-    tags = ClipTags.from_json(found)
-    known = {field.name: getattr(tags, field.name) for field in dataclasses.fields(ClipTags)}
-    tracks = found.get("tracks")
-    return ServiceTags(
-        **known,
-        request_id=str(found.get("request_id", "")),
-        tracks=None if tracks is None else TagTracks.from_json(tracks),
-    )
-
-
-def _model(found: _Answer) -> ServiceModel:
-    return ServiceModel(
-        name=str(found["name"]),
-        is_default=bool(found["default"]),
-        head=str(found["head"]),
-        sha256=str(found["sha256"]),
-        n_classes=int(found["n_classes"]),
-        has_frame_scores=bool(found["has_frame_scores"]),
-        embedder={str(key): str(value) for key, value in found["embedder"].items()},
-    )

@@ -23,9 +23,10 @@ import httpx
 
 from classifier.labels import Labels
 from service.client import calls as calls
-from service.client.calls import Flow, ServiceModel, ServiceTags, ServiceVersion, Wanted, Wish
+from service.client.calls import Flow, Wanted, Wish
 from service.client.multipart import Source, Upload, open_sound
 from service.client.retries import Call, Outcome, Settings
+from service.documents import ServiceModel, ServiceTags, ServiceVersion
 from vggish.common.choices import Tail, Values
 from vggish.errors import OptionError, ServiceError
 from vggish.frames.clip import ClipFrames

@@ -6,7 +6,6 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -14,6 +13,7 @@ from classifier.bundles.bundle import Bundle, load
 from classifier.bundles.files import find_bundle, quoted
 from classifier.names import CARD_FILE, HEAD_FILE, LABELS_FILE
 from classifier.tagger import Tagger, choose_embedder
+from service.documents import ServiceModel, ServiceModels
 from service.problems import Problem
 from service.settings.config import ServiceConfig
 from vggish.embedders.choice import choose, load as load_embedder
@@ -128,9 +128,9 @@ class Models:
                 results[name] = self._reload(name, model.source, stamp)
         return results
 
-    def describe(self) -> list[dict[str, Any]]:
-        """What `GET /models` says."""
-        return [self._description(model) for model in self.all()]
+    def describe(self) -> ServiceModels:
+        """Describe all models, the default one first."""
+        return ServiceModels(tuple(map(self._description, self.all())))
 
     def _reload(self, name: str, source: str, stamp: Stamp) -> Exception | None:
         try:
@@ -166,17 +166,17 @@ class Models:
             self._networks[name] = Network(self._wrap(embedder), pca)
         return self._networks[name]
 
-    def _description(self, model: Model) -> dict[str, Any]:
+    def _description(self, model: Model) -> ServiceModel:
         bundle = model.bundle
-        return {
+        return ServiceModel(
             **bundle.provenance,
-            "default": bundle.name == self._default,
-            "n_classes": len(bundle.labels),
-            "clip_frames": bundle.clip_frames,
-            "has_frame_scores": bundle.has_frame_scores,
-            "embedders": list(bundle.card["embedders"]),
-            "embedder": dict(model.tagger.extractor.embedder.provenance),
-        }
+            default=bundle.name == self._default,
+            n_classes=len(bundle.labels),
+            clip_frames=bundle.clip_frames,
+            has_frame_scores=bundle.has_frame_scores,
+            embedders=tuple(bundle.card["embedders"]),
+            embedder=model.tagger.extractor.embedder.provenance,
+        )
 
 
 def _stamp(directory: Path) -> Stamp:

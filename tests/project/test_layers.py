@@ -36,8 +36,8 @@ ROOMS = {
         {"fit"},
     ),
     "service": (
-        {"client", "problems", "scratch", "settings", "static"},
-        {"logs", "metrics"},
+        {"documents", "problems", "scratch", "settings", "static"},
+        {"client", "logs", "metrics"},
         {"engine", "middleware"},
         {"api", "page"},
         {"app"},

@@ -49,15 +49,7 @@ def tagged(tagger: Tagger, data: bytes, request: Request) -> dict[str, Any]:
     answer = tags.as_json()
     answer |= {name: None for name in ("frames", "segments") if name not in asked}
     tracks = TagTracks.of(tags) if "tracks" in asked else None
-    if tracks is not None:
-        columns = tracks.scores.astype(float).T.tolist()
-        answer["tracks"] = {
-            "start_seconds": tracks.start_seconds.tolist(),
-            "tags": [
-                {**tag.as_json(), "scores": column}
-                for tag, column in zip(tags.tags, columns, strict=True)
-            ],
-        }
+    answer["tracks"] = tracks and tracks.as_json()
     return {**answer, "file": None, "request_id": "id-7"}
 
 

@@ -10,8 +10,8 @@ from typing import Any
 
 from classifier.bundles.files import quoted
 from classifier.tags.choice import Choice
-from service.client.calls import ServiceModel
 from service.client.client import Client
+from service.documents import ServiceModel
 from vggish.errors import OptionError, ServiceError
 
 # A key on the command line could be read by everybody on the machine.

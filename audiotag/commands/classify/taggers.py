@@ -85,7 +85,7 @@ def tag_options(options: argparse.Namespace) -> dict[str, Any]:
 def _refuse_times(model: str, content: TagFormat, has_frame_scores: bool) -> None:
     if content.requires_times and not has_frame_scores:
         what = "--frames" if content.frames else "--segments or label tracks"
-        raise OptionError(f"the model {model!r} scores whole sounds only, so there are no {what}")
+        raise OptionError(f"the model {model!r} scores whole clips only, so there are no {what}")
 
 
 def load_tagger(options: argparse.Namespace) -> Tagger:

@@ -413,7 +413,7 @@ def test_a_head_of_clips_has_no_frames(command_line: Any) -> None:
     assert out.splitlines()[1].endswith("%")
     for options in (("--json", "--frames"), ("--segments",), ("--srt",), ("--raven",)):
         status, _, err = command_line("classify", "a.wav", "--model", "clips", *options)
-        assert (status, "scores whole sounds only" in err) == (2, True)
+        assert (status, "scores whole clips only" in err) == (2, True)
     status, _, _ = command_line("classify", "a.wav", "--model", "clips", "--plot", "p.png")
     assert (status, Path("p.png").read_bytes()[:4]) == (0, b"\x89PNG")
 

@@ -206,7 +206,7 @@ def test_what_makes_no_sense_is_refused_before_anything_is_sent(
 def test_a_model_of_whole_clips_has_no_times(there: Classify, fake: FakeService) -> None:
     fake.facts = {"has_frame_scores": False}
     status, _, err = there("a.wav", "--srt")
-    assert (status, "scores whole sounds only" in err) == (2, True)
+    assert (status, "scores whole clips only" in err) == (2, True)
     assert there("a.wav")[0] == 0
     assert "segments" not in fake.requests[-1][1]
 

@@ -215,5 +215,5 @@ def test_silence_has_an_empty_track() -> None:
 
 def test_tags_without_times_are_refused() -> None:
     for write in (as_srt, as_audacity, lambda tags: as_raven("a.wav", tags)):
-        with pytest.raises(OptionError, match="'tiny' scores whole sounds only"):
+        with pytest.raises(OptionError, match="'tiny' scores whole clips only"):
             write(clip(segments=None))

@@ -10,7 +10,7 @@ import pytest
 
 from classifier.output.rows import as_csv, as_json, csv_header
 from classifier.output.table import TableStyle, as_table
-from classifier.tags.segments import tag_segments
+from classifier.tags.segments import find_segments
 from classifier.tags.types import ClipTags, FrameTags, Tag
 from vggish.audio.mono import SILENCE
 
@@ -36,7 +36,7 @@ def of_frames(tags: tuple[Tag, ...], frame_scores: Any, **changes: Any) -> ClipT
     values: dict[str, Any] = {
         "tags": tags,
         "frames": tuple(FrameTags(float(start), tags[:1]) for start in starts),
-        "segments": tag_segments(tags, frame_scores, starts, duration_seconds),
+        "segments": find_segments(tags, frame_scores, starts, duration_seconds),
         "duration_seconds": duration_seconds,
         "model": {"name": "made"},
         "embedder": {"name": "vggish"},

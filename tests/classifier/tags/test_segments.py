@@ -1,4 +1,4 @@
-"""Windows over long sounds, and the spans in which something is heard."""
+"""Windows over long clips, and detected segments."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from classifier.tags.segments import Segment, find_segments, relative_thresholds
+from classifier.tags.segments import find_segments, relative_thresholds
+from classifier.tags.types import Tag, TagSegment
 from classifier.tags.windows import WindowedScores, batches, window_starts
 from vggish.errors import OptionError
 
@@ -29,13 +30,13 @@ def test_windows_cover_every_frame_evenly_and_stay_inside(window: int) -> None:
         assert steps.max() - steps.min() <= 1
 
 
-def test_batches_are_all_starts_in_order() -> None:
+def test_batches_keep_all_starts_in_order() -> None:
     starts = window_starts(100, 10)
     assert np.concatenate(list(batches(starts, 4))).tolist() == starts.tolist()
     assert max(map(len, batches(starts, 4))) == 4
 
 
-def test_windows_become_the_highest_of_a_clip_and_the_mean_of_a_frame(
+def test_clip_score_is_the_maximum_and_frame_score_the_mean_of_windows(
     rng: np.random.Generator,
 ) -> None:
     n_frames, window, n_classes = 23, 7, 4
@@ -61,18 +62,22 @@ def test_windows_become_the_highest_of_a_clip_and_the_mean_of_a_frame(
 # --- Segments ----------------------------------------------------------------------------
 
 
+def tag(index: int) -> Tag:
+    return Tag(f"class {index}", f"/m/{index}", index, 0.5)
+
+
 def spans(scores: Any, starts: Any, threshold: float = 0.5, duration: float = 1e9) -> Any:
     found = find_segments(
+        [tag(0)],
         np.asarray(scores, np.float32)[:, None],
         np.asarray(starts, np.float64),
-        [0],
-        np.array([threshold]),
-        duration_seconds=duration,
+        duration,
+        thresholds=np.array([threshold]),
     )
     return [(segment.start_seconds, segment.end_seconds, segment.score) for segment in found]
 
 
-def test_frames_that_follow_one_another_are_one_span() -> None:
+def test_adjacent_frames_make_one_span() -> None:
     scores = [0.1, 0.6, 0.9, 0.2, 0.5, 0.4]
     starts = np.round(np.arange(6) * 0.96, 6)
     assert spans(scores, starts) == [(0.96, 2.88, 0.9), (3.84, 4.8, 0.5)]
@@ -80,24 +85,24 @@ def test_frames_that_follow_one_another_are_one_span() -> None:
     assert spans(scores, starts, threshold=0.0) == [(0.0, 5.76, 0.9)]
 
 
-def test_frames_that_overlap_are_one_span_and_a_gap_parts_them() -> None:
+def test_overlapping_frames_make_one_span_and_a_gap_ends_it() -> None:
     assert spans([0.9] * 4, [0, 0.48, 0.96, 1.44]) == [(0.0, 2.4, 0.9)]
     assert spans([0.9, 0.1, 0.9], [0, 0.48, 0.96]) == [(0.0, 1.92, 0.9)]
     assert spans([0.9, 0.9], [0, 1.0]) == [(0.0, 0.96, 0.9), (1.0, 1.96, 0.9)]
 
 
-def test_no_span_goes_beyond_the_sound() -> None:
+def test_no_span_ends_after_the_audio() -> None:
     assert spans([0.9, 0.9], [0, 0.96], duration=1.5) == [(0.0, 1.5, 0.9)]
 
 
-def test_each_frame_is_in_a_span_of_its_class_just_if_it_is_loud_enough(
+def test_a_frame_is_in_a_span_exactly_if_its_score_reaches_the_threshold(
     rng: np.random.Generator,
 ) -> None:
     frame_scores = rng.random((50, 3)).astype(np.float32)
     starts = np.round(np.arange(50) * 0.96, 6)
     thresholds = relative_thresholds(frame_scores, 0.7)
     np.testing.assert_allclose(thresholds, 0.7 * frame_scores.max(0), rtol=1e-6)
-    found = find_segments(frame_scores, starts, [2, 0], thresholds, duration_seconds=100)
+    found = find_segments([tag(2), tag(0)], frame_scores, starts, 100, thresholds=thresholds)
     assert [s.index for s in found] == sorted((s.index for s in found), reverse=True)
     for index in (0, 2):
         for start, score in zip(starts, frame_scores[:, index], strict=True):
@@ -108,7 +113,7 @@ def test_each_frame_is_in_a_span_of_its_class_just_if_it_is_loud_enough(
     assert not any(s.index == 1 for s in found)
 
 
-def test_spans_are_those_of_a_slow_definition(rng: np.random.Generator) -> None:
+def test_spans_equal_a_slow_reference(rng: np.random.Generator) -> None:
     for n_frames, hop_seconds in ((1, 0.96), (7, 0.48), (30, 0.96), (40, 0.25), (25, 1.5)):
         frame_scores = rng.random((n_frames, 6)).astype(np.float32)
         starts = np.round(np.arange(n_frames) * hop_seconds, 6)
@@ -122,15 +127,16 @@ def test_spans_are_those_of_a_slow_definition(rng: np.random.Generator) -> None:
                     span = []
                     expected.append((index, span))
                 span.append(frame)
-        found = find_segments(
-            frame_scores, starts, [4, 0, 5, 2, 3], thresholds, duration_seconds=duration_seconds
-        )
-        assert found == [
-            Segment(
+        tags = [tag(index) for index in (4, 0, 5, 2, 3)]
+        found = find_segments(tags, frame_scores, starts, duration_seconds, thresholds=thresholds)
+        assert list(found) == [
+            TagSegment(
                 float(starts[span[0]]),
                 round(
                     max(float(starts[span[0]]), min(starts[span[-1]] + 0.96, duration_seconds)), 6
                 ),
+                f"class {index}",
+                f"/m/{index}",
                 index,
                 float(str(frame_scores[span, index].max())),
             )
@@ -138,8 +144,8 @@ def test_spans_are_those_of_a_slow_definition(rng: np.random.Generator) -> None:
         ]
 
 
-def test_arrays_that_do_not_fit_are_refused() -> None:
+def test_mismatched_shapes_are_rejected() -> None:
     with pytest.raises(OptionError, match=r"2 frames of 3 classes.*\[1\] and \[3\]"):
         find_segments(
-            np.zeros((2, 3), np.float32), np.zeros(1), [0], np.zeros(3), duration_seconds=1
+            [tag(0)], np.zeros((2, 3), np.float32), np.zeros(1), 1, thresholds=np.zeros(3)
         )

@@ -1,4 +1,4 @@
-"""What is said of a clip, written and read again."""
+"""Results of tagging: their JSON form and back."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def through_json(clip: ClipTags, **changes: Any) -> ClipTags:
 
 
 @pytest.mark.parametrize("without", [{}, {"frames": None}, {"frames": None, "segments": None}])
-def test_write_then_read_gives_back(without: Any) -> None:
+def test_write_then_read_round_trips(without: Any) -> None:
     clip = dataclasses.replace(CLIP, **without)
     found = through_json(clip, request_id="of a service", file="a.wav")
     assert found == clip
@@ -38,7 +38,7 @@ def test_write_then_read_gives_back(without: Any) -> None:
     assert found.as_json() == clip.as_json()
 
 
-def test_what_a_service_may_leave_out_is_none() -> None:
+def test_absent_keys_take_their_defaults() -> None:
     found = CLIP.as_json()
     for key in ("frames", "segments", "warnings", "timings"):
         del found[key]
@@ -47,12 +47,12 @@ def test_what_a_service_may_leave_out_is_none() -> None:
     )
 
 
-def test_timings_do_not_make_clips_different() -> None:
+def test_timings_are_ignored_in_comparisons() -> None:
     assert dataclasses.replace(CLIP, timings={}) == CLIP
     assert dataclasses.replace(CLIP, warnings=()) != CLIP
 
 
-def test_silence_is_told_by_a_warning() -> None:
+def test_a_warning_marks_silence() -> None:
     assert through_json(dataclasses.replace(CLIP, warnings=(SILENCE,))).is_silent
     assert not CLIP.is_silent
 
@@ -75,12 +75,14 @@ def test_silence_is_told_by_a_warning() -> None:
         {"timings": [1]},
     ],
 )
-def test_what_is_no_such_thing_is_refused(changes: Any) -> None:
-    with pytest.raises(OptionError, match=r"not the tags of a clip \(\w+: .*Received: {'tags'"):
+def test_invalid_values_are_rejected(changes: Any) -> None:
+    with pytest.raises(
+        OptionError, match=r"not a JSON document of ClipTags \(\w+: .*Received: {'tags'"
+    ):
         through_json(CLIP, **changes)
 
 
 @pytest.mark.parametrize("answer", [None, [], "text", {"title": "not found"}])
-def test_another_answer_is_refused(answer: Any) -> None:
-    with pytest.raises(OptionError, match="not the tags of a clip"):
+def test_other_documents_are_rejected(answer: Any) -> None:
+    with pytest.raises(OptionError, match="not a JSON document of ClipTags"):
         ClipTags.from_json(answer)

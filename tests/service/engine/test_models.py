@@ -59,7 +59,7 @@ def test_the_first_model_is_the_default_and_all_share_an_embedder() -> None:
     assert found.get("audioset").bundle.name == "audioset"
     assert found.get().network is found.get("audioset").network
     assert len(wrapped) == 1
-    assert [each["default"] for each in found.describe()] == [True, False]
+    assert [each.default for each in found.describe().models] == [True, False]
 
 
 def test_an_unknown_model_is_a_problem_that_names_the_others() -> None:

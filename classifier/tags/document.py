@@ -1,0 +1,101 @@
+"""Results as JSON documents: a dataclass becomes an object whose keys are its fields' names.
+
+The command line, the HTTP service and its client all write and read results through here, so
+each result is described once, by its dataclass.
+"""
+
+from __future__ import annotations
+
+import collections.abc
+import dataclasses
+import functools
+import types
+import typing
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+from vggish.errors import OptionError
+
+if typing.TYPE_CHECKING:
+    from typing_extensions import Self
+
+# Metadata of a field that is left out of the document.
+NOT_IN_JSON = types.MappingProxyType({"json": False})
+
+
+class JsonDocument:
+    """Base class of dataclasses that have a JSON form.
+
+    Fields may be numbers, strings, other such dataclasses, `tuple[X, ...]`, `Mapping[str, X]`, or
+    one of these `| None`.
+    """
+
+    def as_json(self) -> dict[str, Any]:
+        """Convert to the dicts, lists, numbers and strings of the JSON document."""
+        cls: Any = type(self)
+        return {field.name: _to_json(getattr(self, field.name)) for field in _fields(cls)}
+
+    @classmethod
+    def from_json(cls, document: Any) -> Self:
+        """Read a document that `as_json` made, perhaps in another process.
+
+        Unknown keys are ignored. A key that is absent or null takes the field's default, or None
+        if the field is optional.
+
+        Raises:
+            OptionError: the document lacks a key, or a value has another type.
+        """
+        try:
+            found: Self = _from_json(cls, document)
+            return found
+        except (AttributeError, LookupError, OverflowError, TypeError, ValueError) as error:
+            raise OptionError(
+                f"not a JSON document of {cls.__name__} ({type(error).__name__}: {error}). "
+                f"Received: {repr(document)[:200]}"
+            ) from error
+
+
+class _Field(typing.NamedTuple):
+    name: str
+    kind: Any
+    has_default: bool
+
+
+@functools.cache
+def _fields(cls: Hashable) -> tuple[_Field, ...]:
+    """The fields of a dataclass that are in the document, in order."""
+    kinds = typing.get_type_hints(cls)
+    missing = dataclasses.MISSING
+    return tuple(
+        _Field(f.name, kinds[f.name], not (f.default is missing and f.default_factory is missing))
+        for f in dataclasses.fields(cls)  # type: ignore[arg-type]
+        if f.metadata.get("json", True)
+    )
+
+
+def _to_json(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_to_json(item) for item in value]
+    if isinstance(value, JsonDocument):
+        return value.as_json()
+    return dict(value) if isinstance(value, Mapping) else value
+
+
+def _from_json(kind: Any, value: Any) -> Any:
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (types.UnionType, typing.Union):  # X | None
+        return None if value is None else _from_json(arguments[0], value)
+    if origin is tuple:
+        return tuple(_from_json(arguments[0], item) for item in value)
+    if origin is collections.abc.Mapping:
+        return {str(key): _from_json(arguments[1], item) for key, item in value.items()}
+    if not hasattr(kind, "__dataclass_fields__"):
+        return kind(value)
+    values = {}
+    for name, hint, has_default in _fields(kind):
+        if value.get(name) is not None:
+            values[name] = _from_json(hint, value[name])
+        elif not has_default:
+            is_optional = type(None) in typing.get_args(hint)
+            values[name] = None if is_optional else _from_json(hint, value[name])
+    return kind(**values)
