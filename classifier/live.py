@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from classifier.bundles.bundle import BATCH_FRAMES, pad
 from classifier.tagger import Tagger
-from classifier.tags.choice import DEFAULT_TOP_K, Choice
+from classifier.tags.choice import Choice, ChoiceOptions
 from classifier.tags.types import LiveTags, Scores
 from vggish.audio.mono import MonoMix
 from vggish.audio.resample import make_resampler
@@ -18,6 +18,9 @@ from vggish.errors import OptionError
 from vggish.frames.clip import Frames
 from vggish.mel_features import FloatArray, PatchStream
 from vggish.params import EMBEDDING_SIZE
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 class LiveTagger:
@@ -31,10 +34,7 @@ class LiveTagger:
     Args:
         tagger: may be shared with other sounds.
         sample_rate_hz: of the samples that will come.
-        top_k: see `Tagger.tag`, as the others.
-        threshold: see `Tagger.tag`.
-        labels: see `Tagger.tag`.
-        exclude_labels: see `Tagger.tag`.
+        options: top_k, threshold, labels and exclude_labels, see `Tagger.tag`.
 
     Raises:
         OptionError: the rate is not from 4 to 384 kHz, or the choice of tags cannot be honoured.
@@ -45,20 +45,16 @@ class LiveTagger:
         self,
         tagger: Tagger,
         sample_rate_hz: int,
-        *,
-        top_k: int | None = DEFAULT_TOP_K,
-        threshold: float = 0.0,
-        labels: Sequence[str] | None = None,
-        exclude_labels: Sequence[str] | None = None,
+        **options: Unpack[ChoiceOptions],
     ) -> None:
         self._bundle = tagger.bundle
         self._extractor = tagger.extractor
-        self._choice = Choice(top_k, threshold, labels, exclude_labels)
+        self._choice = Choice(**options)
         self._choice.classes(self._bundle.labels)
-        options = self._extractor.options
+        embed_options = self._extractor.options
         self._rate_hz = sample_rate_hz
-        self._resampler = make_resampler(sample_rate_hz, options.resampler)
-        self._patches = PatchStream(options.hop_seconds, options.tail)
+        self._resampler = make_resampler(sample_rate_hz, embed_options.resampler)
+        self._patches = PatchStream(embed_options.hop_seconds, embed_options.tail)
         self._mix = MonoMix()
         self._n_resampled = 0
         self._n_heard = 0

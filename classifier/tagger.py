@@ -6,14 +6,14 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from classifier.bundles.bundle import BATCH_FRAMES, Bundle, load
 from classifier.bundles.files import quoted
-from classifier.tags.choice import DEFAULT_TOP_K, Choice
+from classifier.tags.choice import DEFAULT_TOP_K, Choice, ChoiceOptions
 from classifier.tags.segments import find_segments
 from classifier.tags.types import FrameTags, Scores, Tags, TagSegment
 from classifier.tags.windows import WindowedScores, batches, window_starts
@@ -25,6 +25,9 @@ from vggish.errors import BundleError, EmptyAudioError, OptionError, WeightsNotI
 from vggish.extractor import Extractor, Progress
 from vggish.frames.clip import Frames
 from vggish.params import EMBEDDING_SIZE, PATCH_SECONDS
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 DEFAULT_MODEL = "audioset"
 
@@ -164,30 +167,24 @@ class Tagger:
         self,
         frames: Frames,
         *,
-        top_k: int | None = DEFAULT_TOP_K,
-        threshold: float = 0.0,
-        labels: Sequence[str] | None = None,
-        exclude_labels: Sequence[str] | None = None,
         start_seconds: npt.ArrayLike | None = None,
         embedder: str = "",
+        **options: Unpack[ChoiceOptions],
     ) -> Tags:
         """Tag one clip whose frames are there already.
 
         Args:
             frames: uint8 [n, 128], n at least 1.
-            top_k: see `tag`.
-            threshold: see `tag`.
-            labels: see `tag`.
-            exclude_labels: see `tag`.
             start_seconds: [n], where each frame begins; by default one follows the other.
             embedder: name of what made the frames; "" stands for AudioSet's own.
+            options: top_k, threshold, labels and exclude_labels, see `tag`.
 
         Raises:
             OptionError: the frames have another shape or dtype, there are none, or the choice of
                 tags cannot be honoured.
             BundleError: the bundle is not made for this embedder.
         """
-        choice = Choice(top_k, threshold, labels, exclude_labels)
+        choice = Choice(**options)
         self.bundle.check_embedder(embedder, self._force)
         if frames.ndim != 2 or frames.shape[1] != EMBEDDING_SIZE or len(frames) == 0:
             raise OptionError(

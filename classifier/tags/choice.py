@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,15 @@ from vggish.errors import OptionError
 DEFAULT_TOP_K = 10
 
 Indices = npt.NDArray[np.intp]
+
+
+class ChoiceOptions(TypedDict, total=False):
+    """Keyword arguments of functions that select tags; see `Choice`."""
+
+    top_k: int | None
+    threshold: float
+    labels: Sequence[str] | None
+    exclude_labels: Sequence[str] | None
 
 
 @dataclass(frozen=True)

@@ -60,14 +60,7 @@ async def _converse(websocket: WebSocket, service: Service) -> None:
     start = await _start(websocket, service)
     with service.streaming():
         model = service.models.get(start.model)
-        live = LiveTagger(
-            model.tagger,
-            start.sample_rate_hz,
-            top_k=start.top_k,
-            threshold=start.threshold,
-            labels=start.labels or None,
-            exclude_labels=start.exclude_labels or None,
-        )
+        live = LiveTagger(model.tagger, start.sample_rate_hz, **vars(start.choice()))
         ready = {
             "type": "ready",
             "model": model.bundle.provenance,

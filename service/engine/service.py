@@ -139,14 +139,7 @@ class Service:
             AudiotagError: the sound cannot be read, or an option cannot be honoured.
         """
         with self.open(job, upload) as stream:
-            tags = model.tagger.tag(
-                stream,
-                top_k=choice.top_k,
-                threshold=choice.threshold,
-                labels=choice.labels,
-                exclude_labels=choice.exclude_labels,
-                on_progress=job.check,
-            )
+            tags = model.tagger.tag(stream, on_progress=job.check, **vars(choice))
         self.note(tags.duration_seconds, {"queue": job.queue_seconds, **tags.timings})
         return tags
 
