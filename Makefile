@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 
 .PHONY: demo test lint bench bench-train bench-read bench-metrics bench-mini bench-serve \
-        vendor lock clean
+        docs vendor lock clean
 
 demo: $(VENV)/.base
 	@$(BIN)/python examples/demo.py
@@ -33,6 +33,10 @@ bench-metrics: $(VENV)/.bench
 # Its data is no part of the project: make bench-mini DATA=DIR, and more in OPTIONS.
 bench-mini: $(VENV)/.dev
 	@$(BIN)/python -m benchmarks.mini $(if $(DATA),--data $(DATA)) $(OPTIONS)
+
+# The page of the Python API, from the docstrings.
+docs: $(VENV)/.dev
+	@$(BIN)/python -m docs.make_python_api
 
 # The libraries of the service's page, at the versions and with the hashes of vendor.json.
 vendor:

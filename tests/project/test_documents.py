@@ -1,0 +1,44 @@
+"""Tests that the documents are complete: generated pages are up to date, links lead somewhere."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from docs import make_python_api
+from tests.support.paths import ROOT
+
+DOCUMENTS = sorted(
+    path for pattern in ("*.md", "docs/*.md", "recipes/**/*.md") for path in ROOT.glob(pattern)
+)
+
+
+def anchors(document: Path) -> set[str]:
+    """Return the names under which a Markdown viewer links to the headings of a document."""
+    text = re.sub(r"^```.*?^```", "", document.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+
+
+def test_python_api_page_is_up_to_date() -> None:
+    up_to_date = make_python_api.PAGE.read_text("utf-8") == make_python_api.page()
+    assert up_to_date, "a docstring has changed; run: python -m docs.make_python_api"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_to_files_and_headings(document: Path) -> None:
+    links = re.findall(r"\]\(([^)\s]+)\)", document.read_text("utf-8"))
+    for link in links:
+        if "://" in link:
+            continue
+        file, _, anchor = link.partition("#")
+        target = (document.parent / file).resolve() if file else document
+        assert target.exists(), f"{link}: no such file"
+        assert not anchor or anchor in anchors(target), f"{link}: no such heading"
+
+
+def test_index_lists_every_document() -> None:
+    links = set(re.findall(r"\]\(([^)#\s]+)\)", (ROOT / "docs" / "index.md").read_text("utf-8")))
+    assert {path.name for path in (ROOT / "docs").glob("*.md")} - {"index.md"} <= links
