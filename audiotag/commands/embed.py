@@ -42,7 +42,7 @@ from vggish.params import PATCH_SECONDS
 
 if TYPE_CHECKING:
     from vggish.audio.inputs import Inputs
-    from vggish.batch.embed import Failure, Report
+    from vggish.batch.embed import BatchReport, Failure
     from vggish.batch.sinks import Destination
 
 
@@ -158,7 +158,7 @@ def run(options: argparse.Namespace) -> int:
         destination = _destination(options, names, stack)
         labels = _labels(options, destination)
 
-        from vggish.batch.embed import Failure, Report, embed_batch
+        from vggish.batch.embed import BatchReport, Failure, embed_batch
 
         extractor = make_extractor(
             options,
@@ -172,7 +172,7 @@ def run(options: argparse.Namespace) -> int:
         shown = sys.stderr.isatty() and not options.quiet
         bar = stack.enter_context(ProgressBar(inputs.items)) if shown else None
         started = time.perf_counter()
-        report = Report()
+        report = BatchReport()
         try:
             embed_batch(
                 extractor,
@@ -263,7 +263,7 @@ def _labels(
     return read_clip_labels(Path(options.labels), names)
 
 
-def _tell_failures(options: argparse.Namespace, report: Report) -> None:
+def _tell_failures(options: argparse.Namespace, report: BatchReport) -> None:
     """Say which inputs failed and why, on stderr and in the file that `--errors` names."""
     for failure in report.failures:
         if options.debug:
@@ -277,7 +277,7 @@ def _tell(
     options: argparse.Namespace,
     inputs: Inputs,
     destination: Destination,
-    report: Report,
+    report: BatchReport,
     elapsed: float,
     embedder: Mapping[str, str],
 ) -> None:
@@ -306,7 +306,7 @@ def _summary(
     options: argparse.Namespace,
     inputs: Inputs,
     destination: Destination,
-    report: Report,
+    report: BatchReport,
     elapsed: float,
     embedder: Mapping[str, str],
 ) -> Iterator[str]:
@@ -340,7 +340,7 @@ def _failure_text(failure: Failure) -> str:
     return text if source in text else f"{source}: {text}"
 
 
-def _write_errors(path: Path, report: Report) -> None:
+def _write_errors(path: Path, report: BatchReport) -> None:
     """Write the CSV of the inputs that failed."""
     from vggish.common.files import atomic_write
 

@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import threading
-from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
@@ -25,14 +22,12 @@ from classifier.frame_data.clips import BadRecord, Clip
 from vggish.audio.stream import AudioStream, open_audio
 from vggish.common.checksums import sha256_of
 from vggish.common.files import audiotag_home
+from vggish.common.ordered import map_in_order
 from vggish.common.wording import few
 from vggish.errors import AudioError, EmptyAudioError, OptionError
 from vggish.extractor import Extractor, Progress
 from vggish.frames.clip import ClipFrames, Frames
 from vggish.params import EMBEDDING_SIZE, PATCH_SECONDS
-
-# Of finished recordings that wait for a slow one before them.
-_MAX_AHEAD_PER_JOB = 4
 
 
 @dataclass
@@ -140,30 +135,17 @@ def _make_each(
     sounds: Sequence[AudioClip], extractor: Extractor, cache: FrameCache, jobs: int
 ) -> Generator[tuple[AudioClip, _Made]]:
     """Each sound with what became of it, in order; files are worked on `jobs` at a time."""
-    stopping = threading.Event()
 
-    def heed_stop(seconds: float, total_seconds: float | None) -> None:
-        if stopping.is_set():
-            raise KeyboardInterrupt
+    def make(parts: list[AudioClip], check_stop: Callable[[], None]) -> dict[AudioClip, _Made]:
+        return _make(parts, extractor, cache, lambda *_: check_stop())
 
-    def make(parts: list[AudioClip]) -> dict[AudioClip, _Made]:
-        return _make(parts, extractor, cache, heed_stop)
-
-    groups = (list(parts) for _, parts in itertools.groupby(sounds, lambda sound: sound.path))
-    waiting: deque[tuple[list[AudioClip], Future[dict[AudioClip, _Made]]]] = deque()
-    pool = ThreadPoolExecutor(jobs, "audiotag-sounds")
-    try:
-        while True:
-            for parts in itertools.islice(groups, jobs * _MAX_AHEAD_PER_JOB - len(waiting)):
-                waiting.append((parts, pool.submit(make, parts)))
-            if not waiting:
-                return
-            parts, future = waiting.popleft()
+    files = (list(parts) for _, parts in itertools.groupby(sounds, lambda sound: sound.path))
+    with contextlib.closing(
+        map_in_order(make, files, jobs=jobs, name="audiotag-sounds")
+    ) as results:
+        for parts, future in results:
             made = future.result()
             yield from ((sound, made[sound]) for sound in parts)
-    finally:
-        stopping.set()
-        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _make(

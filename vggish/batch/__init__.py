@@ -1,1 +1,1 @@
-"""Embed many files: in order, resumable, into one file or many."""
+"""Embed many audio files, in order and resumably, into one file or one file each."""

@@ -1,8 +1,8 @@
-"""Embedding many sounds: several at once, in order, with a journal, past bad files.
+"""Embed many audio files: several at once, in order, resumable, and past files that fail.
 
-Each sound gets an output of its own, or all go into one file. In the second case finished
-clips are first appended to a spool beside the output (a TFRecord file), and the output is
-written from it at the end, in the order of the inputs; memory holds the clips under way only.
+Each clip gets an output file of its own, or all clips share one. For a shared file, finished
+clips are first appended to a spool beside the output (a TFRecord file); the output is written
+from the spool at the end, in the order of the inputs. Memory holds only the clips in progress.
 """
 
 from __future__ import annotations
@@ -10,51 +10,41 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
-import itertools
 import json
-import threading
-from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from vggish.audio.inputs import Item
-from vggish.batch.journal import open_journal, source_state
-from vggish.batch.sinks import Made, SingleFile, open_sink, spool_path
-from vggish.errors import FrameFileError, MissingPackageError
+from vggish.batch.journal import SourceState, open_journal, source_state
+from vggish.batch.sinks import Destination, FilePerClip, SingleFile, open_sink, spool_path
+from vggish.common.ordered import map_in_order
+from vggish.errors import FrameFileError, MissingPackageError, unwritable_as
 from vggish.extractor import Extractor
 from vggish.frames.clip import ClipFrames
 
-if TYPE_CHECKING:
-    from vggish.batch.sinks import Destination, FilePerClip
-
-
-# Of finished clips that wait for a slow one before them.
-MAX_AHEAD_PER_JOB = 4
-
-# Errors of writing one output that the next one would meet as well.
-_HOPELESS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
+# Errors of one output that all later outputs would meet too.
+_PERSISTENT_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
 
 
 @dataclass(frozen=True)
 class Failure:
-    """A sound that could not be embedded, and why."""
+    """An input that could not be embedded, and the error."""
 
     source: str
     error: Exception
 
 
 @dataclass
-class Report:
-    """What a run did.
+class BatchReport:
+    """Result of a run.
 
     Attributes:
         n_clips, n_frames, seconds: embedded in this run.
-        n_resumed: sounds that earlier runs had finished.
-        failures: sounds that could not be embedded.
-        warnings: (source, sentence) about sounds that were embedded all the same.
-        unlabelled: sounds without an entry in the labels, when there are labels.
+        n_resumed: inputs that earlier runs had finished.
+        failures: inputs that could not be embedded.
+        warnings: (source, sentence) for inputs that were embedded despite a defect.
+        unlabelled: ids of clips without an entry in the labels, when labels are given.
     """
 
     n_clips: int = 0
@@ -66,14 +56,14 @@ class Report:
     unlabelled: list[str] = field(default_factory=list)
 
 
-class Observer(Protocol):
-    """Is told how a run goes."""
+class BatchObserver(Protocol):
+    """Receives the progress of a run."""
 
     def progress(self, item: Item, seconds: float, total_seconds: float | None) -> None:
-        """So much of an item's sound was read. Called from several threads."""
+        """`seconds` of an item's audio have been read. Called from several threads."""
 
     def finished(self, item: Item, clip: ClipFrames | None) -> None:
-        """An item is done; `clip` is None when it failed or was done by an earlier run."""
+        """An item is done; `clip` is None if it failed or an earlier run had finished it."""
 
 
 def embed_batch(
@@ -84,76 +74,62 @@ def embed_batch(
     jobs: int = 1,
     resume: bool = False,
     labels: Mapping[str, tuple[int, ...]] | None = None,
-    observer: Observer | None = None,
-    report: Report | None = None,
-) -> Report:
-    """Embed sounds into files. Those that fail are reported, and the rest goes on.
+    observer: BatchObserver | None = None,
+    report: BatchReport | None = None,
+) -> BatchReport:
+    """Embed audio files into files of frames. Failures are reported, and the run continues.
 
     Args:
-        extractor: see `Extractor`.
-        items: what to embed.
-        destination: where to.
-        jobs: sounds under way at once.
-        resume: go on with the journal of a killed run.
-        labels: class indices by clip id, for the outputs that hold them.
-        observer: is told how it goes.
-        report: filled as the run goes, for who wants to know even if it is cut short.
+        extractor: turns a source into frames.
+        items: the inputs.
+        destination: where the frames are written.
+        jobs: number of inputs in progress at once.
+        resume: continue from the journal of an interrupted run.
+        labels: class indices by clip id, for output formats that hold labels.
+        observer: receives progress.
+        report: filled during the run, for callers that need it even after an interruption.
 
     Returns:
         The report.
 
     Raises:
-        ResumeError: see `journal.open_journal`.
-        FrameFileError: nothing can be written there, or no more. (What concerns one of many
-            outputs, such as a name that is too long, is a failure of its input.)
+        ResumeError: see `open_journal`.
+        FrameFileError: the destination cannot be written to. (An error of one of many output
+            files, such as a name that is too long, is a failure of its input.)
         MissingPackageError: the resampler is not installed.
     """
-    report = Report() if report is None else report
+    report = BatchReport() if report is None else report
     fingerprint = {
         **extractor.provenance,
         "format": destination.file_format,
         "one_file": destination.file is not None,
         "labels_sha256": None if labels is None else _digest(labels),
     }
-    try:
+    with unwritable_as(FrameFileError, destination.file or destination.directory):
         journal = open_journal(destination.journal, fingerprint, resume=resume)
         keep = True
         try:
             with contextlib.closing(open_sink(destination, journal)) as sink:
-                for item, made in _embed_each(extractor, items, sink, jobs, report, observer):
-                    clip = None
-                    if made is not None:
-                        labelled = _labelled(made.clip, labels, report)
-                        clip = _write(sink, item, replace(made, clip=labelled), report)
-                    if observer is not None:
-                        observer.finished(item, clip)
+                results = _embed_each(extractor, items, sink, jobs, report, observer)
+                with contextlib.closing(results):
+                    for item, result in results:
+                        clip = (
+                            None if result is None else _store(sink, item, *result, labels, report)
+                        )
+                        if observer is not None:
+                            observer.finished(item, clip)
                 sink.finish(items)
-            # A run that was interrupted can go on; so can one that shall be repeatable.
+            # With --resume, the journal stays for files that are added or repaired later.
             keep = resume and (destination.file is None or bool(report.failures))
         finally:
-            keep = keep and bool(journal.done)
+            keep = keep and bool(journal.entries)
             if destination.file is not None and not keep:
                 spool_path(destination.file).unlink(missing_ok=True)
             journal.close(keep=keep)
-    except OSError as error:
-        place = destination.directory if destination.file is None else destination.file
-        raise FrameFileError(f"cannot write {place}: {error.strerror or error}") from error
     return report
 
 
-def _write(
-    sink: FilePerClip | SingleFile, item: Item, made: Made, report: Report
-) -> ClipFrames | None:
-    try:
-        sink.write(item, made)
-    except FrameFileError as error:
-        hopeless = getattr(error.__cause__, "errno", None) in _HOPELESS
-        if hopeless or isinstance(sink, SingleFile):
-            raise
-        report.failures.append(Failure(item.source, error))
-        return None
-    _count(report, item, made.clip)
-    return made.clip
+Result = tuple[ClipFrames, SourceState]
 
 
 def _embed_each(
@@ -161,67 +137,66 @@ def _embed_each(
     items: Sequence[Item],
     sink: FilePerClip | SingleFile,
     jobs: int,
-    report: Report,
-    observer: Observer | None,
-) -> Iterator[tuple[Item, Made | None]]:
-    """Each item with its clip, in order; None where it failed or was done before."""
-    stopping = threading.Event()
+    report: BatchReport,
+    observer: BatchObserver | None,
+) -> Generator[tuple[Item, Result | None]]:
+    """Yield each item with its clip, in order; None if it failed or was finished before."""
 
-    def embed(item: Item) -> Made:
+    def embed(task: tuple[Item, bool], check_stop: Callable[[], None]) -> Result | None:
+        item, is_finished = task
+        if is_finished:
+            return None
+
         def on_progress(seconds: float, total_seconds: float | None) -> None:
-            if stopping.is_set():
-                raise KeyboardInterrupt
+            check_stop()
             if observer is not None:
                 observer.progress(item, seconds, total_seconds)
 
         state = source_state(item.source)
-        return Made(extractor(item.source, item.clip_id, on_progress), state)
+        return extractor(item.source, item.clip_id, on_progress), state
 
-    waiting: deque[tuple[Item, Future[Made] | None]] = deque()
-    upcoming = iter(items)
-    pool = ThreadPoolExecutor(jobs, "audiotag-embed")
-    try:
-        while True:
-            for item in itertools.islice(upcoming, jobs * MAX_AHEAD_PER_JOB - len(waiting)):
-                waiting.append((item, None if sink.holds(item) else pool.submit(embed, item)))
-            if not waiting:
-                return
-            item, future = waiting.popleft()
-            if future is None:
-                report.n_resumed += 1
-                yield item, None
-                continue
+    tasks = ((item, sink.holds(item)) for item in items)
+    results = map_in_order(embed, tasks, jobs=jobs, name="audiotag-embed")
+    with contextlib.closing(results):
+        for (item, is_finished), future in results:
+            result = None
             try:
-                made = future.result()
+                result = future.result()
             except MissingPackageError:
                 raise
-            except Exception as error:  # whatever is wrong with one file, the rest goes on
+            except Exception as error:  # an unexpected error of one file must not end the run
                 report.failures.append(Failure(item.source, error))
-                yield item, None
-            else:
-                yield item, made
-    finally:
-        stopping.set()
-        pool.shutdown(wait=True, cancel_futures=True)
+            report.n_resumed += is_finished
+            yield item, result
 
 
-def _digest(labels: Mapping[str, tuple[int, ...]]) -> str:
-    return hashlib.sha256(json.dumps(sorted(labels.items())).encode()).hexdigest()
-
-
-def _labelled(
-    clip: ClipFrames, labels: Mapping[str, tuple[int, ...]] | None, report: Report
-) -> ClipFrames:
-    if labels is None:
-        return clip
-    if clip.clip_id not in labels:
+def _store(
+    sink: FilePerClip | SingleFile,
+    item: Item,
+    clip: ClipFrames,
+    state: SourceState,
+    labels: Mapping[str, tuple[int, ...]] | None,
+    report: BatchReport,
+) -> ClipFrames | None:
+    """Write a clip with its labels; None if its own output file cannot be written."""
+    if labels is not None and clip.clip_id in labels:
+        clip = replace(clip, labels=labels[clip.clip_id])
+    elif labels is not None:
         report.unlabelled.append(clip.clip_id)
-        return clip
-    return replace(clip, labels=labels[clip.clip_id])
-
-
-def _count(report: Report, item: Item, clip: ClipFrames) -> None:
+    try:
+        sink.write(item, clip, state)
+    except FrameFileError as error:
+        is_persistent = getattr(error.__cause__, "errno", None) in _PERSISTENT_ERRORS
+        if is_persistent or isinstance(sink, SingleFile):
+            raise
+        report.failures.append(Failure(item.source, error))
+        return None
     report.n_clips += 1
     report.n_frames += len(clip)
     report.seconds += float(clip.metadata["duration_seconds"])
     report.warnings += [(item.source, warning) for warning in clip.metadata["warnings"]]
+    return clip
+
+
+def _digest(labels: Mapping[str, tuple[int, ...]]) -> str:
+    return hashlib.sha256(json.dumps(sorted(labels.items())).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""Destinations of a batch: a file per clip, or one file for all."""
+"""Destinations of a batch: one file per clip, or one file for all clips."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from vggish.audio.inputs import Item
-from vggish.batch.journal import Done, Journal
+from vggish.batch.journal import Journal, JournalEntry, SourceState
 from vggish.errors import ResumeError
 from vggish.frames.clip import ClipFrames
 from vggish.frames.files import write_frames
@@ -19,13 +19,13 @@ from vggish.frames.tfrecord import decode_clip, encode_clip, frame_record, read_
 
 @dataclass(frozen=True)
 class Destination:
-    """Where frames go: a directory with one file per sound, or one file for all.
+    """Where frames are written: a directory with one file per clip, or one file for all.
 
     Attributes:
-        file_format: one of `frame_files.FORMATS`.
-        directory: for one file per sound.
-        file: for one file for all; None otherwise.
-        run_key: tells the journals of different runs into one directory apart.
+        file_format: one of `FRAME_FORMATS`.
+        directory: of the files, one per clip.
+        file: the one file for all clips; None for one file per clip.
+        run_key: distinguishes the journals of different runs into one directory.
     """
 
     file_format: str
@@ -34,30 +34,20 @@ class Destination:
     run_key: str = "run"
 
     def path(self, item: Item) -> Path:
-        """The output of one sound."""
-        if self.file is not None:
-            return self.file
-        return self.directory / f"{item.stem}.{self.file_format}"
+        """Output file of an item."""
+        return self.file or self.directory / f"{item.stem}.{self.file_format}"
 
     @property
     def journal(self) -> Path:
-        """The journal of a run to this destination."""
+        """Journal of a run to this destination."""
         if self.file is None:
             return self.directory / f".audiotag-embed-{self.run_key}.journal"
         return self.file.with_name(f".{self.file.name}.journal")
 
     def partial(self, path: Path) -> Path:
-        """What an output is called until it is whole: short, and the same when resumed."""
+        """Name of an output file while it is written: short, and the same after a resume."""
         name = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:8]
         return path.with_name(f".audiotag-{self.run_key}-{name}.partial")
-
-
-@dataclass(frozen=True)
-class Made:
-    """A clip, and the `source_state` of its source before it was read."""
-
-    clip: ClipFrames
-    state: tuple[int, int] | None
 
 
 class FilePerClip:
@@ -69,20 +59,21 @@ class FilePerClip:
 
     def holds(self, item: Item) -> bool:
         """Whether an earlier run finished `item`."""
-        done = self._journal.find(item.source, item.clip_id)
-        return done is not None and self._destination.path(item).exists()
+        entry = self._journal.find(item.source, item.clip_id)
+        return entry is not None and self._destination.path(item).exists()
 
-    def write(self, item: Item, made: Made) -> None:
+    def write(self, item: Item, clip: ClipFrames, state: SourceState) -> None:
+        """Write a clip; `state` is that of its source before it was read."""
         path = self._destination.path(item)
         partial = self._destination.partial(path)
-        write_frames(path, made.clip, self._destination.file_format, partial=partial)
-        self._journal.add(Done(item.source, item.clip_id, made.state))
+        write_frames(path, clip, self._destination.file_format, partial=partial)
+        self._journal.add(JournalEntry(item.source, item.clip_id, state))
 
     def finish(self, items: Sequence[Item]) -> None:
-        """Every clip is where it belongs already."""
+        """Do nothing: each clip is in its file."""
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing: no file is open."""
 
 
 class SingleFile:
@@ -92,65 +83,66 @@ class SingleFile:
         self._destination = destination
         self._file = file
         self._journal = journal
-        self._records: dict[str, Done] = {}
-        # What the journal does not vouch for is written over.
-        end = max((done.end for done in journal.done.values()), default=0)
+        self._start: dict[str, int] = {}  # position in the spool, by source
+        # Records behind the last journal entry may be incomplete, and are overwritten.
+        end = max((entry.end for entry in journal.entries.values()), default=0)
         path = spool_path(file)
         if end and (not path.exists() or path.stat().st_size < end):
             raise ResumeError(
-                f"{path} is missing or cut short, and holds what {journal.path} says is done: "
-                "delete both to begin again"
+                f"{path} is missing or truncated, but {journal.path} says that it holds finished "
+                "clips: delete both to start again"
             )
         self._spool: BinaryIO = open(path, "r+b" if end else "w+b")  # noqa: SIM115 see close()
         self._spool.seek(end)
 
     def holds(self, item: Item) -> bool:
         """Whether an earlier run finished `item`."""
-        done = self._journal.find(item.source, item.clip_id)
-        if done is None:
-            return False
-        self._records[item.source] = done
-        return True
+        entry = self._journal.find(item.source, item.clip_id)
+        if entry is not None:
+            self._start[item.source] = entry.start
+        return entry is not None
 
-    def write(self, item: Item, made: Made) -> None:
-        start = self._spool.tell()
-        self._spool.write(frame_record(encode_clip(made.clip)))
+    def write(self, item: Item, clip: ClipFrames, state: SourceState) -> None:
+        """Append a clip; `state` is that of its source before it was read."""
+        start = self._start[item.source] = self._spool.tell()
+        self._spool.write(frame_record(encode_clip(clip)))
         self._spool.flush()
-        done = Done(item.source, item.clip_id, made.state, start, self._spool.tell())
-        self._journal.add(done)
-        self._records[item.source] = done
+        end = self._spool.tell()
+        self._journal.add(JournalEntry(item.source, item.clip_id, state, start, end))
 
     def finish(self, items: Sequence[Item]) -> None:
-        """Write the output, unless there is nothing to write."""
-        records = [self._records[item.source] for item in items if item.source in self._records]
-        if records:
-            clips = _SpooledClips(self._spool, [record.start for record in records])
+        """Write the output file, unless there are no clips."""
+        starts = [self._start[item.source] for item in items if item.source in self._start]
+        if starts:
+            clips = _SpooledClips(self._spool, starts)
             partial = self._destination.partial(self._file)
             write_frames(self._file, clips, self._destination.file_format, partial=partial)
 
     def close(self) -> None:
+        """Close the spool."""
         self._spool.close()
 
 
+@dataclass(frozen=True)
 class _SpooledClips:
-    """The clips of a spool, in the order of `starts`, to be gone through more than once."""
+    """The clips of a spool at the positions `starts`; can be iterated several times."""
 
-    def __init__(self, spool: BinaryIO, starts: Sequence[int]) -> None:
-        self._spool = spool
-        self._starts = starts
+    spool: BinaryIO
+    starts: Sequence[int]
 
     def __iter__(self) -> Iterator[ClipFrames]:
-        for start in self._starts:
-            self._spool.seek(start)
-            yield decode_clip(next(read_records(self._spool, self._spool.name)), self._spool.name)
+        for start in self.starts:
+            self.spool.seek(start)
+            yield decode_clip(next(read_records(self.spool, self.spool.name)), self.spool.name)
 
 
 def open_sink(destination: Destination, journal: Journal) -> FilePerClip | SingleFile:
+    """Open the destination of a batch."""
     if destination.file is None:
         return FilePerClip(destination, journal)
     return SingleFile(destination, destination.file, journal)
 
 
 def spool_path(file: Path) -> Path:
-    """Where clips wait for the one file."""
+    """Temporary file beside `file` that holds finished clips."""
     return file.with_name(f".{file.name}.spool.tfrecord")

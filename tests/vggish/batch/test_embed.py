@@ -16,7 +16,7 @@ import pytest
 
 from vggish import ClipFrames, Extractor, load_extractor, read_frames
 from vggish.audio.inputs import find_inputs
-from vggish.batch.embed import Report, embed_batch
+from vggish.batch.embed import BatchReport, embed_batch
 from vggish.batch.journal import open_journal
 from vggish.batch.sinks import Destination
 from vggish.errors import EmptyAudioError, FrameFileError, MissingPackageError, ResumeError
@@ -68,7 +68,7 @@ def extractor() -> Extractor:
     return load_extractor()
 
 
-def run(extractor: Any, destination: Destination, *inputs: str, **options: Any) -> Report:
+def run(extractor: Any, destination: Destination, *inputs: str, **options: Any) -> BatchReport:
     return embed_batch(extractor, find_inputs(inputs or ["sounds"]).items, destination, **options)
 
 
@@ -282,7 +282,7 @@ def test_an_interrupted_run_says_so_and_goes_on(sounds: Path) -> None:
     assert 2 <= len(files("out", journals=False)) < N_SOUNDS
     status, _, err = finish(SLOW, "embed", "sounds", "--out-dir", "out", "--jobs", "1")
     assert status == 2
-    assert "add --resume to go on with it" in err
+    assert "add --resume to continue it" in err
     status, out, _ = finish(SLOW, "embed", "sounds", "--out-dir", "out", "--jobs", "1", "--resume")
     assert (status, "done by an earlier run" in out) == (0, True)
     assert len(files("out", journals=False)) == N_SOUNDS
@@ -293,7 +293,7 @@ def test_a_second_run_beside_one_that_still_goes_on_is_refused(
 ) -> None:
     other = open_journal(one("out/all.csv").journal, {}, resume=False)
     status, _, err = finish(SLOW, *embed_to("out", "all.csv"))
-    assert (status, "another run is writing there now" in err) == (2, True)
+    assert (status, "another run is writing to this destination now" in err) == (2, True)
     other.close(keep=False)
     run(extractor, one("out/all.csv"))
     assert list(files("out")) == ["all.csv"]
@@ -358,11 +358,11 @@ def test_changed_options_are_refused_with_the_difference(sounds: Path, extractor
     before = files(".")
     with pytest.raises(ResumeError) as caught:
         run(load_extractor(hop_seconds=1.0, tail="drop"), to, resume=True)
-    assert "hop_seconds: 0.96 then, 1.0 now" in str(caught.value)
-    assert "tail: 'pad' then, 'drop' now" in str(caught.value)
-    with pytest.raises(ResumeError, match="labels_sha256: None then"):
+    assert "hop_seconds: was 0.96, is now 1.0" in str(caught.value)
+    assert "tail: was 'pad', is now 'drop'" in str(caught.value)
+    with pytest.raises(ResumeError, match="labels_sha256: was None"):
         run(extractor, to, resume=True, labels={"0": (1,)})
-    with pytest.raises(ResumeError, match=r"embedder\.precision: 'float32' then, 'int8' now"):
+    with pytest.raises(ResumeError, match=r"embedder\.precision: was 'float32', is now 'int8'"):
         run(load_extractor(precision="int8"), to, resume=True)
     with pytest.raises(ResumeError, match=r"unfinished run.*add --resume.*or delete that file"):
         run(extractor, to)
@@ -399,7 +399,7 @@ def test_a_lost_spool_is_noticed(sounds: Path, extractor: Extractor) -> None:
     killed_after(2, extractor, one("all.npz"))
     (spool,) = Path().glob("*.spool.tfrecord")
     os.truncate(spool, spool.stat().st_size - 1)
-    with pytest.raises(ResumeError, match=r"missing or cut short.*delete both to begin again"):
+    with pytest.raises(ResumeError, match=r"missing or truncated.*delete both to start again"):
         run(extractor, one("all.npz"), resume=True)
 
 
@@ -418,7 +418,7 @@ def test_a_line_cut_off_by_a_kill_is_done_again(sounds: Path, extractor: Extract
 def test_what_is_no_journal_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "journal"
     path.write_text(text)
-    with pytest.raises(ResumeError, match="is no journal of audiotag"):
+    with pytest.raises(ResumeError, match="is not an audiotag journal"):
         open_journal(path, {}, resume=True)
     assert sorted(os.listdir(tmp_path)) == ["audiotag-home", "journal"]
 
