@@ -9,6 +9,9 @@ from classifier.tags.document import JsonDocument
 from classifier.tags.tracks import TagTracks
 from classifier.tags.types import ClipTags
 
+# The largest top_k of a request.
+MAX_TOP_K = 10_000
+
 
 @dataclass(frozen=True)
 class ServiceTags(ClipTags):

@@ -15,12 +15,19 @@ from classifier.tags.choice import DEFAULT_TOP_K, Choice
 from classifier.tags.document import JsonDocument
 from classifier.tags.tracks import TagTrack, TagTracks
 from classifier.tags.types import FrameTags, Tag, TagSegment
-from service.documents import ModelLabel, ServiceModel, ServiceModels, ServiceTags, ServiceVersion
+from service.documents import (
+    MAX_TOP_K,
+    ModelLabel,
+    ServiceModel,
+    ServiceModels,
+    ServiceTags,
+    ServiceVersion,
+)
 from vggish.common.choices import Tail, Values
 from vggish.params import PATCH_SECONDS
 
 # Limits of options. An unknown label triggers a fuzzy search, whose time grows with the name.
-MAX_TOP_K, MAX_LABELS, MAX_LABEL_LENGTH = 10_000, 1000, 200
+MAX_LABELS, MAX_LABEL_LENGTH = 1000, 200
 
 _Labels = Annotated[
     list[Annotated[str, Field(max_length=MAX_LABEL_LENGTH)]], Field(max_length=MAX_LABELS)

@@ -1,148 +1,137 @@
-"""What a service can be asked, and what its answers are: the requests and their reading.
-
-Each function gives a generator as `client_exchange.exchange` is one, whose value is what the
-client returns. Nothing here does I/O.
-"""
+"""The requests of the client: one description of each, for the sync and the async client."""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypedDict, TypeVar
 
-import httpx
 import numpy as np
 
 from classifier.labels import Labels
-from classifier.tags.choice import DEFAULT_TOP_K
-from service.client.multipart import Upload
-from service.client.retries import (
-    Call,
-    Outcome,
-    Settings,
-    answer,
-    exchange,
-    odd_answer,
-    problem_error,
+from classifier.tags.choice import Choice, ChoiceOptions
+from service.client.audio_file import AudioFile, Source, open_audio_file
+from service.client.errors import problem_error
+from service.documents import (
+    MAX_TOP_K,
+    ModelLabels,
+    ServiceModel,
+    ServiceModels,
+    ServiceTags,
+    ServiceVersion,
 )
-from service.documents import ModelLabels, ServiceModel, ServiceModels, ServiceTags, ServiceVersion
+from vggish.common.choices import Tail, Values
 from vggish.errors import OptionError, ServiceError
 from vggish.frames.clip import ClipFrames, frame_array
 
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
 _Result = TypeVar("_Result")
 
-Flow = Generator[Call | float, Outcome, _Result]
-
-_Answer = Mapping[str, Any]
-
-# What a reader meets in JSON that is not what the service says.
-_ODD = (OptionError, LookupError, TypeError, ValueError, AttributeError, OverflowError)
+_Params = list[tuple[str, str]]
 
 
-class Wish(TypedDict, total=False):
-    """What may be wanted of a sound, as keyword arguments; see `Wanted`."""
+@dataclass(frozen=True)
+class Call(Generic[_Result]):
+    """A request and how to read its response.
 
-    top_k: int
-    threshold: float
-    labels: Sequence[str] | None
-    exclude_labels: Sequence[str] | None
+    Attributes:
+        method: HTTP method.
+        path: path below the address of the service.
+        read: converts the JSON object of the response to the result.
+        params: query parameters.
+        files: clips to upload.
+        field: form field of the files.
+        is_probe: whether 503 means the status "not ready", and nothing is retried.
+    """
+
+    method: str
+    path: str
+    read: Callable[[Mapping[str, Any]], _Result]
+    params: _Params
+    files: Sequence[AudioFile] = ()
+    field: str = "file"
+    is_probe: bool = False
+
+    def close(self) -> None:
+        """Close the files that were opened for the request."""
+        for file in self.files:
+            file.close()
+
+
+class ClassifyArguments(ChoiceOptions, total=False):
+    """Keyword arguments of `Client.classify`, besides those of `Choice`.
+
+    Attributes:
+        frames: return the tags of each frame.
+        segments: return when each tag is detected.
+        tracks: return the scores of the clip's tags over time.
+        model: name of the model; None for the service's default.
+    """
+
     frames: bool
     segments: bool
     tracks: bool
     model: str | None
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """What is wanted of a sound.
+class EmbedArguments(TypedDict, total=False):
+    """Keyword arguments of `Client.embed`.
 
     Attributes:
-        top_k: at most so many tags, of the clip and of each frame.
-        threshold: only tags with at least this score.
-        labels: only these classes, by name or mid; None for all.
-        exclude_labels: none of these classes.
-        frames: ask for the tags of each frame.
-        segments: ask when each tag is heard.
-        tracks: ask for the scores of the clip's tags over time.
-        model: which model is to listen; None for the service's default.
-
-    Raises:
-        OptionError: labels are no list of names.
+        values: values of the frames ("uint8" by default), see `vggish.EmbedOptions`.
+        hop_seconds: time from one frame to the next; None for 0.96.
+        tail: pad the last frame with silence ("pad", the default), or leave it out ("drop").
+        model: name of the model whose embedder is used; None for the service's default.
     """
 
-    top_k: int = DEFAULT_TOP_K
-    threshold: float = 0.0
-    labels: Sequence[str] | None = None
-    exclude_labels: Sequence[str] | None = None
-    frames: bool = False
-    segments: bool = False
-    tracks: bool = False
-    model: str | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("labels", "exclude_labels"):
-            if isinstance(getattr(self, name), str):
-                raise OptionError(
-                    f"{name} must be a list of names. Received: {getattr(self, name)!r}"
-                )
-
-    @property
-    def params(self) -> list[tuple[str, str]]:
-        """As the query of a request."""
-        params = [("top_k", str(self.top_k)), ("threshold", str(self.threshold))]
-        params += [("labels", label) for label in self.labels or ()]
-        params += [("exclude_labels", label) for label in self.exclude_labels or ()]
-        wanted = [name for name in ("frames", "segments", "tracks") if getattr(self, name)]
-        params += [(name, "true") for name in wanted]
-        return params if self.model is None else [*params, ("model", self.model)]
+    values: Values
+    hop_seconds: float | None
+    tail: Tail
+    model: str | None
 
 
-def classify(settings: Settings, upload: Upload, wanted: Wanted) -> Flow[ServiceTags]:
-    """What is heard in a sound."""
-    call = Call("POST", "/classify", wanted.params, upload.headers, upload)
-    response = yield from exchange(settings, call)
-    return _read(settings, response, ServiceTags.from_json)
+def classify(source: Source, name: str | None, options: ClassifyArguments) -> Call[ServiceTags]:
+    """Tag one clip."""
+    params = _classify_params(**options)
+    files = [open_audio_file(source, name)]
+    return Call("POST", "/classify", ServiceTags.from_json, params, files)
 
 
 def classify_batch(
-    settings: Settings, upload: Upload, wanted: Wanted
-) -> Flow[list[ServiceTags | ServiceError]]:
-    """What is heard in several sounds; an error in the place of what failed."""
-    call = Call("POST", "/classify/batch", wanted.params, upload.headers, upload)
-    response = yield from exchange(settings, call)
+    sources: Sequence[Source], options: ClassifyArguments
+) -> Call[list[ServiceTags | ServiceError]]:
+    """Tag several clips in one request; the result has an error in place of each failed clip."""
+    params = _classify_params(**options)
+    with ExitStack() as stack:  # closes the files if one of them cannot be opened
+        files = []
+        for source in sources:
+            files.append(open_audio_file(source))
+            stack.callback(files[-1].close)
+        if not files:
+            raise OptionError("a batch needs at least one clip. Received: none")
+        stack.pop_all()
 
-    def read(found: _Answer) -> list[ServiceTags | ServiceError]:
+    def read(found: Mapping[str, Any]) -> list[ServiceTags | ServiceError]:
         results = list(found["results"])
-        if len(results) != len(upload.sounds):
-            raise ValueError(f"{len(results)} results for {len(upload.sounds)} files")
+        if len(results) != len(files):
+            raise ValueError(f"{len(results)} results for {len(files)} files")
         return [
-            problem_error(result["problem"], response)
-            if "problem" in result
-            else ServiceTags.from_json(result)
-            for result in results
+            problem_error(each["problem"]) if "problem" in each else ServiceTags.from_json(each)
+            for each in results
         ]
 
-    return _read(settings, response, read)
+    return Call("POST", "/classify/batch", read, params, files, "files")
 
 
-def embed(
-    settings: Settings,
-    upload: Upload,
-    values: str,
-    hop_seconds: float | None,
-    tail: str,
-    model: str | None,
-) -> Flow[ClipFrames]:
-    """The frames of a sound."""
-    params = [("values", values)]
-    params += [] if hop_seconds is None else [("hop_seconds", str(hop_seconds))]
-    params += [("tail", tail)]
-    params += [] if model is None else [("model", model)]
-    call = Call("POST", "/embed", params, upload.headers, upload)
-    response = yield from exchange(settings, call)
+def embed(source: Source, name: str | None, options: EmbedArguments) -> Call[ClipFrames]:
+    """Compute the frames of a clip."""
+    values = options.get("values", "uint8")
+    hop_seconds = options.get("hop_seconds")
 
-    def read(found: _Answer) -> ClipFrames:
+    def read(found: Mapping[str, Any]) -> ClipFrames:
         return ClipFrames(
             str(found["clip"]),
             frame_array(found["frames"], quantised=values == "uint8"),
@@ -150,50 +139,56 @@ def embed(
             dict(found["metadata"]),
         )
 
-    return _read(settings, response, read)
+    params = {
+        "values": values,
+        "hop_seconds": None if hop_seconds is None else str(hop_seconds),
+        "tail": options.get("tail", "pad"),
+        "model": options.get("model"),
+    }
+    return Call("POST", "/embed", read, _given(params), [open_audio_file(source, name)])
 
 
-def models(settings: Settings) -> Flow[tuple[ServiceModel, ...]]:
-    """The models that the service has."""
-    response = yield from exchange(settings, Call("GET", "/models"))
-    return _read(settings, response, lambda found: ServiceModels.from_json(found).models)
+def models() -> Call[tuple[ServiceModel, ...]]:
+    """List the models of the service."""
+    return Call("GET", "/models", lambda found: ServiceModels.from_json(found).models, [])
 
 
-def labels(settings: Settings, model: str | None) -> Flow[Labels]:
-    """The labels of a model, in the order of their indices."""
-    params = [] if model is None else [("model", model)]
-    response = yield from exchange(settings, Call("GET", "/labels", params))
+def labels(model: str | None) -> Call[Labels]:
+    """List the labels of a model, in the order of their indices."""
 
-    def read(found: _Answer) -> Labels:
+    def read(found: Mapping[str, Any]) -> Labels:
         rows = sorted(ModelLabels.from_json(found).labels, key=lambda row: row.index)
         return Labels(tuple(row.label for row in rows), tuple(row.mid for row in rows))
 
-    return _read(settings, response, read)
+    return Call("GET", "/labels", read, _given({"model": model}))
 
 
-def version(settings: Settings) -> Flow[ServiceVersion]:
-    """What the service is."""
-    response = yield from exchange(settings, Call("GET", "/version"))
-    return _read(settings, response, ServiceVersion.from_json)
+def version() -> Call[ServiceVersion]:
+    """Get the versions of the service and of its API."""
+    return Call("GET", "/version", ServiceVersion.from_json, [])
 
 
-def ready(settings: Settings) -> Flow[bool]:
-    """Whether the service would take a sound now."""
-    once = dataclasses.replace(settings, retries=0)
-    try:
-        response = yield from exchange(once, Call("GET", "/readyz"))
-    except ServiceError as error:
-        if error.status == httpx.codes.SERVICE_UNAVAILABLE:
-            return False
-        raise
-    return _read(settings, response, lambda found: bool(found["status"] == "ready"))
+def ready() -> Call[bool]:
+    """Check whether the service would accept a clip now."""
+    return Call("GET", "/readyz", lambda found: bool(found["status"] == "ready"), [], is_probe=True)
 
 
-def _read(
-    settings: Settings, response: httpx.Response, read: Callable[[_Answer], _Result]
-) -> _Result:
-    try:
-        return read(answer(settings, response))
-    except _ODD as error:
-        reason = f"{type(error).__name__}: {error}"
-        raise odd_answer(settings, response, reason) from error
+def _classify_params(
+    frames: bool = False,
+    segments: bool = False,
+    tracks: bool = False,
+    model: str | None = None,
+    **options: Unpack[ChoiceOptions],
+) -> _Params:
+    choice = Choice(**options)
+    top_k = MAX_TOP_K if choice.top_k is None else choice.top_k
+    params = [("top_k", str(top_k)), ("threshold", str(choice.threshold))]
+    params += [("labels", label) for label in choice.labels or ()]
+    params += [("exclude_labels", label) for label in choice.exclude_labels or ()]
+    flags = {"frames": frames, "segments": segments, "tracks": tracks}
+    params += [(name, "true") for name, is_set in flags.items() if is_set]
+    return params + _given({"model": model})
+
+
+def _given(values: Mapping[str, str | None]) -> _Params:
+    return [(name, value) for name, value in values.items() if value is not None]

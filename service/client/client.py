@@ -1,4 +1,4 @@
-"""The client: sounds to an audiotag service elsewhere, its tags back as if made here.
+"""Clients of an audiotag service, with the results that a local tagger returns.
 
     from service import Client
 
@@ -6,51 +6,46 @@
         for tag in client.classify("clip.wav", top_k=3).tags:
             print(tag.label, tag.score)
 
-`AsyncClient` has the same methods, to be awaited. Both may be shared, by threads or by tasks.
+`AsyncClient` has the same methods as coroutines. Both can be shared, by threads or by tasks.
 
-A service that is busy (429, 503) is asked again when it says that it wants to be, and so is one
-whose connection broke; the pauses grow, and tries and time have an end. All that a service does
-is to compute, so asking twice does no harm. Sounds are sent as they are read.
+If the service is busy (429, 503), the client waits for as long as the service asks and tries
+again; it also retries after a broken connection, with growing pauses. The service only computes,
+so a repeated request does no harm. Files are streamed as they are read.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import AsyncIterator, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
+import anyio
+import anyio.to_thread
 import httpx
 
 from classifier.labels import Labels
-from service.client import calls as calls
-from service.client.calls import Flow, Wanted, Wish
-from service.client.multipart import Source, Upload, open_sound
-from service.client.retries import Call, Outcome, Settings
+from service.client import calls
+from service.client.audio_file import Source
+from service.client.calls import Call, ClassifyArguments, EmbedArguments
+from service.client.retries import Attempts, RetryPolicy
 from service.documents import ServiceModel, ServiceTags, ServiceVersion
-from vggish.common.choices import Tail, Values
 from vggish.errors import OptionError, ServiceError
 from vggish.frames.clip import ClipFrames
 from vggish.params import VERSION
 
 if TYPE_CHECKING:
-    from typing_extensions import Unpack
+    from typing_extensions import Self, Unpack
 
+TIMEOUT_SECONDS, CONNECT_TIMEOUT_SECONDS = 120.0, 10.0
+RETRIES, RETRY_SECONDS = 4, 60.0
 
 _Result = TypeVar("_Result")
 
-TIMEOUT_SECONDS = 120.0
 
-CONNECT_SECONDS = 10.0
+class _BaseClient:
+    """The parts that both clients share; see `Client`."""
 
-RETRIES = 4
-
-RETRY_SECONDS = 60.0
-
-
-class _Base:
-    """What both clients are made of; see `Client`."""
-
-    _kind: type[Any]
+    _http_class: ClassVar[type[httpx.Client | httpx.AsyncClient]]
     _http: Any
 
     def __init__(
@@ -62,282 +57,232 @@ class _Base:
         retries: int = RETRIES,
         retry_seconds: float = RETRY_SECONDS,
     ) -> None:
-        url = base_url.rstrip("/")
-        self._settings = Settings(url, timeout_seconds, retries, retry_seconds)
-        headers = _headers(api_key)
+        self._policy = RetryPolicy(base_url.rstrip("/"), timeout_seconds, retries, retry_seconds)
+        headers = {"User-Agent": f"audiotag/{VERSION}", "Accept": "application/json"}
+        if api_key is not None:
+            if not api_key.isascii() or not api_key.isprintable() or not api_key.strip():
+                # The message does not contain the key.
+                raise OptionError("an API key must be one line of ASCII. Received: something else")
+            headers["Authorization"] = f"Bearer {api_key}"
+        connect_seconds = min(timeout_seconds, CONNECT_TIMEOUT_SECONDS)
         try:
-            self._http = self._kind(
-                base_url=url,
+            self._http = self._http_class(
+                base_url=self._policy.url,
                 headers=headers,
-                timeout=httpx.Timeout(
-                    timeout_seconds, connect=min(timeout_seconds, CONNECT_SECONDS)
-                ),
-                # It would carry the sound, and the key, to where nobody sent them.
+                timeout=httpx.Timeout(timeout_seconds, connect=connect_seconds),
+                # A redirect would send the audio and the key to another host.
                 follow_redirects=False,
             )
         except (ImportError, ValueError, OSError, httpx.InvalidURL) as error:
             raise OptionError(
-                f"cannot use the proxy or certificates that the environment names: {error}"
+                f"cannot use the proxy or the certificates named in the environment: {error}"
             ) from error
 
     @property
     def url(self) -> str:
         """Address of the service."""
-        return self._settings.url
+        return self._policy.url
 
-    def _request(self, call: Call, content: Any) -> httpx.Request:
+    def _request(self, call: Call[Any]) -> httpx.Request:
+        files = [(call.field, (f.file_name, f, "application/octet-stream")) for f in call.files]
         request: httpx.Request = self._http.build_request(
-            call.method,
-            call.path,
-            params=list(call.params) or None,
-            headers=dict(call.headers),
-            content=content,
+            call.method, call.path, params=call.params or None, files=files or None
         )
         return request
 
 
-class Client(_Base):
-    """A service of audiotag: a context manager, to be shared by threads.
+class Client(_BaseClient):
+    """A client of an audiotag service; a context manager that threads can share.
 
     Args:
-        base_url: address of the service, as `http://127.0.0.1:8000`.
-        api_key: sent with every request, if the service wants one.
-        timeout_seconds: how long to wait until a piece of the body is taken, and for the answer;
+        base_url: address of the service, such as `http://127.0.0.1:8000`.
+        api_key: API key, sent with every request.
+        timeout_seconds: how long to wait until a piece of the body is taken, and for the response;
             at most ten seconds for a connection.
-        retries: further tries after one that failed in passing, at most.
-        retry_seconds: no try begins later than this after the first one; a service that wants a
-            longer pause is not asked again.
+        retries: maximum number of further attempts after a temporary failure.
+        retry_seconds: no attempt starts later than this after the first one; if the service asks
+            for a longer pause, the request fails at once.
 
     Raises:
-        OptionError: the address is none, or the key or a number makes no sense.
+        OptionError: the address, the key or a number is invalid.
     """
 
-    _kind = httpx.Client
+    _http_class = httpx.Client
     _http: httpx.Client
 
     def classify(
-        self, source: Source, *, name: str | None = None, **wish: Unpack[Wish]
+        self, source: Source, *, name: str | None = None, **options: Unpack[ClassifyArguments]
     ) -> ServiceTags:
-        """Have one sound tagged.
+        """Tag one clip.
 
         Args:
-            source: path, "-" for standard input, bytes, or a binary file object (read from where
-                it stands to its end, and left open).
-            name: what to call it; the path by default. The service gets the last part.
-            wish: top_k (default 10), threshold, labels, exclude_labels, frames, segments,
-                tracks, model; see `service.client.calls.Wanted`.
+            source: path, "-" for standard input, bytes, or a binary file object, which is read
+                from its position to its end and left open.
+            name: name of the clip; the path by default. The service receives its last part.
+            options: top_k (default 10), threshold, labels and exclude_labels, see
+                `classifier.tags.choice.Choice`; frames, segments, tracks and model, see
+                `ClassifyArguments`.
 
         Raises:
-            AudioError: the source cannot be read here.
-            ServiceError: the service refused or failed, or is none; with its status and problem.
-            ServiceUnreachableError: there is no connection to it.
-            OptionError: an argument is of another kind.
+            AudioError: the source cannot be read.
+            ServiceError: the service refused the request or failed, or is not an audiotag
+                service; the error has the status and the problem document.
+            ServiceUnreachableError: there is no connection to the service.
+            OptionError: an argument is invalid.
         """
-        wanted = Wanted(**wish)
-        upload = Upload("file", [open_sound(source, name)])
-        return self._send(upload, calls.classify(self._settings, upload, wanted))
+        return self._send(calls.classify(source, name, options))
 
     def classify_batch(
-        self, sources: Sequence[Source], **wish: Unpack[Wish]
+        self, sources: Sequence[Source], **options: Unpack[ClassifyArguments]
     ) -> list[ServiceTags | ServiceError]:
-        """Have several sounds tagged by one request; as many as the service takes at once.
+        """Tag several clips in one request, at most as many as the service accepts.
 
         Args: see `classify`.
 
         Returns:
-            In the order of the sources: tags, or the error in the place of what failed.
+            Tags in the order of the sources, with an error in place of each clip that failed.
 
         Raises: see `classify`.
         """
-        wanted = Wanted(**wish)
-        upload = _upload_all(sources)
-        return self._send(upload, calls.classify_batch(self._settings, upload, wanted))
+        return self._send(calls.classify_batch(sources, options))
 
     def embed(
-        self,
-        source: Source,
-        *,
-        name: str | None = None,
-        values: Values = "uint8",
-        hop_seconds: float | None = None,
-        tail: Tail = "pad",
-        model: str | None = None,
+        self, source: Source, *, name: str | None = None, **options: Unpack[EmbedArguments]
     ) -> ClipFrames:
-        """Have the frames of one sound made.
+        """Compute the frames of one clip.
 
         Args:
             source: see `classify`.
             name: see `classify`.
-            values: see `vggish.EmbedOptions`.
-            hop_seconds: from one frame to the next; None for 0.96.
-            tail: whether silence completes the last frame ("pad"), or it is left out ("drop").
-            model: whose embedder; None for that of the service's default.
+            options: values, hop_seconds, tail and model, see `EmbedArguments`.
 
         Raises: see `classify`.
         """
-        upload = Upload("file", [open_sound(source, name)])
-        flow = calls.embed(self._settings, upload, values, hop_seconds, tail, model)
-        return self._send(upload, flow)
+        return self._send(calls.embed(source, name, options))
 
     def models(self) -> tuple[ServiceModel, ...]:
-        """The models that the service has. Raises: see `classify`."""
-        return self._run(calls.models(self._settings))
+        """List the models of the service. Raises: see `classify`."""
+        return self._send(calls.models())
 
     def labels(self, model: str | None = None) -> Labels:
-        """The labels of a model, by default the service's. Raises: see `classify`."""
-        return self._run(calls.labels(self._settings, model))
+        """List the labels of a model, by default of the default model. Raises: see `classify`."""
+        return self._send(calls.labels(model))
 
     def version(self) -> ServiceVersion:
-        """What the service is. Raises: see `classify`."""
-        return self._run(calls.version(self._settings))
+        """Get the versions of the service and of its API. Raises: see `classify`."""
+        return self._send(calls.version())
 
     def ready(self) -> bool:
-        """Whether the service would take a sound now; asked once. Raises: see `classify`."""
-        return self._run(calls.ready(self._settings))
+        """Check, without retries, if the service accepts clips now. Raises: see `classify`."""
+        return self._send(calls.ready())
 
     def close(self) -> None:
-        """Let go of the connections."""
+        """Close the connections."""
         self._http.close()
 
-    def __enter__(self) -> Client:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def _send(self, upload: Upload, flow: Flow[_Result]) -> _Result:
+    def _send(self, call: Call[_Result]) -> _Result:
+        attempts = Attempts(self._policy, call)
+        outcome: httpx.Response | httpx.RequestError
         try:
-            return self._run(flow)
+            while True:
+                try:
+                    outcome = self._http.send(self._request(call))
+                except httpx.RequestError as error:
+                    outcome = error
+                pause = attempts.pause_after(outcome)
+                if pause is None:
+                    return attempts.result(outcome)
+                time.sleep(pause)
         finally:
-            upload.close()
-
-    def _run(self, flow: Flow[_Result]) -> _Result:
-        outcome: Outcome = None
-        while True:
-            try:
-                step = flow.send(outcome)
-            except StopIteration as done:
-                return done.value  # type: ignore[no-any-return]
-            if isinstance(step, float):
-                time.sleep(step)
-                outcome = None
-                continue
-            try:
-                content = None if step.body is None else step.body.chunks()
-                outcome = self._http.send(self._request(step, content))
-            except httpx.RequestError as error:
-                outcome = error
+            call.close()
 
 
-class AsyncClient(_Base):
-    """As `Client`, for asynchronous code; to be shared by the tasks of one event loop."""
+class AsyncClient(_BaseClient):
+    """`Client` for asynchronous code; the tasks of one event loop can share it.
 
-    _kind = httpx.AsyncClient
+    Args: see `Client`.
+    """
+
+    _http_class = httpx.AsyncClient
     _http: httpx.AsyncClient
 
     async def classify(
-        self, source: Source, *, name: str | None = None, **wish: Unpack[Wish]
+        self, source: Source, *, name: str | None = None, **options: Unpack[ClassifyArguments]
     ) -> ServiceTags:
         """See `Client.classify`."""
-        wanted = Wanted(**wish)
-        upload = Upload("file", [open_sound(source, name)])
-        return await self._send(upload, calls.classify(self._settings, upload, wanted))
+        return await self._send(calls.classify(source, name, options))
 
     async def classify_batch(
-        self, sources: Sequence[Source], **wish: Unpack[Wish]
+        self, sources: Sequence[Source], **options: Unpack[ClassifyArguments]
     ) -> list[ServiceTags | ServiceError]:
         """See `Client.classify_batch`."""
-        wanted = Wanted(**wish)
-        upload = _upload_all(sources)
-        return await self._send(upload, calls.classify_batch(self._settings, upload, wanted))
+        return await self._send(calls.classify_batch(sources, options))
 
     async def embed(
-        self,
-        source: Source,
-        *,
-        name: str | None = None,
-        values: Values = "uint8",
-        hop_seconds: float | None = None,
-        tail: Tail = "pad",
-        model: str | None = None,
+        self, source: Source, *, name: str | None = None, **options: Unpack[EmbedArguments]
     ) -> ClipFrames:
         """See `Client.embed`."""
-        upload = Upload("file", [open_sound(source, name)])
-        flow = calls.embed(self._settings, upload, values, hop_seconds, tail, model)
-        return await self._send(upload, flow)
+        return await self._send(calls.embed(source, name, options))
 
     async def models(self) -> tuple[ServiceModel, ...]:
         """See `Client.models`."""
-        return await self._run(calls.models(self._settings))
+        return await self._send(calls.models())
 
     async def labels(self, model: str | None = None) -> Labels:
         """See `Client.labels`."""
-        return await self._run(calls.labels(self._settings, model))
+        return await self._send(calls.labels(model))
 
     async def version(self) -> ServiceVersion:
         """See `Client.version`."""
-        return await self._run(calls.version(self._settings))
+        return await self._send(calls.version())
 
     async def ready(self) -> bool:
         """See `Client.ready`."""
-        return await self._run(calls.ready(self._settings))
+        return await self._send(calls.ready())
 
     async def aclose(self) -> None:
-        """Let go of the connections."""
+        """Close the connections."""
         await self._http.aclose()
 
-    async def __aenter__(self) -> AsyncClient:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *exception: object) -> None:
         await self.aclose()
 
-    async def _send(self, upload: Upload, flow: Flow[_Result]) -> _Result:
+    async def _send(self, call: Call[_Result]) -> _Result:
+        attempts = Attempts(self._policy, call)
+        outcome: httpx.Response | httpx.RequestError
         try:
-            return await self._run(flow)
+            while True:
+                request = self._request(call)
+                if call.files:
+                    request.stream = _ThreadedBody(request.stream)  # type: ignore[arg-type]
+                try:
+                    outcome = await self._http.send(request)
+                except httpx.RequestError as error:
+                    outcome = error
+                pause = attempts.pause_after(outcome)
+                if pause is None:
+                    return attempts.result(outcome)
+                await anyio.sleep(pause)
         finally:
-            upload.close()
-
-    async def _run(self, flow: Flow[_Result]) -> _Result:
-        from anyio import sleep
-
-        outcome: Outcome = None
-        while True:
-            try:
-                step = flow.send(outcome)
-            except StopIteration as done:
-                return done.value  # type: ignore[no-any-return]
-            if isinstance(step, float):
-                await sleep(step)
-                outcome = None
-                continue
-            try:
-                content = None if step.body is None else step.body.chunks_async()
-                outcome = await self._http.send(self._request(step, content))
-            except httpx.RequestError as error:
-                outcome = error
+            call.close()
 
 
-def _headers(api_key: str | None) -> dict[str, str]:
-    headers = {"User-Agent": f"audiotag/{VERSION}", "Accept": "application/json"}
-    if api_key is None:
-        return headers
-    if not api_key.isascii() or not api_key.isprintable() or not api_key.strip():
-        # The key itself stays out of messages.
-        raise OptionError("an API key is one line of ASCII letters. Received: something else")
-    return {**headers, "Authorization": f"Bearer {api_key}"}
+class _ThreadedBody(httpx.AsyncByteStream):
+    """A body that is read in threads, so that a slow disk does not block the event loop."""
 
+    def __init__(self, body: Iterable[bytes]) -> None:
+        self._body = body
 
-def _upload_all(sources: Sequence[Source]) -> Upload:
-    """Open several sounds; none stays open if one cannot be."""
-    sounds = []
-    try:
-        for source in sources:
-            sounds.append(open_sound(source))
-        if not sounds:
-            raise OptionError("a batch needs at least one sound. Received: none")
-    except BaseException:
-        for sound in sounds:
-            sound.close()
-        raise
-    return Upload("files", sounds)
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        chunks = iter(self._body)
+        while (chunk := await anyio.to_thread.run_sync(next, chunks, None)) is not None:
+            yield chunk

@@ -219,9 +219,9 @@ def test_what_is_no_service_is_told(command_line: Any, fake: FakeService) -> Non
     assert "AUDIOTAG_API_KEY" in second
     assert "--api-key-file" in second
     status, _, err = command_line("classify", "a.wav", "--server", f"{fake.url}/elsewhere")
-    assert (status, "nothing that audiotag's service says" in err) == (2, True)
+    assert (status, "not an answer of an audiotag service" in err) == (2, True)
     status, _, err = command_line("classify", "a.wav", "--server", "tags.example")
-    assert (status, "begins with http:// or https://" in err) == (2, True)
+    assert (status, "must begin with http:// or https://" in err) == (2, True)
 
 
 def test_standard_input_is_sent(there: Classify, fake: FakeService, audiotag: Any) -> None:

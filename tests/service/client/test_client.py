@@ -23,8 +23,7 @@ import pytest
 
 import service
 from service.client.client import AsyncClient, Client
-from service.client.multipart import CHUNK_BYTES
-from service.client.retries import retry_after_seconds
+from service.client.errors import retry_after_seconds
 from vggish.errors import (
     AudioError,
     AudiotagError,
@@ -405,14 +404,17 @@ async def truncated(send: Send) -> None:
             HTMLResponse("<html>Bad\n gateway", 502),
             r"502 Bad Gateway with text/html.*<html>Bad gat",
         ),
-        (HTMLResponse("<html>Welcome"), "200 OK with text/html, .*nothing that audiotag's service"),
+        (
+            HTMLResponse("<html>Welcome"),
+            "200 OK with text/html, .*not an answer of an audiotag service",
+        ),
         (Response(b'{"tags": [', media_type="application/json"), "200 OK with application/json"),
-        (Response(b"[" * 100_000), "200 OK with no type"),
+        (Response(b"[" * 100_000), "200 OK with no content type"),
         (JSONResponse([1]), "200 OK with application/json"),
         (JSONResponse({"tags": "none"}), "does not understand"),
         (JSONResponse({"tags": [{"label": 1}]}), "does not understand"),
         (JSONResponse({"error": "x"}, 500), "500 Internal Server Error with application/json"),
-        (Response(b"\xff\x1b[2J", 404), "404 Not Found with no type"),
+        (Response(b"\xff\x1b[2J", 404), "404 Not Found with no content type"),
         (
             Response(status_code=302, headers={"Location": "http://else"}),
             "redirects to http://else",
@@ -483,6 +485,8 @@ def test_a_closed_file_and_other_types_are_refused(connect: Any, sound: Path) ->
         connect().classify(7)
     with pytest.raises(OptionError, match="labels must be a list"):
         connect().classify(b"x", labels="Dog")
+    with pytest.raises(OptionError, match="top_k must be at least 1"):
+        connect().classify(b"x", top_k=0)
     with pytest.raises(OptionError, match="at least one"):
         connect().classify_batch([])
 
@@ -495,7 +499,7 @@ def test_a_file_that_shrinks_while_it_is_sent_is_told(connect: Any, tmp_path: Pa
             return data
 
     with pytest.raises(AudioError, match="became shorter"):
-        connect().classify(Shrinking(bytes(2 * CHUNK_BYTES)))
+        connect().classify(Shrinking(bytes(1 << 18)))
 
 
 @pytest.mark.parametrize(

@@ -123,7 +123,7 @@ def test_the_service_tells_of_itself(client: Client, tagger: Tagger) -> None:
         (b"no sound", {}, 400, "unreadable-audio", "cannot read audio bytes"),
         (b"", {}, 400, "empty-audio", "empty"),
         (wav(1.0), {"labels": ["Dgo"]}, 422, "invalid-option", "did you mean 'Dog'"),
-        (wav(1.0), {"top_k": 0}, 422, "invalid-option", "top_k"),
+        (wav(1.0), {"top_k": 10_001}, 422, "invalid-option", "top_k"),
         (wav(1.0), {"model": "huge"}, 404, "unknown-model", "huge"),
         (wav(31.0), {}, 413, "audio-too-long", "30"),
         (bytes(6 << 20), {}, 413, "too-large", "4,194,304"),
