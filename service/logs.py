@@ -53,7 +53,7 @@ def configure(config: ServiceConfig) -> None:
     logging.captureWarnings(True)
 
 
-def tell(text: str) -> None:
+def print_to_stderr(text: str) -> None:
     """Say something in plain words to whoever started the service, whatever is logged."""
     if sys.stderr is not None:
         # In one piece, which `print` does not promise: workers write there, too.

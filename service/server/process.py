@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import uvicorn
 
-from service.logs import LOGGED, log, tell
+from service.logs import LOGGED, log, print_to_stderr
 from service.server.connections import Connection
 from service.settings.config import ServiceConfig
 from vggish.errors import AudiotagError
@@ -64,7 +64,7 @@ def run(
             hand_over(server)
         return server.run_to_the_end(sockets)
     except (AudiotagError, OSError) as error:
-        tell(f"error: {error}")
+        print_to_stderr(f"error: {error}")
         log.debug("why it could not start", exc_info=error)
     except Exception:
         log.exception("the service could not start")

@@ -59,7 +59,7 @@ def serve(config: ServiceConfig, make_app: MakeApp | None = None) -> int:
     try:
         sockets = listen(config.host, config.port)
     except ListenError as error:
-        logs.tell(f"error: {error}")
+        logs.print_to_stderr(f"error: {error}")
         return process.FAILED
     logs.configure(config)
     make_app = functools.partial(_make_app, config) if make_app is None else make_app
@@ -80,4 +80,4 @@ def _make_app(config: ServiceConfig) -> ASGIApp:
 
 def _tell_ready(config: ServiceConfig, sockets: Sequence[socket.socket]) -> None:
     others = ", and on all other addresses of this machine" if is_for_all(config.host) else ""
-    logs.tell(f"listening on {page_address(config.host, sockets)} (the page){others}")
+    logs.print_to_stderr(f"listening on {page_address(config.host, sockets)} (the page){others}")

@@ -21,7 +21,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from service.logs import configure, log, tell
+from service.logs import configure, log, print_to_stderr
 from service.metrics import forget_worker, shared_between_workers
 from service.server.process import (
     FAILED,
@@ -137,7 +137,7 @@ class Supervisor:
             return
         if not self._started and not worker.is_ready:
             if worker.exit_code != FAILED:  # else it has said why
-                tell(f"error: the first worker ended with status {worker.exit_code}")
+                print_to_stderr(f"error: the first worker ended with status {worker.exit_code}")
             self._status = FAILED
             self._stop()
             return
