@@ -13,12 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from classifier import metrics as measures
-from classifier.bundles.bundle import RELEASED_EMBEDDER, WEIGHTS_FILE, Bundle, load, score_batches
+from classifier.bundles.bundle import WEIGHTS_FILE, Bundle, load, score_batches
 from classifier.bundles.calibration import Calibration, fit_calibration
 from classifier.bundles.files import Weights, write_bundle
 from classifier.frame_data.clip_store import ClipStore
 from classifier.labels import write_labels
-from classifier.names import HEAD_FILE, LABELS_FILE
+from classifier.names import HEAD_FILE, LABELS_FILE, RELEASED_EMBEDDER
 from classifier.reports.model_card import as_markdown
 from classifier.training.network import MIN_FLOAT16_SIZE, ExportModel, check_export
 from classifier.training.runs import Run, read_arrays

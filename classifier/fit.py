@@ -13,6 +13,7 @@ from classifier.bundles.bundle import Bundle, load, read_weights
 from classifier.export import export
 from classifier.frame_data.clip_store import ClipStore
 from classifier.labels import Labels
+from classifier.names import RELEASED_EMBEDDER
 from classifier.reports.curves import read_curves
 from classifier.training.config import TrainingConfig
 from classifier.training.loop import Clips, Observer, Result, Training, check_labels
@@ -27,8 +28,6 @@ from classifier.training.splits import (
 )
 from vggish.errors import OptionError, TrainingError
 
-# The released features of AudioSet and YouTube-8M do not say what made them.
-_RELEASED = "vggish"
 _SAMPLE_CLIPS = 64
 
 
@@ -55,7 +54,7 @@ class LabelledClips:
 
     def facts(self) -> dict[str, Any]:
         """What a run remembers of them, JSON-ready."""
-        embedders = {name or _RELEASED for name in self.store.embedders}
+        embedders = {name or RELEASED_EMBEDDER for name in self.store.embedders}
         return {
             "sources": list(self.sources),
             "n_clips": len(self.labelled),

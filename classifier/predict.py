@@ -23,6 +23,7 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 
 from classifier.bundles.bundle import Bundle, score_batches
+from classifier.names import PREDICTION_FORMATS
 from classifier.tags.choice import Choice, top_indices, top_tags
 from classifier.tags.types import Scores
 from vggish.common.extras import import_extra
@@ -85,9 +86,9 @@ def predict(
         FrameFileError: the file cannot be written.
         MissingPackageError: Parquet is asked for and pyarrow is not installed.
     """
-    if file_format not in _FORMATS:
+    if file_format not in PREDICTION_FORMATS:
         raise OptionError(
-            f"the format of predictions must be one of {', '.join(FORMATS)}. "
+            f"the format of predictions must be one of {', '.join(PREDICTION_FORMATS)}. "
             f"Received: {file_format!r}"
         )
     Choice(top_k)
@@ -223,4 +224,3 @@ _FORMATS: dict[str, Callable[[IO[bytes], Bundle, Batches, int], None]] = {
     "jsonl": _write_jsonl,
     "parquet": _write_parquet,
 }
-FORMATS = tuple(_FORMATS)

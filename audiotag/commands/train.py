@@ -22,6 +22,7 @@ from audiotag.terminal.bars import counting_bar
 from audiotag.terminal.signals import EXIT_INTERRUPTED, EXIT_OK, stop_on_signals
 from audiotag.terminal.stderr import hide_native_logs, print_status
 from audiotag.terminal.training import TrainingDisplay
+from vggish.common.bounds import settings_of
 from vggish.common.wording import count as _count, located, printable as _printable, score
 from vggish.errors import OptionError
 
@@ -51,43 +52,6 @@ examples:
 exit status:
   0 trained    2 nothing could be done    130 interrupted; the best weights so far are kept
 """
-
-# The options that are fields of `TrainingConfig`, by group; defaults and choices are its own.
-_TRAINING_OPTIONS = {
-    "training": {
-        "epochs": "passes over the clips, at most; 0: as many as suit their number",
-        "batch_size": "clips a step; 0: 128, fewer for small data",
-        "patience": "stop after so many epochs without a better mAP; 0: never",
-        "precision": "bfloat16 is faster where the processor has it (AMX, GPUs)",
-        "seed": "of all random choices",
-    },
-    "frames of a clip": {
-        "sampling": "all frames, random ones, or a random run of them",
-        "n_frames": "how many; 0: as many as the longest clip has, 300 at most",
-    },
-    "optimiser": {
-        "optimiser": "Adam, or AdamW for --weight-decay",
-        "learning_rate": "the highest one",
-        "schedule": "of the learning rate",
-        "warmup": "share of the steps in which a cosine schedule's rate rises",
-        "decay_rate": "of the exponential schedule",
-        "decay_examples": "clips until the exponential schedule decays by that",
-        "weight_decay": "of kernels",
-        "clip_norm": "largest norm of gradients; 0: any",
-        "ema": "decay of the moving average of weights; 0: none",
-    },
-    "loss": {
-        "loss": "softmax is for clips of one label",
-        "focal_gamma": "of the focal loss",
-        "label_smoothing": "share of a label that goes to how often its class is",
-        "class_weights": "balanced: rare classes weigh more",
-    },
-    "augmentation": {
-        "mixup": "alpha by which clips are mixed; 0: not",
-        "frame_masking": "share of frames that are masked",
-        "balance": "0: each clip once an epoch; 1: each class as often as any other",
-    },
-}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -143,23 +107,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_training_options(parser: argparse.ArgumentParser) -> None:
-    from classifier.training import config
+    from classifier.training.config import GROUPS, TrainingConfig
 
-    defaults = config.TrainingConfig()
-    for title, options in _TRAINING_OPTIONS.items():
+    settings = settings_of(TrainingConfig)
+    for title, names in GROUPS.items():
         group = parser.add_argument_group(title)
-        for name, meaning in options.items():
-            default = getattr(defaults, name)
-            choices = config.CHOICES.get(name)
+        for name in names:
+            setting = settings[name]
+            default = f"{setting.default:,}" if setting.value_type is int else setting.default
             group.add_argument(
                 f"--{name.replace('_', '-')}",
-                type=type(default),
-                choices=choices,
-                default=default,
-                metavar=None if choices else "N" if isinstance(default, int) else "X",
-                help=f"{meaning} (default {default:,})" if isinstance(default, int)
-                else f"{meaning} (default {default})",
-            )  # fmt: skip
+                type=setting.value_type,
+                choices=setting.choices or None,
+                default=setting.default,
+                metavar=None if setting.choices else "N" if setting.value_type is int else "X",
+                help=f"{setting.help} (default: {default})",
+            )
 
 
 def run(options: argparse.Namespace) -> int:
@@ -259,9 +222,9 @@ def _training_config(options: argparse.Namespace) -> TrainingConfig:
     import re
 
     from classifier.heads.settings import DEFAULT_HEAD
-    from classifier.training.config import TrainingConfig
+    from classifier.training.config import GROUPS, TrainingConfig
 
-    names = [name for group in _TRAINING_OPTIONS.values() for name in group]
+    names = [name for group in GROUPS.values() for name in group]
     try:
         return TrainingConfig(
             head=options.head or DEFAULT_HEAD,

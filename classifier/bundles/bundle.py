@@ -14,7 +14,7 @@ import numpy.typing as npt
 from classifier.bundles.calibration import Calibration
 from classifier.bundles.files import HOW_TO_MAKE, HOW_TO_REPAIR, Weights, quoted, read_bundle
 from classifier.labels import Labels
-from classifier.names import CARD_FILE, HEAD_FILE
+from classifier.names import CARD_FILE, HEAD_FILE, RELEASED_EMBEDDER
 from vggish.errors import BundleError, OptionError, RunError, first_line
 from vggish.frames.clip import Frames
 from vggish.network.runtime import import_onnxruntime
@@ -24,9 +24,6 @@ if TYPE_CHECKING:
     from classifier.frame_data.clips import Clip
     from classifier.tags.types import Scores
 
-
-# What the frames of AudioSet and YouTube-8M were made with; their records do not say.
-RELEASED_EMBEDDER = "vggish"
 
 # Frames in a head at once, padding included: 8192 hidden units for each are 128 MiB.
 BATCH_FRAMES = 1 << 12

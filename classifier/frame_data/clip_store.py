@@ -12,13 +12,12 @@ import numpy.typing as npt
 
 from classifier.frame_data.clips import Clip, ReadReport
 from classifier.frame_data.records import Paths, read_clips
+from classifier.names import SAMPLINGS
 from vggish.errors import FrameFileError, OptionError
 from vggish.frames.clip import Frames
 from vggish.params import EMBEDDING_SIZE
 
 MEMORY_LIMIT_BYTES = 4 << 30
-
-SAMPLINGS = ("all", "random", "run")
 
 
 class ClipStore:

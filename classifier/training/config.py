@@ -1,4 +1,4 @@
-"""How a head is trained: one frozen description, checked once and kept beside the result."""
+"""The configuration of a training run, saved beside its result."""
 
 from __future__ import annotations
 
@@ -9,104 +9,152 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from classifier.heads.settings import DEFAULT_HEAD, HEADS, Settings, head_settings
+from classifier.names import SAMPLINGS, TRAINING_PRECISIONS
+from vggish.common.bounds import check, setting
 from vggish.common.wording import paths_in_few_words
 from vggish.errors import OptionError, RunError
 
 LOSSES = ("cross-entropy", "focal", "hinge", "softmax", "mse")
-
 OPTIMISERS = ("adam", "adamw")
-
 SCHEDULES = ("constant", "exponential", "cosine", "flat-cosine")
-
-SAMPLINGS = ("all", "random", "run")
-
-PRECISIONS = ("float32", "bfloat16")
-
 CLASS_WEIGHTS = ("none", "balanced")
+
+# Settings as the command line groups them.
+GROUPS = {
+    "training": ("epochs", "batch_size", "patience", "precision", "seed"),
+    "frames of a clip": ("sampling", "n_frames"),
+    "optimiser": (
+        *("optimiser", "learning_rate", "schedule", "warmup", "decay_rate", "decay_examples"),
+        *("weight_decay", "clip_norm", "ema"),
+    ),
+    "loss": ("loss", "focal_gamma", "label_smoothing", "class_weights"),
+    "augmentation": ("mixup", "frame_masking", "balance"),
+}
 
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """Everything that decides what training gives, apart from the data.
+    """Everything that decides the result of a training run, apart from the data.
 
     Attributes:
-        head: one of `classifier.heads.settings.HEADS`.
-        settings: of the head, complete.
-        epochs: passes over the training clips, at most; 0 takes as many as make 1,500 steps, but
-            from 5 to 50.
-        batch_size: clips a step; 0 takes 128, or less so that an epoch has 20 steps or more.
-        optimiser: Adam, or AdamW with `weight_decay` of kernels.
-        learning_rate: the highest one.
-        schedule: constant; exponential, x `decay_rate` every `decay_examples` clips, as
-            YouTube-8M; cosine down to 1 %; flat-cosine, the last 28 % of it a cosine. The
-            latter two begin with a warm-up.
-        warmup: share of all steps in which a cosine schedule's rate rises from 0.
-        clip_norm: gradients are scaled down to this norm; 0 leaves them.
-        loss: summed over classes, averaged over clips. softmax is for clips of one label; its
-            scores sum to 1.
-        focal_gamma: of the focal loss (Lin et al. 2017).
-        label_smoothing: share of each label that is given to how often its class is.
-        class_weights: balanced weighs classes by the inverse root of their number of clips.
-        mixup: alpha of Beta(alpha, alpha), by which each clip is mixed with another (Zhang et
-            al. 2018); 0 leaves them.
-        frame_masking: share of frames replaced by neutral ones (SpecAugment in time).
-        ema: decay of the moving average of weights that is evaluated and kept; 0 is none.
-        balance: clips are drawn by their rarest class's number to the power of -balance; 0
-            takes each clip once an epoch.
-        sampling: all frames; random ones with replacement; or a random run of them.
-        n_frames: how many of them; 0 takes as many as the longest clip has (300 at most).
-        patience: epochs without a better mAP before training stops; 0 never stops early.
-        precision: float32, or bfloat16 for products and activations with float32 weights.
-        seed: of all random choices.
+        settings: complete settings of the head.
+
+    `settings_of(TrainingConfig)` describes the other attributes. Sources: the exponential
+    schedule is YouTube-8M's; focal loss: Lin et al. 2017; mixup: Zhang et al. 2018; frame
+    masking: SpecAugment, Park et al. 2019.
+
+    Raises:
+        OptionError: a value is out of its bounds, or excludes another.
     """
 
-    head: str = DEFAULT_HEAD
+    head: str = setting(DEFAULT_HEAD, help="type of head", choices=tuple(HEADS))
     settings: Mapping[str, Any] = field(default_factory=dict)
-    epochs: int = 0
-    batch_size: int = 0
-    optimiser: str = "adam"
-    learning_rate: float = 1e-3
-    weight_decay: float = 0.0
-    schedule: str = "cosine"
-    warmup: float = 0.05
-    decay_rate: float = 0.95
-    decay_examples: int = 4_000_000
-    clip_norm: float = 0.0
-    loss: str = "cross-entropy"
-    focal_gamma: float = 2.0
-    label_smoothing: float = 0.0
-    class_weights: str = "none"
-    mixup: float = 0.5
-    frame_masking: float = 0.0
-    ema: float = 0.999
-    balance: float = 0.0
-    sampling: str = "all"
-    n_frames: int = 0
-    patience: int = 10
-    precision: str = "float32"
-    seed: int = 0
+    epochs: int = setting(
+        0,
+        help="maximum passes over the training clips; 0 chooses automatically: enough for "
+        "1,500 steps, from 5 to 50",
+        minimum=0,
+    )
+    batch_size: int = setting(
+        0,
+        help="clips per step; 0 chooses automatically: 128, or less for small data sets",
+        minimum=0,
+        maximum=1 << 20,
+    )
+    optimiser: str = setting(
+        "adam", help="optimisation algorithm; --weight-decay needs adamw", choices=OPTIMISERS
+    )
+    learning_rate: float = setting(1e-3, help="peak learning rate", above=0, maximum=100)
+    weight_decay: float = setting(
+        0.0, help="weight decay of kernels with AdamW", minimum=0, maximum=10
+    )
+    schedule: str = setting(
+        "cosine",
+        help="schedule of the learning rate; both cosine schedules begin with a warm-up",
+        choices=SCHEDULES,
+    )
+    warmup: float = setting(
+        0.05,
+        help="share of all steps in which a cosine schedule's learning rate rises from 0",
+        minimum=0,
+        maximum=1,
+    )
+    decay_rate: float = setting(
+        0.95, help="factor of each decay of the exponential schedule", minimum=0.001, maximum=1
+    )
+    decay_examples: int = setting(
+        4_000_000, help="clips between two decays of the exponential schedule", minimum=1
+    )
+    clip_norm: float = setting(
+        0.0, help="maximum global norm of gradients; 0 disables clipping", minimum=0, maximum=1e9
+    )
+    loss: str = setting(
+        "cross-entropy",
+        help="loss function; softmax is for clips with exactly one label",
+        choices=LOSSES,
+    )
+    focal_gamma: float = setting(2.0, help="gamma of the focal loss", minimum=0, maximum=100)
+    label_smoothing: float = setting(
+        0.0,
+        help="weight with which labels are mixed with the class frequencies",
+        minimum=0,
+        maximum=0.999,
+    )
+    class_weights: str = setting(
+        "none",
+        help="class weights of the loss; balanced: inverse root of the number of clips",
+        choices=CLASS_WEIGHTS,
+    )
+    mixup: float = setting(
+        0.5,
+        help="alpha of the Beta distribution of mixup; 0 disables mixup",
+        minimum=0,
+        maximum=100,
+    )
+    frame_masking: float = setting(
+        0.0, help="share of frames to mask with neutral ones", minimum=0, maximum=0.9
+    )
+    ema: float = setting(
+        0.999,
+        help="decay of the moving average of weights that is evaluated and exported; 0 disables it",
+        minimum=0,
+        maximum=0.999999,
+    )
+    balance: float = setting(
+        0.0,
+        help="class-balanced sampling: clips are drawn with probability (clips of their rarest "
+        "class) ** -balance; 0 takes each clip once per epoch, 1 all classes equally often",
+        minimum=0,
+        maximum=1,
+    )
+    sampling: str = setting(
+        "all",
+        help="frames of a clip to train on: all, random ones with replacement, or a random run "
+        "of neighbours",
+        choices=SAMPLINGS,
+    )
+    n_frames: int = setting(
+        0,
+        help="frames per clip; 0 takes as many as the longest clip has, at most 300",
+        minimum=0,
+        maximum=10_000,
+    )
+    patience: int = setting(
+        10,
+        help="stop after this many epochs without a better validation mAP; 0 never stops early",
+        minimum=0,
+    )
+    precision: str = setting(
+        "float32",
+        help="precision of activations; bfloat16 is faster on processors with AMX and on GPUs",
+        choices=TRAINING_PRECISIONS,
+    )
+    seed: int = setting(0, help="seed of all random choices", minimum=0, maximum=2**31 - 1)
 
     def __post_init__(self) -> None:
         settings = dataclasses.asdict(head_settings(self.head, self.settings))
         object.__setattr__(self, "settings", settings)
-        for name, choices in CHOICES.items():
-            if getattr(self, name) not in choices:
-                raise OptionError(
-                    f"{name} must be one of {', '.join(choices)}. Received: {getattr(self, name)!r}"
-                )
-        for name, (least, most) in _RANGES.items():
-            value, kind = getattr(self, name), _KINDS[name]
-            if isinstance(value, bool) or not isinstance(value, kind):
-                what = "a whole number" if kind is int else "a number"
-                raise OptionError(f"{name} must be {what}. Received: {value!r}")
-            is_too_low = value <= least if name in _ABOVE else value < least
-            if is_too_low or not value <= most:  # NaN fails here, too
-                bounds = f"from {least} to {most:.12g}"
-                if name in _ABOVE:
-                    bounds = f"more than {least} and at most {most:.12g}"
-                elif most == _ANY:
-                    bounds = f"at least {least}"
-                raise OptionError(f"{name} must be {bounds}. Received: {value}")
+        check(self)
         if self.weight_decay and self.optimiser != "adamw":
             raise OptionError("weight_decay is for the optimiser adamw")
         if self.sampling != "all" and not self.n_frames:
@@ -167,46 +215,3 @@ def _lists_apart(before: list[Any], now: list[Any]) -> str:
         if items
     ]
     return "; ".join(parts)
-
-
-# A number without fraction may stand for one with.
-_KINDS: dict[str, Any] = {
-    f.name: int if isinstance(f.default, int) else (int, float)
-    for f in dataclasses.fields(TrainingConfig)
-}
-
-_ANY = float("inf")
-
-# Of fields that are words.
-CHOICES = {
-    "head": tuple(HEADS),
-    "optimiser": OPTIMISERS,
-    "schedule": SCHEDULES,
-    "loss": LOSSES,
-    "class_weights": CLASS_WEIGHTS,
-    "sampling": SAMPLINGS,
-    "precision": PRECISIONS,
-}
-
-# Fields whose least value is not among those that they can have.
-_ABOVE = {"learning_rate"}
-
-_RANGES: dict[str, tuple[float, float]] = {
-    "epochs": (0, _ANY),
-    "batch_size": (0, 1 << 20),
-    "learning_rate": (0, 100),
-    "weight_decay": (0, 10),
-    "warmup": (0, 1),
-    "decay_rate": (0.001, 1),
-    "decay_examples": (1, _ANY),
-    "clip_norm": (0, 1e9),
-    "focal_gamma": (0, 100),
-    "label_smoothing": (0, 0.999),
-    "mixup": (0, 100),
-    "frame_masking": (0, 0.9),
-    "ema": (0, 0.999999),
-    "balance": (0, 1),
-    "n_frames": (0, 10_000),
-    "patience": (0, _ANY),
-    "seed": (0, 2**31 - 1),
-}

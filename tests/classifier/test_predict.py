@@ -14,7 +14,8 @@ import pytest
 
 from classifier import Bundle, Clip
 from classifier.bundles.bundle import BATCH_FRAMES
-from classifier.predict import FORMATS, predict
+from classifier.names import PREDICTION_FORMATS
+from classifier.predict import predict
 from tests.support.bundles import N_CLASSES, NAMES, make_bundle, make_clip, tiny_scores
 from vggish.errors import BundleError, FrameFileError, MissingPackageError, OptionError
 
@@ -151,7 +152,7 @@ def test_parquet_says_what_its_scores_are(bundle: Bundle, tmp_path: Path) -> Non
     assert said["model"] == bundle.provenance
 
 
-@pytest.mark.parametrize("file_format", FORMATS)
+@pytest.mark.parametrize("file_format", PREDICTION_FORMATS)
 def test_no_clips_give_a_whole_file_without_rows(
     bundle: Bundle, tmp_path: Path, file_format: str
 ) -> None:
@@ -167,7 +168,7 @@ def test_no_clips_give_a_whole_file_without_rows(
 # --- All formats -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("file_format", FORMATS)
+@pytest.mark.parametrize("file_format", PREDICTION_FORMATS)
 def test_a_path_and_a_file_object_get_the_same_bytes(
     bundle: Bundle, tmp_path: Path, file_format: str
 ) -> None:
@@ -177,7 +178,7 @@ def test_a_path_and_a_file_object_get_the_same_bytes(
     assert report.as_json() == {"n_clips": 30, "embedders": {"": 30}}
 
 
-@pytest.mark.parametrize("file_format", FORMATS)
+@pytest.mark.parametrize("file_format", PREDICTION_FORMATS)
 def test_a_pipe_takes_predictions_too(bundle: Bundle, file_format: str) -> None:
     clips = make_clips(["a", "b"])
     reading, writing = os.pipe()
@@ -188,7 +189,7 @@ def test_a_pipe_takes_predictions_too(bundle: Bundle, file_format: str) -> None:
         assert pipe.read() == predicted(bundle, clips, file_format)
 
 
-@pytest.mark.parametrize("file_format", FORMATS)
+@pytest.mark.parametrize("file_format", PREDICTION_FORMATS)
 def test_memory_does_not_grow_with_the_number_of_clips(bundle: Bundle, file_format: str) -> None:
     taken = 0
     ahead = []

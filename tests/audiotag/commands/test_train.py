@@ -476,7 +476,7 @@ def test_without_weights_the_error_names_the_three_ways(
         ("--frames data --set nonsense", "--set takes NAME=VALUE.* Received: 'nonsense'"),
         ("--frames data --set units=abc", "must be a whole number.* Received: 'abc'"),
         ("--frames data --set unit=5", "the head gru has no setting 'unit'; it has: units=512"),
-        ("--frames data --set units=0", "units of the head gru must be at least 1"),
+        ("--frames data --set units=0", "units of the head gru must be from 1 to 100000"),
         ("--frames data --epochs -1", "--epochs must be at least 0. Received: -1"),
         ("--frames data --epochs many", "argument --epochs: invalid int value: 'many'"),
         ("--frames data --learning-rate nan", "--learning-rate must be more than 0 .* nan"),

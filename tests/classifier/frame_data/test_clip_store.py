@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from classifier.frame_data.clip_store import SAMPLINGS, ClipStore, load_clips
+from classifier.frame_data.clip_store import ClipStore, load_clips
 from classifier.frame_data.clips import Clip, ReadReport
 from classifier.frame_data.records import read_clips
+from classifier.names import SAMPLINGS
 from tests.support.records import audioset_record, make_frames, write_records
 from vggish.errors import FrameFileError, OptionError
 

@@ -9,16 +9,17 @@ from typing import Any
 import pytest
 
 from classifier.heads.settings import HEADS, head_settings
+from classifier.names import SAMPLINGS, TRAINING_PRECISIONS
 from classifier.training.config import (
     CLASS_WEIGHTS,
+    GROUPS,
     LOSSES,
     OPTIMISERS,
-    PRECISIONS,
-    SAMPLINGS,
     SCHEDULES,
     TrainingConfig,
     differences,
 )
+from vggish.common.bounds import settings_of
 from vggish.errors import OptionError, RunError
 
 # Other than the defaults in every field.
@@ -66,6 +67,11 @@ def test_fields_that_json_lacks_have_their_defaults() -> None:
     assert TrainingConfig.from_json({"epochs": 3}) == TrainingConfig(epochs=3)
 
 
+def test_each_setting_belongs_to_one_group_of_the_command_line() -> None:
+    grouped = [name for names in GROUPS.values() for name in names]
+    assert sorted([*grouped, "head"]) == sorted(settings_of(TrainingConfig))
+
+
 @pytest.mark.parametrize("head", HEADS)
 def test_settings_are_complete_and_typed(head: str) -> None:
     config = TrainingConfig(head=head)
@@ -78,7 +84,7 @@ def test_settings_are_those_of_the_head() -> None:
     assert config.settings == {"mixtures": 5, "l2": 1e-8, "normalisation": "l2"}
     with pytest.raises(OptionError, match="the head moe has no setting 'units'"):
         TrainingConfig(head="moe", settings={"units": 5})
-    with pytest.raises(OptionError, match="mixtures of the head moe must be at least 1"):
+    with pytest.raises(OptionError, match="mixtures of the head moe must be from 1 to 100000"):
         TrainingConfig(head="moe", settings={"mixtures": 0})
 
 
@@ -96,7 +102,7 @@ def test_softmax_makes_scores_that_sum_to_one() -> None:
         ("schedule", SCHEDULES),
         ("loss", LOSSES),
         ("class_weights", CLASS_WEIGHTS),
-        ("precision", PRECISIONS),
+        ("precision", TRAINING_PRECISIONS),
         ("sampling", SAMPLINGS),
     ],
 )
@@ -200,7 +206,7 @@ def test_of_long_lists_what_differs_is_told_alone() -> None:
         ({"learning_rate": 0.0}, "must be more than 0 and at most 100. Received: 0"),
         ({"learning_rate": 101.0}, "must be more than 0 and at most 100. Received: 101"),
         ({"clip_norm": 1e12}, "clip_norm must be from 0 to 1000000000. Rec"),
-        ({"settings": {"units": 10**10}}, "units of the head gru must be at most 100,000. Rec"),
+        ({"settings": {"units": 10**10}}, "units of the head gru must be from 1 to 100000. Rec"),
     ],
 )
 def test_bounds_are_told_alike_from_both_sides(changes: dict[str, Any], message: str) -> None:

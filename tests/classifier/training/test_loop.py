@@ -19,7 +19,7 @@ import pytest
 from classifier import Clip, ClipStore, metrics
 from classifier.bundles.files import Weights
 from classifier.reports.curves import read_curves
-from classifier.training.config import CHOICES, TrainingConfig
+from classifier.training.config import LOSSES, OPTIMISERS, SCHEDULES, TrainingConfig
 from classifier.training.loop import Clips, Progress, Result, batch_size_for, train
 from classifier.training.network import Network
 from classifier.training.optimisers import learning_rate
@@ -220,9 +220,9 @@ def test_a_new_head_begins_with_how_often_each_class_is(
 @pytest.mark.parametrize(
     "changes",
     [
-        *({"loss": loss} for loss in CHOICES["loss"]),
-        *({"optimiser": name, "weight_decay": 0.01} for name in CHOICES["optimiser"][1:]),
-        *({"schedule": schedule} for schedule in CHOICES["schedule"] if schedule != "cosine"),
+        *({"loss": loss} for loss in LOSSES),
+        *({"optimiser": name, "weight_decay": 0.01} for name in OPTIMISERS[1:]),
+        *({"schedule": schedule} for schedule in SCHEDULES if schedule != "cosine"),
         {"precision": "bfloat16"},
         {
             "precision": "bfloat16",
