@@ -2,8 +2,8 @@
 
     python -m docs.make_python_api
 
-The packages use one docstring style (Google's) without Markdown in it, so `inspect` and the few rules
-below are enough; a documentation generator would add a dependency and a build step.
+The packages use one docstring style (Google's) without Markdown in it, so `inspect` and the few
+rules below are enough; a documentation generator would add a dependency and a build step.
 """
 
 from __future__ import annotations
