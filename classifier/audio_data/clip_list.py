@@ -1,8 +1,7 @@
-"""Which sounds to learn from, and their classes: from a folder per class, or from a CSV."""
+"""List labelled audio clips for training, from a folder per class or from a CSV file."""
 
 from __future__ import annotations
 
-import csv
 import math
 import os
 import re
@@ -15,10 +14,10 @@ from classifier.frame_data.clip_labels import split_labels
 from classifier.labels import Labels
 from vggish.audio.decoders import AUDIO_SUFFIXES
 from vggish.audio.inputs import find_inputs
+from vggish.common.csv_table import read_table
 from vggish.common.wording import as_text, count, few, located, one_line
 from vggish.errors import OptionError
 
-# What a column may be called; the first name is the one that messages use.
 _COLUMNS = {
     "path": ("path", "filename", "file_name", "filepath", "fname", "file"),
     "labels": ("labels", "label", "positive_labels", "category", "class"),
@@ -27,21 +26,19 @@ _COLUMNS = {
     "fold": ("fold",),
 }
 
-_REQUIRED = ("path", "labels")
-
 
 @dataclass(frozen=True)
 class AudioClip:
-    """One example: a sound file, or a part of one, and its classes.
+    """An audio file, or a part of one, and its classes.
 
     Attributes:
-        path: of the file.
-        clip_id: path below the folder or the CSV, with `@start-end` for a part.
-        labels: class indices, all different; none for a sound of none of the classes.
-        start_seconds: of the part; 0 for the beginning.
-        end_seconds: of the part; None for the end of the file.
-        fold: of cross-validation, where the CSV says one.
-        where: what to call it in messages.
+        path: the audio file.
+        clip_id: path relative to the folder or the CSV, with `@start-end` for a part.
+        labels: distinct class indices; empty for a clip of no class.
+        start_seconds: start of the part; 0 for the start of the file.
+        end_seconds: end of the part; None for the end of the file.
+        fold: fold of cross-validation, if the CSV has one.
+        where: place in the folder or the CSV, for messages.
     """
 
     path: Path
@@ -54,19 +51,19 @@ class AudioClip:
 
     @property
     def is_whole(self) -> bool:
-        """Whether it is all of its file."""
+        """Whether the clip is the whole file."""
         return self.start_seconds == 0 and self.end_seconds is None
 
 
 @dataclass(frozen=True)
 class ClipList:
-    """What to embed.
+    """Labelled audio clips.
 
     Attributes:
-        sounds: parts of one file follow each other; otherwise in the order they were found.
+        clips: the clips, those of a file one after the other.
         labels: the classes.
-        leftovers: what lies in the folder and is not used, with the reason.
-        n_repeated: rows that add their labels to the sound of an earlier one.
+        leftovers: files and columns that are not used, with the reason.
+        n_repeated: number of rows whose labels were added to those of an earlier row.
     """
 
     clips: tuple[AudioClip, ...]
@@ -75,15 +72,14 @@ class ClipList:
     n_repeated: int = 0
 
     def notes(self) -> list[str]:
-        """Sentences about what one may not expect to be left out or joined."""
-        rows = f"{count(self.n_repeated, 'row')} of a sound that has one already"
-        joined = [f"{rows}; the labels are joined"] if self.n_repeated else []
-        return [*self.leftovers, *joined]
+        """Sentences about what is left out or merged."""
+        merged = f"{count(self.n_repeated, 'row')} for a clip that has one already; labels merged"
+        return [*self.leftovers, *([merged] if self.n_repeated else [])]
 
 
 @dataclass(frozen=True)
 class _Entry:
-    """A sound whose classes have names, and no indices yet."""
+    """A clip with the names of its classes."""
 
     path: Path
     clip_id: str
@@ -94,193 +90,145 @@ class _Entry:
     fold: int | None = None
 
 
-def read_clip_list(argument: Path, labels: Labels | None = None) -> ClipList:
-    """Find the sounds that a folder or a CSV means.
+def read_clip_list(source: Path, labels: Labels | None = None) -> ClipList:
+    """List the audio clips of a folder or a CSV file.
 
     Args:
-        argument: a folder with a folder per class, whose sounds may lie in further folders; or
-            a CSV with the columns `path` (relative to the CSV) and `labels` (several parted by
-            `|`, `;` or `,`; empty for none of the classes), and where wanted `start` and `end`
-            in seconds, and `fold`. Rows of one sound add their labels together.
-        labels: the classes. By default they are those that occur, in alphabetical order.
+        source: a folder with one folder per class, searched recursively; or a CSV with the columns
+            `path` (relative to the CSV) and `labels` (separated by `|`, `;` or `,`; empty for no
+            class), and optionally `start` and `end` in seconds and `fold`. Labels of several rows
+            for the same clip are merged.
+        labels: the classes; by default those that occur, in alphabetical order.
 
     Raises:
-        OptionError: there are no sounds or no classes, sounds lie beside the class folders,
-            columns or files are missing, a row makes no sense, or a class is unknown; the
-            message says where.
+        OptionError: there are no clips or classes, audio files lie outside the class folders,
+            columns or files are missing, a row is invalid, or a class is unknown; the message
+            names the place.
     """
-    if argument.is_dir():
-        entries, leftovers = _entries_of_folder(argument)
+    if source.is_dir():
+        entries, leftovers = _read_folder(source)
     else:
-        entries, leftovers = _entries_of_csv(argument, labels)
+        entries, leftovers = _read_csv(source, labels)
     if labels is None:
-        labels = _labels_of(entries, argument)
+        labels = _collect_labels(entries, source)
     indices = _class_indices(entries, labels)
     merged: dict[tuple[Path, float, float | None], AudioClip] = {}
     for entry in entries:
-        found = tuple(dict.fromkeys(indices[name] for name in entry.classes))
         key = (entry.path, entry.start_seconds, entry.end_seconds)
-        merged[key] = _joined(merged.get(key), _sound(entry, found))
-    first = {sound.path: number for number, sound in reversed(list(enumerate(merged.values())))}
-    in_order = sorted(merged.values(), key=lambda sound: first[sound.path])
-    return ClipList(tuple(in_order), labels, leftovers, len(entries) - len(merged))
+        merged[key] = _merge(merged.get(key), entry, [indices[name] for name in entry.classes])
+    order = {path: place for place, path in enumerate(dict.fromkeys(e.path for e in entries))}
+    clips = sorted(merged.values(), key=lambda clip: order[clip.path])
+    return ClipList(tuple(clips), labels, leftovers, len(entries) - len(merged))
 
 
-def _sound(entry: _Entry, labels: tuple[int, ...]) -> AudioClip:
-    start, end = entry.start_seconds, entry.end_seconds
-    part = ""
-    if start or end is not None:
-        part = f"@{_short(start)}-{'' if end is None else _short(end)}"
-    clip_id = entry.clip_id + part
-    return AudioClip(entry.path, clip_id, labels, start, end, entry.fold, entry.where)
-
-
-def _joined(earlier: AudioClip | None, sound: AudioClip) -> AudioClip:
+def _merge(earlier: AudioClip | None, entry: _Entry, labels: Sequence[int]) -> AudioClip:
     if earlier is None:
-        return sound
-    if earlier.fold != sound.fold:
+        start, end = entry.start_seconds, entry.end_seconds
+        part = f"@{_short(start)}-{_short(end)}" if start or end is not None else ""
+        distinct = tuple(dict.fromkeys(labels))
+        clip_id = entry.clip_id + part
+        return AudioClip(entry.path, clip_id, distinct, start, end, entry.fold, entry.where)
+    if earlier.fold != entry.fold:
         raise OptionError(
-            f"{sound.where}: its fold is {sound.fold}, but {earlier.fold} in {earlier.where}"
+            f"{entry.where}: the fold is {entry.fold}, but {earlier.fold} in {earlier.where}"
         )
-    return replace(earlier, labels=tuple(dict.fromkeys((*earlier.labels, *sound.labels))))
+    return replace(earlier, labels=tuple(dict.fromkeys((*earlier.labels, *labels))))
 
 
-def _entries_of_folder(root: Path) -> tuple[list[_Entry], tuple[str, ...]]:
+# --- Folders -----------------------------------------------------------------------------
+
+
+def _read_folder(root: Path) -> tuple[list[_Entry], tuple[str, ...]]:
     entries: list[_Entry] = []
-    strays, leftovers = [], []
+    misplaced, leftovers = [], []
     for path in sorted(root.iterdir()):
         if path.name.startswith("."):
             continue
         if path.is_dir():
-            found, unused = _sounds_below(path)
-            entries += [_entry_in_folder(root, path, sound) for sound in found]
+            files, unused = _find_audio(path)
             leftovers += unused
+            for file in files:
+                clip_id = as_text(file.relative_to(root).as_posix())
+                entries.append(
+                    _Entry(file, clip_id, (_class_name(path.name),), one_line(str(file)))
+                )
         elif path.suffix.lower() in AUDIO_SUFFIXES:
-            strays.append(path.name)
+            misplaced.append(path.name)
         else:
-            leftovers.append(f"{path}: no sound file")
-    how = f"Sounds go into a folder per class, such as {root / 'dog' / 'a.wav'}; or name a CSV"
-    if strays:
+            leftovers.append(f"{path}: not an audio file")
+    hint = f"Use a folder per class, as in {root / 'dog' / 'a.wav'}, or a CSV"
+    if misplaced:
         raise OptionError(
-            f"sounds in {root} itself, not in the folder of a class: {len(strays):,}\n"
-            f"{few(strays)}\n{how}"
+            f"{len(misplaced):,} audio files in {root} are not in the folder of a class:\n"
+            f"{few(misplaced)}\n{hint}"
         )
     if not entries:
-        raise OptionError(f"no folder in {root} holds sound files.\n{how}")
+        raise OptionError(f"no folder in {root} has audio files.\n{hint}")
     return entries, tuple(leftovers)
 
 
-def _sounds_below(folder: Path) -> tuple[list[Path], list[str]]:
-    """Sounds of a class, and what else is there."""
+def _find_audio(folder: Path) -> tuple[list[Path], list[str]]:
+    """Audio files of a class, and notes about the other files."""
     try:
         inputs = find_inputs([str(folder)])
     except OptionError as error:
         return [], [located(str(folder), str(error))]
-    unused = [f"{path}: no sound file" for path in inputs.skipped]
-    unused += [f"{path}: is there twice, by a link" for path in inputs.repeated]
+    unused = [f"{path}: not an audio file" for path in inputs.skipped]
+    unused += [f"{path}: a link to a file that is also there" for path in inputs.repeated]
     unused += [f"{path}: {reason}" for path, reason in inputs.unreadable]
     return [Path(item.source) for item in inputs.items], unused
 
 
-def _entry_in_folder(root: Path, folder: Path, path: Path) -> _Entry:
-    clip_id = as_text(path.relative_to(root).as_posix())
-    return _Entry(path, clip_id, (_class_name(folder.name),), one_line(str(path)))
+# --- CSV files ---------------------------------------------------------------------------
 
 
-def _entries_of_csv(path: Path, labels: Labels | None) -> tuple[list[_Entry], tuple[str, ...]]:
+def _read_csv(path: Path, labels: Labels | None) -> tuple[list[_Entry], tuple[str, ...]]:
     if path.suffix.lower() in AUDIO_SUFFIXES:
         raise OptionError(
-            f"{path} is a sound; training needs a folder with a folder per class, or a CSV with "
-            f"the columns {', '.join(_COLUMNS)}"
+            f"{path} is an audio file; training needs a folder per class, or a CSV with the "
+            f"columns {', '.join(_COLUMNS)}"
         )
+    table = read_table(path, "the list of clips", _COLUMNS, ("path", "labels"))
     known = {} if labels is None else labels.indices()
-    rows, unused = _read_table(path)
-    entries = [_entry_of_row(path, line, row, known) for line, row in rows]
+    entries = [_entry(path, f"{path}, line {line}", row, known) for line, row in table.rows]
     if not entries:
-        raise OptionError(f"{path} names no sounds: there are no rows below its header")
-    named = {entry.path: entry.where for entry in reversed(entries)}
-    missing = [f"{file} ({where})" for file, where in named.items() if not file.is_file()][::-1]
+        raise OptionError(f"{path} has no rows below its header")
+    files = {entry.path: entry.where for entry in reversed(entries)}
+    missing = [f"{file} ({where})" for file, where in files.items() if not file.is_file()][::-1]
     if missing:
         raise OptionError(
-            f"of {count(len(named), 'file')} in {path}, {len(missing):,} cannot be found:\n"
-            f"{few(missing)}\nRelative paths are taken from the CSV's folder, {path.parent}"
+            f"{len(missing):,} of {count(len(files), 'file')} in {path} are missing:\n"
+            f"{few(missing)}\nRelative paths start from the folder of the CSV, {path.parent}"
         )
-    leftovers = (f"{path}: columns not used: {', '.join(unused)}",) if unused else ()
-    return entries, leftovers
+    return entries, (
+        (f"{path}: unused columns: {', '.join(table.unused)}",) if table.unused else ()
+    )
 
 
-def _read_table(path: Path) -> tuple[list[tuple[int, dict[str, str]]], list[str]]:
-    """Line number and the text of the columns of `_COLUMNS`; and the names of other columns."""
-    rows = []
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            header = file.readline()
-            # Spreadsheets write what their country parts columns with.
-            delimiter = max(",;\t", key=header.count)
-            names = next(csv.reader([header], delimiter=delimiter, skipinitialspace=True), [])
-            columns = _find_columns(path, names)
-            reader = csv.reader(file, delimiter=delimiter, skipinitialspace=True)
-            for row in reader:
-                line = reader.line_num + 1
-                if len(row) > len(names):
-                    raise OptionError(
-                        f"{path}, line {line}: {len(row)} fields, but {len(names)} columns. "
-                        f'Several labels need quotes: "dog{delimiter}bark", or a bar: dog|bark'
-                    )
-                cells = [*row, *[""] * (len(names) - len(row))]
-                if any(cell.strip() for cell in cells):
-                    rows.append((line, {key: cells[n].strip() for key, n in columns.items()}))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise OptionError(f"cannot read the list of sounds {path}: {reason}") from error
-    unused = [name for place, name in enumerate(names) if place not in columns.values()]
-    return rows, unused
-
-
-def _find_columns(path: Path, header: Sequence[str]) -> dict[str, int]:
-    names = [name.strip().casefold() for name in header]
-    columns = {
-        column: names.index(alias)
-        for column, aliases in _COLUMNS.items()
-        for alias in reversed(aliases)
-        if alias in names
-    }
-    missing = [column for column in _REQUIRED if column not in columns]
-    if missing:
-        aliases = "; ".join(
-            f"{column} (or {', '.join(_COLUMNS[column][1:])})" for column in missing
-        )
-        raise OptionError(
-            f"{path} lacks a column {aliases}.\n"
-            f"It has: {', '.join(name.strip() for name in header) or 'nothing'}. "
-            "Needed: path, labels; optional: start, end, fold"
-        )
-    return columns
-
-
-def _entry_of_row(
-    csv_path: Path, line: int, row: Mapping[str, str], known: Mapping[str, int]
-) -> _Entry:
+def _entry(csv_path: Path, where: str, row: Mapping[str, str], known: Mapping[str, int]) -> _Entry:
     name = row["path"]
-    where = f"{csv_path}, line {line}"
     if not name:
-        raise OptionError(f"{where}: there is no path")
-    # Without "..", a clip is called alike wherever the CSV names it from.
-    path = Path(os.path.normpath(csv_path.parent / name))
-    start = _seconds(row.get("start", ""), "start", where)
-    end = _seconds(row.get("end", ""), "end", where)
-    if end is not None and end <= (start or 0):
-        raise OptionError(f"{where}: the end, {end:g} s, must come after the start, {start or 0:g}")
+        raise OptionError(f"{where}: the path is empty")
+    # Without "..", so that a clip has one id however the CSV refers to it.
     root = Path(os.path.normpath(csv_path.parent))
+    path = Path(os.path.normpath(csv_path.parent / name))
     clip_id = path.relative_to(root) if path.is_relative_to(root) else Path(os.path.normpath(name))
+    start = _seconds(row.get("start", ""), "start", where) or 0.0
+    end = _seconds(row.get("end", ""), "end", where)
+    if end is not None and end <= start:
+        raise OptionError(f"{where}: end must be after start ({start:g} s). Received: {end:g} s")
+    # Data frames with missing values write 1.0 for 1.
+    fold = re.fullmatch(r"(\d+)(\.0*)?", row.get("fold", ""))
+    if row.get("fold") and fold is None:
+        raise OptionError(f"{where}: fold must be an integer. Received: {row['fold']!r}")
     return _Entry(
-        path=path,
-        clip_id=as_text(clip_id.as_posix()),
-        classes=tuple(map(_class_name, split_labels(row["labels"], known))),
-        where=where,
-        start_seconds=start or 0.0,
-        end_seconds=end,
-        fold=_fold(row.get("fold", ""), where),
+        path,
+        as_text(clip_id.as_posix()),
+        tuple(map(_class_name, split_labels(row["labels"], known))),
+        where,
+        start,
+        end,
+        None if fold is None else int(fold[1]),
     )
 
 
@@ -290,36 +238,31 @@ def _seconds(text: str, column: str, where: str) -> float | None:
     except ValueError:
         value = math.nan
     if value is not None and not 0 <= value < math.inf:
-        raise OptionError(f"{where}: {column} must be seconds, 0 or more. Received: {text!r}")
+        raise OptionError(f"{where}: {column} must be seconds, at least 0. Received: {text!r}")
     return None if value is None else round(value, 6)
 
 
-def _fold(text: str, where: str) -> int | None:
-    # Tables with holes hold 1.0 where 1 was written.
-    number = re.fullmatch(r"(\d+)(\.0*)?", text)
-    if text and number is None:
-        raise OptionError(f"{where}: a fold must be a whole number. Received: {text!r}")
-    return None if number is None else int(number[1])
+# --- Classes -----------------------------------------------------------------------------
 
 
-def _labels_of(entries: Sequence[_Entry], argument: Path) -> Labels:
-    """The classes that occur: numbers in the order of numbers, then names in alphabetical order."""
+def _collect_labels(entries: Sequence[_Entry], source: Path) -> Labels:
+    """The classes that occur: numbers in numerical order, then names in alphabetical order."""
     where = {name: entry.where for entry in reversed(entries) for name in entry.classes}
     names = sorted(where, key=lambda name: (int(name) if name.isdecimal() else math.inf, name))
     if not names:
-        raise OptionError(f"no sound in {argument} has a label, so there is nothing to learn")
+        raise OptionError(f"no clip in {source} has a label, so there is nothing to learn")
     if len(names) == 1 and all(entry.classes for entry in entries):
         raise OptionError(
-            f"{argument} has one class only, {names[0]!r} ({count(len(entries), 'sound')}), and "
-            "nothing to tell it from. Add sounds of other classes, or to a CSV some without labels"
+            f"{source} has only one class, {names[0]!r} ({count(len(entries), 'clip')}). Add clips "
+            "of other classes, or rows without labels to a CSV"
         )
     folded: dict[str, str] = {}
     for name in names:
-        twin = folded.setdefault(name.casefold(), name)
-        if twin != name:
+        other = folded.setdefault(name.casefold(), name)
+        if other != name:
             raise OptionError(
-                f"the classes {twin!r} ({where[twin]}) and {name!r} ({where[name]}) differ in case "
-                "only; write them alike"
+                f"the classes {other!r} ({where[other]}) and {name!r} ({where[name]}) differ only "
+                "in case; use one spelling"
             )
     return Labels(tuple(names), ("",) * len(names))
 
@@ -327,25 +270,21 @@ def _labels_of(entries: Sequence[_Entry], argument: Path) -> Labels:
 def _class_indices(entries: Sequence[_Entry], labels: Labels) -> dict[str, int]:
     indices: dict[str, int] = {}
     unknown: dict[str, str] = {}
-    for entry in entries:
-        for name in entry.classes:
-            if name in indices or name in unknown:
-                continue
-            try:
-                indices[name] = labels.index_of(name)
-            except OptionError as error:
-                unknown[name] = f"{entry.where}: {error}"
+    where = {name: entry.where for entry in reversed(entries) for name in entry.classes}
+    for name in dict.fromkeys(name for entry in entries for name in entry.classes):
+        try:
+            indices[name] = labels.index_of(name)
+        except OptionError as error:
+            unknown[name] = f"{where[name]}: {error}"
     if unknown:
-        raise OptionError(
-            f"not among the {len(labels)} known classes:\n{few(list(unknown.values()))}"
-        )
+        raise OptionError(f"not among the {len(labels)} classes:\n{few(list(unknown.values()))}")
     return indices
 
 
 def _class_name(text: str) -> str:
-    # Some systems write the accents of file names as letters of their own.
+    # macOS writes accents in file names as separate characters.
     return unicodedata.normalize("NFC", as_text(text.strip()))
 
 
-def _short(seconds: float) -> str:
-    return f"{seconds:.6f}".rstrip("0").rstrip(".")
+def _short(seconds: float | None) -> str:
+    return "" if seconds is None else f"{seconds:.6f}".rstrip("0").rstrip(".")

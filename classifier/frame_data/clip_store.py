@@ -1,4 +1,4 @@
-"""Clips of frames, packed into a few arrays."""
+"""Store clips of frames in a few large arrays."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ MEMORY_LIMIT_BYTES = 4 << 30
 
 
 class ClipStore:
-    """Clips, packed into a few arrays: what training and evaluation index into.
+    """Clips in concatenated arrays, which training and evaluation index.
 
     Attributes:
-        frames: uint8 [total, 128], clip after clip.
+        frames: uint8 [total, 128], the frames of all clips.
         offsets: int64 [n + 1]; the frames of clip i are `frames[offsets[i] : offsets[i + 1]]`.
-        lengths: int64 [n], frames of each.
-        longest: frames of the longest clip, 0 if there is none.
-        ids: of the clips, n.
-        embedders: of the clips, n.
-        label_values: int32, the labels, clip after clip.
+        lengths: int64 [n], number of frames of each clip.
+        longest: number of frames of the longest clip, 0 if there are no clips.
+        ids: clip ids, n.
+        embedders: names of the clips' embedders, n.
+        label_values: int32, the labels of all clips.
         label_offsets: int64 [n + 1], as `offsets`.
-        is_labelled: bool [n]; False where a clip's labels are None.
+        is_labelled: bool [n], False for a clip whose labels are None.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class ClipStore:
     def from_clips(
         cls, clips: Iterable[Clip], *, memory_limit_bytes: int = MEMORY_LIMIT_BYTES
     ) -> ClipStore:
-        """Pack clips; frames beyond the limit go to a temporary file that has no name.
+        """Store clips; frames beyond the memory limit go to a temporary file.
 
         Raises:
             FrameFileError: the temporary file cannot be written.
@@ -66,7 +66,7 @@ class ClipStore:
         ids: list[str] = []
         embedders: list[str] = []
         lengths, n_labels, labels = array.array("q"), array.array("q"), array.array("i")
-        with _Frames(memory_limit_bytes) as frames:
+        with _FrameBuffer(memory_limit_bytes) as frames:
             for clip in clips:
                 frames.append(clip.frames)
                 ids.append(clip.clip_id)
@@ -75,7 +75,7 @@ class ClipStore:
                 n_labels.append(-1 if clip.labels is None else len(clip.labels))
                 labels.extend(clip.labels or ())
             return cls(
-                frames.packed(),
+                frames.array(),
                 np.array(lengths, np.int64),
                 ids,
                 embedders,
@@ -112,21 +112,21 @@ class ClipStore:
         sampling: str = "all",
         rng: np.random.Generator | None = None,
     ) -> tuple[Frames, npt.NDArray[np.int32]]:
-        """Frames of some clips, as a batch.
+        """Gather the frames of some clips into a batch.
 
         Args:
-            indices: int [B], of the clips.
-            n_frames: T, the longest clip's of the store by default.
-            sampling: "all" takes the first T frames, "run" T neighbours from a random start on,
-                "random" draws T with replacement (so that no clip is shorter than T).
-            rng: draws; needed but for "all".
+            indices: int [B], indices of the clips.
+            n_frames: T, by default the length of the longest clip in the store.
+            sampling: "all" takes the first T frames, "run" takes T consecutive frames from a
+                random start, "random" draws T frames with replacement.
+            rng: random generator, required by "run" and "random".
 
         Returns:
-            uint8 [B, T, 128], zeros where a clip has no more frames, and int32 [B], how many
-            rows of each are real.
+            The frames, uint8 [B, T, 128], padded with zeros, and the number of frames of each
+            clip that are not padding, int32 [B].
 
         Raises:
-            OptionError: an unknown sampling, or none to draw with.
+            OptionError: the sampling is unknown, or needs `rng`.
 
         Source: `SampleRandomFrames` and `SampleRandomSequence` of the YouTube-8M starter code.
         """
@@ -143,7 +143,7 @@ class ClipStore:
         if sampling == "all":
             rows = starts + steps
         elif rng is None:
-            raise OptionError(f"the sampling {sampling!r} needs a random generator, `rng`")
+            raise OptionError(f"the sampling {sampling!r} needs a random generator: pass rng")
         elif sampling == "random":
             rows = starts + (rng.random((len(chosen), width)) * lengths[:, None]).astype(np.int64)
             kept = np.where(lengths > 0, width, 0)
@@ -157,16 +157,16 @@ class ClipStore:
         return batch, kept.astype(np.int32)
 
     def label_matrix(self, indices: npt.ArrayLike, n_classes: int) -> npt.NDArray[np.bool_]:
-        """Labels of some clips, int [B] -> bool [B, n_classes]; clips without any are False.
+        """Labels of some clips as a matrix, int [B] -> bool [B, n_classes].
 
         Raises:
-            FrameFileError: a label is not below `n_classes`; the message names the clip.
+            FrameFileError: a label is `n_classes` or more; the message names the clip.
         """
         chosen = np.asarray(indices, np.int64)
         counts = np.diff(self.label_offsets)[chosen]
         ends = np.cumsum(counts)
         rows = np.repeat(np.arange(len(chosen)), counts)
-        # Positions within each clip, behind where its labels begin.
+        # Positions of the labels within those of their clip.
         within = np.arange(len(rows)) - np.repeat(ends - counts, counts)
         columns = self.label_values[self.label_offsets[:-1][chosen][rows] + within]
         beyond = columns >= n_classes
@@ -175,7 +175,7 @@ class ClipStore:
             raise FrameFileError(
                 f"the clip {self.ids[chosen[rows[first]]]!r} has the label {columns[first]}, but "
                 f"there are {n_classes} classes (0 to {n_classes - 1}); name the classes of this "
-                "data with --labels"
+                "data set with --labels"
             )
         matrix = np.zeros((len(chosen), n_classes), np.bool_)
         matrix[rows, columns] = True
@@ -189,7 +189,7 @@ def load_clips(
     report: ReadReport | None = None,
     memory_limit_bytes: int = MEMORY_LIMIT_BYTES,
 ) -> ClipStore:
-    """Read all clips of files into one `ClipStore`; arguments and errors as of `read_clips`."""
+    """Read all clips of files into a `ClipStore`; see `read_clips` for arguments and errors."""
     report = ReadReport() if report is None else report
     clips = read_clips(paths, max_bad=max_bad, report=report)
     store = ClipStore.from_clips(clips, memory_limit_bytes=memory_limit_bytes)
@@ -197,15 +197,15 @@ def load_clips(
     return store
 
 
-class _Frames:
-    """Frames gathered in memory, or beyond a limit in a temporary file."""
+class _FrameBuffer:
+    """Frames in memory, or in a temporary file if they exceed a limit."""
 
     def __init__(self, memory_limit_bytes: int) -> None:
         self._limit = memory_limit_bytes
         self._memory = bytearray()
         self._file: IO[bytes] | None = None
 
-    def __enter__(self) -> _Frames:
+    def __enter__(self) -> _FrameBuffer:
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -219,17 +219,17 @@ class _Frames:
             return
         try:
             if self._file is None:
-                self._file = tempfile.TemporaryFile()  # noqa: SIM115 closed by __exit__
+                self._file = tempfile.TemporaryFile()  # noqa: SIM115 - closed by __exit__
                 self._file.write(self._memory)
                 self._memory = bytearray()
             self._file.write(data)
         except OSError as error:
             raise FrameFileError(
-                f"cannot put frames into a temporary file in {tempfile.gettempdir()}: "
-                f"{error.strerror or error}. Name a directory with more room in TMPDIR"
+                f"cannot write frames to a temporary file in {tempfile.gettempdir()}: "
+                f"{error.strerror or error}. Set TMPDIR to a directory with more free space"
             ) from error
 
-    def packed(self) -> Frames:
+    def array(self) -> Frames:
         if self._file is None:
             return np.frombuffer(self._memory, np.uint8).reshape(-1, EMBEDDING_SIZE)
         self._file.flush()

@@ -1,4 +1,4 @@
-"""Labelled clips of frames, and the report of reading them."""
+"""Labelled clips of frames, and the report on reading them."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from vggish.frames.clip import Frames
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Clip:
-    """One sequence of frames, with its labels.
+    """A sequence of frames with its labels.
 
     Attributes:
-        clip_id: as the record has it; "<file's stem>#<record number>" where it has none.
-        frames: uint8 [n, 128], codes of the quantiser.
-        labels: class indices, all different; None where the record has none.
-        embedder: name of what made the frames, "" where the record does not say.
-        source: file and number of the record.
+        clip_id: id in the record, or "<stem of the file>#<record number>" if it has none.
+        frames: uint8 [n, 128], quantised embeddings.
+        labels: distinct class indices; None if the record has no labels.
+        embedder: name of the embedder, "" if the record does not name one.
+        source: file and number of the record, for messages.
     """
 
     clip_id: str
@@ -29,7 +29,7 @@ class Clip:
 
 
 class BadRecord(NamedTuple):
-    """A record, or a file, that was left out: where it is and what is wrong with it."""
+    """The place of a record or file that was skipped, and the reason."""
 
     where: str
     reason: str
@@ -37,19 +37,19 @@ class BadRecord(NamedTuple):
 
 @dataclass
 class ReadReport:
-    """What was seen while files were read.
+    """Counts and problems from reading files of frames.
 
     Attributes:
-        n_files: files opened, or that could not be.
-        n_clips: clips given.
-        n_unlabelled: of these, how many have no labels.
-        n_without_id: of these, how many had no id and were given one.
-        n_repeated_ids: of these, how many have the id of an earlier one; `load_clips` counts it.
-        n_empty: records without frames, left out.
+        n_files: files read, including those that could not be opened.
+        n_clips: clips read.
+        n_unlabelled: clips without labels.
+        n_without_id: clips without an id, which were given one.
+        n_repeated_ids: clips whose id an earlier clip has; `load_clips` counts them.
+        n_empty: records without frames, which were skipped.
         n_empty_files: files without records.
-        kinds: clips by kind of record.
-        embedders: clips by the name of the embedder, "" where the record does not say.
-        bad: what was left out because it is damaged or not what it should be.
+        kinds: number of clips by kind of record.
+        embedders: number of clips by embedder, "" if the record does not name one.
+        bad: records and files that were skipped because they are damaged or invalid.
     """
 
     n_files: int = 0
@@ -64,10 +64,9 @@ class ReadReport:
     bad: list[BadRecord] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
-        """All of it, JSON-ready, with `n_bad`."""
-        counts = {name: value for name, value in vars(self).items() if isinstance(value, int)}
+        """Convert to a JSON object, with `n_bad`."""
         return {
-            **counts,
+            **{name: value for name, value in vars(self).items() if isinstance(value, int)},
             "n_bad": len(self.bad),
             "kinds": dict(self.kinds),
             "embedders": dict(self.embedders),
@@ -75,15 +74,15 @@ class ReadReport:
         }
 
     def warnings(self) -> list[str]:
-        """Sentences about what a user should know before trusting the rest."""
-        shown = "; ".join(f"{where}: {reason}" for where, reason in self.bad[:3])
-        bad = f"{len(self.bad)} ({shown}{'; ...' if len(self.bad) > 3 else ''})"
-        sentences = {
-            f"damaged or unfit records or files, left out: {bad}": len(self.bad),
-            f"records without frames, left out: {self.n_empty}": self.n_empty,
+        """Sentences about records and clips that a user may not expect."""
+        named = "; ".join(f"{where}: {reason}" for where, reason in self.bad[:3])
+        bad = f"{len(self.bad)} ({named}{'; ...' if len(self.bad) > 3 else ''})"
+        counts = {
+            f"skipped damaged or invalid records or files: {bad}": len(self.bad),
+            f"skipped records without frames: {self.n_empty}": self.n_empty,
             f"files without records: {self.n_empty_files}": self.n_empty_files,
-            f"clips without an id, called FILE#NUMBER: {self.n_without_id}": self.n_without_id,
-            f"clips with the id of another one: {self.n_repeated_ids}": self.n_repeated_ids,
+            f"clips without an id, named FILE#NUMBER: {self.n_without_id}": self.n_without_id,
+            f"clips with the id of another clip: {self.n_repeated_ids}": self.n_repeated_ids,
             f"clips without labels: {self.n_unlabelled} of {self.n_clips}": self.n_unlabelled,
         }
-        return [sentence for sentence, count in sentences.items() if count]
+        return [sentence for sentence, count in counts.items() if count]

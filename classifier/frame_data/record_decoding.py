@@ -1,13 +1,13 @@
-"""What a record holds: a clip's id, frames, labels and embedder, of every kind there is.
+"""Decode records into clips: id, frames, labels and embedder.
 
-    kind                where                  frames
+    kind                record                 frames
     audioset frames     SequenceExample        feature list `audio_embedding`
-    youtube8m frames    SequenceExample        feature list `audio`; `rgb` is left aside
-    youtube8m video     Example                feature `mean_audio`, taken as a clip of one frame
-    audiotag FORMAT     whatever `embed` wrote
+    youtube8m frames    SequenceExample        feature list `audio`; `rgb` is ignored
+    youtube8m video     Example                feature `mean_audio`, as a clip of one frame
+    audiotag FORMAT     output of `audiotag embed`
 
-A row is 128 bytes or 128 numbers. Numbers are codes (whole, 0 to 255) or dequantised values,
-which are quantised again; raw embeddings are refused.
+A frame is 128 bytes or 128 numbers. Numbers are codes (integers from 0 to 255), or dequantised
+values, which are quantised again. Raw embeddings are refused.
 
 Source: the readers of the YouTube-8M starter code, and AudioSet's download page.
 """
@@ -31,28 +31,23 @@ from vggish.params import EMBEDDING_SIZE, QUANTIZE_MAX
 from vggish.postprocess import N_LEVELS, quantize
 
 _ID_KEYS = ("video_id", "id")
-
 _FRAME_LISTS = {"audio_embedding": "audioset frames", "audio": "youtube8m frames"}
-
 _MEAN_KEY = "mean_audio"
-
 _RGB_SIZE = 1024
-
-# Dequantised values end at 2.0078; a float may be rounded beyond that.
+# The largest dequantised value is 2.0078; a float may be rounded up.
 _MAX_DEQUANTIZED = QUANTIZE_MAX + 0.01
-
 _MAX_LABEL = np.iinfo(np.int32).max
 
 
-class Parts(NamedTuple):
-    """What a record holds.
+class Record(NamedTuple):
+    """A decoded record.
 
     Attributes:
-        kind: of the record, as in the table above.
-        clip_id: "" where the record has none.
-        frames: uint8 [n, 128], codes of the quantiser.
-        labels: class indices, all different; None where the record has none.
-        embedder: name of what made the frames, "" where the record does not say.
+        kind: kind of the record, as in the table above.
+        clip_id: "" if the record has none.
+        frames: uint8 [n, 128], quantised embeddings.
+        labels: distinct class indices; None if the record has no labels.
+        embedder: name of the embedder, "" if the record does not name one.
     """
 
     kind: str
@@ -62,14 +57,11 @@ class Parts(NamedTuple):
     embedder: str
 
 
-def parts_of_message(message: Any) -> Parts:
-    """Decode a record of AudioSet's, YouTube-8M's or our own TFRecords.
-
-    Args:
-        message: an `UnparsedSequenceExample`.
+def decode_message(message: Any) -> Record:
+    """Decode an `UnparsedSequenceExample` from a TFRecord of AudioSet, YouTube-8M or our own.
 
     Raises:
-        ValueError, TypeError, LookupError: it is no good; the message says in what.
+        ValueError, TypeError, LookupError: the record is invalid; the message tells why.
     """
     context = message.context.feature
     lists = message.feature_lists.feature_list
@@ -84,20 +76,20 @@ def parts_of_message(message: Any) -> Parts:
         if _MEAN_KEY not in context:
             raise ValueError(_no_frames([*context, *lists]))
         kind, frames = "youtube8m video", _as_codes(_stacked([context[_MEAN_KEY]]), None)
-    return Parts(kind, _clip_id(context), frames, _labels(context), _embedder(metadata))
+    return Record(kind, _clip_id(context), frames, _labels(context), _embedder(metadata))
 
 
-def parts_of_clip(clip: ClipFrames, kind: str) -> Parts:
-    """Check a clip of a file that `embed` wrote; errors as of `parts_of_message`."""
+def decode_clip(clip: ClipFrames, kind: str) -> Record:
+    """Validate a clip from the output of `embed`; raises as `decode_message` does."""
     frames = _as_codes(clip.frames, clip.metadata.get("values"))
     labels = _checked_labels(tuple(map(operator.index, clip.labels)))
-    return Parts(kind, clip.clip_id, frames, labels, _embedder(clip.metadata))
+    return Record(kind, clip.clip_id, frames, labels, _embedder(clip.metadata))
 
 
 def _no_frames(keys: list[str]) -> str:
-    wanted = ", ".join(repr(key) for key in (*_FRAME_LISTS, _MEAN_KEY))
-    received = ", ".join(repr(key) for key in sorted(keys)[:8]) or "no features at all"
-    return f"it has no frames of sound, neither {wanted}. Received: {received}"
+    expected = ", ".join(repr(key) for key in (*_FRAME_LISTS, _MEAN_KEY))
+    received = ", ".join(repr(key) for key in sorted(keys)[:8]) or "no features"
+    return f"no audio features: expected one of {expected}. Received: {received}"
 
 
 def _clip_id(context: Any) -> str:
@@ -115,16 +107,18 @@ def _labels(context: Any) -> tuple[int, ...] | None:
     feature = context["labels"]
     labels = tuple(feature.int64_list.value)
     if not labels and feature.WhichOneof("kind") not in (None, "int64_list"):
-        raise ValueError("its labels are no class indices (int64), but text or fractions")
+        raise ValueError("labels must be class indices (int64), not text or floats")
     return _checked_labels(labels)
 
 
 def _checked_labels(labels: tuple[int, ...]) -> tuple[int, ...] | None:
-    """Labels without repeats; None for none, as writers put an empty list where they know none."""
+    """Distinct labels; None for an empty list, which writers use for unknown labels."""
     if not labels:
         return None
     if min(labels) < 0 or max(labels) > _MAX_LABEL:
-        raise ValueError(f"labels must be class indices from 0. Received: {list(labels)[:8]}")
+        raise ValueError(
+            f"labels must be class indices of at least 0. Received: {list(labels)[:8]}"
+        )
     return labels if len(set(labels)) == len(labels) else tuple(dict.fromkeys(labels))
 
 
@@ -133,7 +127,7 @@ def _metadata(context: Any) -> dict[str, Any]:
         return {}
     metadata = json.loads(context[METADATA_KEY].bytes_list.value[0])
     if not isinstance(metadata, dict):
-        raise TypeError(f"its {METADATA_KEY} is no JSON object")
+        raise TypeError(f"{METADATA_KEY} must be a JSON object")
     return metadata
 
 
@@ -143,7 +137,7 @@ def _embedder(metadata: dict[str, Any]) -> str:
 
 
 def _frames(rows: bytes, values: str | None) -> Frames:
-    """Frames from a serialised `FeatureList`; `values` is what our metadata calls them."""
+    """Frames from a serialised `FeatureList`; `values` is their kind in our metadata."""
     prefix, pattern = _plain_rows()
     if pattern.fullmatch(rows):
         width = len(prefix) + EMBEDDING_SIZE
@@ -154,9 +148,9 @@ def _frames(rows: bytes, values: str | None) -> Frames:
 
 @functools.cache
 def _plain_rows() -> tuple[bytes, re.Pattern[bytes]]:
-    """What stands before each row of 128 bytes, and a pattern of such rows alone.
+    """The bytes before each row of 128 bytes, and a pattern that matches such rows only.
 
-    That is how the released files are; going through the messages would take five times as long.
+    The released files have this form; parsing the messages takes five times as long.
     """
     message = message_class("FeatureList")()
     row = bytes(EMBEDDING_SIZE)
@@ -166,14 +160,14 @@ def _plain_rows() -> tuple[bytes, re.Pattern[bytes]]:
 
 
 def _stacked(features: Sequence[Any]) -> npt.NDArray[Any]:
-    """Rows of features, uint8 or float32 [n, 128]."""
+    """Stack features into rows, uint8 or float32 [n, 128]."""
     rows = [_row(feature) for feature in features]
     if any(len(row) != EMBEDDING_SIZE for row in rows):
         width = next(len(row) for row in rows if len(row) != EMBEDDING_SIZE)
-        what = " (features of pictures, rgb)" if width == _RGB_SIZE else ""
-        raise ValueError(f"a frame must have {EMBEDDING_SIZE} values. Received: {width}{what}")
+        hint = " (visual features, rgb?)" if width == _RGB_SIZE else ""
+        raise ValueError(f"a frame must have {EMBEDDING_SIZE} values. Received: {width}{hint}")
     if len({row.dtype for row in rows}) > 1:
-        raise ValueError("some of its frames are bytes, and some are numbers")
+        raise ValueError("frames must be all bytes or all numbers. Received: both")
     return np.stack(rows) if rows else np.zeros((0, EMBEDDING_SIZE), np.uint8)
 
 
@@ -185,19 +179,19 @@ def _row(feature: Any) -> npt.NDArray[Any]:
 
 
 def _as_codes(values: npt.NDArray[Any], declared: Any) -> Frames:
-    """Codes, uint8 [n, 128], from codes, dequantised values or PCA values [n, 128]."""
+    """Convert codes, dequantised values or PCA values [n, 128] to codes, uint8 [n, 128]."""
     if values.dtype == np.uint8 or values.size == 0:
         return values.astype(np.uint8, copy=False)
     if declared == "raw":
-        raise ValueError("raw embeddings, before PCA; embed with --values uint8")
+        raise ValueError("these are raw embeddings, before PCA; embed with --values uint8")
     if not np.isfinite(values).all():
-        raise ValueError("it holds values that are no numbers (NaN or infinite)")
+        raise ValueError("values must be finite. Received: NaN or infinity")
     low, high = float(values.min()), float(values.max())
     if declared == "pca" or max(high, -low) <= _MAX_DEQUANTIZED:
         return quantize(values)
     if low < 0 or high >= N_LEVELS or (values != np.floor(values)).any():
         raise ValueError(
-            f"values must be codes (whole, 0 to {N_LEVELS - 1}) or dequantised (-2 to 2). "
+            f"values must be codes (integers, 0 to {N_LEVELS - 1}) or dequantised (-2 to 2). "
             f"Received: {low:g} to {high:g} (raw embeddings, before PCA? Embed with --values uint8)"
         )
     return values.astype(np.uint8)

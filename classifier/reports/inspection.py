@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -110,7 +110,7 @@ class FramesInspection:
         if self.is_labelled:
             lines += ["", "labels of a clip", *_bars(self.labels_per_clip)]
             lines += ["", *self._class_lines(), *self._combination_lines()]
-        warnings = [w for w in report.warnings() if not w.startswith("damaged")]
+        warnings = replace(report, bad=[]).warnings()
         lines += ["", *warnings] if warnings else []
         if report.bad:
             lines += ["", f"bad records or files: {len(report.bad):,}"]

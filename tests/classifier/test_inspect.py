@@ -86,8 +86,8 @@ def test_lines_tell_people_all_of_it(frames_directory: Path) -> None:
         "classes beyond them: 1; name the classes of this data with --labels",
         "Frog, toad                                      0",
         "         2  Dog + Cat",
-        "clips without an id, called FILE#NUMBER: 1",
-        "clips with the id of another one: 1",
+        "clips without an id, named FILE#NUMBER: 1",
+        "clips with the id of another clip: 1",
         "clips without labels: 2 of 5",
         "bad records or files: 4",
         "b.tfrecord, record 2: damaged (wrong checksum)",
@@ -98,7 +98,7 @@ def test_lines_tell_people_all_of_it(frames_directory: Path) -> None:
 
 def test_bad_records_are_named_up_to_a_limit(frames_directory: Path) -> None:
     lines = frames_in(frames_directory).lines(max_bad=1)
-    assert lines[-2].endswith("a.tfrecord, record 4: no SequenceExample or Example")
+    assert lines[-2].endswith("a.tfrecord, record 4: not a SequenceExample or Example")
     assert lines[-1] == "  ... and 3 more"
 
 
@@ -115,7 +115,7 @@ def test_json_holds_all_of_it(frames_directory: Path) -> None:
     assert found["classes"][4]["label"] == "class 5"
     assert found["combinations"] == [{"labels": ["Dog", "Cat"], "n_clips": 2}]
     assert (found["n_bad"], len(found["bad"])) == (4, 4)
-    assert found["bad"][0]["reason"] == "no SequenceExample or Example"
+    assert found["bad"][0]["reason"] == "not a SequenceExample or Example"
 
 
 def test_long_clips_are_shown_in_ranges(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from vggish.errors import OptionError
 ANIMALS = Labels(("Dog", "Cat", "Frog, toad", "3"), ("/m/0bt9lr", "", "/m/09ld4", ""))
 
 
-def test_audiosets_classes_are_built_in() -> None:
+def test_audioset_classes_are_built_in() -> None:
     labels = audioset_labels()
     assert len(labels) == len(set(labels.names)) == len(set(labels.mids)) == 527
     assert (labels.names[0], labels.mids[0]) == ("Speech", "/m/09x0r")
@@ -55,31 +55,31 @@ def test_a_class_is_found_by_mid_name_or_index(label: str, index: int) -> None:
         ("²", "among the 4 classes"),
     ],
 )
-def test_an_unknown_class_is_named_with_those_that_are_close(label: str, message: str) -> None:
+def test_an_unknown_class_is_named_with_similar_names(label: str, message: str) -> None:
     with pytest.raises(OptionError, match=message):
         ANIMALS.index_of(label)
 
 
-def test_names_that_differ_only_in_case_must_be_written_as_they_are() -> None:
+def test_names_that_differ_only_in_case_need_an_exact_match() -> None:
     labels = Labels(("Bass", "bass"), ("", ""))
     assert labels.index_of("bass") == 1
     with pytest.raises(OptionError, match="no class 'BASS'"):
         labels.index_of("BASS")
 
 
-def test_indices_hold_every_name_and_mid() -> None:
+def test_indices_have_every_name_and_mid() -> None:
     expected = {"Dog": 0, "Cat": 1, "Frog, toad": 2, "3": 3, "/m/0bt9lr": 0, "/m/09ld4": 2}
     assert dict(ANIMALS.indices()) == expected
 
 
 @pytest.mark.parametrize("labels", [ANIMALS, audioset_labels()], ids=["animals", "audioset"])
-def test_write_then_read_gives_back(tmp_path: Path, labels: Labels) -> None:
+def test_labels_survive_writing_and_reading(tmp_path: Path, labels: Labels) -> None:
     with open(tmp_path / "labels.csv", "wb") as file:
         write_labels(file, labels)
     assert read_labels(tmp_path / "labels.csv") == labels
 
 
-def test_what_is_written_is_csv_with_audiosets_columns() -> None:
+def test_labels_are_written_as_csv_with_the_columns_of_audioset() -> None:
     file = io.BytesIO()
     write_labels(file, Labels(('a, "b"', "naïve"), ("/m/1", "")))
     assert file.getvalue().decode() == 'index,mid,display_name\n0,/m/1,"a, ""b"""\n1,,naïve\n'
@@ -94,19 +94,24 @@ def test_rows_may_have_any_order_other_columns_and_no_mid(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "line 1: the columns must be .* Received: an empty file"),
-        ("id,name\n0,Dog\n", "line 1: the columns must be index, mid, display_name.*id, name"),
-        ("index,display_name\n", "names no classes"),
+        ("", "needs the column index .*Received: an empty file"),
+        ("id,name\n0,Dog\n", "column index and the column display_name; optional: mid.*id, name"),
+        ("index,display_name\n", "has no classes"),
         ("index,display_name\n0,Dog\nx,Cat\n", "line 3: an index must be .* Received: 'x'"),
         ("index,display_name\n0,Dog\n-1,Cat\n", "line 3: an index must be .* Received: '-1'"),
-        ("index,display_name\n0,Dog\n0,Cat\n", "line 3: the index 0 is there for the second"),
+        ("index,display_name\n0,Dog\n0,Cat\n", "line 3: the index 0 occurs twice"),
         ("index,display_name\n0,Dog\n2,Cat\n", "2 classes.*0 to 1; 1 is missing.*largest is 2"),
-        ("index,display_name\n0,Dog\n1,Dog\n", "line 3: the name 'Dog' is taken by line 2"),
-        ("index,mid,display_name\n0,/m/1,A\n1,/m/1,B\n", "line 3: the mid '/m/1' is taken"),
+        ("index,display_name\n0,Dog\n1,Dog\n", "line 3: the name 'Dog' is already in line 2"),
+        (
+            "index,mid,display_name\n0,/m/1,A\n1,/m/1,B\n",
+            "line 3: the mid '/m/1' is already in line 2",
+        ),
         ("index,display_name\n0,Dog\n1\n", "line 3: the class 1 has no name"),
     ],
 )
-def test_a_file_of_labels_that_is_wrong_is_named(tmp_path: Path, text: str, message: str) -> None:
+def test_an_invalid_file_of_labels_is_refused_with_the_line(
+    tmp_path: Path, text: str, message: str
+) -> None:
     path = tmp_path / "labels.csv"
     path.write_text(text)
     with pytest.raises(OptionError, match=rf"labels\.csv.*{message}"):
@@ -114,7 +119,7 @@ def test_a_file_of_labels_that_is_wrong_is_named(tmp_path: Path, text: str, mess
 
 
 @pytest.mark.parametrize("content", [None, b"\xff\xfe\x00", b"index,display_name\n0,\xe9\n"])
-def test_a_file_that_is_no_text_or_not_there_is_named(tmp_path: Path, content: Any) -> None:
+def test_a_missing_or_undecodable_file_of_labels_is_named(tmp_path: Path, content: Any) -> None:
     path = tmp_path / "labels.csv"
     if content is not None:
         path.write_bytes(content)
@@ -126,11 +131,13 @@ def test_a_file_that_is_no_text_or_not_there_is_named(tmp_path: Path, content: A
     ("names", "mids", "message"),
     [
         (("a", "b"), ("",), "2 names, 1 mids"),
-        (("a", "a"), ("", ""), "the name 'a' is twice"),
-        (("a", "b"), ("/m/1", "/m/1"), "the mid '/m/1' is twice"),
+        (("a", "a"), ("", ""), "the name 'a' occurs twice"),
+        (("a", "b"), ("/m/1", "/m/1"), "the mid '/m/1' occurs twice"),
         (("a", " "), ("", ""), "the name ' ' is empty"),
     ],
 )
-def test_classes_must_differ(names: tuple[str, ...], mids: tuple[str, ...], message: str) -> None:
+def test_classes_must_be_distinct(
+    names: tuple[str, ...], mids: tuple[str, ...], message: str
+) -> None:
     with pytest.raises(OptionError, match=message):
         Labels(names, mids)

@@ -1,9 +1,8 @@
-"""What to embed: files, directories, patterns and lists -> one item a clip."""
+"""Find the audio files to process: files, directories, patterns and lists."""
 
 from __future__ import annotations
 
 import codecs
-import glob
 import os
 import sys
 import unicodedata
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 
 from vggish.audio.decoders import AUDIO_SUFFIXES
+from vggish.common.search import expand, is_pattern, split_repeated, walk_files
 from vggish.common.wording import as_text
 from vggish.errors import OptionError
 
@@ -20,12 +20,12 @@ STDIN = "-"
 
 @dataclass(frozen=True)
 class Item:
-    """One sound to embed.
+    """One clip to process.
 
     Attributes:
         source: path, or "-" for standard input.
-        clip_id: its place below the directory that all inputs share, without the suffix.
-        stem: the path of its output below the output directory, without a suffix.
+        clip_id: path relative to the directory that all inputs share, without the suffix.
+        stem: path of the output relative to the output directory, without a suffix.
     """
 
     source: str
@@ -35,13 +35,13 @@ class Item:
 
 @dataclass(frozen=True)
 class Inputs:
-    """Everything to embed, in order, and what was left out.
+    """The clips to process, in order, and the files that were left out.
 
     Attributes:
-        items: the sounds.
-        skipped: files of directories whose suffix is not one of sound.
-        repeated: sources that were named more than once.
-        unreadable: (directory, why it cannot be searched).
+        items: the clips.
+        skipped: files in directories that have no suffix of an audio format.
+        repeated: further paths of files that are among `items`.
+        unreadable: directories that cannot be searched, with the reason.
     """
 
     items: Sequence[Item]
@@ -51,43 +51,40 @@ class Inputs:
 
 
 def find_inputs(arguments: Iterable[str]) -> Inputs:
-    """Find the sounds that the arguments mean.
+    """Find the audio files that command-line arguments name.
 
-    A directory stands for the sound files below it, hidden ones aside, in sorted order. A
-    pattern that is no file stands for its matches (`**` included). Other paths stand for
-    themselves, existing or not. All are named from the deepest directory that they share; a
-    directory that is the only argument is that itself.
+    A directory stands for the audio files below it, in sorted order and without hidden ones. A
+    pattern (`**` included) stands for its matches. Any other path stands for itself, whether it
+    exists or not. Clip ids are relative to the deepest directory that all inputs share.
 
     Raises:
-        OptionError: nothing is found.
+        OptionError: an argument is empty, or no audio file is found.
     """
     search = _Search()
     for argument in arguments:
         search.add(argument)
-    what = f"; {len(search.skipped)} other files are there" if search.skipped else ""
-    if search.unreadable:
-        what += "; cannot search " + ", ".join(": ".join(pair) for pair in search.unreadable)
     if not search.found:
-        raise OptionError(f"no sound files were found{what}")
-    root = _common_directory(search.places)
-    first: dict[str, tuple[str, PurePath]] = {}
-    repeated = []
-    for path in search.found:
-        key = path if path == STDIN else os.path.realpath(path)
-        if key in first:
-            repeated.append(path)
-        else:
-            relative = "stdin" if path == STDIN else os.path.relpath(path, root)
-            first[key] = (path, PurePath(relative))
-    items = list(_unambiguous(list(first.values())))
-    return Inputs(items, search.skipped, repeated, search.unreadable)
+        details = f"; skipped {len(search.skipped)} other files" if search.skipped else ""
+        if search.unreadable:
+            details += "; cannot search " + ", ".join(map(": ".join, search.unreadable))
+        raise OptionError(f"no audio files found{details}")
+    root = _common_directory(search.directories)
+    sources, repeated = split_repeated(
+        search.found, lambda path: path if path == STDIN else os.path.realpath(path)
+    )
+    relative = [
+        PurePath("stdin" if path == STDIN else os.path.relpath(path, root)) for path in sources
+    ]
+    return Inputs(
+        list(_with_distinct_stems(sources, relative)), search.skipped, repeated, search.unreadable
+    )
 
 
 def read_list(path: str) -> list[str]:
-    """The lines of a list of files (`-` for standard input), without empty ones.
+    """Read a list of files, one a line (`-` for standard input); empty lines are left out.
 
     Raises:
-        OptionError: the list cannot be read, or is no list of names.
+        OptionError: the list cannot be read, or is not text.
     """
     if path == STDIN and sys.stdin is None:
         raise OptionError("cannot read the list of files from standard input: it is closed")
@@ -97,65 +94,44 @@ def read_list(path: str) -> list[str]:
         raise OptionError(f"cannot read the list of files {path}: {error.strerror}") from error
     if b"\0" in data:
         raise OptionError(
-            f"the list of files {path} holds NUL bytes; it must be UTF-8 text, one name a line"
+            f"the list of files {path} contains NUL bytes; it must be UTF-8 text, one name a line"
         )
     lines = os.fsdecode(data.removeprefix(codecs.BOM_UTF8)).split("\n")
     return [name for line in lines if (name := line.removesuffix("\r")).strip()]
 
 
 class _Search:
-    """Gathers what arguments stand for: sounds found, and the directories they are named from."""
+    """Collects the audio files of the arguments, and the directories that hold them."""
 
     def __init__(self) -> None:
         self.found: list[str] = []
-        self.places: list[str] = []
+        self.directories: list[str] = []
         self.skipped: list[str] = []
         self.unreadable: list[tuple[str, str]] = []
 
     def add(self, argument: str) -> None:
         if not argument:
-            raise OptionError("an input has no name: it is empty. Was a variable not set?")
+            raise OptionError("the name of an input is empty. Is a shell variable not set?")
         if os.path.isdir(argument):
-            self.places.append(os.path.abspath(argument))
-            self._add_below(argument)
-        elif glob.has_magic(argument) and not os.path.exists(argument):
-            # What `**` reaches holds the files of the directories that it reaches.
-            matches = sorted(glob.glob(argument, recursive=True))
-            matches = [m for m in matches if "**" not in argument or not os.path.isdir(m)]
-            for match in matches:
-                self.add(match)
-            if not matches:  # reported like a file that is not there
-                self._add_file(argument)
-        else:
-            self._add_file(argument)
+            self.directories.append(os.path.abspath(argument))
+            for path in walk_files(argument, self._add_unreadable):
+                is_audio = Path(path).suffix.lower() in AUDIO_SUFFIXES and not _is_special(path)
+                (self.found if is_audio else self.skipped).append(path)
+            return
+        matches = expand(argument) if is_pattern(argument) else []
+        for match in matches:
+            self.add(match)
+        if not matches:  # a missing file fails later, when it is opened
+            self.found.append(argument)
+            if argument != STDIN:
+                self.directories.append(os.path.dirname(os.path.abspath(argument)))
 
-    def _add_file(self, path: str) -> None:
-        self.found.append(path)
-        if path != STDIN:
-            self.places.append(os.path.dirname(os.path.abspath(path)))
-
-    def _add_below(self, top: str) -> None:
-        seen = {os.path.realpath(top)}
-        walk = os.walk(top, followlinks=True, onerror=self._note_unreadable)
-        for parent, directories, files in walk:
-            below = {name: os.path.realpath(os.path.join(parent, name)) for name in directories}
-            # A link to a directory is followed, but in no circle.
-            directories[:] = [
-                name
-                for name in sorted(directories)
-                if not name.startswith(".") and below[name] not in seen
-            ]
-            seen.update(below[name] for name in directories)
-            for path in (os.path.join(parent, name) for name in sorted(files) if name[0] != "."):
-                is_sound = Path(path).suffix.lower() in AUDIO_SUFFIXES and not _is_special(path)
-                (self.found if is_sound else self.skipped).append(path)
-
-    def _note_unreadable(self, error: OSError) -> None:
+    def _add_unreadable(self, error: OSError) -> None:
         self.unreadable.append((str(error.filename), error.strerror or str(error)))
 
 
 def _is_special(path: str) -> bool:
-    """Whether it is a pipe or the like, which would be waited for. What is absent is none."""
+    """Whether a path is a pipe or a device, which could block; a missing file is not."""
     return not os.path.isfile(path) and os.path.exists(path)
 
 
@@ -168,30 +144,29 @@ def _common_directory(directories: Sequence[str]) -> str:
         return directories[0]
 
 
-def _unambiguous(placed: Sequence[tuple[str, PurePath]]) -> Iterator[Item]:
-    """Items whose outputs differ: `a.wav` and `a.mp3` keep their suffixes, twins get a number.
+def _with_distinct_stems(sources: Sequence[str], relative: Sequence[PurePath]) -> Iterator[Item]:
+    """Items with distinct outputs: `a.wav` and `a.mp3` keep their suffixes, others get a number.
 
-    Names that differ only in case, or in how accents are composed, are one file on some disks.
+    Names that differ only in case or in Unicode normalisation are the same file on some disks.
     """
     sharing: dict[str, list[PurePath]] = {}
-    for _, relative in placed:
-        sharing.setdefault(_folded(_stem(relative)), []).append(relative)
+    for path in relative:
+        sharing.setdefault(_folded(_stem(path)), []).append(path)
     used: set[str] = set()
-    for path, relative in placed:
-        twins = sharing[_folded(_stem(relative))]
-        suffixes_differ = len({_folded(twin) for twin in twins}) == len(twins) > 1
-        stem = relative if suffixes_differ else _stem(relative)
+    for source, path in zip(sources, relative, strict=True):
+        same_stem = sharing[_folded(_stem(path))]
+        suffixes_differ = len(set(map(_folded, same_stem))) == len(same_stem) > 1
+        stem = path if suffixes_differ else _stem(path)
         unique, number = stem, 2
         while _folded(unique) in used:
             unique, number = stem.with_name(f"{stem.name}-{number}"), number + 1
         used.add(_folded(unique))
-        yield Item(path, as_text(unique.as_posix()), unique)
+        yield Item(source, as_text(unique.as_posix()), unique)
 
 
 def _stem(relative: PurePath) -> PurePath:
-    # Nothing is ever written outside the output directory, whatever the name.
-    parts = [part for part in relative.parts if part not in ("..", relative.anchor)]
-    inside = PurePath(*parts)
+    # Without ".." and the root, so that no output is written outside the output directory.
+    inside = PurePath(*(part for part in relative.parts if part not in ("..", relative.anchor)))
     return inside if inside.stem in (".", "..") else inside.with_suffix("")
 
 

@@ -147,7 +147,7 @@ class TestEmbed:
             (["a.wav", "--files-from", "none"], "cannot read the list of files none"),
             (["a.wav", "--labels", "l.csv"], "npz files hold no labels"),
             (["a.wav", "--label-names", "l.csv"], "explains the labels of --labels"),
-            (["a.wav", "--labels", "l.csv", "--format", "jsonl"], "cannot read l.csv"),
+            (["a.wav", "--labels", "l.csv", "--format", "jsonl"], "cannot read the labels l.csv"),
             (["d/notes.txt", "--format", "mp3"], "invalid choice: 'mp3'"),
         ],
     )
@@ -213,10 +213,14 @@ class TestEmbed:
         ("text", "names", "message"),
         [
             ("clip,labels\na,3\nb,Speech\n", None, "l.csv, line 3: 'Speech' .*--label-names"),
-            ("clip,labels\na,Noise\n", LABEL_NAMES, "'Noise' .* not in the label"),
-            ("clip,tags\na,3\n", None, "needs a column labels or .* Received: clip, tags"),
-            ("name,labels\na,3\n", None, "needs a column clip or .* Received: name, labels"),
-            ("clip,labels\na,3\n", "index,name\n1,x\n", "columns must be index, mid, disp"),
+            ("clip,labels\na,Noise\n", LABEL_NAMES, "'Noise' .* not in --label-names"),
+            ("clip,tags\na,3\n", None, "needs the column labels .*Received: clip, tags"),
+            ("name,labels\na,3\n", None, "needs the column clip .*Received: name, labels"),
+            (
+                "clip,labels\na,3\n",
+                "index,name\n1,x\n",
+                "needs the column display_name; optional: mid",
+            ),
         ],
     )
     def test_labels_that_make_no_sense_are_refused_before_the_work(

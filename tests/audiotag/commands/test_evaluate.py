@@ -126,7 +126,7 @@ class TestEvaluate:
             (f"{RUN} --watch {RUN} --frames eval", "and not both"),
             ("nowhere --frames eval", "there is no nowhere"),
             ("data --frames eval", r"data is no bundle: it has no bundle\.json"),
-            (f"{RUN} --frames nowhere", "there is no file or directory nowhere"),
+            (f"{RUN} --frames nowhere", "no file or directory nowhere"),
             (f"{RUN} --frames unlabelled.tfrecord", "none of the 20 clips has labels"),
             (f"{RUN} --frames six.tfrecord", r"\(six.tfrecord, record 5\) has the label 4, and th"),
             (f"{RUN} --frames damaged.tfrecord", r"damaged\.tfrecord, record 12: damaged"),
@@ -165,7 +165,10 @@ class TestEvaluate:
         frames = ["--frames", "damaged.tfrecord", "--max-bad", "1"]
         status, out, err = command_line("evaluate", RUN, *frames)
         assert (status, re.findall(r"n_clips +(\d+) ", out)) == (0, ["11"])
-        assert "left out: 1 (damaged.tfrecord, record 12: damaged" in err
+        assert (
+            "skipped damaged or invalid records or files: 1 (damaged.tfrecord, record 12: damaged"
+            in err
+        )
 
     @pytest.mark.parametrize("name", ["head.onnx", "labels.csv", "bundle.json"])
     def test_a_damaged_bundle_is_told(self, command_line: CommandLine, name: str) -> None:
@@ -286,7 +289,7 @@ class TestPredict:
         [
             ("", "the following arguments are required: BUNDLE, --frames, -o/--out"),
             ("nowhere --frames eval -o x.csv", "there is no nowhere"),
-            (f"{RUN} --frames nowhere -o x.csv", "there is no file or directory nowhere"),
+            (f"{RUN} --frames nowhere -o x.csv", "no file or directory nowhere"),
             (f"{RUN} --frames eval -o x.txt", r"cannot tell the format of x\.txt; use \.csv, "),
             (f"{RUN} --frames eval -o -", "-o - needs --format, for there is no suffix"),
             (f"{RUN} --frames eval -o x.csv --format tsv", "invalid choice: 'tsv'"),
@@ -319,7 +322,10 @@ class TestPredict:
         arguments = ["predict", RUN, *frames, "-o", "x.csv", "--force", "--max-bad", "1"]
         status, _, err = command_line(*arguments)
         assert status == 0
-        assert "left out: 1 (damaged.tfrecord, record 12: damaged" in err
+        assert (
+            "skipped damaged or invalid records or files: 1 (damaged.tfrecord, record 12: damaged"
+            in err
+        )
         assert len(Path("x.csv").read_text().splitlines()) == 1 + 12 + 11 + 20
 
 
@@ -460,9 +466,9 @@ class TestInspect:
         ("arguments", "message"),
         [
             ("", "the following arguments are required: FILE"),
-            ("nowhere", "there is no file or directory nowhere"),
-            ("data nowhere", "there is no file or directory nowhere"),
-            ("*.nothing", r"there is no file or directory \*\.nothing"),
+            ("nowhere", "no file or directory nowhere"),
+            ("data nowhere", "no file or directory nowhere"),
+            ("*.nothing", r"no file or directory \*\.nothing"),
             ("empty", "empty has no frames, bundles or sound files to inspect"),
             ("data --labels nowhere.csv", r"cannot read the labels nowhere\.csv"),
             (f"data {RUN} --plot x.png", "there is no picture of bundles, nor one of frames"),

@@ -183,7 +183,7 @@ class TestTrain:
         status, _, err = train(*QUICK, "-o", "runs/x", "--max-bad", "1")
         assert status == 0
         assert (
-            "warning: damaged or unfit records or files, left out: 1 (data/b.tfrecord, rec" in err
+            "warning: skipped damaged or invalid records or files: 1 (data/b.tfrecord, rec" in err
         )
         assert "79 clips, 4 classes" in err
 
@@ -328,7 +328,7 @@ class TestOwnSounds:
         status, _, err = train(*self.quick)
         assert status == 0
         assert "audiotag: 16 sounds embedded, 0 cached\n" in err
-        assert "audiotag: note: sounds/notes.txt: no sound file\n" in err
+        assert "audiotag: note: sounds/notes.txt: not an audio file\n" in err
         assert "audiotag: 16 clips, 2 classes; logistic -> runs/logistic-1\n" in err
         bundle = classifier.load("runs/logistic-1")
         assert bundle.labels.names == ("high", "low")
@@ -397,7 +397,7 @@ class TestOwnSounds:
         assert (status, err) == (2, "audiotag: error: the data names 2 folds; --folds says 3\n")
         Path("list.csv").write_text("\n".join(["path,labels,fold", *rows, rows[0]])[:-1])
         status, _, err = train(*arguments, "2")
-        assert (status, "its fold is None, but 0 in list.csv, line 2" in err) == (2, True)
+        assert (status, "the fold is None, but 0 in list.csv, line 2" in err) == (2, True)
         Path("list.csv").write_text("\n".join(["path,labels,fold", *rows])[:-1])
         status, _, err = train(*arguments, "2")
         assert (status, "fold of some clips only; 1 of 16 have none" in err) == (2, True)
@@ -419,13 +419,19 @@ class TestOwnSounds:
     @pytest.mark.parametrize(
         ("text", "message"),
         [
-            ("file,labels,x\nsounds/low/9.wav,a\nno.wav,b\n", r"of 2 files in l\.csv, 2 cannot be"),
+            (
+                "file,labels,x\nsounds/low/9.wav,a\nno.wav,b\n",
+                r"2 of 2 files in l\.csv are missing",
+            ),
             ("path,labels\nsounds/low/1.wav,a\nno.wav,b\n", r"  no\.wav \(l\.csv, line 3\)\n"),
-            ("name,tag\na,b\n", r"lacks a column path[^\n]*; labels[^\n]*\nIt has: name, tag"),
+            (
+                "name,tag\na,b\n",
+                r"needs the column path .* and the column labels .*Received: name, tag",
+            ),
             ("path,labels,start\nsounds/low/1.wav,a,x\n", "line 2: start must be seconds"),
-            ("path,labels\nsounds/low/1.wav,a\n", r"l\.csv has one class only, 'a' \(1 sound\)"),
-            ("path,labels\n", "names no sounds"),
-            ("", "lacks a column path"),
+            ("path,labels\nsounds/low/1.wav,a\n", r"l\.csv has only one class, 'a' \(1 clip\)"),
+            ("path,labels\n", "has no rows below its header"),
+            ("", "needs the column path"),
         ],
     )
     def test_a_list_that_makes_no_sense_is_refused(
@@ -441,7 +447,7 @@ class TestOwnSounds:
         Path("classes.csv").write_text("index,display_name\n0,low\n1,mid\n")
         status, _, err = train(*self.quick, "--labels", "classes.csv")
         assert status == 2
-        assert "not among the 2 known classes:\n  sounds/high/0.wav: " in err
+        assert "not among the 2 classes:\n  sounds/high/0.wav: " in err
 
 
 def test_without_weights_the_error_names_the_three_ways(
@@ -463,15 +469,15 @@ def test_without_weights_the_error_names_the_three_ways(
         ("", "say what to train on: --frames for files of frames, or --audio for sounds\n"),
         ("--frames data --audio data", "for sounds, not both"),
         ("--frames data --embedder mini", "--embedder says what embeds the sounds of --audio"),
-        ("--frames nowhere", "there is no file or directory nowhere"),
-        ("--frames no*.tfrecord", r"nothing matches the pattern no\*\.tfrecord"),
-        ("--frames empty", "empty has no files of frames"),
-        ("--frames classes.csv", r"classes\.csv: no file of frames, or damaged: line 1.*\n.*TFRec"),
-        ("--frames runs", "runs has no files of frames"),
-        ("--frames runs/feature-attention-1", "feature-attention-1 has no files of frames"),
-        ("--frames no\nwhere", r"there is no file or directory no\\nwhere\n"),
-        ("--audio nowhere", "cannot read the list of sounds nowhere: No such file"),
-        ("--audio empty", "no folder in empty holds sound files"),
+        ("--frames nowhere", "no file or directory nowhere"),
+        ("--frames no*.tfrecord", r"no file matches the pattern no\*\.tfrecord"),
+        ("--frames empty", "no files of frames in empty"),
+        ("--frames classes.csv", r"classes\.csv: not a file of frames.*: line 1.*\n.*TFRec"),
+        ("--frames runs", "no files of frames in runs"),
+        ("--frames runs/feature-attention-1", "no files of frames in runs/feature-attention-1"),
+        ("--frames no\nwhere", r"no file or directory no\\nwhere\n"),
+        ("--audio nowhere", "cannot read the list of clips nowhere: No such file"),
+        ("--audio empty", "no folder in empty has audio files"),
         ("--frames data --head gruu", "Received: 'gruu'; did you mean 'gru'"),
         ("--frames data --set nonsense", "--set takes NAME=VALUE.* Received: 'nonsense'"),
         ("--frames data --set units=abc", "must be a whole number.* Received: 'abc'"),
@@ -488,7 +494,7 @@ def test_without_weights_the_error_names_the_three_ways(
         ("--frames data --max-bad x", "--max-bad: must be a whole number.* Received: x"),
         ("--frames data --labels no.csv", r"cannot read the labels no\.csv"),
         ("--frames data --labels two.csv", "has the label 2, but there are 2 classes"),
-        ("--frames data --val nowhere", "there is no file or directory nowhere"),
+        ("--frames data --val nowhere", "no file or directory nowhere"),
         ("--frames data --val unlabelled.tfrecord", "no validation clip has a label"),
         ("--frames data --val-share 1.5", "must lie between 0 and 1. Received: 1.5"),
         ("--frames data --val-share nan", "must lie between 0 and 1. Received: nan"),

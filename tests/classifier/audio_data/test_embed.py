@@ -85,10 +85,10 @@ def counts(report: EmbedReport) -> tuple[int, int, int]:
     return report.n_embedded, report.n_cached, len(report.bad)
 
 
-# --- Which sounds ------------------------------------------------------------------------
+# --- Lists of clips ------------------------------------------------------------------------
 
 
-def test_each_folder_is_a_class_with_all_that_lies_below_it(folder: Path) -> None:
+def test_each_folder_is_a_class_and_is_searched_recursively(folder: Path) -> None:
     found = read_clip_list(folder)
     assert found.labels == DOG_CAT
     assert [(sound.clip_id, sound.labels, sound.fold) for sound in found.clips] == [
@@ -103,7 +103,7 @@ def test_each_folder_is_a_class_with_all_that_lies_below_it(folder: Path) -> Non
     assert found.leftovers == ()
 
 
-def test_what_is_no_sound_is_told_and_not_used(folder: Path) -> None:
+def test_other_files_are_reported_and_not_used(folder: Path) -> None:
     (folder / "README.txt").write_text("")
     (folder / "dog" / "notes.txt").write_text("")
     (folder / "notes").mkdir()
@@ -111,13 +111,13 @@ def test_what_is_no_sound_is_told_and_not_used(folder: Path) -> None:
     found = read_clip_list(folder)
     assert found.labels == DOG_CAT
     assert list(found.leftovers) == [
-        f"{folder / 'README.txt'}: no sound file",
-        f"{folder / 'dog' / 'notes.txt'}: no sound file",
-        f"{folder / 'notes'}: no sound files were found",
+        f"{folder / 'README.txt'}: not an audio file",
+        f"{folder / 'dog' / 'notes.txt'}: not an audio file",
+        f"{folder / 'notes'}: no audio files found",
     ]
 
 
-def test_sounds_beside_the_class_folders_are_refused_with_what_to_do(
+def test_audio_files_outside_the_class_folders_are_refused_with_a_hint(
     folder: Path, write_sound: Any
 ) -> None:
     for number in range(7):
@@ -125,23 +125,23 @@ def test_sounds_beside_the_class_folders_are_refused_with_what_to_do(
     with pytest.raises(OptionError) as error:
         read_clip_list(folder)
     assert str(error.value).splitlines() == [
-        f"sounds in {folder} itself, not in the folder of a class: 7",
+        f"7 audio files in {folder} are not in the folder of a class:",
         *(f"  {number}.wav" for number in range(5)),
         "  and 2 more",
-        f"Sounds go into a folder per class, such as {folder / 'dog' / 'a.wav'}; or name a CSV",
+        f"Use a folder per class, as in {folder / 'dog' / 'a.wav'}, or a CSV",
     ]
 
 
-def test_folders_that_cannot_be_learnt_from_are_refused(folder: Path, tmp_path: Path) -> None:
+def test_sources_without_clips_or_with_one_class_are_refused(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(OptionError, match=r"no folder in .*empty holds sound files"):
+    with pytest.raises(OptionError, match=r"no folder in .*empty has audio files"):
         read_clip_list(tmp_path / "empty")
     shutil.rmtree(folder / "cat")
-    with pytest.raises(OptionError, match=r"has one class only, 'dog' \(2 sounds\)"):
+    with pytest.raises(OptionError, match=r"has only one class, 'dog' \(2 clips\)"):
         read_clip_list(folder)
-    with pytest.raises(OptionError, match=r"cannot read the list of sounds .*: No such file"):
+    with pytest.raises(OptionError, match=r"cannot read the list of clips .*: No such file"):
         read_clip_list(tmp_path / "nowhere.csv")
-    with pytest.raises(OptionError, match=r"a\.wav is a sound; training needs a folder"):
+    with pytest.raises(OptionError, match=r"a\.wav is an audio file; training needs a folder"):
         read_clip_list(folder / "dog" / "a.wav")
 
 
@@ -153,11 +153,11 @@ def test_given_labels_keep_their_indices_and_unknown_classes_are_named(folder: P
     (folder / "dog").rename(folder / "dgo")
     with pytest.raises(OptionError) as error:
         read_clip_list(folder, labels)
-    assert "not among the 3 known classes:\n" in str(error.value)
-    assert "a.wav: there is no class 'dgo'; did you mean 'Dog'?" in str(error.value)
+    assert "not among the 3 classes:\n" in str(error.value)
+    assert "a.wav: no class 'dgo'; did you mean 'Dog'?" in str(error.value)
 
 
-def test_accents_written_as_letters_of_their_own_make_no_class_of_their_own(
+def test_decomposed_accents_in_folder_names_do_not_make_another_class(
     tmp_path: Path, write_sound: Any
 ) -> None:
     for number, form in enumerate(("NFC", "NFD")):
@@ -202,7 +202,7 @@ def test_a_csv_gives_labels_parts_and_folds(table: Any, folder: Path) -> None:
         "label,file_name\ndog,./dog/a.wav\ncat,cat/a.wav",
     ],
 )
-def test_csvs_of_other_tools_are_understood(table: Any, text: str) -> None:
+def test_csvs_of_other_tools_are_read(table: Any, text: str) -> None:
     found = read_clip_list(table(text))
     assert found.labels == DOG_CAT
     assert [(sound.clip_id, sound.labels) for sound in found.clips] == [
@@ -211,7 +211,7 @@ def test_csvs_of_other_tools_are_understood(table: Any, text: str) -> None:
     ]
 
 
-def test_rows_of_one_sound_add_their_labels_together(table: Any) -> None:
+def test_labels_of_rows_for_the_same_clip_are_merged(table: Any) -> None:
     found = read_clip_list(
         table("path,label,take\ndog/a.wav,dog,1\ncat/a.wav,cat,1\ndog/a.wav,bark,2\n")
     )
@@ -219,12 +219,12 @@ def test_rows_of_one_sound_add_their_labels_together(table: Any) -> None:
         ("dog/a.wav", (2, 0)),
         ("cat/a.wav", (1,)),
     ]
-    unused, joined = found.notes()
-    assert unused.endswith("files.csv: columns not used: take")
-    assert joined == "1 row of a sound that has one already; the labels are joined"
+    unused, merged = found.notes()
+    assert unused.endswith("files.csv: unused columns: take")
+    assert merged == "1 row for a clip that has one already; labels merged"
 
 
-def test_names_with_commas_are_whole_where_the_classes_are_known(table: Any) -> None:
+def test_known_names_with_commas_are_not_split(table: Any) -> None:
     text = (
         'path,labels\ndog/a.wav,"Child speech, kid speaking"\n'
         'cat/a.wav,"Child speech, kid speaking|Cat"\ndog/far/b.flac,"/m/09x0r,Dog,0"\n'
@@ -238,7 +238,7 @@ def test_names_with_commas_are_whole_where_the_classes_are_known(table: Any) -> 
     ]
 
 
-def test_classes_that_are_numbers_are_in_the_order_of_numbers(table: Any) -> None:
+def test_numeric_classes_are_in_numerical_order(table: Any) -> None:
     found = read_clip_list(table("path,label\ndog/a.wav,10\ncat/a.wav,9\n"))
     assert found.labels.names == ("9", "10")
     assert [sound.labels for sound in found.clips] == [(1,), (0,)]
@@ -247,52 +247,58 @@ def test_classes_that_are_numbers_are_in_the_order_of_numbers(table: Any) -> Non
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", r"lacks a column path \(or filename.*\); labels \(or label.*\).\nIt has: nothing"),
-        ("clip,tags\n", r"It has: clip, tags\. Needed: path, labels; optional: start, end, fold"),
-        ("path,tags\n", r"lacks a column labels \(or label, positive_labels, category, class\)"),
-        ("path,labels\n", "names no sounds"),
-        ("path,labels\ndog/a.wav,\n", "no sound in .* has a label"),
-        ("path,labels\n,dog\n", "line 2: there is no path"),
-        ("path,labels\ndog/a.wav,dog,bark\n", r"line 2: 3 fields, but 2 columns.*dog\|bark"),
+        (
+            "",
+            r"needs the column path \(or filename.*\) and .* labels .*Received: an empty file",
+        ),
+        ("clip,tags\n", r"column path .*; optional: start, end, fold\. Received: clip, tags"),
+        ("path,tags\n", r"needs the column labels \(or label, positive_labels, category, class\)"),
+        ("path,labels\n", "has no rows below its header"),
+        ("path,labels\ndog/a.wav,\n", "no clip in .* has a label"),
+        ("path,labels\n,dog\n", "line 2: the path is empty"),
+        ("path,labels\ndog/a.wav,dog,bark\n", r"line 2: 3 cells, but 2 columns.*dog\|bark"),
         ("path,labels\ndog/a.wav,dog\ncat/a.wav,Dog\n", "'Dog' .*line 3.* and 'dog' .*line 2"),
         ("path,labels,start\ndog/a.wav,dog,-1\n", "line 2: start must be seconds, .* '-1'"),
         ("path,labels,start\ndog/a.wav,dog,1:30\n", "line 2: start must be seconds.*'1:30'"),
         ("path,labels,end\ndog/a.wav,dog,inf\n", "line 2: end must be seconds"),
-        ("path,labels,start,end\ndog/a.wav,dog,2,1.5\n", r"line 2: the end, 1\.5 s, must come af"),
-        ("path,labels,end\ndog/a.wav,dog,0\n", "line 2: the end, 0 s, must come after"),
-        ("path,labels,fold\ndog/a.wav,dog,a\n", "line 2: a fold must be a whole number.*'a'"),
+        (
+            "path,labels,start,end\ndog/a.wav,dog,2,1.5\n",
+            r"line 2: end must be after start \(2 s\)\. Received: 1\.5 s",
+        ),
+        ("path,labels,end\ndog/a.wav,dog,0\n", "line 2: end must be after start .*Received: 0 s"),
+        ("path,labels,fold\ndog/a.wav,dog,a\n", "line 2: fold must be an integer.*'a'"),
         (
             "path,labels,fold\ndog/a.wav,dog,1\ndog/a.wav,bark,2\n",
-            "line 3: its fold is 2, but 1 in .*line 2",
+            "line 3: the fold is 2, but 1 in .*line 2",
         ),
     ],
 )
-def test_csvs_that_make_no_sense_say_where(table: Any, text: str, message: str) -> None:
+def test_invalid_csvs_are_refused_with_the_line(table: Any, text: str, message: str) -> None:
     with pytest.raises(OptionError, match=message):
         read_clip_list(table(text))
 
 
-def test_a_csv_that_is_no_text_is_refused(table: Any) -> None:
+def test_a_csv_that_is_not_utf8_is_refused(table: Any) -> None:
     path = table("path,labels\ndog/a.wav,Vögel\n", encoding="latin-1")
-    with pytest.raises(OptionError, match=r"cannot read the list of sounds .*utf-8"):
+    with pytest.raises(OptionError, match=r"cannot read the list of clips .*utf-8"):
         read_clip_list(path)
 
 
-def test_missing_files_are_named_before_anything_is_done(table: Any, folder: Path) -> None:
+def test_missing_files_are_named(table: Any, folder: Path) -> None:
     rows = [f"no/{number}.wav,dog,{start}" for number in range(8) for start in (0, 1)]
     path = table("\n".join(["path,labels,start", "cat/a.wav,cat,0", *rows]))
     with pytest.raises(OptionError) as error:
         read_clip_list(path)
     lines = str(error.value).splitlines()
-    assert lines[0] == f"of 9 files in {path}, 8 cannot be found:"
+    assert lines[0] == f"8 of 9 files in {path} are missing:"
     assert lines[1] == f"  {folder / 'no' / '0.wav'} ({path}, line 3)"
     assert lines[-2:] == [
         "  and 3 more",
-        f"Relative paths are taken from the CSV's folder, {folder}",
+        f"Relative paths start from the folder of the CSV, {folder}",
     ]
 
 
-# --- Their frames ------------------------------------------------------------------------
+# --- Embedding ------------------------------------------------------------------------
 
 
 def test_clips_have_the_frames_of_their_files(folder: Path, extractor: Extractor) -> None:
@@ -308,7 +314,7 @@ def test_clips_have_the_frames_of_their_files(folder: Path, extractor: Extractor
         assert clip.source == str(sound.path)
 
 
-def test_a_second_run_embeds_only_what_is_new(
+def test_a_second_run_embeds_only_new_clips(
     folder: Path, tmp_path: Path, write_sound: Any, extractor: Any, small_home: Path
 ) -> None:
     first, report = embedded(read_clip_list(folder), extractor)
@@ -338,7 +344,9 @@ def test_a_second_run_embeds_only_what_is_new(
     assert counts(embedded(read_clip_list(moved), extractor)[1]) == (1, 3, 0)
 
 
-def test_frames_made_in_another_way_are_not_taken(folder: Path, make_extractor: Any) -> None:
+def test_cached_frames_of_other_options_or_embedders_are_not_used(
+    folder: Path, make_extractor: Any
+) -> None:
     sounds = read_clip_list(folder)
     embedded(sounds, make_extractor())
     for options in ({"hop_seconds": 0.48}, {"tail": "drop"}, {"resampler": "resampy"}):
@@ -360,7 +368,7 @@ def test_frames_made_in_another_way_are_not_taken(folder: Path, make_extractor: 
     assert counts(embedded(sounds, other)[1]) == (0, 3, 0)
 
 
-def test_a_damaged_cache_entry_is_made_again(
+def test_a_damaged_cache_entry_is_replaced(
     folder: Path, tmp_path: Path, extractor: Extractor
 ) -> None:
     sounds, cache = read_clip_list(folder), tmp_path / "cache"
@@ -379,7 +387,7 @@ def test_a_damaged_cache_entry_is_made_again(
     assert [path.read_bytes() for path in (one, two, three)] == whole
 
 
-def test_what_was_embedded_before_an_interruption_is_kept(
+def test_clips_embedded_before_an_interruption_are_cached(
     folder: Path, extractor: Extractor
 ) -> None:
     sounds = read_clip_list(folder)
@@ -419,7 +427,7 @@ def test_threads_and_processes_share_a_cache(folder: Path, small_home: Path) -> 
     assert [Path(name).suffix for name in files] == [".npz"] * 3
 
 
-def test_a_sound_that_cannot_be_decoded_is_named_and_counted(
+def test_a_file_that_cannot_be_decoded_is_named_and_counted(
     folder: Path, extractor: Extractor
 ) -> None:
     (folder / "cat" / "b.wav").write_bytes(b"no sound at all")
@@ -444,7 +452,7 @@ def test_a_sound_that_cannot_be_decoded_is_named_and_counted(
     assert len(seen) == 5
 
 
-def test_a_file_that_vanished_is_bad_too(folder: Path, extractor: Extractor) -> None:
+def test_a_file_that_was_deleted_counts_as_bad(folder: Path, extractor: Extractor) -> None:
     sounds = read_clip_list(folder)
     (folder / "cat" / "a.wav").unlink()
     _, report = embedded(sounds, extractor, max_bad=1)
@@ -453,7 +461,7 @@ def test_a_file_that_vanished_is_bad_too(folder: Path, extractor: Extractor) -> 
     )
 
 
-def test_a_truncated_sound_is_used_and_told_of_each_time(
+def test_a_truncated_file_is_used_with_a_warning_each_time(
     folder: Path, extractor: Extractor
 ) -> None:
     path = folder / "dog" / "a.wav"
@@ -465,7 +473,7 @@ def test_a_truncated_sound_is_used_and_told_of_each_time(
         assert "truncated" in warning
 
 
-def test_sounds_too_short_for_a_frame_are_bad(
+def test_clips_too_short_for_a_frame_count_as_bad(
     table: Any, make_extractor: Any, write_sound: Any
 ) -> None:
     write_sound("sounds/dog/short.wav", seconds=0.5)
@@ -480,12 +488,14 @@ def test_sounds_too_short_for_a_frame_are_bad(
     assert [len(clip.frames) for clip in clips] == [1, 1, 2]
 
 
-def test_heads_are_trained_on_uint8_frames_only(folder: Path, make_extractor: Any) -> None:
+def test_an_extractor_of_other_values_than_uint8_is_refused(
+    folder: Path, make_extractor: Any
+) -> None:
     with pytest.raises(OptionError, match=r"uint8 frames\. Received: values='raw'"):
         embedded(read_clip_list(folder), make_extractor(values="raw"))
 
 
-def test_a_cache_that_cannot_be_written_is_an_error_that_says_so(
+def test_a_cache_that_cannot_be_written_is_an_error(
     folder: Path, tmp_path: Path, extractor: Extractor
 ) -> None:
     (tmp_path / "cache").write_text("a file where a directory should be")
@@ -493,12 +503,12 @@ def test_a_cache_that_cannot_be_written_is_an_error_that_says_so(
         embedded(read_clip_list(folder), extractor, cache=tmp_path / "cache", max_bad=9)
 
 
-# --- Parts of sounds ---------------------------------------------------------------------
+# --- Parts of files ---------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("rate_hz", [16_000, 44_100])
 @pytest.mark.parametrize("options", [{}, {"hop_seconds": 0.5, "tail": "drop"}])
-def test_a_part_is_embedded_as_if_it_had_been_cut_out(
+def test_a_part_is_embedded_as_a_file_of_its_own(
     tmp_path: Path, make_extractor: Any, rate_hz: int, options: dict[str, Any]
 ) -> None:
     # Stereo and long enough for several blocks of the decoder; parts overlap and touch.
@@ -530,7 +540,7 @@ def test_a_part_is_embedded_as_if_it_had_been_cut_out(
         np.testing.assert_array_equal(clip.frames, made[clip.clip_id])
 
 
-def test_a_new_part_alone_is_embedded(table: Any, extractor: Any) -> None:
+def test_only_new_parts_of_a_file_are_embedded(table: Any, extractor: Any) -> None:
     text = "path,labels,start,end\ndog/a.wav,dog,0,1\ncat/a.wav,cat,,\n"
     embedded(read_clip_list(table(text)), extractor)
     n_patches = extractor.embedder.n_patches
@@ -543,7 +553,7 @@ def test_a_new_part_alone_is_embedded(table: Any, extractor: Any) -> None:
     ]
 
 
-def test_a_part_beyond_the_end_is_bad_and_the_others_are_not(table: Any, extractor: Any) -> None:
+def test_a_part_beyond_the_end_of_the_file_counts_as_bad(table: Any, extractor: Any) -> None:
     path = table(
         "path,labels,start,end\ndog/a.wav,dog,2,3\ndog/a.wav,dog,1,1.9\ndog/a.wav,dog,60,\n"
         "dog/a.wav,dog,1,5\ncat/a.wav,cat,0.1,2.3\n"
@@ -564,7 +574,7 @@ def test_a_part_beyond_the_end_is_bad_and_the_others_are_not(table: Any, extract
     assert warning.startswith("its end, 5 s, is after that of ")
 
 
-def test_parts_of_a_sound_that_cannot_be_decoded_are_all_bad(
+def test_all_parts_of_a_file_that_cannot_be_decoded_count_as_bad(
     table: Any, folder: Path, extractor: Extractor
 ) -> None:
     path = table("path,labels,start\ndog/a.wav,dog,0.5\ndog/a.wav,dog,1\ncat/a.wav,cat,1\n")

@@ -4,10 +4,11 @@ import gzip
 import shutil
 import struct
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import numpy as np
 import pytest
 
@@ -16,11 +17,12 @@ from classifier.frame_data.clips import BadRecord, Clip, ReadReport
 from classifier.frame_data.finding import find_frame_files
 from classifier.frame_data.records import read_clips
 from classifier.labels import audioset_labels
+from tests.support.file_server import FileServer
 from tests.support.frames import make_clip
 from tests.support.records import RGB, audioset_record, make_frames, make_record, write_records
 from vggish import ClipFrames, write_frames
 from vggish.common.choices import FRAME_FORMATS
-from vggish.errors import FrameFileError, OptionError
+from vggish.errors import FrameFileError, MissingPackageError, OptionError
 from vggish.frames.tfrecord import encode_clip, frame_record
 from vggish.postprocess import dequantize
 
@@ -61,7 +63,7 @@ def write_with_tensorflow(path: Path, records: list[Any], compression: str = "")
 
 
 @pytest.mark.parametrize("compression", ["", "GZIP"])
-def test_what_tensorflow_writes_is_read(tmp_path: Path, compression: str) -> None:
+def test_files_written_by_tensorflow_are_read(tmp_path: Path, compression: str) -> None:
     frames = make_frames(4)
     as_bytes = [[row.tobytes()] for row in frames]
     as_floats = [row.tolist() for row in dequantize(frames)]
@@ -92,7 +94,7 @@ def test_what_tensorflow_writes_is_read(tmp_path: Path, compression: str) -> Non
 
 @pytest.mark.parametrize("file_format", FRAME_FORMATS)
 @pytest.mark.parametrize("values", ["uint8", "pca", "raw"])
-def test_what_embed_writes_is_read(tmp_path: Path, file_format: str, values: str) -> None:
+def test_output_of_embed_is_read(tmp_path: Path, file_format: str, values: str) -> None:
     frames = [make_frames(n, seed=n) for n in (3, 1)]
     clips = []
     for name, codes in zip("ab", frames, strict=True):
@@ -141,13 +143,13 @@ def test_clips_of_any_length_are_read(tmp_path: Path, n: int) -> None:
     assert clip.frames.flags.c_contiguous
 
 
-def test_whole_numbers_as_int64_are_codes(tmp_path: Path) -> None:
+def test_int64_values_are_codes(tmp_path: Path) -> None:
     rows = make_frames(2).astype(np.int64)
     clip = read_one(tmp_path, make_record({}, {"audio": rows}))
     np.testing.assert_array_equal(clip.frames, rows)
 
 
-def test_a_row_may_be_in_several_pieces(tmp_path: Path) -> None:
+def test_a_frame_may_be_split_into_several_byte_strings(tmp_path: Path) -> None:
     frames = make_frames(2)
     rows = [[row[:50].tobytes(), row[50:].tobytes()] for row in frames]
     clip = read_one(tmp_path, make_record({}, {"audio_embedding": rows}))
@@ -167,7 +169,7 @@ def test_a_row_may_be_in_several_pieces(tmp_path: Path) -> None:
         ({"video_id": b"caf\xe9"}, "caf\\xe9", None),
     ],
 )
-def test_ids_and_labels_may_be_called_otherwise_or_missing(
+def test_ids_and_labels_are_optional_and_have_alternative_names(
     tmp_path: Path, context: dict[str, Any], clip_id: str, labels: Any
 ) -> None:
     report = ReadReport()
@@ -185,16 +187,16 @@ def rows(value: Any, n: int = 2) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("record", "reason"),
     [
-        (b"\xff\xff", "no SequenceExample or Example"),
-        (b"", "no frames of sound, .*'mean_audio'. Received: no features at all"),
+        (b"\xff\xff", "not a SequenceExample or Example"),
+        (b"", "no audio features: .*'mean_audio'. Received: no features"),
         (make_record({"id": "a"}, {"rgb": RGB}), "Received: 'id', 'rgb'"),
         (make_record({"mean_rgb": [0.5] * 1024}), "Received: 'mean_rgb'"),
-        (make_record({}, rows([0.5] * 1024)), "128 values. Received: 1024 .*pictures"),
+        (make_record({}, rows([0.5] * 1024)), "128 values. Received: 1024 .visual features"),
         (make_record({}, rows(b"x" * 127)), "128 values. Received: 127\n"),
         (make_record({}, rows([])), "128 values. Received: 0\n"),
-        (make_record({}, {"audio": [bytes(128), [0.5] * 128]}), "some .* are bytes, and some"),
-        (make_record({}, rows([float("nan")] * 128)), "no numbers .NaN"),
-        (make_record({}, rows([float("inf")] * 128)), "no numbers .NaN"),
+        (make_record({}, {"audio": [bytes(128), [0.5] * 128]}), "all bytes or all numbers"),
+        (make_record({}, rows([float("nan")] * 128)), "finite. Received: NaN"),
+        (make_record({}, rows([float("inf")] * 128)), "finite. Received: NaN"),
         (make_record({}, rows([2.5] * 128)), "Received: 2.5 to 2.5 .raw embeddings"),
         (make_record({}, rows([-3.0] * 128)), "Received: -3 to -3 .raw embeddings"),
         (make_record({}, rows([256.0] * 128)), "Received: 256 to 256"),
@@ -202,13 +204,13 @@ def rows(value: Any, n: int = 2) -> dict[str, Any]:
         (make_record({"mean_audio": [9.5] * 128}), "codes .*Received: 9.5"),
         (make_record({"labels": [-1]}, rows(bytes(128))), r"class indices.* \[-1\]"),
         (make_record({"labels": [1 << 31]}, rows(bytes(128))), "class indices"),
-        (make_record({"labels": "Dog"}, rows(bytes(128))), "no class indices .int64."),
+        (make_record({"labels": "Dog"}, rows(bytes(128))), "must be class indices .int64."),
         (make_record({"audiotag_metadata": "{"}, rows(bytes(128))), "Expecting"),
-        (make_record({"audiotag_metadata": "[]"}, rows(bytes(128))), "no JSON object"),
+        (make_record({"audiotag_metadata": "[]"}, rows(bytes(128))), "must be a JSON object"),
         (make_record({"audiotag_metadata": [1]}, rows(bytes(128))), "index out of range"),
     ],
 )
-def test_a_record_that_is_no_good_is_named_with_its_reason(
+def test_an_invalid_record_is_named_with_the_reason(
     tmp_path: Path, record: bytes, reason: str
 ) -> None:
     path = write_records(tmp_path / "x.tfrecord", audioset_record("a"), record)
@@ -223,7 +225,7 @@ def test_a_record_that_is_no_good_is_named_with_its_reason(
     assert [bad.where for bad in report.bad] == [f"{path}, record 2"]
 
 
-def test_records_without_frames_are_counted_and_left_out(tmp_path: Path) -> None:
+def test_records_without_frames_are_counted_and_skipped(tmp_path: Path) -> None:
     path = write_records(
         tmp_path / "x.tfrecord",
         make_record({"id": "a"}, {"audio": []}),
@@ -237,7 +239,7 @@ def test_records_without_frames_are_counted_and_left_out(tmp_path: Path) -> None
     assert (report.n_empty, report.n_clips, report.bad) == (3, 2, [])
 
 
-def test_a_report_tells_what_was_odd(tmp_path: Path) -> None:
+def test_a_report_warns_about_unusual_records(tmp_path: Path) -> None:
     odd = make_record({}, {"audio_embedding": make_frames()})
     path = write_records(tmp_path / "x.tfrecord", audioset_record("a"), audioset_record("a"), odd)
     write_records(tmp_path / "y.tfrecord")
@@ -245,13 +247,13 @@ def test_a_report_tells_what_was_odd(tmp_path: Path) -> None:
     report = ReadReport()
     load_clips(find_frame_files([str(tmp_path)]), max_bad=1, report=report)
     bad, *others = report.warnings()
-    assert bad.startswith("damaged or unfit records or files, left out: 1 (")
-    assert "z.tfrecord, record 1: no SequenceExample" in bad
+    assert bad.startswith("skipped damaged or invalid records or files: 1 (")
+    assert "z.tfrecord, record 1: not a SequenceExample" in bad
     assert others == [
-        "records without frames, left out: 1",
+        "skipped records without frames: 1",
         "files without records: 1",
-        "clips without an id, called FILE#NUMBER: 1",
-        "clips with the id of another one: 1",
+        "clips without an id, named FILE#NUMBER: 1",
+        "clips with the id of another clip: 1",
         "clips without labels: 1 of 3",
     ]
     whole = ReadReport()
@@ -262,7 +264,7 @@ def test_a_report_tells_what_was_odd(tmp_path: Path) -> None:
 # --- Damage ------------------------------------------------------------------------------
 
 
-def test_after_damaged_data_the_next_record_is_read(tmp_path: Path) -> None:
+def test_reading_continues_after_a_damaged_record(tmp_path: Path) -> None:
     path = write_records(tmp_path / "x.tfrecord", *map(audioset_record, "abc"))
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
@@ -283,7 +285,7 @@ def test_after_damaged_data_the_next_record_is_read(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_after_a_damaged_length_the_rest_of_the_file_is_lost(
+def test_the_rest_of_a_file_is_skipped_after_a_damaged_length(
     tmp_path: Path, damage: Callable[[bytes, int], bytes], reason: str
 ) -> None:
     first = len(frame_record(audioset_record("a")))
@@ -297,9 +299,9 @@ def test_after_a_damaged_length_the_rest_of_the_file_is_lost(
         list(read_clips([path, other]))
 
 
-def test_one_more_than_max_bad_is_an_error_that_tells_so(tmp_path: Path) -> None:
+def test_more_bad_records_than_max_bad_are_an_error(tmp_path: Path) -> None:
     path = write_records(tmp_path / "x.tfrecord", b"\xff", audioset_record(), b"\xff", b"\xff")
-    message = r"record 4: .*\n3 bad records or files were met, and 2 allowed\. .*--max-bad N"
+    message = r"record 4: .*\n3 bad records or files, and at most 2 are allowed\. .*--max-bad N"
     report = ReadReport()
     with pytest.raises(FrameFileError, match=message):
         list(read_clips([path], max_bad=2, report=report))
@@ -308,7 +310,7 @@ def test_one_more_than_max_bad_is_an_error_that_tells_so(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("suffix", ["tfrecord", "tfrecord.gz", *(f for f in FRAME_FORMATS)])
-def test_damage_anywhere_is_never_another_error(tmp_path: Path, suffix: str) -> None:
+def test_damage_anywhere_raises_frame_file_error(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"x.{suffix}"
     write_frames(path, [make_clip("a", 2), make_clip("b", 1)], suffix.split(".")[0])
     whole = path.read_bytes()
@@ -354,7 +356,7 @@ def test_a_record_with_right_checksums_may_hold_anything(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("labels", ['["Dog"]', "[0.5]", "[-1]", "[null]", "[4294967296]"])
-def test_labels_of_our_own_files_are_checked(tmp_path: Path, labels: str) -> None:
+def test_labels_in_output_of_embed_are_validated(tmp_path: Path, labels: str) -> None:
     path = tmp_path / "x.jsonl"
     write_frames(path, make_clip("a", 1))
     path.write_text(path.read_text().replace('"labels":[]', f'"labels":{labels}'))
@@ -362,7 +364,7 @@ def test_labels_of_our_own_files_are_checked(tmp_path: Path, labels: str) -> Non
         list(read_clips(path))
 
 
-def test_a_gzip_that_is_cut_off_loses_its_end(tmp_path: Path) -> None:
+def test_a_truncated_gzip_file_is_read_up_to_the_damage(tmp_path: Path) -> None:
     records = [audioset_record(name, seed=seed) for seed, name in enumerate("abc")]
     path = write_records(tmp_path / "x.tfrecord", *records)
     packed = gzip.compress(path.read_bytes())
@@ -372,10 +374,10 @@ def test_a_gzip_that_is_cut_off_loses_its_end(tmp_path: Path) -> None:
     assert [clip.clip_id for clip in clips] == ["a", "b"]
     (bad,) = report.bad
     assert bad.where == f"{path}, record 3"
-    assert "all that follows in the file are lost" in bad.reason
+    assert "the rest of the file cannot be read" in bad.reason
 
 
-def test_a_record_whose_length_looks_like_gzip_is_none(tmp_path: Path) -> None:
+def test_a_record_whose_length_looks_like_gzip_is_read(tmp_path: Path) -> None:
     length = int.from_bytes(b"\x1f\x8b\x08\x00", "little")
     record = audioset_record("a")
     field_header = b"\x1a\xff\xff\xff\x7f"  # an unknown field, which readers leave aside
@@ -387,7 +389,7 @@ def test_a_record_whose_length_looks_like_gzip_is_none(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["absent.tfrecord", "absent.npz", "."])
-def test_a_file_that_cannot_be_opened_is_a_bad_one(tmp_path: Path, name: str) -> None:
+def test_a_file_that_cannot_be_opened_counts_as_bad(tmp_path: Path, name: str) -> None:
     with pytest.raises(FrameFileError, match=r"No such file|Is a directory|PermissionError"):
         list(read_clips([tmp_path / name]))
     good = write_records(tmp_path / "x.tfrecord", audioset_record())
@@ -397,7 +399,7 @@ def test_a_file_that_cannot_be_opened_is_a_bad_one(tmp_path: Path, name: str) ->
     assert str(tmp_path / name) in report.bad[0].where
 
 
-def test_our_files_name_the_place_of_the_damage_once(tmp_path: Path) -> None:
+def test_a_damaged_file_is_named_once_in_the_message(tmp_path: Path) -> None:
     path = tmp_path / "x.jsonl"
     write_frames(path, [make_clip("a", 1), make_clip("b", 1)])
     first = path.read_text().splitlines()[0]
@@ -457,53 +459,79 @@ def test_files_directories_and_patterns_are_found(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "no files of frames are named"),
+        ([], "no files of frames given"),
         (["absent.tfrecord"], "no file or directory absent.tfrecord"),
-        (["b", "*.tfrecord"], r"nothing matches the pattern \*\.tfrecord"),
-        (["empty"], "empty has no files of frames"),
+        (["b", "*.tfrecord"], r"no file matches the pattern \*\.tfrecord"),
+        (["empty"], "no files of frames in empty"),
     ],
 )
-def test_an_argument_that_leads_to_nothing_is_named(
-    tree: Path, arguments: list[str], message: str
-) -> None:
+def test_an_argument_without_files_is_named(tree: Path, arguments: list[str], message: str) -> None:
     with pytest.raises(OptionError, match=message):
         find_frame_files(arguments)
 
 
-def test_remote_files_are_found_and_read_through_tensorflow(tmp_path: Path) -> None:
-    tf = pytest.importorskip("tensorflow")
+@pytest.fixture
+def memory() -> Iterator[Any]:
+    """The in-memory file system of fsspec, empty."""
+    files = fsspec.filesystem("memory")
+    files.store.clear()
+    yield files
+    files.store.clear()
+
+
+def test_remote_files_are_found_and_read(memory: Any, tmp_path: Path) -> None:
     data = write_records(tmp_path / "x", *map(audioset_record, "abc")).read_bytes()
-    places = {"ram://audiotag/set/1.tfrecord": data, "ram://audiotag/set/2.tfrecord": data[:-1]}
-    places["ram://audiotag/set/sub/3.tfrecord"] = gzip.compress(data)
+    places = {"memory:///set/1.tfrecord": data, "memory:///set/2.tfrecord": data[:-1]}
+    places["memory:///set/sub/3.tfrecord"] = gzip.compress(data)
     for place, content in places.items():
-        tf.io.gfile.makedirs(place.rpartition("/")[0])
-        with tf.io.gfile.GFile(place, "wb") as file:
-            file.write(content)
-    assert find_frame_files(["ram://audiotag/set"]) == sorted(places)
-    shards = find_frame_files(["ram://audiotag/set/*.tfrecord", "ram://audiotag/set/1.tfrecord"])
+        memory.pipe(place, content)
+    memory.pipe({"/set/README.md": b"", "/set/.hidden.tfrecord": data})
+    assert find_frame_files(["memory:///set"]) == sorted(places)
+    shards = find_frame_files(["memory:///set/*.tfrecord", "memory:///set/1.tfrecord"])
     assert shards == sorted(places)[:2]
     report = ReadReport()
     clips = list(read_clips(sorted(places), max_bad=1, report=report))
     assert "".join(clip.clip_id for clip in clips) == "abc" + "ab" + "abc"
     np.testing.assert_array_equal(clips[0].frames, make_frames())
-    assert [bad.where for bad in report.bad] == ["ram://audiotag/set/2.tfrecord, record 3"]
-    with pytest.raises(OptionError, match="no file or directory ram://audiotag/absent"):
-        find_frame_files(["ram://audiotag/absent"])
-    with pytest.raises(FrameFileError, match="ram://audiotag/absent: cannot be read"):
-        list(read_clips(["ram://audiotag/absent"]))
-    with pytest.raises(FrameFileError, match="only TFRecord files are read from remote"):
-        list(read_clips(["ram://audiotag/x.npz"]))
-    with pytest.raises(OptionError, match="cannot look for nosuch://x/y"):
+    assert [bad.where for bad in report.bad] == ["memory:///set/2.tfrecord, record 3"]
+    with pytest.raises(OptionError, match="no file or directory memory:///absent"):
+        find_frame_files(["memory:///absent"])
+    with pytest.raises(FrameFileError, match="memory:///absent: cannot be read"):
+        list(read_clips(["memory:///absent"]))
+    with pytest.raises(FrameFileError, match="only TFRecord files can be read remotely"):
+        list(read_clips(["memory:///x.npz"]))
+    with pytest.raises(OptionError, match="cannot open nosuch://x/y: Protocol not known"):
         find_frame_files(["nosuch://x/y"])
 
 
-def test_remote_files_need_tensorflow(monkeypatch: pytest.MonkeyPatch) -> None:
-    from vggish.errors import MissingPackageError
+def test_files_on_a_web_server_are_found_and_read(server: FileServer, tmp_path: Path) -> None:
+    records = [audioset_record(name, n=300, seed=i) for i, name in enumerate("abc")]
+    path = write_records(tmp_path / "x.tfrecord", *records)
+    server.files = {"set/x.tfrecord": path, "set/y": gzip.compress(path.read_bytes())}
+    server.files["set/"] = b'<a href="x.tfrecord">x</a> <a href="README">about</a>'
+    assert find_frame_files([server.url("set/")]) == [server.url("set/x.tfrecord")]
+    assert find_frame_files([server.url("set/*.tfrecord")]) == [server.url("set/x.tfrecord")]
+    signed = [server.url("set/x.tfrecord?signature=a*"), server.url("set/y")]
+    server.files["set/x.tfrecord?signature=a*"] = path
+    assert find_frame_files(signed) == signed
+    for url in signed:
+        for read, clip in zip(read_clips([url]), read_clips([path]), strict=True):
+            assert read.clip_id == clip.clip_id
+            np.testing.assert_array_equal(read.frames, clip.frames)
+    with pytest.raises(OptionError, match=r"no file or directory http://.*/absent"):
+        find_frame_files([server.url("absent")])
+    with pytest.raises(FrameFileError, match=r"http://.*/absent: cannot be read"):
+        list(read_clips([server.url("absent")]))
 
-    monkeypatch.setitem(sys.modules, "tensorflow", None)
-    with pytest.raises(MissingPackageError, match="remote files needs the package 'tensorflow'"):
+
+def test_a_missing_package_for_remote_files_is_named_with_its_pip_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "gcsfs", None)
+    message = r"reading gs://.*gcsfs(.|\n)*pip install 'audiotag\[remote\]'"
+    with pytest.raises(MissingPackageError, match=message):
         find_frame_files(["gs://bucket/x.tfrecord"])
-    with pytest.raises(MissingPackageError, match="pip install"):
+    with pytest.raises(MissingPackageError, match=message):
         list(read_clips(["gs://bucket/x.tfrecord"], max_bad=9))
 
 

@@ -30,7 +30,7 @@ def test_a_file_is_named_without_its_directory_and_suffix() -> None:
     assert ids("some/where/clip.v2.wav") == {"some/where/clip.v2.wav": "clip.v2"}
 
 
-def test_a_directory_stands_for_the_sounds_below_it_in_order() -> None:
+def test_a_directory_stands_for_the_audio_files_below_it_in_order() -> None:
     touch("d/b.WAV", "d/a.mp3", "d/sub/deep/c.flac", "d/a dir/x.m4a", "d/notes.txt", "d/README")
     touch("d/.hidden.wav", "d/.cache/x.wav")
     found = find_inputs(["d"])
@@ -43,7 +43,7 @@ def test_a_directory_stands_for_the_sounds_below_it_in_order() -> None:
     assert sorted(found.skipped) == ["d/README", "d/notes.txt"]
 
 
-def test_several_inputs_are_named_from_the_directory_that_they_share() -> None:
+def test_clip_ids_are_relative_to_the_shared_directory() -> None:
     touch("s/dog/1.wav", "s/cat/1.wav", "s/2.wav")
     assert ids("s/dog", "s/cat") == {"s/dog/1.wav": "dog/1", "s/cat/1.wav": "cat/1"}
     assert ids("s/dog/1.wav", "s/cat/1.wav") == {"s/dog/1.wav": "dog/1", "s/cat/1.wav": "cat/1"}
@@ -61,11 +61,11 @@ def test_a_pattern_stands_for_its_matches() -> None:
     assert find_inputs(["d/**"]).repeated == []
 
 
-def test_what_is_not_there_is_kept_to_be_reported() -> None:
+def test_missing_files_are_kept_to_be_reported() -> None:
     assert ids("no.wav", "no/*.wav") == {"no.wav": "no", "no/*.wav": "no/*"}
 
 
-def test_a_sound_named_twice_is_done_once() -> None:
+def test_a_file_named_twice_is_processed_once() -> None:
     touch("d/a.wav")
     os.symlink("a.wav", "d/b.wav")
     found = find_inputs(["d/a.wav", "./d/a.wav", "d", "d/*.wav"])
@@ -73,7 +73,7 @@ def test_a_sound_named_twice_is_done_once() -> None:
     assert found.repeated == ["./d/a.wav", "d/a.wav", "d/b.wav", "d/a.wav", "d/b.wav"]
 
 
-def test_links_to_directories_are_followed_but_in_no_circle() -> None:
+def test_links_to_directories_are_followed_without_looping() -> None:
     touch("elsewhere/x.wav", "d/a.wav")
     os.symlink("../elsewhere", "d/linked")
     os.symlink("..", "d/circle")
@@ -85,12 +85,12 @@ def test_links_to_directories_are_followed_but_in_no_circle() -> None:
     }
 
 
-def test_outputs_of_twins_differ() -> None:
+def test_files_with_the_same_stem_have_different_outputs() -> None:
     touch("d/a.wav", "d/a.mp3", "d/b.wav")
     assert ids("d") == {"d/a.mp3": "a.mp3", "d/a.wav": "a.wav", "d/b.wav": "b"}
 
 
-def test_names_that_differ_only_in_case_or_accents_composed_do_not_clash() -> None:
+def test_names_that_differ_only_in_case_or_normalisation_have_different_outputs() -> None:
     names = ["A.wav", "a.wav", "a-2.wav", "Ü.wav", "U\u0308.wav", "b.WAV", "B.mp3"]
     found = list(ids(*names).values())
     assert found == ["A", "a-2", "a-2-2", "Ü", "U\u0308-2", "b.WAV", "B.mp3"]
@@ -100,7 +100,7 @@ def test_names_that_differ_only_in_case_or_accents_composed_do_not_clash() -> No
     "name",
     ["..wav", "...wav", ".wav", "../up.wav", "a/../../x.wav", "/abs.wav", "b..wav", "..", "."],
 )
-def test_nothing_is_placed_outside_the_output_directory(name: str) -> None:
+def test_no_output_is_outside_the_output_directory(name: str) -> None:
     touch("sub/here.wav")
     for arguments in ([name], [name, "sub/here.wav"]):
         try:
@@ -113,19 +113,19 @@ def test_nothing_is_placed_outside_the_output_directory(name: str) -> None:
             assert os.path.basename(place) != ".npz"
 
 
-def test_names_that_are_no_unicode_become_text() -> None:
+def test_undecodable_names_become_text() -> None:
     name = os.fsdecode(b"caf\xe9.wav")
     touch(name)
     assert ids(name) == {name: r"caf\udce9"}
 
 
-def test_nothing_found_is_an_error_that_says_what_is_there() -> None:
+def test_finding_nothing_is_an_error_that_counts_other_files() -> None:
     touch("d/a.txt", "d/b.txt")
-    with pytest.raises(OptionError, match="no sound files were found; 2 other files are there"):
+    with pytest.raises(OptionError, match="no audio files found; skipped 2 other files"):
         find_inputs(["d"])
 
 
-def test_a_directory_that_cannot_be_searched_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_directory_that_cannot_be_searched_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     touch("d/a.wav", "d/locked/b.wav")
     scandir = os.scandir
 
@@ -150,14 +150,14 @@ def test_a_directory_that_cannot_be_searched_is_told(monkeypatch: pytest.MonkeyP
         b"\xef\xbb\xbfa.wav\n\n  \nb c.wav",
     ],
 )
-def test_a_list_may_come_from_any_editor(data: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_list_may_have_any_line_endings(data: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("list.txt").write_bytes(data)
     assert read_list("list.txt") == ["a.wav", "b c.wav"]
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
     assert read_list("-") == ["a.wav", "b c.wav"]
 
 
-def test_a_list_may_hold_any_name() -> None:
+def test_a_list_may_have_any_file_names() -> None:
     names = [b" lead", b"caf\xe9.wav", "\u2028\x0b日本.wav".encode(), b"#1.wav"]
     Path("list.txt").write_bytes(b"\n".join(names))
     assert [os.fsencode(name) for name in read_list("list.txt")] == names
@@ -168,7 +168,7 @@ def test_a_list_may_hold_any_name() -> None:
     [
         (lambda path: None, "cannot read the list of files list.txt: No such file"),
         (lambda path: path.mkdir(), "Is a directory"),
-        (lambda path: path.write_text("a.wav\n", "utf-16"), "holds NUL bytes; it must be UTF-8"),
+        (lambda path: path.write_text("a.wav\n", "utf-16"), "contains NUL bytes; it must be UTF-8"),
     ],
 )
 def test_a_list_that_cannot_be_read_is_an_error(make: Callable[[Path], None], message: str) -> None:
