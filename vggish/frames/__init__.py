@@ -1,1 +1,1 @@
-"""Clips of frames, and the files that hold them."""
+"""Frames of clips, and the file formats that hold them."""

@@ -1,4 +1,4 @@
-"""The result of embedding one clip."""
+"""The frames of one clip."""
 
 from __future__ import annotations
 
@@ -13,28 +13,31 @@ from vggish.common.wording import as_text
 from vggish.errors import OptionError
 from vggish.params import EMBEDDING_SIZE
 
-# Codes of the quantiser, [n, 128] or [batch, time, 128].
+# Quantised embeddings, [n, 128] or [batch, time, 128].
 Frames = npt.NDArray[np.uint8]
-
 FrameArray = Frames | npt.NDArray[np.float32]
 
-# What files of frames add to the metadata of their clips.
+# Keys that frames files add to the metadata of their clips.
 RESERVED_KEYS = frozenset({"clip", "clips", "dtype"})
 
 
 @dataclass(frozen=True, eq=False)
 class ClipFrames:
-    """The frames of one clip, with their times and where they come from.
+    """The frames of one clip, with their start times and provenance.
 
     Attributes:
         clip_id: name of the clip.
-        frames: [n, 128], uint8 when quantised, float32 when raw or PCA.
-        start_seconds: float64 [n], where each frame's 0.96 s of sound begins.
-        metadata: JSON-ready provenance: embedder, weights' sha256, precision, resampler, hop,
-            tail, values, version, duration, source, warnings.
-        labels: class indices, where they are known.
-        timings: seconds spent on "decode", "front_end" (resampling and log-mel) and "embed", where
-            they are known; files do not hold them. The stages of a long sound overlap.
+        frames: [n, 128]; uint8 if quantised, float32 if raw or PCA.
+        start_seconds: float64 [n], start of the 0.96 s of audio that each frame describes.
+        metadata: provenance, ready for JSON: embedder, checksum of the weights, precision,
+            resampler, hop, tail, values, version, duration, source, warnings.
+        labels: class indices, if known.
+        timings: seconds spent on "decode", "front_end" (resampling and log-mel) and "embed", if
+            known; not stored in files. The stages of a long clip overlap.
+
+    Raises:
+        OptionError: an attribute has another shape, dtype or type, or the metadata uses a key
+            reserved for files.
     """
 
     clip_id: str
@@ -51,23 +54,23 @@ class ClipFrames:
                 f"frames must be [n, {EMBEDDING_SIZE}] and start_seconds [n]. Received: "
                 f"{self.frames.shape} and {self.start_seconds.shape}"
             )
-        taken = RESERVED_KEYS & self.metadata.keys()
-        if taken:
-            raise OptionError(f"metadata cannot have the keys {sorted(taken)}: files use them")
+        reserved = RESERVED_KEYS & self.metadata.keys()
+        if reserved:
+            raise OptionError(f"metadata keys reserved for files: {sorted(reserved)}; rename them")
         if self.frames.dtype not in (np.uint8, np.float32):
             raise OptionError(f"frames must be uint8 or float32. Received: {self.frames.dtype}")
         if self.clip_id != as_text(self.clip_id):
-            raise OptionError(f"a clip's id must be text in Unicode. Received: {self.clip_id!r}")
+            raise OptionError(f"clip_id must be valid Unicode. Received: {self.clip_id!r}")
 
     def __len__(self) -> int:
         return len(self.frames)
 
 
 def frame_array(rows: npt.ArrayLike, quantised: bool) -> FrameArray:
-    """Rows of numbers, none included, as frames [n, 128] of the dtype that they had.
+    """Convert rows of 128 numbers, possibly none, to frames [n, 128]: uint8 or float32.
 
     Raises:
-        ValueError: the numbers are no rows of 128, or do not fit the dtype.
+        ValueError: a row does not have 128 numbers, or a number does not fit uint8.
     """
     values = np.asarray(rows, np.float32).reshape(-1, EMBEDDING_SIZE)
     if not quantised:

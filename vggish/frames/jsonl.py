@@ -1,27 +1,22 @@
-"""Frames as JSON Lines."""
+"""Frames as JSON Lines: one clip per line."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import IO, TYPE_CHECKING
+from typing import IO
 
 import numpy as np
 
 from vggish.errors import FrameFileError
 from vggish.frames.clip import ClipFrames, frame_array
-from vggish.frames.joint_metadata import DAMAGED, as_clips
-
-if TYPE_CHECKING:
-    from vggish.frames.joint_metadata import Clips
-
-
-# --- JSON lines --------------------------------------------------------------------------
+from vggish.frames.shared_metadata import DAMAGED, Clips, as_clips
 
 
 def write_jsonl(file: IO[bytes], clips: ClipFrames | Clips) -> None:
+    """Write clips."""
     for clip in as_clips(clips):
-        # Python prints the float64 of a float32 with digits enough to give it back.
+        # The float64 that Python prints for a float32 has enough digits to restore it.
         line = {
             "clip": clip.clip_id,
             "dtype": str(clip.frames.dtype),
@@ -34,6 +29,7 @@ def write_jsonl(file: IO[bytes], clips: ClipFrames | Clips) -> None:
 
 
 def read_jsonl(file: IO[bytes], name: str) -> Iterator[ClipFrames]:
+    """Read clips; errors call the file `name`."""
     for number, line in enumerate(file, start=1):
         try:
             entry = json.loads(line)
@@ -45,4 +41,6 @@ def read_jsonl(file: IO[bytes], name: str) -> Iterator[ClipFrames]:
                 tuple(entry["labels"]),
             )
         except DAMAGED as error:
-            raise FrameFileError(f"{name}, line {number}: no clip of frames ({error})") from error
+            raise FrameFileError(
+                f"{name}, line {number}: not a clip of frames ({error})"
+            ) from error

@@ -1,4 +1,4 @@
-"""Frames as NPZ."""
+"""Frames as NPZ, for `numpy.load`."""
 
 from __future__ import annotations
 
@@ -6,70 +6,61 @@ import json
 import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from vggish.frames.clip import ClipFrames
-from vggish.frames.joint_metadata import as_clips, cut_clips, joint_metadata, split_metadata
+from vggish.frames.shared_metadata import Clips, as_clips, merge_metadata, split_table
 from vggish.params import EMBEDDING_SIZE
-
-if TYPE_CHECKING:
-    from vggish.frames.joint_metadata import Clips
-
-
-# --- NPZ ---------------------------------------------------------------------------------
 
 
 def write_npz(file: IO[bytes], clips: ClipFrames | Clips) -> None:
+    """Write clips, which are iterated three times; `np.savez` would need all frames in memory."""
     each = as_clips(clips)
-    joint, dtype = joint_metadata(each)
-    names = [entry["clip"] for entry in joint["clips"]]
-    counts = [entry["n_frames"] for entry in joint["clips"]]
+    metadata, dtype = merge_metadata(each)
+    names = [entry["clip"] for entry in metadata["clips"]]
+    counts = [entry["n_frames"] for entry in metadata["clips"]]
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         shape = (sum(counts), EMBEDDING_SIZE)
-        _write_npy(archive, "frames", shape, dtype, (clip.frames for clip in each))
+        _write_array(archive, "frames", shape, dtype, (clip.frames for clip in each))
         times = (clip.start_seconds for clip in each)
-        _write_npy(archive, "start_seconds", shape[:1], np.dtype(np.float64), times)
+        _write_array(archive, "start_seconds", shape[:1], np.dtype(np.float64), times)
         if isinstance(clips, ClipFrames):
-            joint = {"clip": clips.clip_id, **clips.metadata}
+            arrays = {}
+            metadata = {"clip": clips.clip_id, **clips.metadata}
         else:
-            _write_npy_whole(archive, "clips", np.array(names, np.str_))
-            _write_npy_whole(archive, "clip_index", np.repeat(np.arange(len(counts)), counts))
-        _write_npy_whole(archive, "metadata", np.array(json.dumps(joint)))
+            index = np.repeat(np.arange(len(counts)), counts)
+            arrays = {"clips": np.array(names, np.str_), "clip_index": index}
+        for name, array in {**arrays, "metadata": np.array(json.dumps(metadata))}.items():
+            _write_array(archive, name, array.shape, array.dtype, [array])
 
 
-def _write_npy_whole(archive: zipfile.ZipFile, name: str, array: npt.NDArray[Any]) -> None:
-    _write_npy(archive, name, array.shape, array.dtype, [array])
-
-
-def _write_npy(
+def _write_array(
     archive: zipfile.ZipFile,
     name: str,
     shape: tuple[int, ...],
     dtype: np.dtype[Any],
     parts: Iterable[npt.NDArray[Any]],
 ) -> None:
-    """Write an array that comes in parts, as the member that `numpy.load` calls `name`."""
-    # A fixed date, so that equal contents are equal files.
+    """Write an array of which `parts` are the rows."""
+    # A fixed date, so that equal contents give equal files.
     member = zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))
+    descr = np.lib.format.dtype_to_descr(dtype)
+    header = {"descr": descr, "fortran_order": False, "shape": shape}
     with archive.open(member, "w", force_zip64=True) as out:
-        header = {
-            "descr": np.lib.format.dtype_to_descr(dtype),
-            "fortran_order": False,
-            "shape": shape,
-        }
         np.lib.format.write_array_header_1_0(out, header)
         for part in parts:
             out.write(np.ascontiguousarray(part, dtype).tobytes())
 
 
 def read_npz(file: IO[bytes], name: str) -> Iterator[ClipFrames]:
+    """Read clips; a clip without a name gets the stem of the file's `name`."""
     with np.load(file, allow_pickle=False) as arrays:
         frames, times = arrays["frames"], arrays["start_seconds"]
         metadata = json.loads(str(arrays["metadata"]))
     if "clips" in metadata:
-        yield from split_metadata(metadata, cut_clips(metadata, frames, times))
+        yield from split_table(metadata, frames, times)
     else:
         yield ClipFrames(metadata.pop("clip", Path(name).stem), frames, times, metadata)

@@ -1,33 +1,38 @@
-"""Frames as Parquet."""
+"""Frames as Parquet: one row per frame, metadata in the schema."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
 import numpy as np
 
 from vggish.common.extras import import_extra
 from vggish.errors import FrameFileError
 from vggish.frames.clip import ClipFrames
-from vggish.frames.joint_metadata import as_clips, cut_clips, joint_metadata, split_metadata
+from vggish.frames.shared_metadata import Clips, as_clips, merge_metadata, split_table
 from vggish.params import EMBEDDING_SIZE
 
-if TYPE_CHECKING:
-    from vggish.frames.joint_metadata import Clips
+_METADATA_KEY = b"audiotag"
 
 
-_PARQUET_KEY = b"audiotag"
+def import_arrow() -> tuple[Any, Any]:
+    """Import `pyarrow` and `pyarrow.parquet`.
 
-
-# --- Parquet -----------------------------------------------------------------------------
+    Raises:
+        MissingPackageError: pyarrow is not installed.
+    """
+    names = ("pyarrow", "pyarrow.parquet")
+    arrow, parquet = (import_extra(n, extra="parquet", purpose="a Parquet file") for n in names)
+    return arrow, parquet
 
 
 def write_parquet(file: IO[bytes], clips: ClipFrames | Clips) -> None:
+    """Write clips, which are iterated twice."""
     arrow, parquet = import_arrow()
     each = as_clips(clips)
-    joint, dtype = joint_metadata(each)
+    metadata, dtype = merge_metadata(each)
     value_type = arrow.from_numpy_dtype(dtype)
     schema = arrow.schema(
         [
@@ -35,7 +40,7 @@ def write_parquet(file: IO[bytes], clips: ClipFrames | Clips) -> None:
             ("start_seconds", arrow.float64()),
             ("frame", arrow.list_(value_type, EMBEDDING_SIZE)),
         ],
-        metadata={_PARQUET_KEY: json.dumps(joint).encode()},
+        metadata={_METADATA_KEY: json.dumps(metadata).encode()},
     )
     with parquet.ParquetWriter(file, schema) as writer:
         for batch in _row_batches(each):
@@ -66,21 +71,15 @@ def _row_batches(clips: Clips, min_rows: int = 1 << 14) -> Iterator[Sequence[Cli
 
 
 def read_parquet(file: IO[bytes], name: str) -> Iterator[ClipFrames]:
+    """Read clips; errors call the file `name`."""
     _, parquet = import_arrow()
     table = parquet.ParquetFile(file)
     stored = table.schema_arrow.metadata or {}
-    if _PARQUET_KEY not in stored:
+    if _METADATA_KEY not in stored:
         raise FrameFileError(f"{name}: its schema has no metadata 'audiotag'")
-    joint = json.loads(stored[_PARQUET_KEY])
     columns = table.read(columns=["start_seconds", "frame"])
     values = columns["frame"].combine_chunks().flatten().to_numpy()
-    frames = values.reshape(-1, EMBEDDING_SIZE)
-    yield from split_metadata(joint, cut_clips(joint, frames, columns["start_seconds"].to_numpy()))
-
-
-def import_arrow() -> tuple[Any, Any]:
-    purpose = "a Parquet file"
-    return (
-        import_extra("pyarrow", extra="parquet", purpose=purpose),
-        import_extra("pyarrow.parquet", extra="parquet", purpose=purpose),
+    times = columns["start_seconds"].to_numpy()
+    yield from split_table(
+        json.loads(stored[_METADATA_KEY]), values.reshape(-1, EMBEDDING_SIZE), times
     )

@@ -1,14 +1,36 @@
-"""TensorFlow's `Example` messages, defined without TensorFlow."""
+"""TensorFlow's `Example` messages, declared without TensorFlow."""
 
 from __future__ import annotations
 
 import functools
 from typing import Any
 
+# Fields in the order of their numbers. "map X" is map<string, X>; "oneof X" is one choice of
+# several. Unparsed messages leave the feature lists as bytes.
+_MESSAGES = {
+    "BytesList": {"value": "repeated bytes"},
+    "FloatList": {"value": "repeated float"},
+    "Int64List": {"value": "repeated int64"},
+    "Feature": {
+        "bytes_list": "oneof BytesList",
+        "float_list": "oneof FloatList",
+        "int64_list": "oneof Int64List",
+    },
+    "Features": {"feature": "map Feature"},
+    "FeatureList": {"feature": "repeated Feature"},
+    "FeatureLists": {"feature_list": "map FeatureList"},
+    "SequenceExample": {"context": "optional Features", "feature_lists": "optional FeatureLists"},
+    "UnparsedFeatureLists": {"feature_list": "map bytes"},
+    "UnparsedSequenceExample": {
+        "context": "optional Features",
+        "feature_lists": "optional UnparsedFeatureLists",
+    },
+}
+
 
 @functools.cache
 def message_class(name: str) -> Any:
-    """The protocol buffer's message class `tensorflow.<name>`.
+    """The class of the protocol buffer message `tensorflow.<name>`.
 
     Args:
         name: `SequenceExample`, one of its parts such as `FeatureList`, or
@@ -17,73 +39,46 @@ def message_class(name: str) -> Any:
     """
     from google.protobuf import message_factory
 
-    descriptor = _pool().FindMessageTypeByName(f"tensorflow.{name}")
-    return message_factory.GetMessageClass(descriptor)
+    return message_factory.GetMessageClass(_pool().FindMessageTypeByName(f"tensorflow.{name}"))
 
 
 @functools.cache
 def _pool() -> Any:
-    """Declarations of the messages.
-
-    They have a pool of their own: so they neither need TensorFlow nor clash with its own
-    declarations in the same process.
-    """
+    """A pool of its own, so that the messages do not clash with TensorFlow's in one process."""
     from google.protobuf import descriptor_pb2, descriptor_pool
 
-    field = descriptor_pb2.FieldDescriptorProto
+    field_type = descriptor_pb2.FieldDescriptorProto
     file = descriptor_pb2.FileDescriptorProto(
         name="audiotag/example.proto", package="tensorflow", syntax="proto3"
     )
 
-    def add_message(name: str, *fields: tuple[str, int, bool, str | None]) -> Any:
-        message = file.message_type.add(name=name)
-        for number, (field_name, kind, repeated, type_name) in enumerate(fields, start=1):
-            message.field.add(
-                name=field_name,
-                number=number,
-                type=kind,
-                label=field.LABEL_REPEATED if repeated else field.LABEL_OPTIONAL,
-                type_name=f".tensorflow.{type_name}" if type_name else None,
-            )
-        return message
+    def add_field(message: Any, name: str, label: str, kind: str) -> Any:
+        field = message.field.add(name=name, number=len(message.field) + 1)
+        field.label = field_type.LABEL_OPTIONAL
+        if label in ("repeated", "map"):
+            field.label = field_type.LABEL_REPEATED
+        if kind[0].isupper():
+            field.type, field.type_name = field_type.TYPE_MESSAGE, f".tensorflow.{kind}"
+        else:
+            field.type = getattr(field_type, f"TYPE_{kind.upper()}")
+        return field
 
-    def add_map(name: str, map_field: str, value_type: str | None) -> None:
-        entry = "".join(part.capitalize() for part in map_field.split("_")) + "Entry"
-        message = add_message(
-            name, (map_field, field.TYPE_MESSAGE, True, f"{name}.{entry}")
-        ).nested_type.add(name=entry)
-        message.options.map_entry = True
-        message.field.add(name="key", number=1, type=field.TYPE_STRING, label=1)
-        message.field.add(
-            name="value",
-            number=2,
-            type=field.TYPE_MESSAGE if value_type else field.TYPE_BYTES,
-            label=1,
-            type_name=f".tensorflow.{value_type}" if value_type else None,
-        )
-
-    add_message("BytesList", ("value", field.TYPE_BYTES, True, None))
-    add_message("FloatList", ("value", field.TYPE_FLOAT, True, None))
-    add_message("Int64List", ("value", field.TYPE_INT64, True, None))
-    kinds = add_message(
-        "Feature",
-        ("bytes_list", field.TYPE_MESSAGE, False, "BytesList"),
-        ("float_list", field.TYPE_MESSAGE, False, "FloatList"),
-        ("int64_list", field.TYPE_MESSAGE, False, "Int64List"),
-    )
-    kinds.oneof_decl.add(name="kind")
-    for kind in kinds.field:
-        kind.oneof_index = 0
-    add_map("Features", "feature", "Feature")
-    add_message("FeatureList", ("feature", field.TYPE_MESSAGE, True, "Feature"))
-    add_map("FeatureLists", "feature_list", "FeatureList")
-    add_map("UnparsedFeatureLists", "feature_list", None)
-    for prefix in ("", "Unparsed"):
-        add_message(
-            f"{prefix}SequenceExample",
-            ("context", field.TYPE_MESSAGE, False, "Features"),
-            ("feature_lists", field.TYPE_MESSAGE, False, f"{prefix}FeatureLists"),
-        )
+    for message_name, fields in _MESSAGES.items():
+        message = file.message_type.add(name=message_name)
+        for name, declaration in fields.items():
+            label, kind = declaration.split()
+            if label == "map":
+                entry_name = name.title().replace("_", "") + "Entry"
+                entry = message.nested_type.add(name=entry_name)
+                entry.options.map_entry = True
+                add_field(entry, "key", "optional", "string")
+                add_field(entry, "value", "optional", kind)
+                kind = f"{message_name}.{entry_name}"
+            field = add_field(message, name, label, kind)
+            if label == "oneof":
+                if not message.oneof_decl:
+                    message.oneof_decl.add(name="kind")
+                field.oneof_index = 0
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
     return pool

@@ -98,7 +98,7 @@ def test_clips_made_in_different_ways_do_not_share_their_metadata(
     path = tmp_path / f"x.{file_format}"
     mixed = [make_clip("a"), make_clip("b", raw=True)]
     if file_format in ONE_WAY:
-        with pytest.raises(FrameFileError, match="'b' was made in another way"):
+        with pytest.raises(FrameFileError, match="'b' was made with options that differ"):
             write_frames(path, mixed)
         assert os.listdir(tmp_path) == []
     else:
@@ -197,14 +197,14 @@ def test_a_damaged_file_is_named_and_nothing_is_made_up(
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("x.csv", "a,b\n1,2\n", "line 1: it is no line of metadata"),
+        ("x.csv", "a,b\n1,2\n", "line 1: not a line of metadata"),
         ("x.csv", "# {}\n", "x.csv is damaged"),
         ("x.csv", '# {"dtype":"uint8","clips":[]}\na,b\n', "line 2: the columns must be"),
-        ("x.jsonl", '{"clip": "a"}\n', "line 1: no clip of frames"),
-        ("x.jsonl", "[]\n", "line 1: no clip of frames"),
-        ("x.tfrecord", "no record at all", "record 1: damaged, or no TFRecord file"),
-        ("x.npz", "no archive", "x.npz is damaged, or no file of frames"),
-        ("x.parquet", "no table", "x.parquet is damaged, or no file of frames"),
+        ("x.jsonl", '{"clip": "a"}\n', "line 1: not a clip of frames"),
+        ("x.jsonl", "[]\n", "line 1: not a clip of frames"),
+        ("x.tfrecord", "no record at all", "record 1: damaged, or not a TFRecord file"),
+        ("x.npz", "no archive", "x.npz is damaged, or not a frames file"),
+        ("x.parquet", "no table", "x.parquet is damaged, or not a frames file"),
         ("x.wav", "", "'wav' is none of npz, csv, parquet, jsonl, tfrecord"),
     ],
 )

@@ -18,7 +18,7 @@ from vggish import ClipFrames, read_frames, write_frames
 from vggish.errors import FrameFileError
 from vggish.frames.protobuf import message_class
 from vggish.frames.tfrecord import (
-    _masked_crc,
+    masked_crc,
     decode_clip,
     encode_clip,
     frame_record,
@@ -171,8 +171,8 @@ def test_no_context_at_all_is_a_clip_without_name_and_labels() -> None:
     ("change", "message"),
     [
         (lambda m: m.ClearField("feature_lists"), "no feature list 'audio_embedding'"),
-        (lambda m: rows_of(m)[1].bytes_list.value.append(b"x"), "has not 128 values"),
-        (lambda m: rows_of(m)[1].Clear(), "has not 128 values"),
+        (lambda m: rows_of(m)[1].bytes_list.value.append(b"x"), "does not have 128 values"),
+        (lambda m: rows_of(m)[1].Clear(), "does not have 128 values"),
         (lambda m: rows_of(m)[1].float_list.value.extend([0.5] * 128), "some are floats"),
         (lambda m: m.context.feature["video_id"].Clear(), "index"),
         (lambda m: m.context.feature["video_id"].bytes_list.value.insert(0, b"\xe9"), "utf-8"),
@@ -200,7 +200,7 @@ def test_an_example_that_is_not_as_it_should_be_is_named(
 def test_a_record_of_something_else_is_named(tmp_path: Path) -> None:
     path = tmp_path / "x.tfrecord"
     path.write_bytes(frame_record(b"\xff\xff"))
-    with pytest.raises(FrameFileError, match="record 1: no SequenceExample"):
+    with pytest.raises(FrameFileError, match="record 1: not a SequenceExample"):
         list(read_frames(path))
 
 
@@ -235,7 +235,7 @@ def test_a_damaged_record_is_named_by_file_and_number(
     ("position", "expected"),
     [
         (17 + 12, [b"a", "record 2: damaged (wrong checksum)", b"c"]),
-        (17 + 1, [b"a", "record 2: damaged, or no TFRecord file"]),
+        (17 + 1, [b"a", "record 2: damaged, or not a TFRecord file"]),
         (2 * 17 + 12, [b"a", b"b", "record 3: damaged (wrong checksum)"]),
     ],
 )
@@ -278,4 +278,4 @@ def flipped(data: bytes, position: int) -> bytes:
 
 def length_header(n: int) -> bytes:
     length = struct.pack("<Q", n)
-    return length + struct.pack("<I", _masked_crc(length)) + b"x" * 500
+    return length + struct.pack("<I", masked_crc(length)) + b"x" * 500
