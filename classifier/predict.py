@@ -26,10 +26,10 @@ from classifier.bundles.bundle import Bundle, score_batches
 from classifier.names import PREDICTION_FORMATS
 from classifier.tags.choice import Choice, top_indices, top_tags
 from classifier.tags.types import Scores
-from vggish.common.extras import import_extra
 from vggish.common.files import atomic_write
 from vggish.common.wording import as_text
 from vggish.errors import FrameFileError, OptionError
+from vggish.frames.parquet import import_arrow
 
 if TYPE_CHECKING:
     from classifier.frame_data.clips import Clip
@@ -93,7 +93,7 @@ def predict(
         )
     Choice(top_k)
     if file_format == "parquet":
-        _import_arrow()
+        import_arrow()
     report = PredictReport()
     batches = _scored(bundle, clips, report, force, on_progress)
     try:
@@ -175,7 +175,7 @@ def _write_jsonl(file: IO[bytes], bundle: Bundle, batches: Batches, top_k: int) 
 
 
 def _write_parquet(file: IO[bytes], bundle: Bundle, batches: Batches, top_k: int) -> None:
-    arrow, parquet = _import_arrow()
+    arrow, parquet = import_arrow()
     labels = zip(bundle.labels.names, bundle.labels.mids, strict=True)
     metadata = {
         "labels": [{"label": name, "mid": mid} for name, mid in labels],
@@ -208,14 +208,6 @@ def _row_groups(batches: Batches) -> Batches:
             ids, waiting = [], []
     if ids:
         yield ids, np.concatenate(waiting)
-
-
-def _import_arrow() -> tuple[Any, Any]:
-    purpose = "a Parquet file"
-    return (
-        import_extra("pyarrow", extra="parquet", purpose=purpose),
-        import_extra("pyarrow.parquet", extra="parquet", purpose=purpose),
-    )
 
 
 _FORMATS: dict[str, Callable[[IO[bytes], Bundle, Batches, int], None]] = {

@@ -281,7 +281,7 @@ def test_reading_continues_after_a_damaged_record(tmp_path: Path) -> None:
         (lambda data, second: data[:-1], "ends within it; the rest is missing"),
         (
             lambda data, second: data[:second] + b"x" + data[second + 1 :],
-            "wrong length checksum.*all that follows in the file are lost",
+            "wrong length checksum.*the rest of the file are lost",
         ),
     ],
 )

@@ -18,10 +18,10 @@ from vggish import ClipFrames, read_frames, write_frames
 from vggish.errors import FrameFileError
 from vggish.frames.protobuf import message_class
 from vggish.frames.tfrecord import (
-    masked_crc,
     decode_clip,
     encode_clip,
     frame_record,
+    masked_crc,
     read_records,
     scan_records,
     starts_record,
