@@ -23,7 +23,7 @@ from audiotag.terminal.signals import EXIT_INTERRUPTED, EXIT_OK, stop_on_signals
 from audiotag.terminal.stderr import hide_native_logs, print_status
 from audiotag.terminal.training import TrainingDisplay
 from vggish.common.bounds import settings_of
-from vggish.common.wording import count as _count, located, printable as _printable, score
+from vggish.common.wording import count as _count, prefix_location, printable as _printable, score
 from vggish.errors import OptionError
 
 if TYPE_CHECKING:
@@ -297,7 +297,7 @@ def _training_data(options: argparse.Namespace, known: Labels | None) -> Labelle
     for where, sentence in report.warnings:
         print_status(options, f"warning: {where}: {sentence}")
     for bad in report.bad:
-        print_status(options, f"warning: {located(bad.where, bad.reason)}; left out")
+        print_status(options, f"warning: {prefix_location(bad.where, bad.reason)}; left out")
     print_status(
         options, f"{_count(report.n_embedded, 'sound')} embedded, {report.n_cached:,} cached"
     )

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from vggish.common.wording import count as _count
+from vggish.common.wording import clock_time, count as _count
 
 if TYPE_CHECKING:
     from vggish.audio.inputs import Item
@@ -108,14 +108,6 @@ class ProgressBar:
             completed=self._total - left,
             state=f"{count}  {speed:.0f}x real time  {clock_time(seconds_left)} left",
         )
-
-
-def clock_time(seconds: float | None) -> str:
-    if seconds is None:
-        return "-:--"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def _file_size(path: str) -> int:

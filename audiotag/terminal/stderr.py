@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from vggish.common.wording import located, printable as _printable
+from vggish.common.wording import prefix_location, printable as _printable
 from vggish.errors import AudiotagError
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def explain(error: Exception) -> str:
 def warn_source(source: str, kind: str, text: str) -> None:
     from vggish.audio.sources import source_name
 
-    text = located(source_name(source), text)
+    text = prefix_location(source_name(source), text)
     print(_printable(f"audiotag: {kind}: {text}"), file=sys.stderr)
 
 

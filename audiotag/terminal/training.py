@@ -7,8 +7,7 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from audiotag.terminal.bars import clock_time
-from vggish.common.wording import printable as _printable, score
+from vggish.common.wording import clock_time, printable as _printable, score
 
 if TYPE_CHECKING:
     from classifier.training.loop import Progress

@@ -15,7 +15,7 @@ from classifier.labels import Labels
 from vggish.audio.decoders import AUDIO_SUFFIXES
 from vggish.audio.inputs import find_inputs
 from vggish.common.csv_table import read_table
-from vggish.common.wording import as_text, count, few, located, one_line
+from vggish.common.wording import as_text, count, first_few, one_line, prefix_location
 from vggish.errors import OptionError
 
 _COLUMNS = {
@@ -160,7 +160,7 @@ def _read_folder(root: Path) -> tuple[list[_Entry], tuple[str, ...]]:
     if misplaced:
         raise OptionError(
             f"{len(misplaced):,} audio files in {root} are not in the folder of a class:\n"
-            f"{few(misplaced)}\n{hint}"
+            f"{first_few(misplaced)}\n{hint}"
         )
     if not entries:
         raise OptionError(f"no folder in {root} has audio files.\n{hint}")
@@ -172,7 +172,7 @@ def _find_audio(folder: Path) -> tuple[list[Path], list[str]]:
     try:
         inputs = find_inputs([str(folder)])
     except OptionError as error:
-        return [], [located(str(folder), str(error))]
+        return [], [prefix_location(str(folder), str(error))]
     unused = [f"{path}: not an audio file" for path in inputs.skipped]
     unused += [f"{path}: a link to a file that is also there" for path in inputs.repeated]
     unused += [f"{path}: {reason}" for path, reason in inputs.unreadable]
@@ -198,7 +198,7 @@ def _read_csv(path: Path, labels: Labels | None) -> tuple[list[_Entry], tuple[st
     if missing:
         raise OptionError(
             f"{len(missing):,} of {count(len(files), 'file')} in {path} are missing:\n"
-            f"{few(missing)}\nRelative paths start from the folder of the CSV, {path.parent}"
+            f"{first_few(missing)}\nRelative paths start from the folder of the CSV, {path.parent}"
         )
     return entries, (
         (f"{path}: unused columns: {', '.join(table.unused)}",) if table.unused else ()
@@ -277,7 +277,9 @@ def _class_indices(entries: Sequence[_Entry], labels: Labels) -> dict[str, int]:
         except OptionError as error:
             unknown[name] = f"{where[name]}: {error}"
     if unknown:
-        raise OptionError(f"not among the {len(labels)} classes:\n{few(list(unknown.values()))}")
+        raise OptionError(
+            f"not among the {len(labels)} classes:\n{first_few(list(unknown.values()))}"
+        )
     return indices
 
 

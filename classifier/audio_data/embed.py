@@ -23,7 +23,7 @@ from vggish.audio.stream import AudioStream, open_audio
 from vggish.common.checksums import sha256_of
 from vggish.common.files import audiotag_home
 from vggish.common.ordered import map_in_order
-from vggish.common.wording import few
+from vggish.common.wording import first_few
 from vggish.errors import AudioError, EmptyAudioError, OptionError
 from vggish.extractor import Extractor, Progress
 from vggish.frames.clip import ClipFrames, Frames
@@ -128,7 +128,7 @@ def _too_many(bad: Sequence[BadRecord], max_bad: int) -> str:
     hint = "leave out up to N such sounds and go on: --max-bad N"
     if not max_bad:
         return f"{lines[0]}\nTo {hint}"
-    return f"{len(bad)} sounds cannot be embedded, and {max_bad} may; to {hint}\n{few(lines)}"
+    return f"{len(bad)} sounds cannot be embedded, and {max_bad} may; to {hint}\n{first_few(lines)}"
 
 
 def _make_each(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from classifier.tags.types import ClipTags, Tag, TagSegment, in_time_order
-from vggish.common.wording import printable, shortened
+from vggish.common.wording import clock_time, printable, shortened
 
 # Of a shorter sound it is known well enough when something is heard.
 _MIN_SECONDS_FOR_TIMES = 3.0
@@ -140,7 +140,7 @@ def _short(text: str, length: int, look: TableStyle) -> str:
 
 def _clock(tags: ClipTags) -> str:
     seconds = tags.duration_seconds
-    return f"{seconds:.1f} s" if seconds < _SECONDS_SHOWN_IN_TENTHS else _time(seconds)
+    return f"{seconds:.1f} s" if seconds < _SECONDS_SHOWN_IN_TENTHS else clock_time(seconds)
 
 
 def _span(segment: TagSegment, in_tenths: bool) -> str:
@@ -148,13 +148,7 @@ def _span(segment: TagSegment, in_tenths: bool) -> str:
     if in_tenths:
         return f"{start:.1f}-{end:.1f}"
     # No span is from a second to the same.
-    return f"{_time(int(start))}-{_time(max(round(end), int(start) + 1))}"
-
-
-def _time(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+    return f"{clock_time(int(start))}-{clock_time(max(round(end), int(start) + 1))}"
 
 
 def _precise_time(seconds: float) -> str:

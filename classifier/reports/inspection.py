@@ -12,7 +12,7 @@ import numpy as np
 
 from classifier.frame_data.clips import ReadReport
 from classifier.labels import Labels
-from vggish.common.wording import located, one_line, paths_in_few_words, shortened
+from vggish.common.wording import one_line, prefix_location, shortened, summarise_paths
 
 # A class with fewer examples is hard to learn and harder to measure.
 FEW_EXAMPLES = 10
@@ -293,7 +293,9 @@ class AudioInspection:
         for what, pairs in (("warnings", odd), ("files that cannot be read", bad)):
             if pairs:
                 lines += ["", f"{what}: {len(pairs):,}"]
-                lines += [f"  {one_line(located(path, text))}" for path, text in pairs[:max_files]]
+                lines += [
+                    f"  {one_line(prefix_location(path, text))}" for path, text in pairs[:max_files]
+                ]
                 lines += ["  ..."] if len(pairs) > max_files else []
         return lines
 
@@ -351,7 +353,7 @@ def _card_lines(key: str, value: Any, indent: str = "") -> list[str]:
         value = {str(number): item for number, item in enumerate(value, start=1)}
         return _card_lines(key, value, indent)
     if isinstance(value, list):
-        value = ", ".join(paths_in_few_words(list(map(str, value))))
+        value = ", ".join(summarise_paths(list(map(str, value))))
     if isinstance(value, float):
         value = f"{value:.4g}"
     elif isinstance(value, int) and not isinstance(value, bool):

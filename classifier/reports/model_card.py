@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from vggish.common.wording import paths_in_few_words
+from vggish.common.wording import summarise_paths
 
 _SHOWN = ("mAP", "mAUC", "d_prime", "lwlrap", "GAP", "Hit@1", "PERR")
 
@@ -56,7 +56,7 @@ def _training(trainings: Sequence[Mapping[str, Any]]) -> list[str]:
     lines = []
     for training in trainings:
         data = training["data"]
-        sources = ", ".join(f"`{source}`" for source in paths_in_few_words(data["sources"]))
+        sources = ", ".join(f"`{source}`" for source in summarise_paths(data["sources"]))
         lines.append(f"- {data['n_clips']:,} clips of {sources}; seed {_seed(training)}")
     configuration = json.dumps(trainings[0]["configuration"], indent=2, ensure_ascii=False)
     return [*lines, "", "```json", configuration, "```"]

@@ -11,7 +11,7 @@ from typing import Any
 from classifier.heads.settings import DEFAULT_HEAD, HEADS, Settings, head_settings
 from classifier.names import SAMPLINGS, TRAINING_PRECISIONS
 from vggish.common.bounds import check, setting
-from vggish.common.wording import paths_in_few_words
+from vggish.common.wording import summarise_paths
 from vggish.errors import OptionError, RunError
 
 LOSSES = ("cross-entropy", "focal", "hinge", "softmax", "mse")
@@ -210,7 +210,7 @@ def _lists_apart(before: list[Any], now: list[Any]) -> str:
     if not gone and not new:
         return "the same in another order"
     parts = [
-        f"{what} {', '.join(paths_in_few_words(list(map(str, items))))}"
+        f"{what} {', '.join(summarise_paths(list(map(str, items))))}"
         for what, items in (("without", gone), ("now with", new))
         if items
     ]

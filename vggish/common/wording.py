@@ -1,4 +1,4 @@
-"""Numbers, lists and long names, put into few words for messages, tables and pictures."""
+"""Format numbers, lists, paths and file names for messages and tables."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 
-# So many of the things that are wrong are named.
-_N_NAMED = 5
+# Number of items that a message lists before it says how many more there are.
+_N_LISTED = 5
 
 
 def count(n: int, noun: str, plural: str = "") -> str:
@@ -20,53 +20,66 @@ def count(n: int, noun: str, plural: str = "") -> str:
 
 
 def score(value: float) -> str:
-    """A measure with four digits; a dash if it is not defined (NaN)."""
+    """A metric with four digits, or a dash if it is undefined (NaN)."""
     return f"{value:.4f}" if value == value else "-"
 
 
-def located(where: str, text: str) -> str:
-    """What is wrong, behind the name of where, unless the text has that name by itself."""
-    return text if where in text else f"{where}: {text}"
+def clock_time(seconds: float | None) -> str:
+    """A duration in minutes and seconds, with hours if there are any; None is unknown.
+
+    >>> clock_time(59.6), clock_time(3661), clock_time(None)
+    ('1:00', '1:01:01', '-:--')
+    """
+    if seconds is None:
+        return "-:--"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def prefix_location(where: str, message: str) -> str:
+    """A message after the name of the file it is about, unless the message contains the name."""
+    return message if where in message else f"{where}: {message}"
 
 
 def one_line(name: str) -> str:
-    r"""A name of a file in which a line break shows as `\n`, so that it stays within its line."""
+    r"""A file name with line breaks shown as `\n`, so that it stays on one line."""
     return name.replace("\n", "\\n").replace("\r", "\\r")
 
 
-def few(items: Sequence[str]) -> str:
-    """The first items, a line each, and how many more there are."""
-    lines = [f"  {item}" for item in items[:_N_NAMED]]
-    if len(items) > _N_NAMED:
-        lines.append(f"  and {len(items) - _N_NAMED} more")
+def first_few(items: Sequence[str]) -> str:
+    """The first items, one per indented line, and how many more there are."""
+    lines = [f"  {item}" for item in items[:_N_LISTED]]
+    if len(items) > _N_LISTED:
+        lines.append(f"  and {len(items) - _N_LISTED} more")
     return "\n".join(lines)
 
 
-def paths_in_few_words(paths: Sequence[str]) -> list[str]:
-    """Paths as they are, or if there are many, how many lie in which directory.
+def summarise_paths(paths: Sequence[str]) -> list[str]:
+    """The paths if they are few; otherwise the number of files in each directory.
 
-    >>> paths_in_few_words([f"data/{n}.tfrecord" for n in range(100)] + ["b.npz"])
+    >>> summarise_paths([f"data/{n}.tfrecord" for n in range(100)] + ["b.npz"])
     ['100 files in data/', 'b.npz']
     """
-    if len(paths) <= _N_NAMED:
+    if len(paths) <= _N_LISTED:
         return list(paths)
-    places = Counter(os.path.dirname(path) for path in paths)
-    if len(places) > _N_NAMED:
-        return [f"{len(paths):,} files in {len(places):,} directories"]
-    alone = {os.path.dirname(path): path for path in paths}
+    directories = Counter(os.path.dirname(path) for path in paths)
+    if len(directories) > _N_LISTED:
+        return [f"{len(paths):,} files in {len(directories):,} directories"]
+    only_file = {os.path.dirname(path): path for path in paths}
     return [
-        f"{n:,} files in {os.path.join(place or '.', '')}" if n > 1 else alone[place]
-        for place, n in places.items()
+        f"{n:,} files in {os.path.join(directory or '.', '')}" if n > 1 else only_file[directory]
+        for directory, n in directories.items()
     ]
 
 
 def shortened(name: str, length: int) -> str:
-    """At most so many letters of a name, with an ellipsis where it had more."""
+    """A name of at most `length` characters, ending with an ellipsis if it was cut."""
     return name if len(name) <= length else name[: length - 1] + "…"
 
 
 def printable(text: str) -> str:
-    r"""Text in which names of files cannot play tricks on a terminal; lines stay lines.
+    r"""Text with control characters escaped, so that file names cannot control a terminal.
 
     >>> print(printable("dog\x1b[2J.wav"))
     dog\x1b[2J.wav
@@ -77,5 +90,5 @@ def printable(text: str) -> str:
 
 
 def as_text(name: str) -> str:
-    r"""A file's name as text that every format can hold: what is no UTF-8 becomes `\udcxx`."""
+    r"""A file name as valid Unicode: bytes that are not UTF-8 become `\udcxx`."""
     return name.encode("utf-8", "backslashreplace").decode()
