@@ -1,8 +1,4 @@
-"""People's own sounds to clips of frames that can be trained on.
-
-Which sounds: `sound_lists`. What was embedded before is taken from a cache: `frame_cache`; an
-entry is written as soon as its sound is embedded.
-"""
+"""Embed the audio clips of a list for training. Frames are cached as soon as they are computed."""
 
 from __future__ import annotations
 
@@ -17,13 +13,13 @@ import numpy as np
 
 from classifier.audio_data.clip_list import AudioClip, ClipList
 from classifier.audio_data.frame_cache import FrameCache
-from classifier.audio_data.parts import PartDecoder, Reader, drop_overlaps
+from classifier.audio_data.parts import PartDecoder, SequentialReader, without_overlaps
 from classifier.frame_data.clips import BadRecord, Clip
 from vggish.audio.stream import AudioStream, open_audio
 from vggish.common.checksums import sha256_of
 from vggish.common.files import audiotag_home
 from vggish.common.ordered import map_in_order
-from vggish.common.wording import first_few
+from vggish.common.wording import first_few, located
 from vggish.errors import AudioError, EmptyAudioError, OptionError
 from vggish.extractor import Extractor, Progress
 from vggish.frames.clip import ClipFrames, Frames
@@ -32,14 +28,14 @@ from vggish.params import EMBEDDING_SIZE, PATCH_SECONDS
 
 @dataclass
 class EmbedReport:
-    """What was done while sounds were embedded.
+    """Counts and problems from embedding a list of clips.
 
     Attributes:
-        n_clips: in the list.
-        n_embedded: embedded in this run.
-        n_cached: taken from the cache.
-        bad: what could not be embedded, and was left out.
-        warnings: (sound, sentence) about what was embedded all the same.
+        n_clips: clips in the list.
+        n_embedded: clips embedded in this run.
+        n_cached: clips whose frames were in the cache.
+        bad: clips that could not be embedded and were skipped.
+        warnings: places of clips with a sentence about anything unusual in their audio.
     """
 
     n_clips: int = 0
@@ -50,16 +46,16 @@ class EmbedReport:
 
 
 @dataclass(frozen=True)
-class _Made:
-    """What became of a sound: its frames, or the reason why there are none."""
+class _Result:
+    """The frames of a clip, or the reason why there are none."""
 
-    clip: ClipFrames | None
+    frames: ClipFrames | None
     reason: str = ""
     is_cached: bool = False
 
 
 def embed_clips(
-    sounds: ClipList,
+    clip_list: ClipList,
     extractor: Extractor,
     *,
     cache: Path | None = None,
@@ -68,27 +64,26 @@ def embed_clips(
     report: EmbedReport | None = None,
     on_progress: Callable[[EmbedReport], None] | None = None,
 ) -> Iterator[Clip]:
-    """The clips of a list, embedded or from the cache.
+    """Embed the clips of a list, or take their frames from the cache.
 
-    A part of a sound is embedded as if it had been cut out and were a file of its own: its
-    first frame begins at its start, to the sample.
+    A part of a file is embedded as if it were a file of its own, starting at the exact sample.
 
     Args:
-        sounds: what to embed.
-        extractor: must give uint8 frames.
+        clip_list: the clips.
+        extractor: an extractor of uint8 frames.
         cache: directory of the cache, `$AUDIOTAG_HOME/frames` by default.
-        max_bad: how many sounds that cannot be embedded are left out before that is an error.
-        jobs: files under way at once.
-        report: is added to while the clips are made.
-        on_progress: called with the report after each sound.
+        max_bad: how many clips that cannot be embedded to skip before raising.
+        jobs: number of files to process in parallel.
+        report: updated while the clips are embedded.
+        on_progress: called with the report after each clip.
 
     Yields:
-        Clips in the order of `sounds`; what is bad is left out.
+        Clips in the order of the list, without the bad ones.
 
     Raises:
-        AudioError: more than `max_bad` sounds are bad; the message names them.
+        AudioError: more than `max_bad` clips are bad; the message names them.
         FrameFileError: the cache cannot be written.
-        OptionError: the extractor gives other values than uint8 frames.
+        OptionError: the extractor returns other values than uint8 frames.
         MissingPackageError: the resampler is not installed.
     """
     if extractor.options.values != "uint8":
@@ -96,131 +91,124 @@ def embed_clips(
             f"heads are trained on uint8 frames. Received: values={extractor.options.values!r}"
         )
     report = EmbedReport() if report is None else report
-    report.n_clips += len(sounds.clips)
-    frames_cache = FrameCache(audiotag_home() / "frames" if cache is None else cache, extractor)
+    report.n_clips += len(clip_list.clips)
+    frame_cache = FrameCache(audiotag_home() / "frames" if cache is None else cache, extractor)
     n_bad = 0
-    with contextlib.closing(_make_each(sounds.clips, extractor, frames_cache, jobs)) as each:
-        for sound, made in each:
-            _count(report, sound, made)
-            if made.clip is None:
-                n_bad += 1
+    with contextlib.closing(_embed_all(clip_list.clips, extractor, frame_cache, jobs)) as results:
+        for clip, result in results:
+            _count(report, clip, result)
+            n_bad += result.frames is None
             if n_bad > max_bad:
                 raise AudioError(_too_many(report.bad[-n_bad:], max_bad))
             if on_progress is not None:
                 on_progress(report)
-            if made.clip is not None:
-                embedder = str(made.clip.metadata["embedder"]["name"])
-                frames = cast("Frames", made.clip.frames)
-                yield Clip(sound.clip_id, frames, sound.labels, embedder, sound.where)
+            if result.frames is not None:
+                embedder = str(result.frames.metadata["embedder"]["name"])
+                frames = cast("Frames", result.frames.frames)
+                yield Clip(clip.clip_id, frames, clip.labels, embedder, clip.where)
 
 
-def _count(report: EmbedReport, sound: AudioClip, made: _Made) -> None:
-    if made.clip is None:
-        report.bad.append(BadRecord(sound.where, made.reason))
+def _count(report: EmbedReport, clip: AudioClip, result: _Result) -> None:
+    if result.frames is None:
+        report.bad.append(BadRecord(clip.where, result.reason))
         return
-    report.n_cached += made.is_cached
-    report.n_embedded += not made.is_cached
-    report.warnings += [(sound.where, warning) for warning in made.clip.metadata["warnings"]]
+    report.n_cached += result.is_cached
+    report.n_embedded += not result.is_cached
+    report.warnings += [(clip.where, warning) for warning in result.frames.metadata["warnings"]]
 
 
 def _too_many(bad: Sequence[BadRecord], max_bad: int) -> str:
-    lines = [reason if where in reason else f"{where}: {reason}" for where, reason in bad]
-    hint = "leave out up to N such sounds and go on: --max-bad N"
+    lines = [located(where, reason) for where, reason in bad]
+    hint = "To skip up to N bad clips, use --max-bad N"
     if not max_bad:
-        return f"{lines[0]}\nTo {hint}"
-    return f"{len(bad)} sounds cannot be embedded, and {max_bad} may; to {hint}\n{first_few(lines)}"
+        return f"{lines[0]}\n{hint}"
+    return f"cannot embed {len(bad)} clips, and at most {max_bad} may fail\n{first_few(lines)}\n{hint}"
 
 
-def _make_each(
-    sounds: Sequence[AudioClip], extractor: Extractor, cache: FrameCache, jobs: int
-) -> Generator[tuple[AudioClip, _Made]]:
-    """Each sound with what became of it, in order; files are worked on `jobs` at a time."""
+def _embed_all(
+    clips: Sequence[AudioClip], extractor: Extractor, cache: FrameCache, jobs: int
+) -> Generator[tuple[AudioClip, _Result]]:
+    """Results in the order of the clips; `jobs` files are processed in parallel."""
 
-    def make(parts: list[AudioClip], check_stop: Callable[[], None]) -> dict[AudioClip, _Made]:
-        return _make(parts, extractor, cache, lambda *_: check_stop())
+    def embed(parts: list[AudioClip], check_stop: Callable[[], None]) -> dict[AudioClip, _Result]:
+        return _embed_cached(parts, extractor, cache, lambda *_: check_stop())
 
-    files = (list(parts) for _, parts in itertools.groupby(sounds, lambda sound: sound.path))
+    files = (list(parts) for _, parts in itertools.groupby(clips, lambda clip: clip.path))
     with contextlib.closing(
-        map_in_order(make, files, jobs=jobs, name="audiotag-sounds")
-    ) as results:
-        for parts, future in results:
-            made = future.result()
-            yield from ((sound, made[sound]) for sound in parts)
+        map_in_order(embed, files, jobs=jobs, name="audiotag-embed")
+    ) as pending:
+        for parts, future in pending:
+            results = future.result()
+            yield from ((clip, results[clip]) for clip in parts)
 
 
-def _make(
+def _embed_cached(
     parts: list[AudioClip], extractor: Extractor, cache: FrameCache, on_progress: Progress
-) -> dict[AudioClip, _Made]:
-    """What becomes of the sounds of one file."""
+) -> dict[AudioClip, _Result]:
+    """Results for clips of one file."""
     path = parts[0].path
-    made: dict[AudioClip, _Made] = {}
+    results: dict[AudioClip, _Result] = {}
+    reason = ""
     try:
         checksum = sha256_of(path)
-        keys = {sound: cache.key(checksum, sound) for sound in parts}
-        for sound, key in keys.items():
-            clip = cache.get(key)
-            if clip is not None:
-                made[sound] = _Made(clip, is_cached=True)
-        left = [sound for sound in parts if sound not in made]
-        for sound, result in _embed_file(path, left, extractor, on_progress):
-            made[sound] = result
-            if result.clip is not None:
-                cache.put(keys[sound], result.clip)
+        keys = {clip: cache.key(checksum, clip) for clip in parts}
+        for clip, key in keys.items():
+            frames = cache.get(key)
+            if frames is not None:
+                results[clip] = _Result(frames, is_cached=True)
+        new = [clip for clip in parts if clip not in results]
+        for clip, result in _embed_file(path, new, extractor, on_progress):
+            results[clip] = result
+            if result.frames is not None:
+                cache.put(keys[clip], result.frames)
     except AudioError as error:
-        made.update({sound: _Made(None, str(error)) for sound in parts if sound not in made})
+        reason = str(error)
     except OSError as error:
         reason = f"cannot read {path}: {error.strerror or error}"
-        made.update({sound: _Made(None, reason) for sound in parts if sound not in made})
-    return made
+    return {clip: results.get(clip, _Result(None, reason)) for clip in parts}
 
 
 def _embed_file(
-    path: Path, sounds: Sequence[AudioClip], extractor: Extractor, on_progress: Progress
-) -> Iterator[tuple[AudioClip, _Made]]:
-    for sound in sounds:
-        if sound.is_whole:
-            yield sound, _checked(extractor(path, on_progress=on_progress))
-    for row in drop_overlaps([sound for sound in sounds if not sound.is_whole]):
+    path: Path, clips: Sequence[AudioClip], extractor: Extractor, on_progress: Progress
+) -> Iterator[tuple[AudioClip, _Result]]:
+    for clip in clips:
+        if clip.is_whole:
+            yield clip, _checked(extractor(path, on_progress=on_progress))
+    for row in without_overlaps([clip for clip in clips if not clip.is_whole]):
         with open_audio(path) as stream:
-            reader = Reader(stream)
-            for sound in row:
-                yield sound, _embed_part(reader, sound, extractor, on_progress)
+            reader = SequentialReader(stream)
+            for clip in row:
+                yield clip, _embed_part(reader, clip, extractor, on_progress)
 
 
 def _embed_part(
-    reader: Reader, sound: AudioClip, extractor: Extractor, on_progress: Progress
-) -> _Made:
-    whole, end = reader.stream, sound.end_seconds
-    decoder = PartDecoder(reader, sound)
-    part = AudioStream(whole.name, decoder, None)
+    reader: SequentialReader, clip: AudioClip, extractor: Extractor, on_progress: Progress
+) -> _Result:
+    file, start, end = reader.stream, clip.start_seconds, clip.end_seconds
+    part = AudioStream(file.name, PartDecoder(reader, clip), None)
     try:
         blocks = list(extractor.stream(part, on_progress))
     except EmptyAudioError:
         if reader.seconds == 0:
             raise
-        return _Made(
-            None,
-            f"its start, {sound.start_seconds:g} s, is not before the end of {whole.name}, "
-            f"{reader.seconds:.2f} s",
+        return _Result(
+            None, f"starts at {start:g} s, after the end of {file.name} ({reader.seconds:.2f} s)"
         )
-    warnings = whole.warnings
+    warnings = file.warnings
     if end is not None and end - reader.seconds > PATCH_SECONDS / 2:
-        warnings.append(
-            f"its end, {end:g} s, is after that of {whole.name}, {reader.seconds:.2f} s"
-        )
+        warnings.append(f"ends at {end:g} s, after the end of {file.name} ({reader.seconds:.2f} s)")
     metadata = {
         **extractor.provenance,
         "duration_seconds": round(part.seconds_read, 6),
-        "source": {"name": whole.name, "start_seconds": sound.start_seconds, "end_seconds": end},
+        "source": {"name": file.name, "start_seconds": start, "end_seconds": end},
         "warnings": warnings,
     }
-    frames = np.concatenate(
-        [np.zeros((0, EMBEDDING_SIZE), np.uint8), *cast("list[Frames]", blocks)]
-    )
+    no_frames = np.zeros((0, EMBEDDING_SIZE), np.uint8)
+    frames = np.concatenate([no_frames, *cast("list[Frames]", blocks)])
     return _checked(ClipFrames("", frames, extractor.start_seconds(len(frames)), metadata))
 
 
-def _checked(clip: ClipFrames) -> _Made:
-    if len(clip):
-        return _Made(clip)
-    return _Made(None, f"{clip.metadata['duration_seconds']:g} s are too short for a frame")
+def _checked(frames: ClipFrames) -> _Result:
+    if len(frames):
+        return _Result(frames)
+    return _Result(None, f"too short for a frame: {frames.metadata['duration_seconds']:g} s")

@@ -1,11 +1,11 @@
-"""Frames of sounds, kept on disk, as embedding is what takes time.
+"""Cache of the frames of audio clips, because embedding takes most of the time.
 
-    $AUDIOTAG_HOME/frames/3f/3f9a..c2.npz   the frames of one sound, or of a part of one
+    $AUDIOTAG_HOME/frames/3f/3f9a..c2.npz   frames of one clip
 
-The name is a checksum of the sound file's contents, the part, and everything that decides the
-values of frames. So a later run embeds only what is new: after a changed CSV, in a moved
-folder, after an interruption. An entry is written at once and atomically; a damaged one is made
-again. A folder of frames can be deleted at any time.
+The file name is a checksum of the audio file's contents, the part, and all options and versions
+that determine the frames. A later run therefore embeds only new clips, even after the CSV changed
+or the files moved. Files are written atomically; damaged ones are replaced. The cache can be
+deleted at any time.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ from vggish.frames.files import read_frames, write_frames
 
 
 class FrameCache:
-    """Frames on disk, by what they were made from and how. Any number of processes may use it."""
+    """Directory of frames by key. Several threads and processes may share it."""
 
     def __init__(self, directory: Path, extractor: Extractor) -> None:
         self._directory = directory
         provenance = extractor.provenance
-        # The network is the same, and its frames as good as, on any device.
+        # The same network gives equivalent frames on any device.
         embedder = {k: v for k, v in provenance["embedder"].items() if k != "provider"}
-        self._made_by = {**provenance, "embedder": embedder}
+        self._provenance = {**provenance, "embedder": embedder}
 
     def key(self, checksum: str, clip: AudioClip) -> str:
-        """The name of the frames of a sound in a file with this sha256."""
-        facts = [checksum, clip.start_seconds, clip.end_seconds, self._made_by]
+        """Key of the frames of a clip in an audio file with this sha256."""
+        facts = [checksum, clip.start_seconds, clip.end_seconds, self._provenance]
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
     def get(self, key: str) -> ClipFrames | None:
-        """The frames of this name; None where there are none, or they are damaged."""
+        """Read frames; None if they are not in the cache, or damaged."""
         path = self._path(key)
         if not path.exists():
             return None
@@ -51,12 +51,16 @@ class FrameCache:
         return clip if clip.clip_id == key and clip.frames.dtype == np.uint8 else None
 
     def put(self, key: str, clip: ClipFrames) -> None:
-        """Keep frames under this name."""
+        """Write frames.
+
+        Raises:
+            FrameFileError: they cannot be written.
+        """
         try:
             write_frames(self._path(key), replace(clip, clip_id=key))
         except FrameFileError as error:
             raise FrameFileError(
-                f"{error}\nEmbedded sounds are kept there; to keep them elsewhere set AUDIOTAG_HOME"
+                f"{error}\nThis is the cache of frames; to move it, set AUDIOTAG_HOME"
             ) from error
 
     def _path(self, key: str) -> Path:

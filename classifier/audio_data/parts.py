@@ -1,4 +1,4 @@
-"""Decode parts of audio files, each file opened once."""
+"""Decode several parts of an audio file while reading it once."""
 
 from __future__ import annotations
 
@@ -13,22 +13,27 @@ from vggish.audio.resample import Waveform
 from vggish.audio.stream import AudioStream
 
 
-def drop_overlaps(sounds: Sequence[AudioClip]) -> list[list[AudioClip]]:
-    """Parts of one file in rows, each of which one reading of the file from front to end serves."""
+def without_overlaps(clips: Sequence[AudioClip]) -> list[list[AudioClip]]:
+    """Group parts of a file into rows of parts that do not overlap, each sorted by start."""
     rows: list[list[AudioClip]] = []
-    for sound in sorted(sounds, key=lambda sound: sound.start_seconds):
+    for clip in sorted(clips, key=lambda clip: clip.start_seconds):
         for row in rows:
             end = row[-1].end_seconds
-            if end is not None and end <= sound.start_seconds:
-                row.append(sound)
+            if end is not None and end <= clip.start_seconds:
+                row.append(clip)
                 break
         else:
-            rows.append([sound])
+            rows.append([clip])
     return rows
 
 
-class Reader:
-    """The mono samples of a sound, read forward, part after part."""
+class SequentialReader:
+    """Reads the mono samples of a file forward.
+
+    Attributes:
+        stream: the audio file.
+        position: number of samples read.
+    """
 
     def __init__(self, stream: AudioStream) -> None:
         self.stream = stream
@@ -38,11 +43,11 @@ class Reader:
 
     @property
     def seconds(self) -> float:
-        """How far it was read."""
+        """Position in seconds."""
         return self.position / self.stream.sample_rate_hz
 
     def read(self, n_samples: int) -> Waveform:
-        """Up to `n_samples` more; none at the end only."""
+        """Read at least one and up to `n_samples` samples; none at the end of the file."""
         if not len(self._rest):
             self._rest = next(self._blocks, self._rest)
         samples, self._rest = self._rest[:n_samples], self._rest[n_samples:]
@@ -50,37 +55,37 @@ class Reader:
         return samples
 
     def skip_to(self, position: int) -> None:
-        """Leave out the samples before `position`, or all if there are fewer."""
+        """Skip the samples before a position, or up to the end of the file."""
         while self.position < position and len(self.read(position - self.position)):
             pass
 
 
 class PartDecoder:
-    """A decoder of a part of an audio file; see `vggish.audio.decoders.Decoder`."""
+    """Decoder of a part of an audio file; see `vggish.audio.decoders.Decoder`."""
 
     n_channels = 1
     n_frames: int | None = None
 
-    def __init__(self, reader: Reader, sound: AudioClip) -> None:
+    def __init__(self, reader: SequentialReader, clip: AudioClip) -> None:
         self.sample_rate_hz = reader.stream.sample_rate_hz
         self.format = reader.stream.format
-        self.warnings: list[str] = []  # those of the whole are told
+        self.warnings: list[str] = []  # the warnings of the whole file are used instead
         self._reader = reader
-        start, end = sound.start_seconds * self.sample_rate_hz, sound.end_seconds
-        self._start = round(start)
-        # The shortest part is a sample.
-        self._n_left = (
-            sys.maxsize if end is None else max(1, round(end * self.sample_rate_hz) - self._start)
-        )
+        self._start = round(clip.start_seconds * self.sample_rate_hz)
+        self._n_left = sys.maxsize
+        if clip.end_seconds is not None:
+            # A part has at least one sample.
+            self._n_left = max(1, round(clip.end_seconds * self.sample_rate_hz) - self._start)
 
     def read(self, n_frames: int) -> Block:
+        """Read up to `n_frames` samples of the part."""
         self._reader.skip_to(self._start)
         samples = self._reader.read(min(n_frames, self._n_left))
         self._n_left -= len(samples)
         return samples[:, None]
 
     def interrupt(self) -> None:
-        """The whole is interrupted by who opened it."""
+        """Do nothing: whoever opened the file interrupts it."""
 
     def close(self) -> None:
-        """The whole is closed by who opened it."""
+        """Do nothing: whoever opened the file closes it."""

@@ -75,10 +75,10 @@ def table(folder: Path) -> Callable[[str], Path]:
 
 
 def embedded(
-    sounds: ClipList, extractor: Extractor, **options: Any
+    clip_list: ClipList, extractor: Extractor, **options: Any
 ) -> tuple[list[Clip], EmbedReport]:
     report = EmbedReport()
-    return list(embed_clips(sounds, extractor, report=report, **options)), report
+    return list(embed_clips(clip_list, extractor, report=report, **options)), report
 
 
 def counts(report: EmbedReport) -> tuple[int, int, int]:
@@ -302,13 +302,13 @@ def test_missing_files_are_named(table: Any, folder: Path) -> None:
 
 
 def test_clips_have_the_frames_of_their_files(folder: Path, extractor: Extractor) -> None:
-    sounds = read_clip_list(folder)
-    clips, report = embedded(sounds, extractor, jobs=2)
-    assert [clip.clip_id for clip in clips] == [sound.clip_id for sound in sounds.clips]
+    clip_list = read_clip_list(folder)
+    clips, report = embedded(clip_list, extractor, jobs=2)
+    assert [clip.clip_id for clip in clips] == [sound.clip_id for sound in clip_list.clips]
     assert [clip.labels for clip in clips] == [(0,), (1,), (1,)]
     assert counts(report) == (3, 0, 0)
     assert report.n_clips == 3
-    for clip, sound in zip(clips, sounds.clips, strict=True):
+    for clip, sound in zip(clips, clip_list.clips, strict=True):
         np.testing.assert_array_equal(clip.frames, extractor(sound.path).frames)
         assert (clip.frames.dtype, clip.embedder) == (np.uint8, "vggish")
         assert clip.source == str(sound.path)
@@ -347,10 +347,10 @@ def test_a_second_run_embeds_only_new_clips(
 def test_cached_frames_of_other_options_or_embedders_are_not_used(
     folder: Path, make_extractor: Any
 ) -> None:
-    sounds = read_clip_list(folder)
-    embedded(sounds, make_extractor())
+    clip_list = read_clip_list(folder)
+    embedded(clip_list, make_extractor())
     for options in ({"hop_seconds": 0.48}, {"tail": "drop"}, {"resampler": "resampy"}):
-        _, report = embedded(sounds, make_extractor(**options))
+        _, report = embedded(clip_list, make_extractor(**options))
         assert counts(report) == (3, 0, 0)
     other = make_extractor()
     other.embedder = type(
@@ -361,18 +361,18 @@ def test_cached_frames_of_other_options_or_embedders_are_not_used(
             "provenance": {"name": "other", "model_sha256": "6" * 64, "provider": "CPU"},
         },
     )()
-    clips, report = embedded(sounds, other)
+    clips, report = embedded(clip_list, other)
     assert (counts(report), {clip.embedder for clip in clips}) == ((3, 0, 0), {"other"})
     # On another device the same network gives the same frames.
     type(other.embedder).provenance["provider"] = "CUDA"
-    assert counts(embedded(sounds, other)[1]) == (0, 3, 0)
+    assert counts(embedded(clip_list, other)[1]) == (0, 3, 0)
 
 
 def test_a_damaged_cache_entry_is_replaced(
     folder: Path, tmp_path: Path, extractor: Extractor
 ) -> None:
-    sounds, cache = read_clip_list(folder), tmp_path / "cache"
-    first, _ = embedded(sounds, extractor, cache=cache)
+    clip_list, cache = read_clip_list(folder), tmp_path / "cache"
+    first, _ = embedded(clip_list, extractor, cache=cache)
     one, two, three = sorted(cache.glob("??/*.npz"))
     whole = [path.read_bytes() for path in (one, two, three)]
     one.write_bytes(whole[0][:-40])
@@ -380,7 +380,7 @@ def test_a_damaged_cache_entry_is_replaced(
     changed[200] ^= 0x10  # in the frames
     two.write_bytes(bytes(changed))
     three.write_bytes(whole[0])  # of another sound
-    second, report = embedded(sounds, extractor, cache=cache)
+    second, report = embedded(clip_list, extractor, cache=cache)
     assert counts(report) == (3, 0, 0)
     for before, after in zip(first, second, strict=True):
         np.testing.assert_array_equal(before.frames, after.frames)
@@ -390,8 +390,8 @@ def test_a_damaged_cache_entry_is_replaced(
 def test_clips_embedded_before_an_interruption_are_cached(
     folder: Path, extractor: Extractor
 ) -> None:
-    sounds = read_clip_list(folder)
-    clips = embed_clips(sounds, extractor)
+    clip_list = read_clip_list(folder)
+    clips = embed_clips(clip_list, extractor)
     next(clips)
     clips.close()  # type: ignore[attr-defined]
 
@@ -399,8 +399,8 @@ def test_clips_embedded_before_an_interruption_are_cached(
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        list(embed_clips(sounds, extractor, on_progress=interrupt))
-    _, report = embedded(sounds, extractor)
+        list(embed_clips(clip_list, extractor, on_progress=interrupt))
+    _, report = embedded(clip_list, extractor)
     assert report.n_cached >= 1
     assert report.n_cached + report.n_embedded == 3
 
@@ -432,17 +432,17 @@ def test_a_file_that_cannot_be_decoded_is_named_and_counted(
 ) -> None:
     (folder / "cat" / "b.wav").write_bytes(b"no sound at all")
     (folder / "dog" / "c.wav").write_bytes(b"")
-    sounds = read_clip_list(folder)
+    clip_list = read_clip_list(folder)
     with pytest.raises(AudioError) as error:
-        embedded(sounds, extractor)
+        embedded(clip_list, extractor)
     first, hint = str(error.value).splitlines()
     assert first.startswith(f"cannot read {folder / 'cat' / 'b.wav'}: ")
-    assert hint == "To leave out up to N such sounds and go on: --max-bad N"
-    with pytest.raises(AudioError, match="2 sounds cannot be embedded, and 1 may; ") as error:
-        embedded(sounds, extractor, max_bad=1)
+    assert hint == "To skip up to N bad clips, use --max-bad N"
+    with pytest.raises(AudioError, match="cannot embed 2 clips, and at most 1 may fail") as error:
+        embedded(clip_list, extractor, max_bad=1)
     assert all(f"{name}.wav" in str(error.value) for name in ("cat/b", "dog/c"))
     seen = []
-    clips, report = embedded(sounds, extractor, max_bad=2, on_progress=lambda r: seen.append(r))
+    clips, report = embedded(clip_list, extractor, max_bad=2, on_progress=lambda r: seen.append(r))
     assert [clip.clip_id for clip in clips] == ["cat/a.wav", "dog/a.wav", "dog/far/b.flac"]
     assert [bad.where for bad in report.bad] == [
         str(folder / "cat" / "b.wav"),
@@ -453,9 +453,9 @@ def test_a_file_that_cannot_be_decoded_is_named_and_counted(
 
 
 def test_a_file_that_was_deleted_counts_as_bad(folder: Path, extractor: Extractor) -> None:
-    sounds = read_clip_list(folder)
+    clip_list = read_clip_list(folder)
     (folder / "cat" / "a.wav").unlink()
-    _, report = embedded(sounds, extractor, max_bad=1)
+    _, report = embedded(clip_list, extractor, max_bad=1)
     assert (
         report.bad[0].reason == f"cannot read {folder / 'cat' / 'a.wav'}: No such file or directory"
     )
@@ -481,8 +481,8 @@ def test_clips_too_short_for_a_frame_count_as_bad(
     clips, report = embedded(read_clip_list(path), make_extractor(tail="drop"), max_bad=2)
     assert [clip.clip_id for clip in clips] == ["cat/a.wav"]
     assert [bad.reason for bad in report.bad] == [
-        "0.5 s are too short for a frame",
-        "0.25 s are too short for a frame",
+        "too short for a frame: 0.5 s",
+        "too short for a frame: 0.25 s",
     ]
     clips, report = embedded(read_clip_list(path), make_extractor())
     assert [len(clip.frames) for clip in clips] == [1, 1, 2]
@@ -521,11 +521,11 @@ def test_a_part_is_embedded_as_a_file_of_its_own(
     ]
     rows = [f"long.flac,a|b,{start},{'' if end is None else end}" for start, end in parts]
     (tmp_path / "files.csv").write_text("\n".join(["path,labels,start,end", *rows]))
-    sounds = read_clip_list(tmp_path / "files.csv")
+    clip_list = read_clip_list(tmp_path / "files.csv")
     extractor = make_extractor(**options)
-    clips, report = embedded(sounds, extractor, max_bad=9)
+    clips, report = embedded(clip_list, extractor, max_bad=9)
     made = {clip.clip_id: clip.frames for clip in clips}
-    for sound, (start, end) in zip(sounds.clips, parts, strict=True):
+    for sound, (start, end) in zip(clip_list.clips, parts, strict=True):
         stop = None if end is None else round(end * rate_hz)
         cut = tmp_path / "cut.flac"
         soundfile.write(cut, stored[round(start * rate_hz) : stop], rate_hz)
@@ -534,7 +534,7 @@ def test_a_part_is_embedded_as_a_file_of_its_own(
             np.testing.assert_array_equal(made[sound.clip_id], expected)
         else:
             assert sound.clip_id not in made
-    again, report = embedded(sounds, extractor, max_bad=9)
+    again, report = embedded(clip_list, extractor, max_bad=9)
     assert (report.n_embedded, report.n_cached) == (0, len(made))
     for clip in again:
         np.testing.assert_array_equal(clip.frames, made[clip.clip_id])
@@ -558,20 +558,20 @@ def test_a_part_beyond_the_end_of_the_file_counts_as_bad(table: Any, extractor: 
         "path,labels,start,end\ndog/a.wav,dog,2,3\ndog/a.wav,dog,1,1.9\ndog/a.wav,dog,60,\n"
         "dog/a.wav,dog,1,5\ncat/a.wav,cat,0.1,2.3\n"
     )
-    sounds = read_clip_list(path)
-    with pytest.raises(AudioError, match=r"files\.csv, line 2: its start, 2 s, is not before"):
-        embedded(sounds, extractor)
-    clips, report = embedded(sounds, extractor, max_bad=2)
+    clip_list = read_clip_list(path)
+    with pytest.raises(AudioError, match=r"files\.csv, line 2: starts at 2 s, after the end"):
+        embedded(clip_list, extractor)
+    clips, report = embedded(clip_list, extractor, max_bad=2)
     assert [clip.clip_id for clip in clips] == [
         *("dog/a.wav@1-1.9", "dog/a.wav@1-5", "cat/a.wav@0.1-2.3")
     ]
     assert [bad.where.rsplit(", ", 1)[1] for bad in report.bad] == ["line 2", "line 4"]
-    assert report.bad[1].reason.startswith("its start, 60 s, is not before the end of ")
-    assert report.bad[1].reason.endswith("dog/a.wav, 2.00 s")
-    # An end that is off by little is how people write them.
+    assert report.bad[1].reason.startswith("starts at 60 s, after the end of ")
+    assert report.bad[1].reason.endswith("dog/a.wav (2.00 s)")
+    # Small deviations of the end are common and not reported.
     ((where, warning),) = report.warnings
     assert where.endswith("line 5")
-    assert warning.startswith("its end, 5 s, is after that of ")
+    assert warning.startswith("ends at 5 s, after the end of ")
 
 
 def test_all_parts_of_a_file_that_cannot_be_decoded_count_as_bad(

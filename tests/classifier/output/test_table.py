@@ -87,7 +87,7 @@ def test_a_short_sound_and_a_head_of_clips_have_no_times() -> None:
 
 def test_silence_and_no_tags_are_said() -> None:
     assert as_table("a", made_tags(warnings=(SILENCE,)), PLAIN)[1:] == ["  silence"]
-    assert as_table("a", made_tags(scores=()), PLAIN)[1:] == ["  no tag has a score that high"]
+    assert as_table("a", made_tags(scores=()), PLAIN)[1:] == ["  no tag reaches the threshold"]
 
 
 @pytest.mark.parametrize("frames", [False, True])
