@@ -1,17 +1,16 @@
-"""What is in files of frames, bundles and sound files: `audiotag inspect`.
+"""Inspect files of frames, bundles and audio files: `audiotag inspect`.
 
-Damage is what one inspects for, so nothing here stops at it: it is counted and named.
+Damage is counted and reported, and never stops an inspection.
 """
 
 from __future__ import annotations
 
-import glob
 import json
 import os
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from classifier.bundles.bundle import load
 from classifier.frame_data.clips import ReadReport
@@ -37,55 +36,59 @@ from vggish.audio.decoders import AUDIO_SUFFIXES
 from vggish.audio.stream import open_audio
 from vggish.common.checksums import sha256_of
 from vggish.common.choices import FRAME_FORMATS
+from vggish.common.search import expand, is_pattern
 from vggish.errors import AudioError, BundleError, OptionError
 from vggish.mel_features import n_patches
 from vggish.params import SAMPLE_RATE_HZ
 
 
+class _Paths(NamedTuple):
+    """Paths by kind: directories of bundles, files of frames, audio files."""
+
+    bundles: Sequence[str] = ()
+    frames: Sequence[str] = ()
+    audio: Sequence[str] = ()
+
+
 def inspect_paths(
     arguments: Sequence[str], labels: Labels, *, for_plot: bool = False
 ) -> list[Inspection]:
-    """Say what is in files of frames, bundles and sound files.
+    """Inspect files of frames, bundles and audio files.
 
     Args:
-        arguments: files, directories (bundles, runs, or any with such files below them) and
-            patterns.
-        labels: names of the classes of the frames.
-        for_plot: what is found is to be drawn: frames alone, or sounds alone.
+        arguments: files, directories (bundles, runs, or directories with such files below them)
+            and patterns.
+        labels: the classes of the frames.
+        for_plot: refuse what cannot be drawn: bundles, or frames and audio files together.
 
     Returns:
-        One `BundleInspection` a bundle, then one `FramesInspection` of all files of frames and
-        one `AudioInspection` of all sound files, if there are any.
+        A `BundleInspection` for each bundle, then one `FramesInspection` of all files of frames
+        and one `AudioInspection` of all audio files, if there are any.
 
     Raises:
-        OptionError: an argument leads to nothing that can be inspected, or to what no picture
-            can be drawn of.
+        OptionError: an argument has nothing to inspect, or cannot be drawn.
     """
-    bundles: dict[str, None] = {}
-    frame_files: list[str] = []
-    sounds: dict[str, None] = {}
+    found = []
     for argument in arguments:
-        found_bundles, found_frames, found_sounds = _sorted_out(argument)
-        if not (found_bundles or found_frames or found_sounds):
-            raise OptionError(f"{argument} has no frames, bundles or sound files to inspect")
-        bundles.update(dict.fromkeys(found_bundles))
-        frame_files += found_frames
-        sounds.update(dict.fromkeys(found_sounds))
-    if for_plot and (bundles or (frame_files and sounds)):
+        found.append(_find(argument))
+        if not any(found[-1]):
+            raise OptionError(f"{argument} has no frames, bundles or audio files to inspect")
+    bundles, frames, audio = _joined(found)
+    if for_plot and (bundles or (frames and audio)):
         raise OptionError(
-            "there is no picture of bundles, nor one of frames and sounds together; name files of "
-            "frames, or of sounds, alone"
+            "bundles cannot be drawn, nor frames and audio together: name only files of frames, or "
+            "only audio files"
         )
-    inspections: list[Inspection] = [inspect_bundle(bundle) for bundle in bundles]
-    if frame_files:
-        inspections.append(inspect_frames(find_frame_files(frame_files), labels))
-    if sounds:
-        inspections.append(inspect_audio(sounds))
+    inspections: list[Inspection] = [inspect_bundle(bundle) for bundle in dict.fromkeys(bundles)]
+    if frames:
+        inspections.append(inspect_frames(find_frame_files(frames), labels))
+    if audio:
+        inspections.append(AudioInspection(tuple(map(_audio_file, dict.fromkeys(audio)))))
     return inspections
 
 
 def inspect_frames(paths: Iterable[str], labels: Labels) -> FramesInspection:
-    """Read files of frames and count what is in them; see `inspect_paths`."""
+    """Read files of frames and count their contents; see `inspect_paths`."""
     paths = list(paths)
     local = [path for path in paths if not is_remote(path) and os.path.isfile(path)]
     found = FramesInspection(labels, ReadReport(), sum(map(os.path.getsize, local)))
@@ -104,64 +107,55 @@ def inspect_frames(paths: Iterable[str], labels: Labels) -> FramesInspection:
 
 
 def inspect_bundle(directory: str) -> BundleInspection:
-    """TableStyle at a bundle, compare its files with their checksums, and try to load it."""
-    place = Path(directory)
+    """Read the card of a bundle, verify the checksums of its files, and try to load it."""
+    path = Path(directory)
     try:
-        card = json.loads((place / CARD_FILE).read_text("utf-8"))
+        card = json.loads((path / CARD_FILE).read_text("utf-8"))
     except (OSError, ValueError):
-        card = {}  # loading it will tell
+        card = {}  # loading the bundle reports it
     card = card if isinstance(card, dict) else {}
     listed = card.get("files")
-    files = listed.items() if isinstance(listed, dict) else ()
+    listed = listed if isinstance(listed, dict) else {}
+    files = tuple(_bundle_file(path, str(name), facts) for name, facts in listed.items())
     problem = None
     try:
-        load(place)
+        load(path)
     except BundleError as error:
         problem = str(error)
-    checked = tuple(_bundle_file(place, str(name), facts) for name, facts in files)
-    return BundleInspection(directory, card, checked, problem)
+    return BundleInspection(directory, card, files, problem)
 
 
-def inspect_audio(paths: Iterable[str]) -> AudioInspection:
-    """TableStyle at the headers of sound files."""
-    return AudioInspection(tuple(map(_audio_file, paths)))
-
-
-def _sorted_out(argument: str) -> tuple[list[str], list[str], list[str]]:
-    """The bundles, files of frames and sound files that an argument means."""
-    for place in (argument, os.path.join(argument, RUN_BUNDLE)):
-        if os.path.isfile(os.path.join(place, CARD_FILE)):
-            return [place], [], []
+def _find(argument: str) -> _Paths:
+    for directory in (argument, os.path.join(argument, RUN_BUNDLE)):
+        if os.path.isfile(os.path.join(directory, CARD_FILE)):
+            return _Paths(bundles=[directory])
     if is_remote(argument):
-        return [], find_frame_files([argument]), []
+        return _Paths(frames=find_frame_files([argument]))
     if os.path.isdir(argument):
         below = sorted(files_below(argument))
-        cards = [path for path in below if os.path.basename(path) == CARD_FILE]
-        bundles = [os.path.dirname(path) for path in cards]
+        bundles = [os.path.dirname(path) for path in below if os.path.basename(path) == CARD_FILE]
         inside = tuple(os.path.join(bundle, "") for bundle in bundles)
-        others = [path for path in below if not path.startswith(inside)]
-        sounds = [path for path in others if _is_sound_name(path)]
-        return bundles, frames_among(below), sounds
+        audio = [path for path in below if _is_audio_name(path) and not path.startswith(inside)]
+        return _Paths(bundles, frames_among(below), audio)
     if os.path.exists(argument):
-        is_sound = _is_sound_name(argument) or not _may_be_frames(argument)
-        return [], [] if is_sound else [argument], [argument] if is_sound else []
-    matches = sorted(glob.glob(argument, recursive=True)) if glob.has_magic(argument) else []
+        is_audio = _is_audio_name(argument) or not _may_be_frames(argument)
+        return _Paths(audio=[argument]) if is_audio else _Paths(frames=[argument])
+    matches = expand(argument) if is_pattern(argument) else []
     if not matches:
-        raise OptionError(f"there is no file or directory {argument}")
-    if "**" in argument:
-        matches = [match for match in matches if not os.path.isdir(match)]
-    # A directory that a pattern matches may hold nothing of interest.
-    parts = [_sorted_out(match) for match in matches]
-    bundles, frames, sounds = ([path for part in parts for path in part[i]] for i in range(3))
-    return bundles, frames, sounds
+        raise OptionError(f"no file or directory {argument}")
+    return _joined(map(_find, matches))
 
 
-def _is_sound_name(path: str) -> bool:
+def _joined(parts: Iterable[_Paths]) -> _Paths:
+    return _Paths(*([path for each in kind for path in each] for kind in zip(*parts, strict=True)))
+
+
+def _is_audio_name(path: str) -> bool:
     return Path(path).suffix.lower() in AUDIO_SUFFIXES
 
 
 def _may_be_frames(path: str) -> bool:
-    """Whether a file, whose name may say nothing, is more likely of frames than a sound."""
+    """Whether a file is one of frames, by its name or by its first record."""
     if looks_like_frames(path) or Path(path).suffix.lower().lstrip(".") in FRAME_FORMATS:
         return True
     report = ReadReport()
@@ -169,9 +163,9 @@ def _may_be_frames(path: str) -> bool:
     return report.n_clips > 0
 
 
-def _bundle_file(place: Path, name: str, facts: Any) -> BundleFile:
-    path = place / name
-    if ".." in path.parts or not path.is_relative_to(place):
+def _bundle_file(bundle: Path, name: str, facts: Any) -> BundleFile:
+    path = bundle / name
+    if ".." in path.parts or not path.is_relative_to(bundle):
         return BundleFile(name, None, "not inside the bundle")
     expected = facts.get("sha256") if isinstance(facts, dict) else None
     try:

@@ -11,7 +11,7 @@ import numpy as np
 
 from classifier.reports.figures import BLUE, ORANGE, RED, new_figure, save_figure
 from classifier.reports.inspection import (
-    FEW_EXAMPLES,
+    FEW_CLIPS,
     N_BARS,
     N_NAMED,
     AudioFile,
@@ -52,7 +52,7 @@ def plot_inspection(inspection: Inspection, path: str | Path) -> None:
 
 
 def _plot_frames(figure: Any, found: FramesInspection) -> None:
-    if not found.is_labelled:
+    if not found.examples:
         figure.set_size_inches(8, 5)
         _plot_counts(figure.subplots(), found.lengths, "frames in a clip")
         return
@@ -68,11 +68,11 @@ def _plot_classes(axes: Any, found: FramesInspection) -> None:
     counts = np.array([n_clips for _, n_clips in reversed(found.by_class())])
     filled = counts[counts > 0]
     ranks = np.arange(1, len(filled) + 1)
-    is_few = filled < FEW_EXAMPLES
+    is_few = filled < FEW_CLIPS
     width = 1.0 if len(filled) > 100 else 0.8
     axes.bar(ranks[~is_few], filled[~is_few], width, color=BLUE)
     if is_few.any():
-        few = f"fewer than {FEW_EXAMPLES}"
+        few = f"fewer than {FEW_CLIPS}"
         axes.bar(ranks[is_few], filled[is_few], width, color=RED, label=few)
     middle = np.median(counts)
     axes.axhline(middle, color=ORANGE, linestyle="--", label=f"median {middle:,.0f}")
@@ -91,7 +91,7 @@ def _plot_classes(axes: Any, found: FramesInspection) -> None:
 def _plot_rarest(axes: Any, found: FramesInspection) -> None:
     rarest = found.by_class()[:N_NAMED]
     places, counts = range(len(rarest)), [n_clips for _, n_clips in rarest]
-    bars = axes.barh(places, counts, color=[RED if n < FEW_EXAMPLES else BLUE for n in counts])
+    bars = axes.barh(places, counts, color=[RED if n < FEW_CLIPS else BLUE for n in counts])
     names = [shortened(found.name_of(index), 28) for index, _ in rarest]
     axes.set_yticks(places, labels=names, fontsize=9, parse_math=False)
     axes.invert_yaxis()

@@ -22,7 +22,7 @@ ANIMALS = Labels(("Dog", "Cat", "Frog, toad", "A $x$ < class"), ("/m/0bt9lr", ""
 
 @pytest.fixture
 def frames_directory(tmp_path: Path) -> Path:
-    """Six clips in two files, and three records that are no good."""
+    """Six clips in two files, and four bad records."""
     directory = tmp_path / "frames"
     write_records(
         directory / "a.tfrecord",
@@ -51,7 +51,7 @@ def frames_in(*arguments: Any, labels: Labels = ANIMALS) -> FramesInspection:
     return found
 
 
-def test_frames_are_counted_and_nothing_stops_it(frames_directory: Path) -> None:
+def test_frames_are_counted_despite_damage(frames_directory: Path) -> None:
     found = frames_in(frames_directory)
     report = found.report
     assert (report.n_files, report.n_clips, found.n_frames) == (2, 5, 26)
@@ -70,20 +70,20 @@ def test_frames_are_counted_and_nothing_stops_it(frames_directory: Path) -> None
     ]
 
 
-def test_classes_come_fewest_examples_first(frames_directory: Path) -> None:
+def test_classes_are_sorted_by_number_of_clips(frames_directory: Path) -> None:
     found = frames_in(frames_directory)
     assert found.by_class() == [(2, 0), (3, 0), (5, 1), (0, 2), (1, 2)]
     assert found.name_of(5) == "class 5"
 
 
-def test_lines_tell_people_all_of_it(frames_directory: Path) -> None:
+def test_lines_have_counts_classes_and_problems(frames_directory: Path) -> None:
     text = "\n".join(frames_in(frames_directory / "*.tfrecord").lines())
     for part in (
         "files of frames: 2 (5.6 KiB); clips: 5; frames: 26",
         "kind: audioset frames (3), youtube8m frames (2)",
-        "embedder: not said (5)",
-        "classes: 4 (without an example: 2; with fewer than 10: 3)",
-        "classes beyond them: 1; name the classes of this data with --labels",
+        "embedder: unknown (5)",
+        "classes: 4 (without clips: 2; with fewer than 10: 3)",
+        "unknown classes: 1; name the classes with --labels",
         "Frog, toad                                      0",
         "         2  Dog + Cat",
         "clips without an id, named FILE#NUMBER: 1",
@@ -96,13 +96,13 @@ def test_lines_tell_people_all_of_it(frames_directory: Path) -> None:
     assert text.count("record 4") == 2
 
 
-def test_bad_records_are_named_up_to_a_limit(frames_directory: Path) -> None:
+def test_bad_records_are_listed_up_to_a_limit(frames_directory: Path) -> None:
     lines = frames_in(frames_directory).lines(max_bad=1)
     assert lines[-2].endswith("a.tfrecord, record 4: not a SequenceExample or Example")
     assert lines[-1] == "  ... and 3 more"
 
 
-def test_json_holds_all_of_it(frames_directory: Path) -> None:
+def test_json_has_all_counts(frames_directory: Path) -> None:
     found = json.loads(json.dumps(frames_in(frames_directory).as_json()))
     assert (found["inspected"], found["n_clips"], found["n_frames"]) == ("frames", 5, 26)
     assert found["lengths"] == {"1": 1, "2": 1, "3": 1, "10": 2}
@@ -118,12 +118,12 @@ def test_json_holds_all_of_it(frames_directory: Path) -> None:
     assert found["bad"][0]["reason"] == "not a SequenceExample or Example"
 
 
-def test_long_clips_are_shown_in_ranges(tmp_path: Path) -> None:
+def test_lengths_of_long_clips_are_binned(tmp_path: Path) -> None:
     lengths = [1, 7, 25, 26, 300]
     records = [audioset_record(str(n), n) for n in lengths]
     found = frames_in(write_records(tmp_path / "x.tfrecord", *records))
     lines = found.lines()
-    rows = [line.split() for line in lines[lines.index("frames in a clip") + 1 :][:12]]
+    rows = [line.split() for line in lines[lines.index("frames per clip") + 1 :][:12]]
     assert [(row[0], row[1]) for row in rows if row[1] != "0"] == [
         ("1-25", "3"),
         ("26-50", "1"),
@@ -131,7 +131,7 @@ def test_long_clips_are_shown_in_ranges(tmp_path: Path) -> None:
     ]
 
 
-def test_files_of_nothing_but_damage_are_told_of(tmp_path: Path) -> None:
+def test_files_with_only_damaged_records_are_reported(tmp_path: Path) -> None:
     path = tmp_path / "x.tfrecord"
     path.write_bytes(b"no records at all")
     found = frames_in(path)
@@ -154,7 +154,7 @@ def bundle_in(directory: Path) -> BundleInspection:
     return found
 
 
-def test_a_bundle_says_what_it_is_and_that_it_is_whole(tmp_path: Path) -> None:
+def test_a_valid_bundle_is_described(tmp_path: Path) -> None:
     make_bundle(tmp_path / "tiny", metrics={"mAP": 0.28512}, training={"n_clips": 22160})
     found = bundle_in(tmp_path / "tiny")
     assert found.problem is None
@@ -164,19 +164,19 @@ def test_a_bundle_says_what_it_is_and_that_it_is_whole(tmp_path: Path) -> None:
         "weights.npz": "fits",
     }
     text = "\n".join(found.lines())
-    for part in ("tiny: whole", "  mAP: 0.2851", "  n clips: 22,160", "embedders: vggish"):
+    for part in ("tiny: valid", "  mAP: 0.2851", "  n clips: 22,160", "embedders: vggish"):
         assert part in text
     as_json = json.loads(json.dumps(found.as_json()))
     assert as_json["card"]["metrics"] == {"mAP": 0.28512}
     assert (as_json["inspected"], as_json["problem"]) == ("bundle", None)
 
 
-def test_the_bundle_of_a_run_is_found(tmp_path: Path) -> None:
+def test_the_bundle_of_a_run_is_inspected(tmp_path: Path) -> None:
     make_bundle(tmp_path / "run" / "bundle")
     assert bundle_in(tmp_path / "run").directory == str(tmp_path / "run" / "bundle")
 
 
-def test_a_damaged_bundle_says_which_files_are_wrong(tmp_path: Path) -> None:
+def test_damaged_files_of_a_bundle_are_listed(tmp_path: Path) -> None:
     make_bundle(tmp_path / "tiny")
     (tmp_path / "tiny" / "labels.csv").write_text("index,display_name\n0,Dog\n")
     (tmp_path / "tiny" / "weights.npz").unlink()
@@ -185,11 +185,11 @@ def test_a_damaged_bundle_says_which_files_are_wrong(tmp_path: Path) -> None:
     assert states == {"head.onnx": "fits", "labels.csv": "differs", "weights.npz": "missing"}
     assert found.problem is not None
     assert "labels.csv" in found.problem
-    assert "NO GOOD" in found.lines()[0]
+    assert ": INVALID" in found.lines()[0]
 
 
 @pytest.mark.parametrize("card", ["{", "[]", '{"files": [1]}', '{"files": {"../x": {}}}'])
-def test_a_bundle_whose_card_is_wrong_is_told_of(tmp_path: Path, card: str) -> None:
+def test_a_bundle_with_an_invalid_card_is_reported(tmp_path: Path, card: str) -> None:
     make_bundle(tmp_path / "tiny")
     (tmp_path / "x").write_text("not part of it")
     (tmp_path / "tiny" / "bundle.json").write_text(card)
@@ -199,10 +199,10 @@ def test_a_bundle_whose_card_is_wrong_is_told_of(tmp_path: Path, card: str) -> N
     assert found.lines()
 
 
-# --- Sounds ------------------------------------------------------------------------------
+# --- Audio -------------------------------------------------------------------------------
 
 
-def test_sounds_are_told_of_by_their_headers(
+def test_audio_files_are_described_by_their_headers(
     tmp_path: Path, write_sound: Callable[..., Path]
 ) -> None:
     write_sound("sounds/a.wav", seconds=2.0, rate_hz=44_100, n_channels=2)
@@ -220,12 +220,12 @@ def test_sounds_are_told_of_by_their_headers(
     assert (as_json["n_files"], as_json["n_bad"], as_json["n_frames"]) == (3, 1, 12)
     assert as_json["sample_rates_hz"] == {"16000": 1, "44100": 1}
     text = "\n".join(found.lines())
-    assert "sound files: 3 (12.0 s); frames when embedded: 12" in text
+    assert "audio files: 3 (12.0 s); frames when embedded: 12" in text
     assert "files that cannot be read: 1" in text
     assert "10.00 s      10 frames  16,000 Hz, 1 ch" in text
 
 
-def test_many_sounds_are_summed_up(write_sound: Callable[..., Path]) -> None:
+def test_many_audio_files_are_summarised(write_sound: Callable[..., Path]) -> None:
     paths = [write_sound(f"{i}.wav", seconds=1.0 + i, rate_hz=8000 + i % 2) for i in range(5)]
     (found,) = inspect_paths([str(path) for path in paths], ANIMALS)
     assert isinstance(found, AudioInspection)
@@ -238,21 +238,21 @@ def test_many_sounds_are_summed_up(write_sound: Callable[..., Path]) -> None:
 # --- Finding -----------------------------------------------------------------------------
 
 
-def test_a_mixture_is_sorted_out(
+def test_a_directory_of_all_kinds_is_sorted_by_kind(
     tmp_path: Path, frames_directory: Path, write_sound: Callable[..., Path]
 ) -> None:
     make_bundle(frames_directory / "deep" / "tiny")
     write_sound("frames/a.wav")
     bundle, frames, sounds = inspect_paths([str(frames_directory)], ANIMALS)
     assert isinstance(bundle, BundleInspection)
-    # The weights inside a bundle are no frames.
+    # The weights inside a bundle are not frames.
     assert isinstance(frames, FramesInspection)
     assert frames.report.n_files == 2
     assert isinstance(sounds, AudioInspection)
     assert len(sounds.files) == 1
 
 
-def test_a_file_whose_name_says_nothing_is_looked_into(
+def test_a_file_without_a_known_suffix_is_recognised_by_its_contents(
     tmp_path: Path, write_sound: Callable[..., Path]
 ) -> None:
     write_records(tmp_path / "train-00000-of-00001", audioset_record())
@@ -269,10 +269,10 @@ def test_a_file_whose_name_says_nothing_is_looked_into(
     [
         ("absent", "no file or directory .*absent"),
         ("absent*", r"no file or directory .*absent\*"),
-        ("empty", "empty has no frames, bundles or sound files"),
+        ("empty", "empty has no frames, bundles or audio files"),
     ],
 )
-def test_an_argument_that_leads_to_nothing_is_named(
+def test_an_argument_with_nothing_to_inspect_is_named(
     tmp_path: Path, argument: str, message: str
 ) -> None:
     (tmp_path / "empty").mkdir()
@@ -280,12 +280,12 @@ def test_an_argument_that_leads_to_nothing_is_named(
         inspect_paths([str(tmp_path / argument)], ANIMALS)
 
 
-# --- Pictures ----------------------------------------------------------------------------
+# --- Plots -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("labels", [ANIMALS, audioset_labels()], ids=["few", "many"])
 @pytest.mark.parametrize(("suffix", "head"), [("png", b"\x89PNG"), ("svg", b"<?xml")])
-def test_frames_are_drawn(
+def test_plots_of_frames_are_written(
     tmp_path: Path, frames_directory: Path, labels: Labels, suffix: str, head: bytes
 ) -> None:
     path = tmp_path / f"plot.{suffix}"
@@ -293,7 +293,7 @@ def test_frames_are_drawn(
     assert path.read_bytes().startswith(head)
 
 
-def test_unlabelled_frames_and_sounds_are_drawn(
+def test_plots_of_unlabelled_frames_and_of_audio_are_written(
     tmp_path: Path, write_sound: Callable[..., Path]
 ) -> None:
     records = [make_record({}, {"audio": make_frames(n)}) for n in (1, 300)]
@@ -305,7 +305,7 @@ def test_unlabelled_frames_and_sounds_are_drawn(
         (tmp_path / "plot.png").unlink()
 
 
-def test_what_cannot_be_drawn_is_refused(
+def test_plots_that_cannot_be_drawn_are_refused(
     tmp_path: Path, frames_directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = frames_in(frames_directory)
@@ -320,7 +320,7 @@ def test_what_cannot_be_drawn_is_refused(
         plot_inspection(found, tmp_path / "plot.png")
 
 
-def test_the_balanced_training_set_is_told_of(shared_data: Path) -> None:
+def test_the_balanced_training_set_is_inspected(shared_data: Path) -> None:
     found = frames_in(shared_data / "audioset" / "bal_train", labels=audioset_labels())
     assert (found.report.n_clips, found.n_frames) == (22_160, 220_270)
     assert found.report.bad == []

@@ -419,12 +419,12 @@ class TestInspect:
         assert out.startswith("files of frames: 2 (")
         assert "clips: 80; " in out
         assert re.search(r"^  dog +24$", out, re.MULTILINE)
-        assert "combinations of labels: 4, the most frequent\n" in out
+        assert "most frequent combinations of labels, of 4\n" in out
 
     def test_a_bundle_is_described(self, command_line: CommandLine) -> None:
         status, out, err = command_line("inspect", RUN)
         assert (status, err) == (0, "")
-        assert out.startswith(f"bundle {RUN}/bundle: whole\n")
+        assert out.startswith(f"bundle {RUN}/bundle: valid\n")
         assert re.search(r"^  head\.onnx +[\d.]+ KiB  fits$", out, re.MULTILINE)
         # Nested lists of the card are lines too, not Python's notation.
         assert "{'" not in out
@@ -439,7 +439,7 @@ class TestInspect:
         parts = out.split("\n\n")
         assert parts[0].startswith("bundle ")
         assert "\n\nfiles of frames: 2" in out
-        assert "\n\nsound files: 1 (1.5 s); frames when embedded: 2\n" in out
+        assert "\n\naudio files: 1 (1.5 s); frames when embedded: 2\n" in out
         status, out, _ = command_line(*arguments, "--json")
         assert [part["inspected"] for part in strict(out)] == ["bundle", "frames", "audio"]
 
@@ -451,7 +451,7 @@ class TestInspect:
         status, out, err = command_line("inspect", "damaged.tfrecord", RUN, "bad.wav")
         assert (status, err) == (1, "")
         assert "  damaged.tfrecord, record 12: damaged (wrong checksum)\n" in out
-        assert f"bundle {RUN}/bundle: NO GOOD\n" in out
+        assert f"bundle {RUN}/bundle: INVALID\n" in out
         assert re.search(r"^  head\.onnx .* differs$", out, re.MULTILINE)
         assert "  cannot read bad.wav: " in out
         for name in ("damaged.tfrecord", RUN, "bad.wav"):
@@ -469,10 +469,10 @@ class TestInspect:
             ("nowhere", "no file or directory nowhere"),
             ("data nowhere", "no file or directory nowhere"),
             ("*.nothing", r"no file or directory \*\.nothing"),
-            ("empty", "empty has no frames, bundles or sound files to inspect"),
+            ("empty", "empty has no frames, bundles or audio files to inspect"),
             ("data --labels nowhere.csv", r"cannot read the labels nowhere\.csv"),
-            (f"data {RUN} --plot x.png", "there is no picture of bundles, nor one of frames"),
-            (f"{RUN} --plot x.png", "there is no picture of bundles"),
+            (f"data {RUN} --plot x.png", "bundles cannot be drawn, nor frames and audio together"),
+            (f"{RUN} --plot x.png", "bundles cannot be drawn"),
             ("data --plot x.doc", r"cannot draw x\.doc: use a name that ends in"),
             ("data --plot empty", "cannot write --plot empty: it is a directory"),
             ("-A.tfrecord", r"-A\.tfrecord is a file; write \./-A\.tfrecord"),
