@@ -19,7 +19,7 @@ from vggish.audio.stream import AudioStream, open_audio
 from vggish.common.checksums import sha256_of
 from vggish.common.files import audiotag_home
 from vggish.common.ordered import map_in_order
-from vggish.common.wording import first_few, located
+from vggish.common.wording import first_few, prefix_location
 from vggish.errors import AudioError, EmptyAudioError, OptionError
 from vggish.extractor import Extractor, Progress
 from vggish.frames.clip import ClipFrames, Frames
@@ -118,11 +118,13 @@ def _count(report: EmbedReport, clip: AudioClip, result: _Result) -> None:
 
 
 def _too_many(bad: Sequence[BadRecord], max_bad: int) -> str:
-    lines = [located(where, reason) for where, reason in bad]
+    lines = [prefix_location(where, reason) for where, reason in bad]
     hint = "To skip up to N bad clips, use --max-bad N"
     if not max_bad:
         return f"{lines[0]}\n{hint}"
-    return f"cannot embed {len(bad)} clips, and at most {max_bad} may fail\n{first_few(lines)}\n{hint}"
+    return (
+        f"cannot embed {len(bad)} clips, and at most {max_bad} may fail\n{first_few(lines)}\n{hint}"
+    )
 
 
 def _embed_all(

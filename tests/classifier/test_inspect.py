@@ -136,7 +136,7 @@ def test_files_with_only_damaged_records_are_reported(tmp_path: Path) -> None:
     path.write_bytes(b"no records at all")
     found = frames_in(path)
     assert (found.report.n_clips, len(found.report.bad)) == (0, 1)
-    assert "no TFRecord file" in found.lines()[-1]
+    assert "not a TFRecord file" in found.lines()[-1]
 
 
 def test_clips_without_labels_have_no_table_of_classes(tmp_path: Path) -> None:

@@ -24,17 +24,19 @@ def score(value: float) -> str:
     return f"{value:.4f}" if value == value else "-"
 
 
-def clock_time(seconds: float | None) -> str:
+def clock_time(seconds: float | None, decimals: int = 0) -> str:
     """A duration in minutes and seconds, with hours if there are any; None is unknown.
 
-    >>> clock_time(59.6), clock_time(3661), clock_time(None)
-    ('1:00', '1:01:01', '-:--')
+    >>> clock_time(59.6), clock_time(3661), clock_time(75, decimals=2), clock_time(None)
+    ('1:00', '1:01:01', '1:15.00', '-:--')
     """
     if seconds is None:
         return "-:--"
-    minutes, rest = divmod(round(seconds), 60)
+    scale = 10**decimals
+    minutes, rest = divmod(round(seconds * scale), 60 * scale)
     hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+    text = f"{rest / scale:0{3 + decimals if decimals else 2}.{decimals}f}"
+    return f"{hours}:{minutes:02}:{text}" if hours else f"{minutes}:{text}"
 
 
 def prefix_location(where: str, message: str) -> str:
