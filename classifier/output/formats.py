@@ -1,4 +1,4 @@
-"""Which text is written of tags, and the text of one file of them. Nothing here writes files."""
+"""Output formats of tags, and the text of a file of tags."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from classifier.tags.types import ClipTags
 from vggish.audio.inputs import STDIN
 from vggish.errors import OptionError
 
-# What files of each format are called.
+# Suffix of the files of each format.
 SUFFIXES = {
     "table": ".txt",
     "json": ".json",
@@ -24,46 +24,46 @@ SUFFIXES = {
     "audacity": ".txt",
     "raven": ".selections.txt",
 }
-
 LABEL_TRACKS = ("srt", "audacity", "raven")
-
-# These have no place for the name of a file, and so they are of one.
+# These have no column for a file name, so a file of them is about one clip.
 SINGLE_CLIP_TRACKS = ("srt", "audacity")
 
 
 def format_of(path: str) -> str:
-    """The format that the name of a file asks for: a table, if it has no suffix.
+    """Choose the format by the suffix of a file name; no suffix means a table.
 
     Raises:
-        OptionError: it has another suffix.
+        OptionError: the suffix is unknown.
 
     >>> [format_of(name) for name in ("a.CSV", "a.jsonl", "a.srt", "a.selections.txt", "a.txt")]
     ['csv', 'json', 'srt', 'raven', 'table']
     """
     name = Path(path).name.lower()
-    if name.endswith(".jsonl"):
-        return "json"
-    found = (
-        kind for kind in ("raven", "json", "csv", "srt", "table") if name.endswith(SUFFIXES[kind])
-    )
     suffix = Path(name).suffix
-    kind = next(found, None if suffix else "table")
-    if kind is None:
+    suffixes = {
+        SUFFIXES["raven"]: "raven",
+        **{SUFFIXES[name]: name for name in ("json", "csv", "srt", "table")},
+        ".jsonl": "json",
+    }
+    for known, file_format in suffixes.items():
+        if name.endswith(known):
+            return file_format
+    if suffix:
         raise OptionError(
-            f"tags are not written as {suffix}: {path} must end in .csv, .json, .jsonl, .srt, "
-            ".selections.txt or .txt; or say how, as --csv does"
+            f"unknown format {suffix} of {path}: use .csv, .json, .jsonl, .srt, .selections.txt or "
+            ".txt, or an option such as --csv"
         )
-    return kind
+    return "table"
 
 
 @dataclass(frozen=True)
 class TagFormat:
-    """What is told of each sound.
+    """Format and content of the output for each clip.
 
     Attributes:
         file_format: one of `SUFFIXES`.
-        frames: in JSON and CSV, what is heard in each frame.
-        segments: in JSON, CSV and tables, when each tag is heard.
+        frames: write the tags of each frame, in JSON and CSV.
+        segments: write when each tag is detected, in JSON, CSV and tables.
     """
 
     file_format: str
@@ -72,77 +72,78 @@ class TagFormat:
 
     @property
     def shows_times(self) -> bool:
-        """Whether it says when each tag is heard, if that is known."""
+        """Whether the output has times if the model has scores of frames."""
         return self.segments or self.file_format in ("table", *LABEL_TRACKS)
 
     @property
     def requires_times(self) -> bool:
-        """Whether it makes no sense of a head that scores whole clips only."""
+        """Whether the output is impossible for a model that scores whole clips only."""
         return self.frames or self.segments or self.file_format in LABEL_TRACKS
 
 
 class TagFormatter:
-    """The text of one file of tags, sound by sound.
+    """Formats the text of one file of tags, clip by clip.
 
     Args:
-        content: what is told of each sound.
-        look: how tables are drawn.
-        n_sounds: how many there will be; the JSON of one is easier to read.
-        sample_rate_hz: tells that of a sound by its path, for Raven; None where it is not known.
+        tag_format: format and content.
+        style: style of tables.
+        n_clips: number of clips in the file; the JSON of a single clip is indented.
+        sample_rate_hz: returns the sample rate of an audio file by path, or None if it is unknown;
+            only Raven tables use it.
     """
 
     def __init__(
         self,
-        content: TagFormat,
-        look: TableStyle,
-        n_sounds: int,
+        tag_format: TagFormat,
+        style: TableStyle,
+        n_clips: int,
         sample_rate_hz: Callable[[str], float | None] = lambda path: None,
     ) -> None:
-        self._content = content
-        self._look = look
-        self._indent = 2 if n_sounds == 1 else None
+        self._format = tag_format
+        self._style = style
+        self._indent = 2 if n_clips == 1 else None
         self._sample_rate_hz = sample_rate_hz
-        self._n_sounds, self._n_rows, self._seconds = 0, 0, 0.0
+        self._n_clips, self._n_rows, self._seconds = 0, 0, 0.0
 
-    def begin(self) -> str:
-        """What stands before the first sound."""
-        content = self._content
-        if content.file_format == "csv":
-            return csv_header(frames=content.frames, segments=content.segments)
-        return raven_header() if content.file_format == "raven" else ""
+    def header(self) -> str:
+        """Text before the first clip."""
+        if self._format.file_format == "csv":
+            return csv_header(frames=self._format.frames, segments=self._format.segments)
+        return raven_header() if self._format.file_format == "raven" else ""
 
-    def add(self, path: str, name: str, tags: ClipTags) -> str:
-        """What is told of a sound.
+    def format(self, path: str, name: str, tags: ClipTags) -> str:
+        """Text of the next clip.
 
         Args:
-            path: of the sound.
-            name: what to call it in a table.
-            tags: what is heard in it.
+            path: path of the audio file.
+            name: title of the clip in a table.
+            tags: tags of the clip.
         """
-        self._n_sounds += 1
-        content = self._content
-        wanted = {"frames": content.frames, "segments": content.segments}
-        match content.file_format:
+        self._n_clips += 1
+        content = {"frames": self._format.frames, "segments": self._format.segments}
+        match self._format.file_format:
             case "csv":
-                return as_csv(path, tags, **wanted)
+                return as_csv(path, tags, **content)
             case "json":
-                found = as_json(path, tags, **wanted)
-                text = json.dumps(found, indent=self._indent, ensure_ascii=False, allow_nan=False)
-                return text + "\n"
+                document = as_json(path, tags, **content)
+                return (
+                    json.dumps(document, indent=self._indent, ensure_ascii=False, allow_nan=False)
+                    + "\n"
+                )
             case "srt":
                 return as_srt(tags)
             case "audacity":
                 return as_audacity(tags)
             case "raven":
-                return self._add_to_raven(path, tags)
-        draw = as_segment_table if content.segments else as_table
-        lines = draw(name, tags, self._look)
-        return "\n" * (self._n_sounds > 1) + "\n".join(lines) + "\n"
+                return self._format_raven(path, tags)
+        as_lines = as_segment_table if self._format.segments else as_table
+        lines = as_lines(name, tags, self._style)
+        return "\n" * (self._n_clips > 1) + "\n".join(lines) + "\n"
 
-    def _add_to_raven(self, path: str, tags: ClipTags) -> str:
-        """Rows of a sound that follows those before, as Raven opens several files."""
+    def _format_raven(self, path: str, tags: ClipTags) -> str:
+        """Rows whose times continue after the previous clip, as Raven opens several files."""
         rows = as_raven(
-            path if path == STDIN else os.path.abspath(path),  # for Raven to find it
+            path if path == STDIN else os.path.abspath(path),  # so that Raven finds the file
             tags,
             sample_rate_hz=self._sample_rate_hz(path),
             first_selection=self._n_rows + 1,

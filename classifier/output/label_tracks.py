@@ -1,13 +1,13 @@
-"""Label tracks: when each tag is heard, for players, Audacity and Raven. Text only, no files.
+"""Format the segments of tags as label tracks for players, Audacity and Raven.
 
-    srt       SubRip subtitles; all that is heard at a time is one cue
-    audacity  a label track: start, end and label, a line a span
-    raven     a Raven Pro selection table: a row a span
+    srt       SubRip subtitles; sounds at the same time make one cue
+    audacity  Audacity label track: start, end and label, one segment per line
+    raven     Raven Pro selection table: one segment per row
 
-Spans are those of `ClipTags.segments`, in the order of time. What is silent has none.
+Segments are in the order of time; silence has none.
 
-Sources: the SubRip format as players read it (cues in order, none overlapping); the Audacity
-manual, "Importing and Exporting Labels"; the Raven Pro 1.4 user's manual, chapter 6.
+Sources: SubRip as players read it (cues in order, without overlaps); the Audacity manual,
+"Importing and Exporting Labels"; the Raven Pro 1.4 user's manual, chapter 6.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ RAVEN_COLUMNS = (
     *("Label", "MID", "Score"),
 )
 
-# What players take for markup of SubRip cues, and what looks like it.
+# Markup characters of SubRip cues, and harmless look-alikes.
 _NO_MARKUP = str.maketrans("<>{}", "\u2039\u203a()")
 
 
 def as_srt(tags: ClipTags) -> str:
-    r"""SubRip: cues that follow one another, each with a line for each tag heard, the best first.
+    r"""SubRip cues with a line for each class detected, best tag first.
 
-    Spans that overlap are cut where another begins or ends, for players show one cue at a time.
-    What would be markup in a label (`<i>`, `{\an8}`) becomes letters that look like it.
+    Overlapping segments are cut, because players show one cue at a time. Markup in labels
+    (`<i>`, `{\an8}`) is replaced by look-alikes.
 
     Raises:
-        OptionError: the tags have no times.
+        OptionError: the tags have no segments.
     """
     cues = [
         f"{number}\n{_srt_time(start)} --> {_srt_time(end)}\n{text}\n"
@@ -46,10 +46,10 @@ def as_srt(tags: ClipTags) -> str:
 
 
 def as_audacity(tags: ClipTags) -> str:
-    """An Audacity label track, a line `start TAB end TAB label` for each span.
+    """An Audacity label track: a line `start TAB end TAB label` for each segment.
 
     Raises:
-        OptionError: the tags have no times.
+        OptionError: the tags have no segments.
     """
     return "".join(
         f"{span.start_seconds:.6f}\t{span.end_seconds:.6f}\t{_label(span)}\n"
@@ -58,7 +58,7 @@ def as_audacity(tags: ClipTags) -> str:
 
 
 def raven_header() -> str:
-    """The first line of a Raven selection table, with its end."""
+    """The header line of a Raven selection table."""
     return "\t".join(RAVEN_COLUMNS) + "\n"
 
 
@@ -70,35 +70,28 @@ def as_raven(
     first_selection: int = 1,
     begin_seconds: float = 0.0,
 ) -> str:
-    """Rows of a Raven Pro selection table, one for each span, over all that the model hears of it.
+    """Rows of a Raven Pro selection table, one for each segment, over the model's frequency range.
 
     Args:
-        path: of the sound, for the columns Begin File and Begin Path.
-        tags: what is heard in it.
-        sample_rate_hz: of the sound: no selection may reach above half of it.
+        path: path of the audio file, for the columns Begin File and Begin Path.
+        tags: tags of the clip.
+        sample_rate_hz: sample rate of the audio file; selections end at half of it.
         first_selection: number of the first row.
-        begin_seconds: where the sound begins in the sequence of files that the table is for;
-            Begin Time and End Time count from the first file, File Offset from this one.
+        begin_seconds: start of the clip in the sequence of files of the table. Begin Time and End
+            Time count from the first file, File Offset from this one.
 
     Raises:
-        OptionError: the tags have no times.
+        OptionError: the tags have no segments.
     """
     high_hz = MEL_MAX_HZ if sample_rate_hz is None else min(MEL_MAX_HZ, sample_rate_hz / 2)
     rows = [
         (
-            number,
-            "Spectrogram 1",
-            1,
+            *(number, "Spectrogram 1", 1),
             f"{begin_seconds + span.start_seconds:.6f}",
             f"{begin_seconds + span.end_seconds:.6f}",
-            f"{MEL_MIN_HZ:.1f}",
-            f"{high_hz:.1f}",
-            _one_line(PurePath(path).name),
-            _one_line(path),
-            f"{span.start_seconds:.6f}",
-            _label(span),
-            _one_line(span.mid),
-            span.score,
+            *(f"{MEL_MIN_HZ:.1f}", f"{high_hz:.1f}"),
+            *(_one_line(PurePath(path).name), _one_line(path), f"{span.start_seconds:.6f}"),
+            *(_label(span), _one_line(span.mid), span.score),
         )
         for number, span in enumerate(in_time_order(tags), first_selection)
     ]
@@ -106,37 +99,33 @@ def as_raven(
 
 
 def _cues(tags: ClipTags) -> Iterator[tuple[int, int, str]]:
-    """Start and end in milliseconds, and text; in order, apart, each different from the last."""
+    """Start and end in milliseconds and text of cues: in order, disjoint, each with new text."""
     spans = [
-        (_milliseconds(span.start_seconds), _milliseconds(span.end_seconds), span)
+        (round(span.start_seconds * 1000), round(span.end_seconds * 1000), span)
         for span in in_time_order(tags)
     ]
     ranks = {tag.index: rank for rank, tag in enumerate(tags.tags)}
     edges = sorted({edge for start, end, _ in spans for edge in (start, end)})
     pieces = []
     for start, end in itertools.pairwise(edges):
-        heard = [span for begin, stop, span in spans if begin <= start and end <= stop]
-        best_first = sorted(heard, key=lambda span: ranks.get(span.index, len(ranks)))
-        lines = [_label(span).translate(_NO_MARKUP) for span in best_first]
-        pieces.append((start, end, "\n".join(lines)))
-    for text, alike in itertools.groupby(pieces, key=lambda piece: piece[2]):
-        run = list(alike)
+        active = [span for begin, stop, span in spans if begin <= start and end <= stop]
+        active.sort(key=lambda span: ranks.get(span.index, len(ranks)))
+        text = "\n".join(_label(span).translate(_NO_MARKUP) for span in active)
+        pieces.append((start, end, text))
+    for text, group in itertools.groupby(pieces, key=lambda piece: piece[2]):
+        same = list(group)
         if text:
-            yield run[0][0], run[-1][1], text
+            yield same[0][0], same[-1][1], text
 
 
 def _label(span: TagSegment) -> str:
-    """Never empty: an empty line would end a cue."""
+    """A label that is not empty, as an empty line ends a cue."""
     return _one_line(span.label) or _one_line(span.mid) or f"class {span.index}"
 
 
 def _one_line(text: str) -> str:
-    """Text in which nothing ends a field or a line; unprintable characters are gone."""
+    """Text without unprintable characters, tabs and line breaks."""
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())
-
-
-def _milliseconds(seconds: float) -> int:
-    return round(seconds * 1000)
 
 
 def _srt_time(milliseconds: int) -> str:

@@ -1,4 +1,4 @@
-"""A picture of a tagged sound: waveform, log-mel spectrogram, and when each tag is heard."""
+"""Plot a tagged clip: waveform, log-mel spectrogram, and the score of each tag over time."""
 
 from __future__ import annotations
 
@@ -24,12 +24,10 @@ from vggish.params import (
     STFT_WINDOW_SAMPLES,
 )
 
-# More points or columns than these no screen shows.
-_N_POINTS = 2000
-
-_NAMED_HZ = (250, 500, 1000, 2000, 4000)
-
-_LONGEST_NAME = 34
+# More columns than these do not show on a screen.
+_MAX_COLUMNS = 2000
+_TICKS_HZ = (250, 500, 1000, 2000, 4000)
+_LABEL_LENGTH = 34
 
 
 def plot_tags(
@@ -40,17 +38,18 @@ def plot_tags(
     title: str = "",
     tracks: TagTracks | None = None,
 ) -> None:
-    """Draw what is heard in a clip, and when.
+    """Plot a clip and its tags.
 
     Args:
         waveform: [n_samples] in [-1, 1], mono, 16 kHz.
-        tags: of this waveform; those of `tags.tags` are drawn, the best on top.
-        path: of a PNG, SVG or PDF; its suffix says which.
-        title: of the picture.
-        tracks: the heat map; by default that of `tags`, if a tagger here made them.
+        tags: tags of the clip, drawn with the best on top.
+        path: output file; its suffix must be .png, .svg or .pdf.
+        title: title of the plot.
+        tracks: scores of the tags over time, for the heat map; by default taken from `tags` if
+            they are the result of a `Tagger`.
 
     Raises:
-        OptionError: matplotlib draws no such files.
+        OptionError: the suffix is unknown.
         FrameFileError: the file cannot be written.
         MissingPackageError: matplotlib is not installed.
     """
@@ -58,24 +57,24 @@ def plot_tags(
         tracks = TagTracks.of(tags)
     n_rows = max(1, len(tags.tags))
     figure = new_figure(path, figsize=(10, 4.6 + 0.3 * n_rows))
-    wave, mel, heard = figure.subplots(
+    wave, mel, scores = figure.subplots(
         3, 1, sharex=True, height_ratios=[1.0, 1.7, 0.35 + 0.24 * n_rows]
     )
     duration_seconds = len(waveform) / SAMPLE_RATE_HZ
     _draw_waveform(wave, waveform)
     _draw_log_mel(mel, waveform, duration_seconds)
-    _draw_tags(figure, heard, tags, tracks, duration_seconds)
-    wave.set_title(shortened(title, 90), loc="left", parse_math=False)  # no formula: a file name
-    heard.set_xlim(0, max(duration_seconds, PATCH_SECONDS))
-    heard.set_xlabel("seconds")
-    for axes in (wave, mel, heard):
+    _draw_tags(figure, scores, tags, tracks, duration_seconds)
+    wave.set_title(shortened(title, 90), loc="left", parse_math=False)  # a file name may have $
+    scores.set_xlim(0, max(duration_seconds, PATCH_SECONDS))
+    scores.set_xlabel("seconds")
+    for axes in (wave, mel, scores):
         axes.spines[["top", "right"]].set_visible(False)
     save_figure(figure, path)
 
 
 def _draw_waveform(axes: Any, waveform: npt.NDArray[np.floating]) -> None:
-    """Between the lowest and the highest sample of each column."""
-    step = max(1, math.ceil(len(waveform) / _N_POINTS))
+    """Fill between the lowest and the highest sample of each column."""
+    step = max(1, math.ceil(len(waveform) / _MAX_COLUMNS))
     columns = np.pad(waveform, (0, -len(waveform) % step), mode="edge").reshape(-1, step)
     seconds = np.arange(len(columns)) * step / SAMPLE_RATE_HZ
     axes.fill_between(seconds, columns.min(axis=1), columns.max(axis=1), color=BLUE, linewidth=0.6)
@@ -84,9 +83,9 @@ def _draw_waveform(axes: Any, waveform: npt.NDArray[np.floating]) -> None:
 
 
 def _draw_log_mel(axes: Any, waveform: npt.NDArray[np.floating], duration_seconds: float) -> None:
-    # Only the frames that are drawn: all those of hours would take gigabytes.
+    # Only frames that are drawn: all frames of a long clip would take gigabytes.
     n_samples = len(waveform) - STFT_WINDOW_SAMPLES + 1
-    step = STFT_HOP_SAMPLES * max(1, math.ceil(n_samples / STFT_HOP_SAMPLES / _N_POINTS))
+    step = STFT_HOP_SAMPLES * max(1, math.ceil(n_samples / STFT_HOP_SAMPLES / _MAX_COLUMNS))
     windows = [waveform[at : at + STFT_WINDOW_SAMPLES] for at in range(0, n_samples, step)]
     log_mel = np.concatenate([log_mel_spectrogram(each) for each in windows or [waveform]])
     axes.imshow(
@@ -97,14 +96,14 @@ def _draw_log_mel(axes: Any, waveform: npt.NDArray[np.floating], duration_second
         cmap="magma",
         interpolation="nearest",
     )
-    axes.set_yticks([_band(hz) for hz in _NAMED_HZ], [f"{hz:,}" for hz in _NAMED_HZ])
+    axes.set_yticks([_band(hz) for hz in _TICKS_HZ], [f"{hz:,}" for hz in _TICKS_HZ])
     axes.set_ylabel("log-mel, Hz")
 
 
 def _draw_tags(
     figure: Any, axes: Any, tags: ClipTags, tracks: TagTracks | None, duration_seconds: float
 ) -> None:
-    names = [f"{shortened(tag.label, _LONGEST_NAME)}  {tag.score:.0%}" for tag in tags.tags]
+    names = [f"{shortened(tag.label, _LABEL_LENGTH)}  {tag.score:.0%}" for tag in tags.tags]
     axes.set_yticks(range(len(names)), names, parse_math=False)
     axes.set_ylim(max(1, len(names)) - 0.5, -0.5)
     if not tags.tags or tracks is None:
@@ -119,6 +118,6 @@ def _draw_tags(
 
 
 def _band(hz: float) -> float:
-    """Where a frequency lies among the mel bands, 0 to 64."""
+    """Position of a frequency among the mel bands, 0 to 64."""
     low, high, here = (1127 * math.log1p(f / 700) for f in (MEL_MIN_HZ, MEL_MAX_HZ, hz))
     return (here - low) / (high - low) * N_BANDS

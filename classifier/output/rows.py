@@ -1,58 +1,54 @@
-"""Tags as JSON documents and CSV rows."""
+"""Format tags as JSON documents and CSV rows."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from classifier.tags.types import ClipTags, Tag, TagSegment, in_time_order
 
-CSV_COLUMNS = ("file", "label", "mid", "index", "score")
-
-CSV_FRAME_COLUMNS = ("file", "start_seconds", *CSV_COLUMNS[1:])
-
-CSV_SEGMENT_COLUMNS = ("file", "start_seconds", "end_seconds", *CSV_COLUMNS[1:])
+_TAG_COLUMNS = ("label", "mid", "index", "score")
 
 
 def as_json(
     name: str, tags: ClipTags, *, frames: bool = False, segments: bool = False
 ) -> dict[str, Any]:
-    """One JSON-ready object, in the words of all outputs; frames and segments on demand."""
-    whole = tags.as_json()
-    more = (*(("frames",) * frames), *(("segments",) * segments))
-    keys = ("duration_seconds", "model", "embedder", "tags", *more, "warnings")
-    return {"file": name, **{key: whole[key] for key in keys}}
+    """Convert to a JSON object, with frames and segments on request."""
+    document = tags.as_json()
+    optional = (*(("frames",) * frames), *(("segments",) * segments))
+    keys = ("duration_seconds", "model", "embedder", "tags", *optional, "warnings")
+    return {"file": name, **{key: document[key] for key in keys}}
 
 
 def csv_header(*, frames: bool = False, segments: bool = False) -> str:
-    """The first line of a CSV, with its end."""
-    columns = CSV_SEGMENT_COLUMNS if segments else CSV_FRAME_COLUMNS if frames else CSV_COLUMNS
-    return _csv([columns])
+    """The header line of a CSV file."""
+    times = (*(("start_seconds",) * (frames or segments)), *(("end_seconds",) * segments))
+    return _csv([("file", *times, *_TAG_COLUMNS)])
 
 
 def as_csv(name: str, tags: ClipTags, *, frames: bool = False, segments: bool = False) -> str:
-    """Rows, a tag each; with `frames` or `segments`, of each of these instead of the whole."""
+    """CSV rows of the tags of the clip, of each frame, or of each segment."""
+    rows: Iterable[Sequence[Any]]
     if segments:
-        spans = in_time_order(tags)
-        return _csv([(name, s.start_seconds, s.end_seconds, *_cells(s)) for s in spans])
-    if not frames:
-        return _csv([(name, *_cells(tag)) for tag in tags.tags])
-    return _csv(
-        [
+        rows = ((name, s.start_seconds, s.end_seconds, *_cells(s)) for s in in_time_order(tags))
+    elif frames:
+        rows = (
             (name, frame.start_seconds, *_cells(tag))
             for frame in tags.frames or ()
             for tag in frame.tags
-        ]
-    )
+        )
+    else:
+        rows = ((name, *_cells(tag)) for tag in tags.tags)
+    return _csv(rows)
 
 
-def _cells(tag: Tag | TagSegment) -> tuple[str, str, int, float]:
-    return (tag.label, tag.mid, tag.index, tag.score)
+def _cells(tag: Tag | TagSegment) -> tuple[Any, ...]:
+    return tuple(getattr(tag, column) for column in _TAG_COLUMNS)
 
 
-def _csv(rows: Sequence[Sequence[Any]]) -> str:
+def _csv(rows: Iterable[Sequence[Any]]) -> str:
     text = io.StringIO(newline="")
     csv.writer(text, lineterminator="\n").writerows(rows)
     return text.getvalue()

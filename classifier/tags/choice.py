@@ -1,4 +1,4 @@
-"""Which tags are wanted: how many, how sure, of which classes."""
+"""Select tags from scores: by rank, score and class."""
 
 from __future__ import annotations
 
@@ -29,17 +29,16 @@ class ChoiceOptions(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Choice:
-    """What of all scores becomes tags.
+    """Options that select tags.
 
     Attributes:
-        top_k: at most so many tags, of a clip and of each of its frames; None for all classes.
-        threshold: only tags with at least this score.
-        labels: only these classes, by name or mid in any case; None for all.
-        exclude_labels: none of these classes.
+        top_k: maximum number of tags of a clip, and of each of its frames; None for no limit.
+        threshold: lowest score of a tag, from 0 to 1.
+        labels: the only classes to return, by name or mid in any case; None for all.
+        exclude_labels: classes not to return.
 
     Raises:
-        OptionError: top_k is less than 1, threshold is not in [0, 1], or the labels are no list
-            of names.
+        OptionError: top_k is less than 1, threshold is not in [0, 1], or labels is a string.
     """
 
     top_k: int | None = DEFAULT_TOP_K
@@ -59,11 +58,10 @@ class Choice:
             object.__setattr__(self, name, None if labels is None else tuple(labels))
 
     def classes(self, known: Labels) -> Indices | None:
-        """Indices of the classes that tags may be of, ascending; None for all.
+        """Indices of the selected classes among `known`, ascending; None for all.
 
         Raises:
-            OptionError: a label is not among the known, the message has names that are close; or
-                no class is left.
+            OptionError: a label is unknown, or no class is left.
         """
         if self.labels is None and not self.exclude_labels:
             return None
@@ -73,16 +71,19 @@ class Choice:
         chosen -= {known.index_of(label) for label in self.exclude_labels or ()}
         if not chosen:
             raise OptionError(
-                f"labels and exclude_labels leave no class. Received: {_shown(self.labels)} and "
-                f"{_shown(self.exclude_labels)}"
+                "labels and exclude_labels leave no class. Received: "
+                + " and ".join(
+                    "none" if labels is None else repr(list(labels))[:100]
+                    for labels in (self.labels, self.exclude_labels)
+                )
             )
         return np.array(sorted(chosen), np.intp)
 
     def tags(self, scores: npt.NDArray[np.float32], known: Labels) -> list[tuple[Tag, ...]]:
-        """The tags of each clip or frame, scores float32 [B, C] -> B tuples, best first.
+        """Select the tags of each clip or frame, best first: float32 [B, C] -> B tuples.
 
         Raises:
-            OptionError: see `classes`.
+            OptionError: a label is unknown, or no class is left.
         """
         return top_tags(scores, known, self.top_k, self.threshold, self.classes(known))
 
@@ -90,12 +91,12 @@ class Choice:
 def top_indices(
     scores: npt.NDArray[np.float32], top_k: int | None, classes: Indices | None = None
 ) -> Indices:
-    """Classes with the highest scores, [B, C] -> [B, min(top_k, C)]; ties by the lower index.
+    """Indices of the highest scores, [B, C] -> [B, min(top_k, C)]; ties go to the lower index.
 
     Args:
         scores: float32 [B, C].
-        top_k: at most so many; None for all.
-        classes: ascending indices of those that count; None for all C.
+        top_k: maximum number of indices; None for all.
+        classes: ascending indices of the classes to consider; None for all C.
     """
     among = scores if classes is None else scores[:, classes]
     best: Indices = np.argsort(-among, axis=1, kind="stable")[:, :top_k]
@@ -109,21 +110,17 @@ def top_tags(
     threshold: float = 0.0,
     classes: Indices | None = None,
 ) -> list[tuple[Tag, ...]]:
-    """The best tags of each clip or frame, scores float32 [B, C] -> B tuples, best first."""
+    """Tags with the highest scores of each clip or frame, best first: [B, C] -> B tuples."""
     best = top_indices(scores, top_k, classes)
     values = np.take_along_axis(scores, best, axis=1)
-    # The shortest numbers that give the float32 back.
+    # The shortest decimal numbers that round to the float32.
     shortest = values.astype(str).astype(np.float64)
-    wanted = zip(best.tolist(), shortest.tolist(), (values >= threshold).tolist(), strict=True)
+    rows = zip(best.tolist(), shortest.tolist(), (values >= threshold).tolist(), strict=True)
     return [
         tuple(
             Tag(labels.names[index], labels.mids[index], index, score)
             for index, score, is_high in zip(*row, strict=True)
             if is_high
         )
-        for row in wanted
+        for row in rows
     ]
-
-
-def _shown(labels: Sequence[str] | None) -> str:
-    return "none" if labels is None else repr(list(labels))[:100]

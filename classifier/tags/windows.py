@@ -1,4 +1,4 @@
-"""Long sounds in windows: a head judges as much at once as it was trained on."""
+"""Score long clips in windows of the length that the head was trained on."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ Floats = npt.NDArray[np.float32]
 
 
 def window_starts(n_frames: int, window: int) -> npt.NDArray[np.int64]:
-    """Where windows of `window` frames begin that cover all frames: evenly, half overlapping.
+    """Start frames of evenly spaced windows that cover all frames and overlap by about half.
 
-    The last one ends with the last frame; there is one window if the frames fit into it.
+    The last window ends with the last frame. A clip that fits into a window has one.
 
     >>> window_starts(25, 10).tolist()
     [0, 5, 10, 15]
@@ -29,16 +29,16 @@ def window_starts(n_frames: int, window: int) -> npt.NDArray[np.int64]:
 
 
 class WindowedScores:
-    """Gathers the scores of windows into those of the clip.
+    """Combines the scores of windows into scores of the clip and its frames.
 
-    A clip's score is the highest of its windows, for a tag says that something is heard in a
-    clip, not how much of it. A frame's score is the mean over the windows that it is in.
+    A clip's score is the maximum over its windows, because a tag tells whether a sound occurs, not
+    how long. A frame's score is the mean over the windows that contain it.
 
     Args:
-        n_frames: of the clip.
+        n_frames: number of frames of the clip.
         n_classes: number of classes.
-        window: frames a window.
-        of_frames: whether there are scores of frames.
+        window: number of frames of a window.
+        of_frames: whether the head scores frames.
     """
 
     def __init__(self, n_frames: int, n_classes: int, window: int, *, of_frames: bool) -> None:
@@ -50,7 +50,7 @@ class WindowedScores:
     def add(
         self, starts: npt.NDArray[np.int64], scores: Floats, frame_scores: Floats | None
     ) -> None:
-        """Add windows [W] with their scores [W, C] and frame scores [W, window, C]."""
+        """Add windows: start frames [W], scores [W, C] and frame scores [W, window, C]."""
         np.maximum(self._clip, scores.max(axis=0), out=self._clip)
         if self._sums is None or frame_scores is None:
             return
@@ -60,13 +60,13 @@ class WindowedScores:
             self._counts[where] += 1
 
     def result(self) -> tuple[Floats, Floats | None]:
-        """Scores of the clip [C] and of its frames [n, C]."""
+        """Scores of the clip, [C], and of its frames, [n, C]."""
         if self._sums is None:
             return self._clip, None
         return self._clip, self._sums / self._counts
 
 
 def batches(starts: npt.NDArray[np.int64], size: int) -> Iterator[npt.NDArray[np.int64]]:
-    """The starts in groups of `size`."""
+    """Split the starts into batches of at most `size`."""
     for first in range(0, len(starts), size):
         yield starts[first : first + size]

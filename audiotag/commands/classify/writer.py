@@ -66,7 +66,7 @@ def open_tag_writer(
     from vggish.common.wording import as_text
 
     def told(text: TagFormatter, item: Item, tags: ClipTags) -> str:
-        return text.add(as_text(item.source), as_text(source_name(item.source)), tags)
+        return text.format(as_text(item.source), as_text(source_name(item.source)), tags)
 
     if options.out_dir is None:
         is_file = options.out not in (None, STDOUT)
@@ -74,7 +74,7 @@ def open_tag_writer(
         n_written = 0
         with contextlib.suppress(_NothingToWrite), text_output(options.out) as (write, look):
             text = TagFormatter(content, look, n_in_one, _sample_rate_hz)
-            write(text.begin())
+            write(text.header())
 
             def write_on(item: Item, tags: ClipTags) -> None:
                 nonlocal n_written
@@ -96,7 +96,7 @@ def open_tag_writer(
         path = text_path(options, item, content)
         with _of_one_sound(), text_output(str(path)) as (write, look):
             text = TagFormatter(content, look, 1, _sample_rate_hz)
-            write(text.begin() + told(text, item, tags))
+            write(text.header() + told(text, item, tags))
         written.append((item.source, path))
 
     try:

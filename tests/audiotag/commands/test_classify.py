@@ -291,7 +291,7 @@ def test_silence_is_said(classify: Classify) -> None:
         (["a.wav", "--csv", "-o", "a.wav"], "a.wav is one of the inputs"),
         (["a.wav", "-o", "tiny"], "tiny: it is a directory"),
         (["a.wav", "-o", "new/"], "new/ names a directory; use --out-dir"),
-        (["a.wav", "-o", "tags.xlsx"], r"not written as \.xlsx: tags\.xlsx must end in \.csv"),
+        (["a.wav", "-o", "tags.xlsx"], r"unknown format \.xlsx of tags\.xlsx: use \.csv"),
         (["a.wav", "-o", 300 * "a"], "cannot write -o a+: File name too long"),
         (["a.wav", "--out-dir", ""], "--out-dir must name a directory"),
         (["a.wav", "--plot", "-"], "--plot needs a name"),

@@ -61,7 +61,9 @@ def test_a_line_says_what_is_heard_in_each_frame(live: Any) -> None:
     first, last = err.splitlines()
     assert first == "audiotag: listening to Built-in; Ctrl-C stops"
     best = max((tag.score, tag.label) for tags in found for tag in tags.tags)
-    assert last.startswith(f"audiotag: 5.0 s heard, {len(found)} lines; best: {best[1]} ")
+    assert last.startswith(
+        f"audiotag: 5.0 s of audio, {len(found)} lines; highest scores: {best[1]} "
+    )
 
 
 def test_json_lines_hold_all(live: Any) -> None:
@@ -148,7 +150,7 @@ def test_a_signal_stops_with_a_summary(number: int, status: int) -> None:
         _, err = process.communicate(timeout=60)
     assert all(line.startswith("  0:0") for line in first)
     assert process.returncode == status
-    assert re.search(r"audiotag: \d+\.\d s heard, \d+ lines; best: ", err)
+    assert re.search(r"audiotag: \d+\.\d s of audio, \d+ lines; highest scores: ", err)
     assert "Traceback" not in err
 
 
@@ -175,25 +177,25 @@ def test_sound_that_was_dropped_is_told_and_counted(card: FakeSoundDevice) -> No
     report = LiveReport(1000, TableStyle())
     assert list(report.notes(block(2.0))) == []
     assert list(report.notes(block(1.0, n_lost=1500))) == [
-        "warning: 1.5 s of sound were dropped at 2.0 s: too much to compute"
+        "warning: dropped 1.5 s of audio at 2.0 s: tagging is too slow"
     ]
     (found, *_) = expected(top_k=1)
     (line,) = report.lines([found])
     assert line.startswith("  0:01.50  ")
     assert list(report.notes(block(1.0, is_broken=True))) == [
-        "warning: the sound card lost some sound at 4.5 s"
+        "warning: the sound card lost some audio at 4.5 s"
     ]
-    assert report.summary().startswith("5.5 s heard, 1 line; best: ")
+    assert report.summary().startswith("5.5 s of audio, 1 line; highest scores: ")
     assert report.summary().endswith("; 1.5 s dropped")
 
 
 def test_a_dead_microphone_is_told_once() -> None:
     report = LiveReport(1000, TableStyle())
     notes = [note for _ in range(8) for note in report.notes(block(1.0, 5e-4))]
-    assert notes == ["note: only silence so far; is the microphone muted, or is it another one?"]
+    assert notes == ["note: only silence so far; is the microphone muted, or another one in use?"]
     report = LiveReport(1000, TableStyle())
     assert [note for _ in range(8) for note in report.notes(block(1.0))] == []
-    assert report.summary() == "8.0 s heard, 0 lines"
+    assert report.summary() == "8.0 s of audio, 0 lines"
 
 
 def test_times_of_long_listening_are_in_hours_and_lines_fit_the_screen(
@@ -226,4 +228,4 @@ def test_a_slow_machine_keeps_up_by_dropping(
     card.seconds_a_block = 0.005
     status, _, err = live()
     assert status == 0
-    assert "of sound were dropped at" in err or "dropped" in err.splitlines()[-1]
+    assert "s of audio at" in err or "dropped" in err.splitlines()[-1]
