@@ -1,4 +1,4 @@
-"""The application: all parts of the service put together."""
+"""The ASGI application: all parts of the service put together."""
 
 from __future__ import annotations
 
@@ -17,42 +17,39 @@ from starlette.routing import WebSocketRoute
 
 from service import page
 from service.api import routes, schemas, stream
-from service.api.options import invalid
+from service.api.options import options_problem
 from service.engine.service import Service
 from service.logs import log, request_id
 from service.metrics import Metrics
-from service.middleware.request_context import API_PREFIX, CLIENT_GONE, path_of, refuse
-from service.middleware.stack import guard
-from service.problems import Problem, problem_of, problem_response
+from service.middleware.request_context import API_PREFIX, CLIENT_GONE, path_of, send_problem
+from service.middleware.stack import add_middleware
+from service.problems import Problem, problem_response, to_problem
 from service.settings.config import ServiceConfig
 from vggish.errors import AudiotagError
 from vggish.params import VERSION
 
-_DESCRIPTION = """Sound in, tags out: what is heard in a recording, and when.
+_DESCRIPTION = """Tag audio: which sounds occur in a recording, and when.
 
-Errors are problem documents (RFC 9457); their `type` is stable and explains itself at its address.
+Errors are problem documents (RFC 9457). Their `type` is stable, and its address explains it.
 """
 
 
 def create_app(config: ServiceConfig) -> FastAPI:
-    """The application of one process; it loads the models when it starts.
-
-    Args:
-        config: see `ServiceConfig`.
-    """
+    """Create the application of one process; it loads the models when it starts."""
     metrics = Metrics(config)
     app = FastAPI(
         title="audiotag",
         version=VERSION,
         description=_DESCRIPTION,
         lifespan=lambda app: _lifespan(app, config, metrics),
-        # Their pages would load scripts from other hosts.
+        # These pages load scripts from other hosts.
         docs_url=None,
         redoc_url=None,
-        # They would lead to where the service thinks it is, which behind a proxy is elsewhere.
+        # Behind a proxy they would redirect to the service's own address.
         redirect_slashes=False,
     )
-    # Whether the proxy passes it on or takes it away; FastAPI no longer wants it as an argument.
+    # For proxies that remove the prefix and for those that pass it on. The argument of FastAPI
+    # handles only the former.
     app.root_path = config.root_path
     app.include_router(routes.router)
     app.include_router(routes.router, prefix=API_PREFIX, include_in_schema=False)
@@ -60,10 +57,9 @@ def create_app(config: ServiceConfig) -> FastAPI:
     app.include_router(stream.router)
     app.include_router(stream.router, prefix=API_PREFIX)
     app.include_router(page.router, include_in_schema=False)
-    _refuse_other_streams(app, metrics)
-    _tell_problems(app, metrics)
+    _add_error_handlers(app, metrics)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
-    guard(app, config, metrics)
+    add_middleware(app, config, metrics)
     return app
 
 
@@ -71,7 +67,7 @@ def create_app(config: ServiceConfig) -> FastAPI:
 async def _lifespan(app: FastAPI, config: ServiceConfig, metrics: Metrics) -> AsyncIterator[None]:
     service = await asyncio.to_thread(Service.start, config, metrics)
     app.state.audiotag = service
-    reloading = asyncio.create_task(_keep_reloading(service))
+    reloading = asyncio.create_task(_reload_models(service))
     try:
         yield
     finally:
@@ -80,81 +76,77 @@ async def _lifespan(app: FastAPI, config: ServiceConfig, metrics: Metrics) -> As
         await service.close()
 
 
-def _refuse_other_streams(app: FastAPI, metrics: Metrics) -> None:
-    """A WebSocket to an address that has none is told so; it would be refused without a word."""
+def _add_error_handlers(app: FastAPI, metrics: Metrics) -> None:
+    """Answer every error with a problem document, and count it."""
 
-    async def other(websocket: WebSocket) -> None:
-        where = path_of(websocket.scope)
-        detail = f"there is no stream at {where[:200]!r}; there is one at /stream"
-        problem = Problem("not-found", detail)
-        await refuse(problem, metrics, websocket.scope, websocket.receive, websocket.send)
-
-    app.router.routes.append(WebSocketRoute("/{path:path}", other))
-
-
-def _tell_problems(app: FastAPI, metrics: Metrics) -> None:
-    """Every error becomes a problem document, and is counted."""
-
-    def told(problem: Problem) -> Response:
+    def respond(problem: Problem) -> Response:
         metrics.error(problem.slug)
         return problem_response(problem, request_id.get())
 
     @app.exception_handler(AudiotagError)
-    async def on_error(_: Request, error: AudiotagError) -> Response:
-        problem = problem_of(error)
+    async def on_audiotag_error(_: Request, error: AudiotagError) -> Response:
+        problem = to_problem(error)
         if problem.slug == "internal":
             log.error("a request failed", exc_info=error)
-        return told(problem)
+        return respond(problem)
 
     @app.exception_handler(RequestValidationError)
-    async def on_invalid(_: Request, error: RequestValidationError) -> Response:
-        return told(invalid(error.errors()))
+    async def on_validation_error(_: Request, error: RequestValidationError) -> Response:
+        return respond(options_problem(error.errors()))
 
     @app.exception_handler(HTTPException)
-    async def on_http(request: Request, error: HTTPException) -> Response:
+    async def on_http_error(request: Request, error: HTTPException) -> Response:
         if app.root_path and request.scope["path"] == app.root_path:
-            # Where a proxy has the service; the page's own addresses begin after the slash.
+            # The page's relative addresses need the slash.
             return RedirectResponse(f"{app.root_path}/")
-        slug = {404: "not-found", 405: "method-not-allowed"}.get(error.status_code, "bad-request")
-        where = f"{request.method} {request.url.path}"
-        detail = {
-            "not-found": f"there is nothing at {where[:200]!r}; GET /openapi.json lists what is",
-            "method-not-allowed": f"{where[:200]!r}: this address takes "
-            + (error.headers or {}).get("Allow", "other methods"),
-        }.get(slug, str(error.detail))
-        return told(Problem(slug, detail, headers=error.headers))
+        where = f"{request.method} {request.url.path}"[:200]
+        if error.status_code == 404:
+            detail = f"there is nothing at {where!r}; GET /openapi.json lists the addresses"
+            return respond(Problem("not-found", detail, headers=error.headers))
+        if error.status_code == 405:
+            methods = (error.headers or {}).get("Allow", "other methods")
+            detail = f"{where!r} is not supported; this address supports {methods}"
+            return respond(Problem("method-not-allowed", detail, headers=error.headers))
+        return respond(Problem("bad-request", str(error.detail), headers=error.headers))
 
     @app.exception_handler(ClientDisconnect)
-    async def on_leaving(_: Request, error: ClientDisconnect) -> Response:
+    async def on_disconnect(_: Request, error: ClientDisconnect) -> Response:
         metrics.error("client-gone")
-        return Response(status_code=CLIENT_GONE)  # nobody is there to read it
+        return Response(status_code=CLIENT_GONE)  # which nobody receives
+
+    async def other_stream(websocket: WebSocket) -> None:
+        where = path_of(websocket.scope)[:200]
+        problem = Problem("not-found", f"there is no stream at {where!r}; use /stream")
+        await send_problem(problem, metrics, websocket.scope, websocket.receive, websocket.send)
+
+    # Without it Starlette closes a WebSocket to another address without a reason.
+    app.router.routes.append(WebSocketRoute("/{path:path}", other_stream))
 
 
-async def _keep_reloading(service: Service) -> None:
-    """Look for changed bundles every few seconds, and at once on SIGHUP."""
-    asked = asyncio.Event()
+async def _reload_models(service: Service) -> None:
+    """Reload changed models every few seconds, and on SIGHUP."""
+    is_requested = asyncio.Event()
     loop = asyncio.get_running_loop()
-    # Not on Windows, and not in a thread: then it is done by time alone.
+    # There is no SIGHUP on Windows and in threads, only the interval.
     with contextlib.suppress(AttributeError, NotImplementedError, RuntimeError, ValueError):
-        loop.add_signal_handler(signal.SIGHUP, asked.set)
+        loop.add_signal_handler(signal.SIGHUP, is_requested.set)
     seconds = service.config.reload_seconds
     while True:
         with contextlib.suppress(TimeoutError, asyncio.TimeoutError):
-            await asyncio.wait_for(asked.wait(), seconds if seconds else None)
-        is_asked = asked.is_set()
-        asked.clear()
-        await asyncio.to_thread(service.reload, retry=is_asked)
+            await asyncio.wait_for(is_requested.wait(), seconds if seconds else None)
+        retry = is_requested.is_set()
+        is_requested.clear()
+        await asyncio.to_thread(service.reload, retry=retry)
 
 
 def _openapi(app: FastAPI) -> dict[str, object]:
-    """The description of the interface, with the problem document in it."""
+    """Describe the API, with problem documents in place of FastAPI's validation errors."""
     if app.openapi_schema is None:
         schema = get_openapi(
             title=app.title, version=app.version, description=app.description, routes=app.routes
         )
         components = schema.setdefault("components", {}).setdefault("schemas", {})
         components["Problem"] = schemas.Problem.model_json_schema()
-        # FastAPI's own document of what is invalid; here it is a problem like all others.
         for name in ("HTTPValidationError", "ValidationError"):
             components.pop(name, None)
         schemas.describe_documents(components)

@@ -1,4 +1,4 @@
-"""The service's log: a line an event on stderr, as JSON for machines or as text for people."""
+"""The service's log on stderr: one event a line, as JSON or as text."""
 
 from __future__ import annotations
 
@@ -14,58 +14,57 @@ from service.settings.config import ServiceConfig
 from vggish.common.wording import one_line, printable
 
 log = logging.getLogger("audiotag.service")
-# Of the request that is being answered; in threads too that were started for it.
+# The id of the current request, also in threads that work for it.
 request_id: ContextVar[str] = ContextVar("request_id", default="")
-# Set on an exception that is in the log already, for the server below would log it again.
+# Attribute of exceptions that are logged already, so that uvicorn does not log them again.
 LOGGED = "_audiotag_logged"
 
-# What the server below says of itself where audiotag says it better.
+# Messages of uvicorn about events that audiotag logs itself.
 _REPEATED = frozenset(
     {
         "Application startup failed. Exiting.",
         "Invalid HTTP request received.",
-        # Of a WebSocket that is refused, as of one that is forgotten, which there is none of.
+        # Logged for a WebSocket that was refused.
         "ASGI callable returned without completing handshake.",
     }
 )
-_ORDINARY = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message"}
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message"}
 
 
 def configure(config: ServiceConfig) -> None:
-    """Send all logs of this process to stderr, in the format and from the level that is set."""
+    """Send all logs of this process to stderr, in the configured format and level."""
     handler = logging.StreamHandler(sys.stderr)
     handler.addFilter(_is_news)
     is_text = config.log_format == "text" or (
         config.log_format == "auto" and sys.stderr is not None and sys.stderr.isatty()
     )
     handler.setFormatter(TextFormatter() if is_text else JsonFormatter())
-    level = config.log_level.upper()
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
-    logging.getLogger("audiotag").setLevel(level)
+    logging.getLogger("audiotag").setLevel(config.log_level.upper())
     for name in ("uvicorn", "uvicorn.error", "uvicorn.asgi"):
         server = logging.getLogger(name)
         server.handlers.clear()
         server.propagate = True
-        # What it does is told by audiotag; its warnings are not.
+        # audiotag logs requests, starts and stops itself.
         server.setLevel(logging.INFO if config.log_level == "debug" else logging.WARNING)
     logging.captureWarnings(True)
 
 
 def print_to_stderr(text: str) -> None:
-    """Say something in plain words to whoever started the service, whatever is logged."""
+    """Print a message for the person who started the service, at any log level."""
     if sys.stderr is not None:
-        # In one piece, which `print` does not promise: workers write there, too.
+        # A single write, which `print` does not guarantee: workers write to stderr, too.
         sys.stderr.write(printable(f"audiotag: {text}") + "\n")
         sys.stderr.flush()
 
 
 class JsonFormatter(logging.Formatter):
-    """A JSON object a line: time, level, logger, message, request_id, what else is told."""
+    """One JSON object a line: time, level, logger, message, request_id, and extra fields."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line of a record."""
+        """Format a record."""
         line = {
             "time": _time(record).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
@@ -79,14 +78,14 @@ class JsonFormatter(logging.Formatter):
 
 
 class TextFormatter(logging.Formatter):
-    """A line as `12:03:04 info: message  key=value`; a traceback below."""
+    """One line, such as `12:03:04 info: message  key=value`, followed by any traceback."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The lines of a record."""
+        """Format a record."""
         time = _time(record).astimezone().strftime("%H:%M:%S")
         extras = "".join(f"  {key}={value}" for key, value in _extras(record))
-        told = one_line(f"{record.getMessage().strip()}{extras}")
-        lines = [f"{time} {record.levelname.lower()}: {printable(told)}"]
+        message = one_line(f"{record.getMessage().strip()}{extras}")
+        lines = [f"{time} {record.levelname.lower()}: {printable(message)}"]
         if record.exc_info and record.exc_info[1] is not None:
             lines.append(printable(self.formatException(record.exc_info)))
         return "\n".join(lines)
@@ -97,8 +96,8 @@ def _time(record: logging.LogRecord) -> datetime.datetime:
 
 
 def _extras(record: logging.LogRecord) -> Iterator[tuple[str, Any]]:
-    """The id of the request, and what the caller gave as `extra`."""
-    extras = {name: value for name, value in vars(record).items() if name not in _ORDINARY}
+    """The id of the request, and the fields that the caller passed as `extra`."""
+    extras = {name: value for name, value in vars(record).items() if name not in _STANDARD}
     current = request_id.get()
     if current and "request_id" not in extras:
         yield "request_id", current
@@ -106,6 +105,7 @@ def _extras(record: logging.LogRecord) -> Iterator[tuple[str, Any]]:
 
 
 def _is_news(record: logging.LogRecord) -> bool:
+    """Whether audiotag has not logged the event of a record itself."""
     error = record.exc_info[1] if record.exc_info else None
     is_repeated = record.msg in _REPEATED or getattr(error, LOGGED, False)
     return not (record.name.startswith("uvicorn") and is_repeated)

@@ -1,7 +1,7 @@
-"""The page at `/`: its files, and the recordings that it offers to try.
+"""The page at `/`: its files, and example recordings.
 
-All that can be asked for is in dictionaries that are made from the packages' own files; a name
-that a client sends is looked up there and never becomes a path.
+All files are in dictionaries, made from the files of the packages. A name that a client sends is
+looked up there and never becomes a path.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
 
+import soundfile
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
@@ -22,31 +23,7 @@ from service.problems import Problem
 
 router = APIRouter()
 
-_STATIC_FILES = (
-    "api.js",
-    "app.css",
-    "app.js",
-    "capture.js",
-    "capture-worklet.js",
-    "colours.js",
-    "dom.js",
-    "downloads.js",
-    "favicon.svg",
-    "figure.js",
-    "live.js",
-    "player.js",
-    "result.js",
-    "sound.js",
-    "status.js",
-    "tag-rows.js",
-    "wav.js",
-    "vendor/inter.LICENSE.txt",
-    "vendor/inter.woff2",
-    "vendor/regions.esm.js",
-    "vendor/spectrogram.esm.js",
-    "vendor/wavesurfer.LICENSE.txt",
-    "vendor/wavesurfer.esm.js",
-)
+# Files with other suffixes are not sent.
 _MEDIA_TYPES = {
     ".css": "text/css; charset=utf-8",
     ".flac": "audio/flac",
@@ -60,11 +37,11 @@ _MEDIA_TYPES = {
     ".woff2": "font/woff2",
 }
 
-# Where index.html has a nonce for the one style sheet that wavesurfer.js puts into its shadow.
+# Replaced in index.html by the nonce of the style sheet in wavesurfer.js's shadow DOM.
 _NONCE_MARK = "STYLE-NONCE"
 _STYLES = "style-src 'self'"
 
-# What the recordings are called, in the order in which they are offered.
+# Titles of the recordings, in the order of the page.
 _TITLES = {
     "guitar_chord.ogg": "Electric guitar",
     "speech_voicemail.wav": "Voicemail prompt",
@@ -82,12 +59,12 @@ _TITLES = {
     "applause.ogg": "Applause",
 }
 _ATTRIBUTION = "ATTRIBUTION.md"
-# | `file` | what one hears | author | licence | where from | changes |
+# | `file` | content | author | licence | source | changes |
 _ATTRIBUTION_ROW = re.compile(r"^\| `([\w.-]+)` \| (.+?) \| (.+?) \| (.+?) \| .+ \|$", re.MULTILINE)
 
 
 class Example(BaseModel):
-    """A recording that comes with the service."""
+    """An example recording."""
 
     name: str = Field(examples=["applause.ogg"])
     title: str = Field(examples=["Applause"])
@@ -99,14 +76,14 @@ class Example(BaseModel):
 
 
 class Examples(BaseModel):
-    """The recordings that come with the service."""
+    """All example recordings."""
 
     examples: list[Example]
 
 
 @dataclass(frozen=True)
 class _File:
-    """What is sent: the bytes of a file, its media type and its entity tag."""
+    """Content, media type and entity tag of a file."""
 
     content: bytes
     media_type: str
@@ -115,7 +92,7 @@ class _File:
 
 @router.get("/")
 def page() -> Response:
-    """The page. A fresh nonce each time, so it is never stored."""
+    """Get the page, which has a new nonce each time and is never cached."""
     nonce = secrets.token_urlsafe(16)
     return Response(
         _index().replace(_NONCE_MARK, nonce),
@@ -129,34 +106,34 @@ def page() -> Response:
 
 @router.get("/static/{name:path}")
 def static_file(name: str, request: Request) -> Response:
-    """A file of the page."""
+    """Get a file of the page."""
     return _answer(_static_files().get(name), request)
 
 
 @router.get("/favicon.ico")
 def favicon(request: Request) -> Response:
-    """The page's icon, where browsers look for it unasked."""
+    """Get the icon from where browsers look for it."""
     return _answer(_static_files()["favicon.svg"], request)
 
 
 @router.get("/examples")
 def list_examples() -> Examples:
-    """The recordings that come with the service, with whose they are."""
+    """List the example recordings, with their attribution."""
     return _examples()
 
 
 @router.get("/examples/{name}")
 def example(name: str, request: Request) -> Response:
-    """One of the recordings as a file, or ATTRIBUTION.md: whose they are, in full."""
+    """Get an example recording, or their full attribution in ATTRIBUTION.md."""
     return _answer(_example_files().get(name), request)
 
 
 def _answer(file: _File | None, request: Request) -> Response:
-    """The file, or that the client's copy is still good; 404 if there is none."""
+    """Send a file, or 304 if the client has it."""
     if file is None:
         raise Problem(
             "not-found",
-            f"there is no file {request.url.path[:200]!r}; the page at / links what there is",
+            f"there is no file {request.url.path[:200]!r}; see the links of the page at /",
         )
     headers = {"ETag": file.etag, "Cache-Control": "no-cache"}
     known = request.headers.get("if-none-match", "")
@@ -166,8 +143,12 @@ def _answer(file: _File | None, request: Request) -> Response:
 
 
 def _file(name: str, content: bytes) -> _File:
-    suffix = "." + name.rpartition(".")[2]
-    return _File(content, _MEDIA_TYPES[suffix], f'"{hashlib.sha256(content).hexdigest()[:32]}"')
+    etag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
+    return _File(content, _MEDIA_TYPES[_suffix(name)], etag)
+
+
+def _suffix(name: str) -> str:
+    return "." + name.rpartition(".")[2]
 
 
 @lru_cache(maxsize=1)
@@ -179,13 +160,16 @@ def _index() -> str:
 def _static_files() -> dict[str, _File]:
     root = resources.files("service") / "static"
     return {
-        name: _file(name, root.joinpath(*name.split("/")).read_bytes()) for name in _STATIC_FILES
+        prefix + path.name: _file(path.name, path.read_bytes())
+        for prefix, folder in (("", root), ("vendor/", root / "vendor"))
+        for path in folder.iterdir()
+        if _suffix(path.name) in _MEDIA_TYPES
     }
 
 
 @lru_cache(maxsize=1)
 def _attributions() -> dict[str, tuple[str, str, str]]:
-    """For each recording what one hears, whose it is, and its licence."""
+    """Content, author and licence of each recording."""
     text = (resources.files("weights.clips") / _ATTRIBUTION).read_text(encoding="utf-8")
     return {
         name: (description, re.sub(r" \(.*?\)", "", author), licence)
@@ -201,8 +185,6 @@ def _example_files() -> dict[str, _File]:
 
 @lru_cache(maxsize=1)
 def _examples() -> Examples:
-    import soundfile
-
     found = []
     for name, title in _TITLES.items():
         description, attribution, licence = _attributions()[name]

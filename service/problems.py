@@ -1,4 +1,4 @@
-"""What can go wrong with a request, as problem documents (RFC 9457)."""
+"""Problems with requests, as problem documents (RFC 9457)."""
 
 from __future__ import annotations
 
@@ -14,21 +14,19 @@ from vggish.errors import (
     AudioLimitError,
     AudiotagError,
     AudioTimeoutError,
-    BundleError,
     EmptyAudioError,
     OptionError,
-    WeightsError,
 )
 
 MEDIA_TYPE = "application/problem+json"
-# Relative to the service, which explains each of them there.
+# Relative to the service, which explains each type at its address.
 TYPE_PREFIX = "/problems/"
-# By then another process may have taken the place of one that stops.
+# A process that stops may have been replaced by then.
 _RETRY_STOPPED_SECONDS = 5
 
 
 class Kind(NamedTuple):
-    """A kind of problem: its HTTP status, its name, and what it means and calls for."""
+    """A kind of problem: HTTP status, title, and an explanation with what to do."""
 
     status: int
     title: str
@@ -37,32 +35,38 @@ class Kind(NamedTuple):
 
 PROBLEMS: dict[str, Kind] = {
     "bad-request": Kind(
-        400, "The request cannot be read", "Its body or headers do not follow HTTP or multipart."
+        400,
+        "The request cannot be read",
+        "The body or the headers do not follow HTTP or multipart/form-data.",
     ),
     "unreadable-audio": Kind(
         400,
-        "The sound cannot be read",
-        "What was sent is no sound, is damaged, or is in a format that the service cannot decode. "
-        "WAV, FLAC, Ogg, MP3 and AIFF always work.",
+        "The audio cannot be read",
+        "The upload is not audio, is damaged, or has a format that the service cannot decode. "
+        "WAV, FLAC, Ogg, MP3 and AIFF are always supported.",
     ),
     "empty-audio": Kind(
-        400, "There is no sound", "What was sent holds no samples. Send a recording that has some."
+        400, "The audio is empty", "The upload has no samples. Send a longer recording."
     ),
     "unauthorized": Kind(
         401,
-        "An API key is needed",
+        "An API key is required",
         "Send a key in the header Authorization: Bearer KEY, or X-API-Key: KEY.",
     ),
     "forbidden": Kind(
-        403, "Not allowed", "The API key is not one of the service's, or the page's origin is not."
+        403, "Not allowed", "The API key is invalid, or the origin of the page is not allowed."
     ),
-    "not-found": Kind(404, "There is nothing at this address", "GET /openapi.json lists them."),
-    "unknown-model": Kind(404, "There is no such model", "GET /models lists those that there are."),
+    "not-found": Kind(
+        404, "No such address", "GET /openapi.json lists the addresses of the service."
+    ),
+    "unknown-model": Kind(404, "No such model", "GET /models lists the available models."),
     "method-not-allowed": Kind(
-        405, "This address takes other methods", "The header Allow lists them."
+        405, "Method not allowed", "The header Allow lists the methods of this address."
     ),
     "not-acceptable": Kind(
-        406, "There is no answer in that format", "The header Accept names none that there is."
+        406,
+        "No acceptable format",
+        "The service cannot answer in any of the formats in the header Accept.",
     ),
     "upload-timeout": Kind(
         408, "The upload was too slow", "The body took too long to arrive. Send it again."
@@ -70,43 +74,40 @@ PROBLEMS: dict[str, Kind] = {
     "too-large": Kind(413, "The upload is too large", "Send a shorter or compressed recording."),
     "audio-too-long": Kind(
         413,
-        "There is too much sound",
-        "The recording goes on for too long, or has too many channels or too high a sample rate. "
-        "Cut it into pieces, or mix it down.",
+        "The audio is too long",
+        "The recording is too long, or has too many channels or too high a sample rate. Split it, "
+        "or convert it to mono.",
     ),
     "unsupported-media-type": Kind(
         415,
-        "The body is of a type that is not taken",
-        "Send multipart/form-data with the sound in the field 'file', or the sound itself with an "
+        "Unsupported media type",
+        "Send multipart/form-data with the audio in the field 'file', or the audio itself with an "
         "audio content type.",
     ),
-    "invalid-option": Kind(
-        422, "An option cannot be honoured", "GET /openapi.json describes the options."
-    ),
+    "invalid-option": Kind(422, "Invalid option", "GET /openapi.json describes the options."),
     "rate-limited": Kind(
         429, "Too many requests", "Wait for as long as the header Retry-After says."
     ),
     "internal": Kind(
         500,
-        "The service failed",
-        "This is a fault of the service. Its log has more under the id of the request.",
+        "Internal error",
+        "This is a fault of the service. Its log has the details under the request id.",
     ),
     "not-ready": Kind(
-        503, "The service is not ready", "It is starting or stopping. Try again in a while."
+        503, "The service is not ready", "It is starting or stopping. Try again later."
     ),
     "overloaded": Kind(
         503, "The service is busy", "Try again after as long as the header Retry-After says."
     ),
     "deadline-exceeded": Kind(
-        504, "It took too long", "Send a shorter recording, or try again when there is less to do."
+        504, "Processing took too long", "Send a shorter recording, or try again later."
     ),
     "storage-full": Kind(
-        507, "There is no room for the upload", "The service has no disk space left. Try later."
+        507, "No space for the upload", "The service has no disk space left. Try again later."
     ),
 }
 
-
-# What an error of the tagger is to whoever sent the sound; the narrower one first.
+# Errors of the tagger that the upload has caused, subclasses first.
 _SLUGS: dict[type[AudiotagError], str] = {
     EmptyAudioError: "empty-audio",
     AudioLimitError: "audio-too-long",
@@ -116,15 +117,15 @@ _SLUGS: dict[type[AudiotagError], str] = {
 }
 
 
-class Problem(AudiotagError):  # noqa: N818 - the name that RFC 9457 has for it
-    """A request that cannot be served as it is.
+class Problem(AudiotagError):  # noqa: N818 - RFC 9457 calls it so
+    """A request that cannot be served.
 
     Args:
         slug: one of `PROBLEMS`.
-        detail: what is wrong here and what to do, for a person.
+        detail: what is wrong with this request and what to do, for a person.
         retry_after_seconds: when to try again; also a member of the document.
-        headers: of the answer, besides.
-        extras: members of the document, besides.
+        headers: additional headers of the response.
+        extras: additional members of the document.
     """
 
     def __init__(
@@ -145,11 +146,11 @@ class Problem(AudiotagError):  # noqa: N818 - the name that RFC 9457 has for it
         if retry_after_seconds is not None:
             seconds = max(1, math.ceil(retry_after_seconds))
             self.headers["Retry-After"] = str(seconds)
-            # A stream has no headers.
+            # A message of a stream has no headers.
             self.extras["retry_after_seconds"] = seconds
 
     def document(self, request_id: str) -> dict[str, Any]:
-        """The problem document, ready for JSON."""
+        """The document, ready for JSON."""
         return {
             "type": TYPE_PREFIX + self.slug,
             "title": self.kind.title,
@@ -160,8 +161,8 @@ class Problem(AudiotagError):  # noqa: N818 - the name that RFC 9457 has for it
         }
 
 
-def stopping() -> Problem:
-    """The problem of a request that comes, or is not done yet, when the service stops."""
+def stopping_problem() -> Problem:
+    """The problem of a request that the service cannot finish because it is stopping."""
     return Problem(
         "not-ready",
         "the service is stopping; send the request again",
@@ -170,7 +171,7 @@ def stopping() -> Problem:
 
 
 def problem_response(problem: Problem, request_id: str) -> Response:
-    """The answer that tells of a problem."""
+    """Make the response for a problem."""
     return Response(
         json.dumps(problem.document(request_id), ensure_ascii=False),
         problem.kind.status,
@@ -179,15 +180,12 @@ def problem_response(problem: Problem, request_id: str) -> Response:
     )
 
 
-def problem_of(error: AudiotagError) -> Problem:
-    """The problem that an error of the tagger is to whoever sent the sound."""
+def to_problem(error: AudiotagError) -> Problem:
+    """Convert an error of the tagger to the problem of the client that sent the audio."""
     if isinstance(error, Problem):
         return error
-    # Messages may name an option as the command line has it, on a second line.
-    detail = str(error).split("\n")[0]
     for kind, slug in _SLUGS.items():
         if isinstance(error, kind):
-            return Problem(slug, detail)
-    if isinstance(error, (BundleError, WeightsError)):
-        return Problem("internal", "the model failed on this sound")
-    return Problem("internal", "the service failed on this sound")
+            # A second line may name an option of the command line.
+            return Problem(slug, str(error).split("\n")[0])
+    return Problem("internal", "the service failed to process this audio")

@@ -1,4 +1,4 @@
-"""Private directories for what does not outlive the service, not even when it is killed."""
+"""Private temporary directories that are removed even after a process is killed."""
 
 from __future__ import annotations
 
@@ -13,55 +13,54 @@ from filelock import FileLock, Timeout
 from vggish.errors import OptionError
 
 _LOCK = "lock"
-# So long after it was made a lock may be one that is not held yet.
-_BEING_MADE_SECONDS = 2.0
+# A lock file this young may not be locked yet.
+_CREATION_SECONDS = 2.0
 
 
 class ScratchDirectory:
-    """A directory under a random name, for this user only.
+    """A directory with a random name, readable by this user only.
 
-    It is locked while it is in use. So a directory that nobody has locked was left by a process
-    that was killed, and is removed when the next one is made.
+    It is locked while it is in use. A directory without a lock is an orphan of a process that was
+    killed; it is removed when the next directory is made.
 
     Args:
-        prefix: of the name.
-        place: where to make it; None for the system's place for temporary files.
+        prefix: prefix of the name.
+        parent: directory to make it in; None for the system's temporary directory.
 
     Attributes:
-        path: of the directory.
+        path: path of the directory.
 
     Raises:
         OptionError: it cannot be made.
     """
 
-    def __init__(self, prefix: str, place: Path | None = None) -> None:
+    def __init__(self, prefix: str, parent: Path | None = None) -> None:
         try:
-            place = Path(tempfile.gettempdir() if place is None else place)
-            _remove_orphans(prefix, place)
-            self.path = Path(tempfile.mkdtemp(prefix=prefix, dir=place))
+            parent = Path(tempfile.gettempdir() if parent is None else parent)
+            _remove_orphans(prefix, parent)
+            self.path = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
         except OSError as error:
-            where = "" if place is None else f" in {place}"
+            where = "" if parent is None else f" in {parent}"
             raise OptionError(
-                f"cannot make a directory for temporary files{where}: {error.strerror or error}; "
-                "the setting temporary_directory says where there is room"
+                f"cannot make a temporary directory{where}: {error.strerror or error}; set "
+                "temporary_directory to a directory with free space"
             ) from error
         self._lock = FileLock(self.path / _LOCK)
         self._lock.acquire()
 
     def close(self) -> None:
-        """Remove the directory and all that is in it."""
+        """Remove the directory and everything in it."""
         self._lock.release()
         shutil.rmtree(self.path, ignore_errors=True)
 
 
-def _remove_orphans(prefix: str, place: Path) -> None:
-    """Directories whose process is gone: nobody holds their lock."""
-    for directory in place.glob(f"{prefix}*"):
+def _remove_orphans(prefix: str, parent: Path) -> None:
+    for directory in parent.glob(f"{prefix}*"):
         lock = FileLock(directory / _LOCK)
         with contextlib.suppress(OSError, Timeout):
-            # Of the lock, not of the directory, which changes with each file in it.
+            # The age of the lock, because the directory changes with each file in it.
             age_seconds = time.time() - (directory / _LOCK).stat().st_mtime
-            if age_seconds < _BEING_MADE_SECONDS:
+            if age_seconds < _CREATION_SECONDS:
                 continue
             lock.acquire(timeout=0)
             lock.release()

@@ -1,1 +1,1 @@
-"""Routes of the HTTP API, their options, schemas and responses."""
+"""The HTTP API: routes, options, uploads, schemas, and the live stream."""

@@ -1,4 +1,4 @@
-"""Options of requests: from the query and from the fields of a form, checked, told clearly."""
+"""Options of requests, from the query and from form fields, and errors about them."""
 
 from __future__ import annotations
 
@@ -11,33 +11,37 @@ from pydantic import BaseModel, ValidationError
 from service.api.schemas import ClassifyOptions, EmbedRequestOptions
 from service.problems import Problem
 
-_N_TOLD = 3
-
+_MAX_ERRORS_SHOWN = 3
 _KNOWN = sorted({*ClassifyOptions.model_fields, *EmbedRequestOptions.model_fields})
 
 OptionsT = TypeVar("OptionsT", bound=BaseModel)
 
 
 def with_fields(options: OptionsT, fields: Sequence[tuple[str, str]]) -> OptionsT:
-    """Options of the query, and of the form, whose fields go before.
+    """Override the options of the query with the fields of a form.
 
     Raises:
-        Problem: a field cannot be honoured.
+        Problem: a field is invalid.
     """
     if not fields:
         return options
     kind = type(options)
-    values: dict[str, Any] = options.model_dump(exclude_unset=True)
-    for name, value in gathered(kind, fields).items():
-        values[name] = value
+    values = options.model_dump(exclude_unset=True)
     try:
-        return kind.model_validate(values)
+        return kind.model_validate({**values, **_gather(kind, fields)})
     except ValidationError as error:
-        raise invalid(error.errors()) from error
+        raise options_problem(error.errors()) from error
 
 
-def gathered(kind: type[BaseModel], fields: Iterable[tuple[str, str]]) -> dict[str, Any]:
-    """Names and values, those of a list together, else the last one."""
+def options_problem(errors: Sequence[Mapping[str, Any]]) -> Problem:
+    """Make the problem of invalid options from pydantic's errors."""
+    message = "; ".join(map(_describe, errors[:_MAX_ERRORS_SHOWN]))
+    names = list(dict.fromkeys(map(_name_of, errors)))
+    return Problem("invalid-option", message, options=names)
+
+
+def _gather(kind: type[BaseModel], fields: Iterable[tuple[str, str]]) -> dict[str, Any]:
+    """Collect the values of each field: all of a list, otherwise the last one."""
     values: dict[str, Any] = {}
     for name, value in fields:
         known = kind.model_fields.get(name)
@@ -48,18 +52,12 @@ def gathered(kind: type[BaseModel], fields: Iterable[tuple[str, str]]) -> dict[s
     return values
 
 
-def invalid(errors: Sequence[Mapping[str, Any]]) -> Problem:
-    """The problem of options that do not fit, from what pydantic says of them."""
-    told = [_told(error) for error in errors]
-    return Problem("invalid-option", "; ".join(told[:_N_TOLD]), options=_names(errors))
-
-
-def _told(error: Mapping[str, Any]) -> str:
-    name = _name(error)
+def _describe(error: Mapping[str, Any]) -> str:
+    name = _name_of(error)
     if error["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(name, _KNOWN, 1)
-        # It may be one of another address.
-        hint = f"; did you mean {near[0]!r}?" if near and near[0] != name else ""
+        similar = difflib.get_close_matches(name, _KNOWN, 1)
+        # A similar name may be the same, as an option of another address.
+        hint = f"; did you mean {similar[0]!r}?" if similar and similar[0] != name else ""
         return f"there is no option {name!r}{hint}"
     if error["type"] == "missing":
         return f"the option {name!r} is missing"
@@ -68,11 +66,7 @@ def _told(error: Mapping[str, Any]) -> str:
     return f"{name} {message[:1].lower()}{message[1:]}. Received: {received}"
 
 
-def _names(errors: Sequence[Mapping[str, Any]]) -> list[str]:
-    return list(dict.fromkeys(_name(error) for error in errors))
-
-
-def _name(error: Mapping[str, Any]) -> str:
-    """Of the option: what pydantic says of places begins with where it was looked for."""
-    place = [part for part in error["loc"] if part not in ("query", "body")]
-    return str(place[0])[:64] if place else "the request"
+def _name_of(error: Mapping[str, Any]) -> str:
+    """Name of the option; pydantic's location may begin with the part of the request."""
+    location = [part for part in error["loc"] if part not in ("query", "body")]
+    return str(location[0])[:64] if location else "the request"

@@ -1,4 +1,4 @@
-"""The HTTP interface: each address, what it takes and what it answers."""
+"""The routes of the HTTP API."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from service.engine.service import Service
 from service.engine.storage import Upload
 from service.logs import request_id
 from service.middleware.request_context import API_VERSION
-from service.problems import MEDIA_TYPE, PROBLEMS, Problem, problem_of
+from service.problems import MEDIA_TYPE, PROBLEMS, Problem, to_problem
 from vggish.errors import AudiotagError
 from vggish.extractor import EmbedOptions
 from vggish.frames.clip import ClipFrames
@@ -40,7 +40,7 @@ from vggish.frames.files import write_frames
 from vggish.params import VERSION
 
 _JSON = "application/json"
-# A score of 0.12345678 is known no better than that.
+# Precision of scores over time, and of timings.
 _DECIMALS = 6
 
 _FRAME_FORMATS = {"application/x-npz": "npz", "application/x-tfrecord": "tfrecord"}
@@ -51,7 +51,7 @@ OptionsT = TypeVar("OptionsT", ClassifyOptions, EmbedRequestOptions)
 
 
 def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The problem documents of an address, for OpenAPI."""
+    """The problem documents of a route, for OpenAPI."""
     return {
         status: {
             "description": "; ".join(
@@ -66,11 +66,9 @@ def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 _ACCESS = (401, 403, 429)
-
 _WORK = (400, *_ACCESS, 404, 408, 413, 415, 422, 500, 503, 504, 507)
 
 router = APIRouter()
-
 probes = APIRouter()
 
 
@@ -81,17 +79,17 @@ probes = APIRouter()
     openapi_extra=upload_schema(ClassifyOptions),
 )
 async def classify(request: Request, options: Annotated[ClassifyOptions, Query()]) -> Response:
-    """What is heard in a sound.
+    """Tag a clip.
 
     Send it as the field `file` of a form, or as the body itself with an audio content type. The
     options may be in the query or in the form.
     """
-    began = time.perf_counter()
+    started = time.perf_counter()
     service = _service(request)
     form, options, model = await _received(request, options)
     upload = form.uploads[0]
-    work = _classification(service, model, upload, options, began)
-    return _json(await _unless_gone(request, service.engine.run(work, upload.remove)))
+    work = _classification(service, model, upload, options, started)
+    return _json(await _unless_disconnected(request, service.pool.run(work, upload.remove)))
 
 
 @router.post(
@@ -103,24 +101,31 @@ async def classify(request: Request, options: Annotated[ClassifyOptions, Query()
 async def classify_batch(
     request: Request, options: Annotated[ClassifyOptions, Query()]
 ) -> Response:
-    """What is heard in several sounds; one that cannot be read does not fail the others."""
-    began = time.perf_counter()
+    """Tag several clips. A clip that cannot be read does not affect the others."""
+    started = time.perf_counter()
     service = _service(request)
     form, options, model = await _received(request, options, service.config.max_batch_files)
     try:
-        # Not more at once than there are threads: others have their turn, too.
-        turns = asyncio.Semaphore(service.engine.n_threads)
+        # No more jobs at once than threads, so that other requests are not held up.
+        semaphore = asyncio.Semaphore(service.pool.n_threads)
 
-        async def one(upload: Upload) -> bytes:
-            async with turns:
-                work = _classification(service, model, upload, options, began)
-                return await _result_or_problem(service, upload, work)
+        async def classify_one(upload: Upload) -> bytes:
+            async with semaphore:
+                work = _classification(service, model, upload, options, started)
+                try:
+                    return await service.pool.run(work, upload.remove)
+                except AudiotagError as error:
+                    problem = to_problem(error)
+                    service.metrics.error(problem.slug)
+                    document = problem.document(request_id.get())
+                    return _encode({"file": upload.name, "problem": document})
 
-        results = await _unless_gone(request, _all([one(upload) for upload in form.uploads]))
+        batch = _gather([classify_one(upload) for upload in form.uploads])
+        results = await _unless_disconnected(request, batch)
     finally:
         form.remove()
     head = b'{"results": [' + b", ".join(results)
-    return _json(head + b'], "request_id": ' + _encoded(request_id.get()) + b"}")
+    return _json(head + b'], "request_id": ' + _encode(request_id.get()) + b"}")
 
 
 @router.post(
@@ -133,7 +138,7 @@ async def classify_batch(
     openapi_extra=upload_schema(EmbedRequestOptions),
 )
 async def embed(request: Request, options: Annotated[EmbedRequestOptions, Query()]) -> Response:
-    """The frames of a sound: JSON, or npz or TFRecord if the header Accept says so."""
+    """Compute the frames of a clip, as JSON, npz or TFRecord (header Accept)."""
     service = _service(request)
     media_type = _negotiated(request.headers.get("accept") or "*/*", (_JSON, *_FRAME_FORMATS))
     form, options, model = await _received(request, options)
@@ -143,11 +148,11 @@ async def embed(request: Request, options: Annotated[EmbedRequestOptions, Query(
         extractor = model.network.extractor(
             EmbedOptions(options.values, options.hop_seconds, options.tail)
         )
-        clip = extractor(service.open(job, upload), on_progress=job.check)
+        clip = extractor(service.open(job, upload), on_progress=job.raise_if_stopped)
         seconds = clip.metadata["duration_seconds"]
-        service.note(seconds, {"queue": job.queue_seconds, **clip.timings})
+        service.record(seconds, {"queue": job.queue_seconds, **clip.timings})
         if media_type == _JSON:
-            return _encoded(
+            return _encode(
                 {
                     "clip": clip.clip_id,
                     "start_seconds": clip.start_seconds.tolist(),
@@ -157,59 +162,61 @@ async def embed(request: Request, options: Annotated[EmbedRequestOptions, Query(
             )
         return _frame_file(service, clip, _FRAME_FORMATS[media_type])
 
-    body = await _unless_gone(request, service.engine.run(work, upload.remove))
+    body = await _unless_disconnected(request, service.pool.run(work, upload.remove))
     return Response(body, media_type=media_type)
 
 
 @router.get("/models", response_model=ServiceModels, responses=_problems(*_ACCESS))
 async def models(request: Request) -> Response:
-    """The models that the service has; the first one is the default."""
-    return _json(_encoded(_service(request).models.describe().as_json()))
+    """List the models, the default one first."""
+    return _json(_encode(_service(request).models.describe().as_json()))
 
 
 @router.get("/labels", response_model=ModelLabels, responses=_problems(*_ACCESS, 404, 422))
 async def labels(
     request: Request,
-    model: Annotated[str | None, Query(description="One of GET /models.")] = None,
+    model: Annotated[str | None, Query(description="Name of a model from GET /models.")] = None,
 ) -> Response:
-    """The classes of a model."""
+    """List the classes of a model."""
     bundle = _service(request).models.get(model).bundle
     names, mids = bundle.labels.names, bundle.labels.mids
     found = tuple(map(ModelLabel, range(len(names)), names, mids))
-    return _json(_encoded(ModelLabels(bundle.name, found).as_json()))
+    return _json(_encode(ModelLabels(bundle.name, found).as_json()))
 
 
 @router.get("/version", response_model=ServiceVersion)
 async def version() -> Response:
-    """Of the software and of this interface."""
-    return _json(_encoded(ServiceVersion(VERSION, API_VERSION).as_json()))
+    """Get the versions of the service and of the API."""
+    return _json(_encode(ServiceVersion(VERSION, API_VERSION).as_json()))
 
 
 @probes.get("/healthz", response_model=schemas.Status)
 async def healthz() -> Response:
-    """Whether the process is alive: it answers."""
-    return _json(_encoded({"status": "alive"}))
+    """Check that the process is alive."""
+    return _json(_encode({"status": "alive"}))
 
 
 @probes.get("/readyz", response_model=schemas.Status, responses=_problems(503))
 async def readyz(request: Request) -> Response:
-    """Whether work would be taken now: models are loaded, the queue is not full."""
+    """Check that the service accepts work: models are loaded, the queue is not full."""
     _service(request).check_ready()
-    return _json(_encoded({"status": "ready"}))
+    return _json(_encode({"status": "ready"}))
 
 
 @probes.get("/metrics", response_class=PlainTextResponse, responses=_problems(*_ACCESS))
 async def metrics(request: Request) -> Response:
-    """Counters, for Prometheus."""
+    """Get the metrics in Prometheus's text format."""
     body, media_type = _service(request).metrics.render()
     return Response(body, media_type=media_type)
 
 
 @probes.get("/problems/{slug}", response_class=PlainTextResponse, responses=_problems(404))
 async def problem(slug: str) -> Response:
-    """What a type of problem means and calls for."""
+    """Explain a type of problem."""
     if slug not in PROBLEMS:
-        raise Problem("not-found", f"there is no such problem; there are: {', '.join(PROBLEMS)}")
+        raise Problem(
+            "not-found", f"there is no such problem type; available: {', '.join(PROBLEMS)}"
+        )
     kind = PROBLEMS[slug]
     return PlainTextResponse(f"{kind.title} ({kind.status})\n\n{kind.explanation}\n")
 
@@ -222,17 +229,17 @@ def _service(request: Request) -> Service:
 async def _received(
     request: Request, options: OptionsT, max_files: int = 1
 ) -> tuple[Form, OptionsT, Model]:
-    """The body of a request, its options with those of the form, and the model that they name.
+    """Receive a request: its body, its options from query and form, and their model.
 
-    Whoever gets the form must `remove` it.
+    The caller must `remove` the form.
 
     Raises:
-        Problem: see `receive`; or an option cannot be honoured, or there is no such model.
-        ClientDisconnect: the client left.
+        Problem: see `receive`; or an option is invalid, or there is no such model.
+        ClientDisconnect: the client has disconnected.
     """
     service = _service(request)
-    service.models.get(options.model)  # before the body, which would be sent for nothing
-    with service.receiving():
+    service.models.get(options.model)  # before the body is received in vain
+    with service.upload_slot():
         form = await receive(request, service.storage, service.config, max_files=max_files)
     try:
         options = with_fields(options, form.fields)
@@ -243,22 +250,22 @@ async def _received(
 
 
 def _classification(
-    service: Service, model: Model, upload: Upload, options: ClassifyOptions, began: float
+    service: Service, model: Model, upload: Upload, options: ClassifyOptions, started: float
 ) -> Callable[[Job], bytes]:
-    """The work of a request that has been received, with its answer in JSON."""
-    uploaded = time.perf_counter()
-    service.metrics.stage("upload", uploaded - began)
-    request = request_id.get()
+    """Make the job of a request that has been received; it returns the response in JSON."""
+    upload_seconds = time.perf_counter() - started
+    service.metrics.stage("upload", upload_seconds)
+    current_id = request_id.get()
 
     def work(job: Job) -> bytes:
         tags = service.tag(job, model, upload, options.choice())
         timings = {
-            "upload": uploaded - began,
+            "upload": upload_seconds,
             "queue": job.queue_seconds,
             **tags.timings,
-            "total": time.perf_counter() - began,
+            "total": time.perf_counter() - started,
         }
-        answer = ServiceTags(
+        found = ServiceTags(
             tags=tags.tags,
             frames=tags.frames if options.frames else None,
             segments=tags.segments if options.segments else None,
@@ -269,23 +276,11 @@ def _classification(
             warnings=tags.warnings,
             timings={name: round(seconds, _DECIMALS) for name, seconds in timings.items()},
             file=upload.name,
-            request_id=request,
+            request_id=current_id,
         )
-        return _encoded(answer.as_json())
+        return _encode(found.as_json())
 
     return work
-
-
-async def _result_or_problem(
-    service: Service, upload: Upload, work: Callable[[Job], bytes]
-) -> bytes:
-    """One of several results, in JSON."""
-    try:
-        return await service.engine.run(work, upload.remove)
-    except AudiotagError as error:
-        problem = problem_of(error)
-        service.metrics.error(problem.slug)
-        return _encoded({"file": upload.name, "problem": problem.document(request_id.get())})
 
 
 def _frame_file(service: Service, clip: ClipFrames, file_format: str) -> bytes:
@@ -297,8 +292,8 @@ def _frame_file(service: Service, clip: ClipFrames, file_format: str) -> bytes:
         file.unlink(missing_ok=True)
 
 
-async def _all(awaitables: Sequence[Awaitable[T]]) -> list[T]:
-    """What each of them gives; once one fails nobody waits for the others, and they end."""
+async def _gather(awaitables: Sequence[Awaitable[T]]) -> list[T]:
+    """Gather results; if one fails or this is cancelled, cancel the others."""
     tasks = [asyncio.ensure_future(each) for each in awaitables]
     try:
         return await asyncio.gather(*tasks)
@@ -307,59 +302,55 @@ async def _all(awaitables: Sequence[Awaitable[T]]) -> list[T]:
             task.cancel()
 
 
-async def _unless_gone(request: Request, work: Awaitable[T]) -> T:
-    """Wait for the work, unless the client leaves before.
+async def _unless_disconnected(request: Request, work: Awaitable[T]) -> T:
+    """Wait for work; cancel it if the client disconnects.
 
     Raises:
-        ClientDisconnect: it left; the work is cancelled.
+        ClientDisconnect: the client has disconnected.
     """
-    doing = asyncio.ensure_future(work)
-    doing.add_done_callback(_take_note)
-    leaving = asyncio.ensure_future(_left(request))
+
+    async def wait_for_disconnect() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+
+    task = asyncio.ensure_future(work)
+    # Retrieve the exception of work that nobody waits for, or asyncio logs it.
+    task.add_done_callback(lambda done: done.cancelled() or done.exception())
+    disconnected = asyncio.ensure_future(wait_for_disconnect())
     try:
-        await asyncio.wait({doing, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        if not doing.done():
+        await asyncio.wait({task, disconnected}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
             raise ClientDisconnect
-        return doing.result()
+        return task.result()
     finally:
-        for task in (doing, leaving):
-            task.cancel()
-
-
-def _take_note(done: asyncio.Future[Any]) -> None:
-    """Look at what has failed, or asyncio logs that nobody did: nobody waits any more."""
-    if not done.cancelled():
-        done.exception()
-
-
-async def _left(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
+        task.cancel()
+        disconnected.cancel()
 
 
 def _negotiated(accept: str, offers: Sequence[str]) -> str:
-    """The best of the media types that the client takes; the first one if all are as good.
+    """The offer that the client prefers; the first one of equals.
 
     Raises:
-        Problem: it takes none of them.
+        Problem: the client accepts none of them.
     """
-    wanted: dict[str, float] = {}
+    qualities: dict[str, float] = {}
     for item in accept.split(","):
         kind, _, parameters = item.partition(";")
         found = re.search(r"(?:^|;)\s*q=([01](?:\.\d{0,3})?)\s*(?:;|$)", parameters)
-        wanted[kind.strip().lower()] = float(found[1]) if found else 1.0
+        qualities[kind.strip().lower()] = float(found[1]) if found else 1.0
 
     def quality(offer: str) -> float:
         general = f"{offer.split('/')[0]}/*"
-        return next((wanted[kind] for kind in (offer, general, "*/*") if kind in wanted), 0.0)
+        return next((qualities[k] for k in (offer, general, "*/*") if k in qualities), 0.0)
 
     best = max(offers, key=quality)
     if quality(best) == 0:
-        raise Problem("not-acceptable", f"the answer can be {', '.join(offers)}")
+        raise Problem("not-acceptable", f"available formats: {', '.join(offers)}")
     return best
 
 
-def _encoded(value: Any) -> bytes:
+def _encode(value: Any) -> bytes:
+    # Lone surrogates, which may come from file names, are replaced.
     return json.dumps(value, ensure_ascii=False, allow_nan=False).encode("utf-8", "replace")
 
 

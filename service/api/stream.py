@@ -1,4 +1,4 @@
-"""Live sound over a WebSocket: samples in, tags out as each frame completes."""
+"""The live stream over a WebSocket: samples in, tags out as each frame completes."""
 
 from __future__ import annotations
 
@@ -15,125 +15,114 @@ from starlette.websockets import WebSocketDisconnect
 
 from classifier.live import LiveTagger
 from classifier.tags.types import LiveTags
-from service.api.options import invalid
+from service.api.options import options_problem
 from service.api.schemas import StreamStart
 from service.engine.jobs import Job
 from service.engine.service import Service
 from service.logs import request_id
 from service.middleware.keys import check_key
-from service.problems import Problem, problem_of
+from service.problems import Problem, to_problem
 from vggish.errors import AudiotagError
 from vggish.params import PATCH_SECONDS
 
 _MAX_MESSAGE_BYTES = 1 << 20
-
 _DTYPES: dict[str, np.dtype[Any]] = {"s16le": np.dtype("<i2"), "f32le": np.dtype("<f4")}
-
-# Codes of RFC 6455 and its registry: normal, policy, internal error, try again later.
-_DONE, _REFUSED, _FAILED, _BUSY = 1000, 1008, 1011, 1013
+# Close codes of RFC 6455: normal closure, policy violation, internal error, try again later.
+_NORMAL, _POLICY, _INTERNAL, _TRY_LATER = 1000, 1008, 1011, 1013
 
 router = APIRouter()
 
 
 @router.websocket("/stream")
 async def stream(websocket: WebSocket) -> None:
-    """Tags of a live sound. See docs/service.md for the messages."""
+    """Tag a live stream. docs/api.md describes the messages."""
     service: Service = websocket.app.state.audiotag
     await websocket.accept()
-    code = _DONE
+    code = _NORMAL
     try:
-        await _converse(websocket, service)
+        # No slot is taken before the key has been checked.
+        start = await _receive_start(websocket, service)
+        with service.stream_slot():
+            await _tag_stream(websocket, service, start)
     except WebSocketDisconnect:
         return
     except AudiotagError as error:
-        problem = problem_of(error)
+        problem = to_problem(error)
         service.metrics.error(problem.slug)
         document = problem.document(request_id.get())
         await _send(websocket, {"type": "error", "problem": document})
         status = problem.kind.status
-        code = _BUSY if status in (429, 503) else _FAILED if status >= 500 else _REFUSED
+        code = _TRY_LATER if status in (429, 503) else _INTERNAL if status >= 500 else _POLICY
     await websocket.close(code)
 
 
-async def _converse(websocket: WebSocket, service: Service) -> None:
-    # Whoever has shown no key takes nobody's place.
-    start = await _start(websocket, service)
-    with service.streaming():
-        model = service.models.get(start.model)
-        live = LiveTagger(model.tagger, start.sample_rate_hz, **vars(start.choice()))
-        ready = {
-            "type": "ready",
-            "model": model.bundle.provenance,
-            "embedder": dict(model.tagger.extractor.embedder.provenance),
-            "frame_seconds": PATCH_SECONDS,
-        }
-        await _send(websocket, ready)
-        await _listen(websocket, service, start, live)
-
-
-async def _start(websocket: WebSocket, service: Service) -> StreamStart:
-    """The first message; it may take no longer than the head of a request."""
+async def _receive_start(websocket: WebSocket, service: Service) -> StreamStart:
+    """Receive and check the first message, within the time limit of a request's head."""
     message = await _receive(websocket, service.config.upload_idle_seconds)
     text = message.get("text")
     if text is None:
-        raise Problem("bad-request", "the first message must be JSON, with a sample_rate_hz")
+        raise Problem("bad-request", "the first message must be JSON with a sample_rate_hz")
     try:
         start = StreamStart.model_validate_json(text)
     except ValidationError as error:
         if error.errors()[0]["type"] == "json_invalid":
-            raise Problem("bad-request", "the first message is no JSON") from error
-        raise invalid(error.errors()) from error
+            raise Problem("bad-request", "the first message is not valid JSON") from error
+        raise options_problem(error.errors()) from error
     check_key(websocket, service.config, start.api_key)
     return start
 
 
-async def _listen(
-    websocket: WebSocket, service: Service, start: StreamStart, live: LiveTagger
-) -> None:
-    """Take samples and tell tags until the client says that it is the end."""
-    samples = _Samples(start)
+async def _tag_stream(websocket: WebSocket, service: Service, start: StreamStart) -> None:
+    """Receive samples and send tags until the client ends the stream."""
+    model = service.models.get(start.model)
+    live = LiveTagger(model.tagger, start.sample_rate_hz, **vars(start.choice()))
+    ready = {
+        "type": "ready",
+        "model": model.bundle.provenance,
+        "embedder": dict(model.tagger.extractor.embedder.provenance),
+        "frame_seconds": PATCH_SECONDS,
+    }
+    await _send(websocket, ready)
+    samples: npt.NDArray[Any] | None
+    rest = b""
     while True:
         message = await _receive(websocket, service.config.stream_idle_seconds)
         data = message.get("bytes")
         if data is None:
             _check_end(message.get("text") or "")
+            samples = None
+        else:
+            samples, rest = _split(rest, data, start)
+        for tags in await _tag(service, live, samples):
+            await _send(websocket, {"type": "tags", **tags.as_json()})
+        if samples is None:
             break
-        await _tell(websocket, await _heard(service, live, samples.take(data)))
-    await _tell(websocket, await _heard(service, live, None))
     await _send(websocket, {"type": "done", "duration_seconds": round(live.seconds_heard, 6)})
 
 
-async def _heard(
+async def _tag(
     service: Service, live: LiveTagger, samples: npt.NDArray[Any] | None
 ) -> Sequence[LiveTags]:
-    """What new samples complete; None for the end."""
+    """The tags of the frames that new samples complete; None stands for the end of the stream."""
 
     def work(job: Job) -> Sequence[LiveTags]:
         return live.finish() if samples is None else live.feed(samples)
 
     before = live.seconds_heard
-    # A stream has its place; that others send too much must not end it.
-    found = await service.engine.run(work, is_admitted=True)
+    # A full queue must not end a stream that holds a slot.
+    found = await service.pool.run(work, ignore_limit=True)
     service.metrics.audio_seconds(live.seconds_heard - before)
     return found
 
 
-class _Samples:
-    """Messages cut anywhere -> whole samples [n, channels]."""
-
-    def __init__(self, start: StreamStart) -> None:
-        self._dtype = _DTYPES[start.encoding]
-        self._channels = start.channels
-        self._rest = b""
-
-    def take(self, data: bytes) -> npt.NDArray[Any]:
-        if len(data) > _MAX_MESSAGE_BYTES:
-            raise Problem("too-large", f"a message may have {_MAX_MESSAGE_BYTES:,} bytes")
-        data = self._rest + data
-        row = self._dtype.itemsize * self._channels
-        whole = len(data) - len(data) % row
-        self._rest = data[whole:]
-        return np.frombuffer(data[:whole], self._dtype).reshape(-1, self._channels)
+def _split(rest: bytes, data: bytes, start: StreamStart) -> tuple[npt.NDArray[Any], bytes]:
+    """Samples [n, channels] of a message and the bytes left over from it."""
+    if len(data) > _MAX_MESSAGE_BYTES:
+        raise Problem("too-large", f"a message may have at most {_MAX_MESSAGE_BYTES:,} bytes")
+    data = rest + data
+    dtype = _DTYPES[start.encoding]
+    whole = len(data) - len(data) % (dtype.itemsize * start.channels)
+    return np.frombuffer(data[:whole], dtype).reshape(-1, start.channels), data[whole:]
 
 
 def _check_end(text: str) -> None:
@@ -144,7 +133,7 @@ def _check_end(text: str) -> None:
     if kind != "end":
         raise Problem(
             "bad-request",
-            'after the first message come samples as binary messages, and {"type": "end"}. '
+            'expected samples as a binary message, or {"type": "end"} as text. '
             f"Received: {text[:64]!r}",
         )
 
@@ -155,13 +144,8 @@ async def _receive(websocket: WebSocket, seconds: float) -> dict[str, Any]:
     except (TimeoutError, asyncio.TimeoutError) as error:
         raise Problem("upload-timeout", f"nothing arrived for {seconds:g} s") from error
     if message["type"] == "websocket.disconnect":
-        raise WebSocketDisconnect(message.get("code", _DONE))
+        raise WebSocketDisconnect(message.get("code", _NORMAL))
     return message
-
-
-async def _tell(websocket: WebSocket, found: Sequence[LiveTags]) -> None:
-    for tags in found:
-        await _send(websocket, {"type": "tags", **tags.as_json()})
 
 
 async def _send(websocket: WebSocket, message: dict[str, Any]) -> None:

@@ -1,1 +1,1 @@
-"""What runs requests: models, threads, batches, temporary files."""
+"""The resources of a running service: models, threads, batches, temporary files."""

@@ -1,4 +1,4 @@
-"""Work in a bounded pool of threads: a bounded queue before it, a deadline for each job."""
+"""A thread pool with a bounded queue, and a deadline for each job."""
 
 from __future__ import annotations
 
@@ -14,22 +14,21 @@ from vggish.errors import AudiotagError
 
 T = TypeVar("T")
 
-# Of the time that a job takes, by which the queue's length becomes a time to wait.
+# Weight of the latest job in the moving average of the time that a job takes.
 _SMOOTHING = 0.1
-
-_FIRST_GUESS_SECONDS = 0.1
+_INITIAL_AVERAGE_SECONDS = 0.1
 
 
 class JobCancelledError(AudiotagError):
-    """Nobody waits for the result of this job any more."""
+    """The caller no longer waits for the result of the job."""
 
 
 class Job:
-    """One piece of work, as the work itself sees it.
+    """A job, as its work function sees it.
 
     Attributes:
         queue_seconds: how long it waited for a thread.
-        deadline: by `time.monotonic()`, when nobody waits for it any more.
+        deadline: when the caller stops waiting, by `time.monotonic()`.
     """
 
     def __init__(self, deadline: float) -> None:
@@ -39,34 +38,34 @@ class Job:
         self._created = time.monotonic()
 
     def start(self) -> None:
-        """A thread has taken the job up."""
+        """Record that a thread has started the job."""
         self.queue_seconds = time.monotonic() - self._created
-        self.check()
+        self.raise_if_stopped()
 
     def cancel(self) -> None:
-        """Nobody waits any more; the work ends at its next `check`."""
+        """Make the next `raise_if_stopped` raise."""
         self._is_cancelled = True
 
-    def check(self, *_: object) -> None:
-        """Go on, or not: called by the work again and again, also as an `on_progress`.
+    def raise_if_stopped(self, *_: object) -> None:
+        """Stop work that nobody waits for; the work calls it regularly, as its `on_progress`.
 
         Raises:
-            JobCancelledError: nobody waits any more.
+            JobCancelledError: the job was cancelled.
             Problem: the deadline has passed.
         """
         if self._is_cancelled:
-            raise JobCancelledError("nobody waits for this any more")
+            raise JobCancelledError("the job was cancelled")
         if time.monotonic() > self.deadline:
-            raise deadline_exceeded()
+            raise _deadline_problem()
 
 
-class Engine:
-    """A pool of threads with a bounded queue. Used from one event loop.
+class WorkerPool:
+    """A thread pool with a bounded queue. Used from one event loop.
 
     Args:
-        n_threads: jobs at once.
-        queue_size: jobs that may wait for a thread; one more is refused.
-        timeout_seconds: from a job's arrival to its end.
+        n_threads: number of threads.
+        queue_size: maximum number of jobs that wait for a thread.
+        timeout_seconds: time limit of a job, waiting included.
         on_change: called whenever `n_waiting` or `n_running` have changed.
     """
 
@@ -75,40 +74,35 @@ class Engine:
         n_threads: int,
         queue_size: int,
         timeout_seconds: float,
-        on_change: Callable[[Engine], object] = lambda engine: None,
+        on_change: Callable[[WorkerPool], object] = lambda pool: None,
     ) -> None:
         self.n_threads = n_threads
         self.queue_size = queue_size
+        self.n_running = 0
         self._timeout_seconds = timeout_seconds
         self._on_change = on_change
-        self._pool = ThreadPoolExecutor(self.n_threads, "audiotag-worker")
+        self._executor = ThreadPoolExecutor(self.n_threads, "audiotag-worker")
         self._lock = threading.Lock()
         self._n_jobs = 0
-        self._n_running = 0
-        self._seconds_a_job = _FIRST_GUESS_SECONDS
+        self._average_seconds = _INITIAL_AVERAGE_SECONDS
 
     @property
     def n_waiting(self) -> int:
-        """Jobs that wait for a thread."""
+        """Number of jobs that wait for a thread."""
         return max(0, self._n_jobs - self.n_threads)
 
     @property
-    def n_running(self) -> int:
-        """Jobs that a thread is at work on."""
-        return self._n_running
-
-    @property
     def is_full(self) -> bool:
-        """Whether one more job would be refused."""
+        """Whether the queue is full."""
         return self.n_waiting >= self.queue_size
 
     @property
     def retry_after_seconds(self) -> float:
-        """By when those that wait now will be served."""
-        return (self.n_waiting + 1) * self._seconds_a_job / self.n_threads
+        """Estimated time until the jobs that wait now are done."""
+        return (self.n_waiting + 1) * self._average_seconds / self.n_threads
 
-    def check_room(self) -> None:
-        """Refuse work that would wait too long.
+    def check_capacity(self) -> None:
+        """Refuse work if the queue is full.
 
         Raises:
             Problem: the queue is full.
@@ -116,78 +110,75 @@ class Engine:
         if self.is_full:
             raise Problem(
                 "overloaded",
-                f"{self.n_waiting} requests are waiting already; try again in a while",
+                f"{self.n_waiting} requests are waiting already; try again later",
                 retry_after_seconds=self.retry_after_seconds,
             )
 
     async def run(
         self,
         work: Callable[[Job], T],
-        on_end: Callable[[], object] | None = None,
+        on_done: Callable[[], object] = lambda: None,
         *,
-        is_admitted: bool = False,
+        ignore_limit: bool = False,
     ) -> T:
         """Run `work` in a thread and wait for it.
 
         Args:
-            work: called with its job, which it must `check` again and again.
-            on_end: called once work is over or was dropped, whatever became of it.
-            is_admitted: wait also where the queue is full; for those of whom there are few, each
-                with one job at a time.
+            work: called with its job, whose `raise_if_stopped` it must call regularly.
+            on_done: called when the work has ended or was dropped, in any case.
+            ignore_limit: wait even if the queue is full; for callers that are few and run one job
+                at a time.
 
         Raises:
             Problem: the queue is full, or the deadline has passed.
             Exception: what the work raises.
         """
         try:
-            if not is_admitted:
-                self.check_room()
+            if not ignore_limit:
+                self.check_capacity()
         except Problem:
-            if on_end is not None:
-                on_end()
+            on_done()
             raise
         job = Job(time.monotonic() + self._timeout_seconds)
         self._count(jobs=1)
 
-        def ended(_: Future[T]) -> None:
+        def end(_: Future[T]) -> None:
             self._count(jobs=-1)
-            if on_end is not None:
-                on_end()
+            on_done()
 
-        future = self._pool.submit(self._run, work, job)
-        future.add_done_callback(ended)
+        future = self._executor.submit(self._run, work, job)
+        future.add_done_callback(end)
         try:
             return await asyncio.wait_for(asyncio.wrap_future(future), self._timeout_seconds)
         except (TimeoutError, asyncio.TimeoutError) as error:  # two classes before Python 3.11
-            raise deadline_exceeded() from error
+            raise _deadline_problem() from error
         finally:
             job.cancel()
 
     async def close(self) -> None:
-        """Wait for the jobs that are running; those that wait are dropped."""
-        await asyncio.to_thread(self._pool.shutdown, wait=True, cancel_futures=True)
+        """Wait for the running jobs; drop those that wait."""
+        await asyncio.to_thread(self._executor.shutdown, wait=True, cancel_futures=True)
 
     def _run(self, work: Callable[[Job], T], job: Job) -> T:
-        began = time.monotonic()
+        started = time.monotonic()
         self._count(running=1)
         try:
             job.start()
             return work(job)
         finally:
-            seconds = time.monotonic() - began
-            self._seconds_a_job += _SMOOTHING * (seconds - self._seconds_a_job)
+            seconds = time.monotonic() - started
+            self._average_seconds += _SMOOTHING * (seconds - self._average_seconds)
             self._count(running=-1)
 
     def _count(self, *, jobs: int = 0, running: int = 0) -> None:
         with self._lock:
             self._n_jobs += jobs
-            self._n_running += running
+            self.n_running += running
         self._on_change(self)
 
 
-def deadline_exceeded() -> Problem:
-    """The problem of work that takes too long."""
+def _deadline_problem() -> Problem:
     return Problem(
         "deadline-exceeded",
-        "the sound could not be tagged in time; send less of it, or try again later",
+        "the audio could not be processed in time; send a shorter clip, or try again later",
     )

@@ -1,4 +1,4 @@
-"""The models that are served: loaded once, loaded anew when their files change."""
+"""The models that the service has loaded; they are reloaded when their files change."""
 
 from __future__ import annotations
 
@@ -23,34 +23,33 @@ from vggish.network.runtime import PatchEmbedder
 from vggish.params import SAMPLE_RATE_HZ
 from vggish.postprocess import Pca
 
-# Puts batching around an embedder.
+# Adds batching to an embedder.
 Wrap = Callable[[PatchEmbedder], PatchEmbedder]
-
-# What tells that a file is another one: device, inode, size, time.
+# Identifies the versions of files: device, inode, size, times.
 Stamp = tuple[tuple[int, ...], ...]
 
 
 @dataclass(frozen=True, eq=False)
 class Network:
-    """An embedder and the PCA of its space, shared by all models that use it."""
+    """An embedder and its PCA, shared by all models that use it."""
 
     embedder: PatchEmbedder
     pca: Pca | None
 
     def extractor(self, options: EmbedOptions | None = None) -> Extractor:
-        """Sound -> frames."""
+        """Make an extractor: audio -> frames."""
         return Extractor(self.embedder, self.pca, options)
 
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """A model as it is served; a request keeps the one that it began with.
+    """A loaded model. A request keeps using its model when that is reloaded.
 
     Attributes:
         tagger: safe to call from several threads.
-        network: that makes its frames.
-        source: where it was loaded from: a directory, or a name that audiotag knows.
-        stamp: of the files that it was loaded from.
+        network: computes its frames.
+        source: directory of the bundle, or the name of one that comes with audiotag.
+        stamp: identifies the files that it was loaded from.
     """
 
     tagger: Tagger
@@ -60,7 +59,7 @@ class Model:
 
     @property
     def bundle(self) -> Bundle:
-        """Its head and labels."""
+        """Its bundle: head and labels."""
         return self.tagger.bundle
 
 
@@ -68,11 +67,11 @@ class Models:
     """All models by name; the first one is the default.
 
     Args:
-        config: says which.
-        wrap: what is put around each embedder.
+        config: lists the models and chooses the embedder.
+        wrap: applied to each embedder.
 
     Raises:
-        BundleError: a bundle is absent, damaged, or not made for the embedder.
+        BundleError: a bundle is missing, damaged, or not made for the embedder.
         WeightsError: the embedder is not installed, or damaged.
         OptionError: two models have the same name.
     """
@@ -82,42 +81,42 @@ class Models:
         self._wrap = wrap
         self._networks: dict[str, Network] = {}
         self._reloading = threading.Lock()
-        # Stamps of what could not be loaded, so that it is told once.
+        # Stamps of files that could not be loaded, so that this is logged once.
         self._refused: dict[str, Stamp] = {}
         models = [self._load(source) for source in config.models]
         self._by_name = {model.bundle.name: model for model in models}
         if len(self._by_name) < len(models):
             names = [model.bundle.name for model in models]
-            raise OptionError(f"each model must have a name of its own. Received: {quoted(names)}")
+            raise OptionError(f"each model must have a unique name. Received: {quoted(names)}")
         self._default = models[0].bundle.name
 
     def get(self, name: str | None = None) -> Model:
-        """A model by its name; None for the default.
+        """Get a model by name; None for the default.
 
         Raises:
-            Problem: there is none of this name.
+            Problem: there is no such model.
         """
         try:
             return self._by_name[self._default if name is None else name]
         except KeyError:
             raise Problem(
                 "unknown-model",
-                f"there is no model {str(name)[:64]!r}; there are: {quoted(self._by_name)}",
+                f"there is no model {str(name)[:64]!r}; available: {quoted(self._by_name)}",
                 models=list(self._by_name),
             ) from None
 
     def all(self) -> Sequence[Model]:
-        """The default first."""
+        """List the models, the default one first."""
         return list(self._by_name.values())
 
     def reload_changed(self, *, retry: bool = False) -> dict[str, Exception | None]:
-        """Load anew what has other files than before; one that cannot be loaded stays as it was.
+        """Reload the models whose files have changed; one that cannot be loaded is kept.
 
         Args:
-            retry: also try files again that could not be loaded and have not changed since.
+            retry: also retry files that could not be loaded and have not changed since.
 
         Returns:
-            The models that changed, each with what kept it from being loaded, if anything did.
+            The names of the models that changed, each with the error of a failed reload.
         """
         results: dict[str, Exception | None] = {}
         with self._reloading:
@@ -137,9 +136,9 @@ class Models:
             model = self._load(source)
             if model.bundle.name != name:
                 raise OptionError(
-                    f"the bundle {source} is called {model.bundle.name!r} now; it was {name!r}"
+                    f"the bundle {source} has a new name, {model.bundle.name!r}; it was {name!r}"
                 )
-        except Exception as error:  # whatever it is, the old one stays and the next is looked at
+        except Exception as error:  # any error: the loaded model is kept, the others are checked
             self._refused[name] = stamp
             return error
         self._refused.pop(name, None)
@@ -147,12 +146,12 @@ class Models:
         return None
 
     def _load(self, source: str) -> Model:
-        # Of the files as they are now: what changes while they are read is loaded again.
+        # Before they are read: files that change meanwhile are loaded again.
         stamp = _stamp(find_bundle(Path(source)))
         bundle = load(source)
         network = self._network(bundle)
         tagger = Tagger(bundle, network.extractor())
-        # The first sound takes longer than all others; it should not be a client's.
+        # The first clip takes longer than all others, so it should not be a client's.
         tagger.tag(np.zeros(SAMPLE_RATE_HZ, np.float32), sample_rate=SAMPLE_RATE_HZ)
         return Model(tagger, network, source, stamp)
 

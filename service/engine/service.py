@@ -1,4 +1,4 @@
-"""What a running service has: models, threads, room for uploads, counters."""
+"""The resources of one process of the service, and the operations on them."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from classifier.tags.choice import Choice
 from classifier.tags.types import Tags
 from service.engine.batching import BatchingEmbedder
-from service.engine.jobs import Engine, Job
+from service.engine.jobs import Job, WorkerPool
 from service.engine.models import Model, Models
-from service.engine.places import Places
+from service.engine.slots import Slots
 from service.engine.storage import Storage, Upload
 from service.logs import log
 from service.metrics import Metrics
-from service.problems import stopping
+from service.problems import stopping_problem
 from service.settings.config import ServiceConfig
 from vggish.audio.limits import AudioLimits
 from vggish.audio.stream import AudioStream, open_audio
@@ -27,8 +27,7 @@ from vggish.errors import AudiotagError
 from vggish.network.runtime import PatchEmbedder
 
 _RETRY_STREAM_SECONDS = 10
-
-# Of a client's name for a sound, as messages have it.
+# Length of a client's file name in messages.
 _MAX_NAME_LENGTH = 100
 
 
@@ -37,55 +36,55 @@ class Service:
     """One process of the service.
 
     Attributes:
-        limits: of the sound that is taken.
-        draining: whether it is stopping, and wants no new work.
-        uploads: places for bodies that are being received.
-        streams: places for streams that are open.
+        limits: limits of the audio that is accepted.
+        draining: whether the service is stopping and refuses new work.
+        uploads: slots for bodies that are being received.
+        streams: slots for open streams.
     """
 
     config: ServiceConfig
     models: Models
-    engine: Engine
+    pool: WorkerPool
     storage: Storage
     metrics: Metrics
     limits: AudioLimits
-    uploads: Places
-    streams: Places
+    uploads: Slots
+    streams: Slots
     draining: bool = False
 
     @classmethod
     def start(cls, config: ServiceConfig, metrics: Metrics) -> Service:
-        """Load the models and make everything ready; to be closed.
+        """Load the models and create everything else. The result must be closed.
 
         Raises:
             AudiotagError: a model or an embedder cannot be loaded.
-            OptionError: there is no place for uploads.
+            OptionError: the directory for uploads cannot be made.
         """
 
-        def measured(engine: Engine) -> None:
-            metrics.queue_depth.set(engine.n_waiting)
-            metrics.in_flight.set(engine.n_running)
+        def set_gauges(pool: WorkerPool) -> None:
+            metrics.queue_depth.set(pool.n_waiting)
+            metrics.in_flight.set(pool.n_running)
 
-        threads = config.threads or max(1, n_cores() // max(1, config.workers))
-        engine = Engine(threads, config.queue_size, config.request_timeout_seconds, measured)
+        n_threads = config.threads or max(1, n_cores() // max(1, config.workers))
+        pool = WorkerPool(n_threads, config.queue_size, config.request_timeout_seconds, set_gauges)
 
         def batched(embedder: PatchEmbedder) -> PatchEmbedder:
             return BatchingEmbedder(
                 embedder,
                 window_seconds=config.batch_window_ms / 1000,
                 full_batch=config.full_batch_patches,
-                n_active=lambda: engine.n_running,
+                n_active=lambda: pool.n_running,
                 on_batch=metrics.batch,
             )
 
         return cls(
             config=config,
             models=Models(config, batched),
-            engine=engine,
+            pool=pool,
             storage=Storage(config.temporary_directory),
             metrics=metrics,
-            uploads=Places(config.max_uploads, "uploads are being received", metrics.uploads),
-            streams=Places(config.max_streams, "streams are open", metrics.streams),
+            uploads=Slots(config.max_uploads, "concurrent uploads", metrics.uploads),
+            streams=Slots(config.max_streams, "open streams", metrics.streams),
             limits=AudioLimits(
                 max_seconds=config.max_audio_seconds,
                 max_channels=config.max_channels,
@@ -95,77 +94,77 @@ class Service:
         )
 
     async def close(self) -> None:
-        """Wait for the work that is being done, and clean up."""
-        await self.engine.close()
+        """Wait for the running jobs, and clean up."""
+        await self.pool.close()
         self.storage.close()
 
     def check_ready(self) -> None:
-        """Refuse when new work would not be taken.
+        """Check whether new work would be accepted.
 
         Raises:
             Problem: the service is stopping, or its queue is full.
         """
         if self.draining:
-            raise stopping()
-        self.engine.check_room()
+            raise stopping_problem()
+        self.pool.check_capacity()
 
     @contextlib.contextmanager
-    def receiving(self) -> Iterator[None]:
-        """Around the reception of a body: there are only so many at a time.
+    def upload_slot(self) -> Iterator[None]:
+        """Hold a slot while a body is received.
 
         Raises:
-            Problem: there are too many, or work would not be taken now.
+            Problem: all slots are taken, or the queue is full.
         """
-        self.engine.check_room()
-        with self.uploads.taken(self.engine.retry_after_seconds):
+        self.pool.check_capacity()
+        with self.uploads.take(self.pool.retry_after_seconds):
             yield
 
     @contextlib.contextmanager
-    def streaming(self) -> Iterator[None]:
-        """Around a stream: there are only so many at a time.
+    def stream_slot(self) -> Iterator[None]:
+        """Hold a slot while a stream is open.
 
         Raises:
-            Problem: there are too many, or the service is stopping.
+            Problem: all slots are taken, or the service is stopping.
         """
         if self.draining:
-            raise stopping()
-        with self.streams.taken(_RETRY_STREAM_SECONDS):
+            raise stopping_problem()
+        with self.streams.take(_RETRY_STREAM_SECONDS):
             yield
 
     def tag(self, job: Job, model: Model, upload: Upload, choice: Choice) -> Tags:
-        """Tag a sound that was received. Runs in a thread.
+        """Tag an uploaded clip. Runs in a thread.
 
         Raises:
-            AudiotagError: the sound cannot be read, or an option cannot be honoured.
+            AudiotagError: the audio cannot be read, or an option is invalid.
         """
         with self.open(job, upload) as stream:
-            tags = model.tagger.tag(stream, on_progress=job.check, **vars(choice))
-        self.note(tags.duration_seconds, {"queue": job.queue_seconds, **tags.timings})
+            tags = model.tagger.tag(stream, on_progress=job.raise_if_stopped, **vars(choice))
+        self.record(tags.duration_seconds, {"queue": job.queue_seconds, **tags.timings})
         return tags
 
     def open(self, job: Job, upload: Upload) -> AudioStream:
-        """The sound of an upload, within the limits, and no longer than the job may take."""
+        """Open an uploaded clip with the limits of the service and the deadline of the job."""
         limits = dataclasses.replace(self.limits, deadline=job.deadline)
         name = shortened(printable(one_line(upload.name or "the upload")), _MAX_NAME_LENGTH)
         return open_audio(upload.path(), name=name, limits=limits)
 
-    def note(self, audio_seconds: float, timings: Mapping[str, float]) -> None:
-        """Count the sound, and what was spent on it in each stage."""
+    def record(self, audio_seconds: float, timings: Mapping[str, float]) -> None:
+        """Count audio that was processed, and the time spent on it in each stage."""
         self.metrics.audio_seconds(audio_seconds)
         for stage, seconds in timings.items():
             self.metrics.stage(stage, seconds)
 
     def reload(self, *, retry: bool = False) -> None:
-        """Load models anew whose files have changed; what fails is told and stays as it was."""
-        began = time.monotonic()
+        """Reload models whose files have changed; a model that cannot be reloaded is kept."""
+        started = time.monotonic()
         for name, error in self.models.reload_changed(retry=retry).items():
             self.metrics.reload("failed" if error else "loaded")
             if error is None:
-                seconds = round(time.monotonic() - began, 3)
-                log.info("model loaded anew", extra={"model": name, "seconds": seconds})
+                seconds = round(time.monotonic() - started, 3)
+                log.info("model reloaded", extra={"model": name, "seconds": seconds})
             else:
                 log.error(
-                    "model not loaded, the one before stays",
+                    "cannot reload a model, keeping the loaded one",
                     extra={"model": name, "why": str(error)},
                     exc_info=None if isinstance(error, AudiotagError) else error,
                 )

@@ -1,4 +1,4 @@
-"""Temporary files of uploads: in a private directory, under random names, always removed."""
+"""Temporary files of uploads, in a private directory and under random names."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import contextlib
 import errno
 import os
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 from service.problems import Problem
@@ -14,18 +13,18 @@ from service.scratch import ScratchDirectory
 from vggish.audio.decoders import AUDIO_SUFFIXES
 
 _PREFIX = "audiotag-serve-"
-
-# What a body may have in memory before it goes to the disk.
+# Bytes of a request body that stay in memory before they are written to the disk.
 SPOOL_BYTES = 1 << 20
 
-_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_BINARY = getattr(os, "O_BINARY", 0)  # Windows
 
 
 class Storage:
-    """A directory for the uploads of one process; what a killed process left is removed, too.
+    """The directory for the uploads of one process.
 
     Args:
-        parent: where to make it; None for the system's place for temporary files.
+        parent: directory to make it in; None for the system's temporary directory.
 
     Raises:
         OptionError: it cannot be made.
@@ -36,46 +35,46 @@ class Storage:
         self.directory = self._scratch.path
 
     def new_file(self, file_name: str | None) -> Upload:
-        """An upload to be written. Of the client's name only a known suffix is used."""
+        """Create an empty upload. Only a known suffix of the client's file name is used."""
         suffix = Path(file_name or "").suffix.lower()
         return Upload(self.directory, file_name, suffix if suffix in AUDIO_SUFFIXES else "")
 
     def close(self) -> None:
-        """Remove the directory and all that is in it."""
+        """Remove the directory and everything in it."""
         self._scratch.close()
 
 
 class Upload:
-    """A sound that was sent: in memory as long as it is small, then in a file.
+    """An uploaded clip: in memory while it is small, then in a file.
 
     Attributes:
-        name: as the client calls it, without directories; None if it does not say.
-        size: in bytes.
-        bytes_in_memory: that are not in the file yet.
+        name: the client's file name without directories; None if there is none.
+        size: size in bytes.
+        bytes_in_memory: number of bytes that are not in the file yet.
     """
 
     def __init__(self, directory: Path, file_name: str | None, suffix: str) -> None:
         self.name = _base_name(file_name)
         self.size = 0
+        self.bytes_in_memory = 0
         self._directory = directory
         self._suffix = suffix
         self._in_memory: list[bytes] = []
-        self.bytes_in_memory = 0
         self._path: Path | None = None
 
     def add(self, data: bytes) -> None:
-        """Take more of the body."""
+        """Append data."""
         self._in_memory.append(data)
         self.bytes_in_memory += len(data)
         self.size += len(data)
 
     def flush(self) -> None:
-        """Write what is in memory to the file. It may take a while: not for the event loop.
+        """Write the data in memory to the file. This blocks.
 
         Raises:
-            Problem: there is no room on the disk.
+            Problem: the disk is full.
         """
-        with _no_room_told():
+        try:
             if self._path is None:
                 descriptor, path = tempfile.mkstemp(suffix=self._suffix, dir=self._directory)
                 self._path = Path(path)
@@ -83,14 +82,19 @@ class Upload:
                 descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | _BINARY)
             with os.fdopen(descriptor, "wb") as file:
                 file.writelines(self._in_memory)
+        except OSError as error:
+            if error.errno not in _DISK_FULL:
+                raise
+            message = "the service has no disk space for this upload; try again later"
+            raise Problem("storage-full", message) from error
         self._in_memory.clear()
         self.bytes_in_memory = 0
 
     def path(self) -> Path:
-        """The file, with all of it.
+        """Return the path of the file, with all data written to it.
 
         Raises:
-            Problem: there is no room on the disk.
+            Problem: the disk is full.
         """
         if self._path is None or self._in_memory:
             self.flush()
@@ -98,32 +102,16 @@ class Upload:
         return self._path
 
     def remove(self) -> None:
-        """Forget it. May be called again."""
+        """Remove the file and the data. May be called again."""
         self._in_memory.clear()
         if self._path is not None:
-            # Windows keeps a file that is being read: who reads it removes it at the end.
+            # Windows does not remove a file while it is read; the reader removes it at its end.
             with contextlib.suppress(FileNotFoundError, PermissionError):
                 self._path.unlink()
 
 
-_BINARY = getattr(os, "O_BINARY", 0)  # Windows
-
-
 def _base_name(file_name: str | None) -> str | None:
-    """A client's name for a file, from any system, without its directories."""
+    """The last part of a client's file name, with the separators of any system."""
     if file_name is None:
         return None
-    name = file_name.replace("\\", "/").rsplit("/", 1)[-1]
-    return name[-255:] or None
-
-
-@contextlib.contextmanager
-def _no_room_told() -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in _NO_ROOM:
-            raise
-        raise Problem(
-            "storage-full", "the service has no room for this upload; try again later"
-        ) from error
+    return file_name.replace("\\", "/").rsplit("/", 1)[-1][-255:] or None

@@ -1,1 +1,1 @@
-"""ASGI middleware: request context, keys, limits, origins, proxies."""
+"""Middleware: request ids, logs and headers; API keys, limits, origins, proxies."""

@@ -8,26 +8,41 @@ from collections.abc import Sequence
 
 from starlette.datastructures import Headers
 from starlette.requests import HTTPConnection
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Scope
 
-from service.metrics import Metrics
-from service.middleware.request_context import PAGE, PAGE_PREFIXES, path_of, refuse
+from service.middleware.request_context import PAGE, PAGE_PREFIXES, path_of
 from service.problems import Problem
 from service.settings.config import ServiceConfig
 
-# All else needs a key where there are keys.
-_OPEN = frozenset(
+# All other paths need a key if there are keys.
+_PUBLIC = frozenset(
     {PAGE, "/favicon.ico", "/examples", "/healthz", "/readyz", "/version", "/openapi.json"}
 )
-
-METRICS_PATH, _STREAM = "/metrics", "/stream"
-
-
-# --- keys --------------------------------------------------------------------------------
+METRICS_PATH, _STREAM_PATH = "/metrics", "/stream"
 
 
-def given_key(headers: Headers) -> str | None:
-    """The key that a request has: `Authorization: Bearer KEY`, or `X-API-Key: KEY`."""
+class KeyCheck:
+    """Check the API key of a request.
+
+    A browser cannot set headers on a WebSocket: a stream without a key is checked when its first
+    message has arrived, with `check_key`.
+    """
+
+    def __init__(self, keys: Sequence[str]) -> None:
+        self._keys = keys
+
+    def __call__(self, scope: Scope) -> Problem | None:
+        """Check a request or a WebSocket."""
+        if not is_protected(scope):
+            return None
+        key = key_of(Headers(scope=scope))
+        if key is None and scope["type"] == "websocket" and path_of(scope) == _STREAM_PATH:
+            return None
+        return _key_problem(self._keys, key)
+
+
+def key_of(headers: Headers) -> str | None:
+    """The key in the headers: `Authorization: Bearer KEY`, or `X-API-Key: KEY`."""
     scheme, _, key = headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer" and key.strip():
         return key.strip()
@@ -35,69 +50,47 @@ def given_key(headers: Headers) -> str | None:
 
 
 def check_key(connection: HTTPConnection, config: ServiceConfig, key: str | None) -> None:
-    """Refuse a key that came in another way than a header, or none that came in no way.
+    """Check a key that came in a message.
 
     Args:
-        connection: whose headers may have the key.
-        config: has the keys that are right; if there are none, anybody may ask.
-        key: that came in a message; it goes before that of the headers.
+        connection: its headers are used if the message has no key.
+        config: has the valid keys; if there are none, no key is needed.
+        key: from the message.
 
     Raises:
-        Problem: there is no key (401), or it is not one of the service's (403).
+        Problem: there is no key (401), or it is invalid (403).
     """
     if config.keys:
-        problem = _refusal(config.keys, given_key(connection.headers) if key is None else key)
+        problem = _key_problem(config.keys, key_of(connection.headers) if key is None else key)
         if problem is not None:
             raise problem
 
 
-class ApiKeys:
-    """Lets in who has a key. A page that streams has no headers; its first message is looked at."""
-
-    def __init__(self, app: ASGIApp, keys: Sequence[str], metrics: Metrics) -> None:
-        self.app = app
-        self._keys = keys
-        self._metrics = metrics
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer, or refuse."""
-        if is_protected(scope):
-            key = given_key(Headers(scope=scope))
-            is_stream = scope["type"] == "websocket" and path_of(scope) == _STREAM
-            problem = None if key is None and is_stream else _refusal(self._keys, key)
-            if problem is not None:
-                await refuse(problem, self._metrics, scope, receive, send)
-                return
-        await self.app(scope, receive, send)
-
-
 def is_protected(scope: Scope) -> bool:
-    if scope["type"] not in ("http", "websocket"):
-        return False
+    """Whether a path needs a key."""
     path = path_of(scope)
-    return path not in _OPEN and not path.startswith(PAGE_PREFIXES)
+    return path not in _PUBLIC and not path.startswith(PAGE_PREFIXES)
 
 
-def _refusal(keys: Sequence[str], key: str | None) -> Problem | None:
+def is_valid_key(keys: Sequence[str], key: str) -> bool:
+    """Compare with all keys, in a time that does not depend on them."""
+    digest = key_digest(key)
+    is_valid = False
+    for each in keys:
+        is_valid |= hmac.compare_digest(digest, key_digest(each))
+    return is_valid
+
+
+def key_digest(key: str) -> bytes:
+    """A hash of a key, all of one length."""
+    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
+
+
+def _key_problem(keys: Sequence[str], key: str | None) -> Problem | None:
     if key is None:
         return Problem(
             "unauthorized",
-            "this needs an API key: send the header Authorization: Bearer KEY, or X-API-Key: KEY",
+            "an API key is required: send the header Authorization: Bearer KEY, or X-API-Key: KEY",
             headers={"WWW-Authenticate": 'Bearer realm="audiotag"'},
         )
-    if not is_one_of(keys, key):
-        return Problem("forbidden", "the API key is not one of the service's")
-    return None
-
-
-def is_one_of(keys: Sequence[str], key: str) -> bool:
-    """Compare with all keys, in a time that tells nothing of them."""
-    given = digest(key)
-    found = False
-    for each in keys:
-        found |= hmac.compare_digest(given, digest(each))
-    return found
-
-
-def digest(key: str) -> bytes:
-    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
+    return None if is_valid_key(keys, key) else Problem("forbidden", "the API key is invalid")

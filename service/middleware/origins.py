@@ -1,54 +1,43 @@
-"""Which web pages may use the service."""
+"""Protection against pages of other sites."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from starlette.datastructures import Headers
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Scope
 
-from service.metrics import Metrics
-from service.middleware.request_context import refuse
 from service.problems import Problem
 
-_CHANGING = frozenset({"POST", "PUT", "PATCH", "DELETE"})
-
+_UNSAFE_METHODS = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 
 
-# --- from where --------------------------------------------------------------------------
+class OriginCheck:
+    """Check that a browser's request comes from our own page or from an allowed origin.
 
-
-class Origins:
-    """Keeps pages of other sites from working the service through the browsers of its users.
-
-    A browser lets any page open a WebSocket to any host, and send a form there; it tells the
-    page's origin. That must be the service itself, or among those that are allowed.
+    A browser lets any page submit a form or open a WebSocket to any host. It sends the origin of
+    the page along.
     """
 
-    def __init__(self, app: ASGIApp, allowed: Sequence[str], metrics: Metrics) -> None:
-        self.app = app
+    def __init__(self, allowed: Sequence[str]) -> None:
         self._allowed = frozenset(allowed)
-        self._metrics = metrics
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer, or refuse."""
-        is_asked = scope["type"] == "websocket" or scope.get("method") in _CHANGING
-        if is_asked and not self._is_welcome(scope):
-            problem = Problem(
-                "forbidden",
-                "a page of another site asks; if it is to, the service needs its origin among "
-                "cors_origins, and a proxy between must pass the header Host on",
-            )
-            await refuse(problem, self._metrics, scope, receive, send)
-            return
-        await self.app(scope, receive, send)
+    def __call__(self, scope: Scope) -> Problem | None:
+        """Check a request or a WebSocket."""
+        is_checked = scope["type"] == "websocket" or scope["method"] in _UNSAFE_METHODS
+        if not is_checked or self._is_allowed(Headers(scope=scope)):
+            return None
+        return Problem(
+            "forbidden",
+            "the request comes from a page of another site; to allow it, add its origin to "
+            "cors_origins. A proxy in front of the service must pass on the header Host",
+        )
 
-    def _is_welcome(self, scope: Scope) -> bool:
-        headers = Headers(scope=scope)
+    def _is_allowed(self, headers: Headers) -> bool:
         origin = headers.get("origin")
         if origin is None or headers.get("sec-fetch-site") == "same-origin":
-            return True  # no browser, or one that has compared by itself
+            return True  # not a browser, or one that has compared the origins itself
         if not self._allowed.isdisjoint({"*", origin.lower()}):
             return True
         scheme, _, netloc = origin.lower().partition("://")

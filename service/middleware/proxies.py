@@ -1,4 +1,4 @@
-"""Who asks, when proxies that are trusted stand between: the headers X-Forwarded-..."""
+"""The client's address behind trusted proxies: the X-Forwarded headers."""
 
 from __future__ import annotations
 
@@ -12,25 +12,27 @@ from starlette.types import Scope
 Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
-class Proxies:
-    """The proxies that are believed.
+class TrustedProxies:
+    """Apply the X-Forwarded headers of trusted proxies.
+
+    uvicorn's `ProxyHeadersMiddleware` is not enough: it ignores X-Forwarded-Host, which the check
+    of origins needs, and does not recognise IPv4 proxies on a dual-stack socket (::ffff:10.0.0.1).
 
     Args:
-        networks: their addresses or networks.
+        networks: addresses or networks of the proxies.
     """
 
     def __init__(self, networks: Sequence[str]) -> None:
         self._networks = [ipaddress.ip_network(network) for network in networks]
 
-    def see_through(self, scope: Scope) -> None:
-        """Where a proxy asks, put what the client asked it in the place of what it asks.
+    def apply(self, scope: Scope) -> None:
+        """Replace client, scheme and host of a request from a proxy by those of its client.
 
-        Each proxy adds the address that it was asked from to the end of X-Forwarded-For. So the
-        client is the last one that is no proxy of ours; what stands before it was said by the
-        client, and is not believed.
+        Each proxy appends the address of its peer to X-Forwarded-For. The client is therefore the
+        last address that is not a proxy's; everything before it is the client's own claim.
         """
         client = scope.get("client")
-        if not client or not self._has(parse_address(client[0])):
+        if not client or not self._is_trusted(parse_address(client[0])):
             return
         headers = Headers(scope=scope)
         for text in reversed(_items(headers, "x-forwarded-for")):
@@ -38,7 +40,7 @@ class Proxies:
             if address is None:
                 break
             scope["client"] = (str(address), 0)
-            if not self._has(address):
+            if not self._is_trusted(address):
                 break
         schemes = _items(headers, "x-forwarded-proto")
         if schemes and schemes[-1] in ("http", "https"):
@@ -49,12 +51,12 @@ class Proxies:
             others = [(name, value) for name, value in scope["headers"] if name != b"host"]
             scope["headers"] = [*others, (b"host", hosts[-1].encode("latin-1"))]
 
-    def _has(self, address: Address | None) -> bool:
+    def _is_trusted(self, address: Address | None) -> bool:
         return address is not None and any(address in network for network in self._networks)
 
 
 def parse_address(text: str) -> Address | None:
-    """An address, also with a port; one of IPv4 as such also where it is written as IPv6.
+    """Parse an IP address with or without a port; an IPv4-mapped IPv6 address becomes IPv4.
 
     >>> parse_address("[2001:db8::1]:443"), parse_address("::ffff:10.0.0.1"), parse_address("me")
     (IPv6Address('2001:db8::1'), IPv4Address('10.0.0.1'), None)
@@ -68,12 +70,10 @@ def parse_address(text: str) -> Address | None:
         address = ipaddress.ip_address(text)
     except ValueError:
         return None
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
-        return address.ipv4_mapped
-    return address
+    return getattr(address, "ipv4_mapped", None) or address
 
 
 def _items(headers: Headers, name: str) -> list[str]:
-    """The items of a header that is a list, and may come in several lines."""
+    """The items of a header that is a list and may be repeated."""
     values = headers.getlist(name)
     return [item.strip() for value in values for item in value.split(",") if item.strip()]

@@ -1,4 +1,4 @@
-"""Around each request: its id, its line in the log, its count, and headers that keep it safe."""
+"""The context of each request: its id, its line in the log, its count, and security headers."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import re
 import time
 import uuid
 
+import anyio
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -17,27 +18,23 @@ from uvicorn.protocols.utils import ClientDisconnected
 
 from service.logs import LOGGED, log, request_id
 from service.metrics import Metrics
-from service.middleware.proxies import Proxies
-from service.middleware.refused_bodies import Body
-from service.problems import Problem, problem_response, stopping
+from service.middleware.proxies import TrustedProxies
+from service.problems import Problem, problem_response, stopping_problem
 
 API_VERSION = "1"
-
 API_PREFIX = f"/v{API_VERSION}"
-
-# What a browser may get from the service besides its answers: pages, and what belongs to them.
+# The page and its files; all other paths are the API.
 PAGE, PAGE_PREFIXES = "/", ("/static/", "/examples/", "/problems/")
+# nginx's status of a request whose client left before the response.
+CLIENT_GONE = 499
+# How long the rest of a refused upload is read.
+DISCARD_SECONDS = 10.0
 
 _PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
-
-_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-
-# What logs of proxies say of a client that left before it was answered.
-CLIENT_GONE = 499
-
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "WEBSOCKET"})
 _SAFE_ID = re.compile(r"[\w.-]{1,64}", re.ASCII)
 
-# A page that needs more says so itself.
+# A page that needs more sets its own policy.
 PAGE_POLICY = "; ".join(
     (
         "default-src 'none'",
@@ -54,10 +51,8 @@ PAGE_POLICY = "; ".join(
         "frame-ancestors 'none'",
     )
 )
-
 _API_POLICY = "default-src 'none'; frame-ancestors 'none'"
-
-_SAFE_HEADERS = {
+_SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
     "Referrer-Policy": "no-referrer",
@@ -68,151 +63,166 @@ _SAFE_HEADERS = {
 
 
 class RequestContext:
-    """The outermost part: nothing gets out of it but answers.
+    """The outermost middleware. Every request gets a response, whatever happens inside.
 
-    An id that the client sends in X-Request-ID is kept if it is safe, else there is a new one;
-    it is in the log, in problems, and in the answer. An exception that nobody has turned into an
-    answer is logged with its traceback and told as the problem `internal`.
+    A safe id in the header X-Request-ID is kept, otherwise a new one is made; it is in the log, in
+    problem documents and in the response. An unexpected exception is logged with its traceback
+    and answered with the problem `internal`.
     """
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, proxies: Proxies) -> None:
-        self.app = app
+    def __init__(self, app: ASGIApp, metrics: Metrics, proxies: TrustedProxies) -> None:
+        self._app = app
         self._metrics = metrics
         self._proxies = proxies
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request, or converse over one WebSocket."""
+        """Handle a request or a WebSocket."""
         if scope["type"] not in ("http", "websocket"):
-            await self.app(scope, receive, send)
+            await self._app(scope, receive, send)
             return
-        asked_id = Headers(scope=scope).get("x-request-id", "")
-        token = request_id.set(asked_id if _SAFE_ID.fullmatch(asked_id) else uuid.uuid4().hex)
-        self._proxies.see_through(scope)
-        body = Body(scope, receive)
-        exchange = _Exchange(scope, body, send)
+        given_id = Headers(scope=scope).get("x-request-id", "")
+        token = request_id.set(given_id if _SAFE_ID.fullmatch(given_id) else uuid.uuid4().hex)
+        self._proxies.apply(scope)
+        exchange = _Exchange(scope, receive, send)
         if exchange.method == "HEAD":
-            # Answered as GET is; the server below leaves the body out.
+            # Handled as GET; the server omits the body.
             scope = {**scope, "method": "GET"}
         try:
-            await self._answer(exchange, scope, body.receive)
+            await self._handle(exchange, scope)
         finally:
-            self._note(exchange, scope)
+            self._record(exchange, scope)
             request_id.reset(token)
 
-    async def _answer(self, exchange: _Exchange, scope: Scope, receive: Receive) -> None:
+    async def _handle(self, exchange: _Exchange, scope: Scope) -> None:
         try:
-            await self.app(scope, receive, exchange.send)
+            await self._app(scope, exchange.receive, exchange.send)
         except (ClientDisconnect, ClientDisconnected, WebSocketDisconnect):
-            log.debug("the client has left")
+            log.debug("the client has disconnected")
         except asyncio.CancelledError as stopped:
             # The server stops, and has waited for as long as it may.
             setattr(stopped, LOGGED, True)
-            problem = stopping()
-            # Nor is there time for the rest of a body.
+            problem = stopping_problem()
+            # There is no time to read the rest of the body either.
             problem.headers["Connection"] = "close"
             with contextlib.suppress(Exception):
-                await self._tell(problem, exchange, scope, receive)
+                await self._send_problem(problem, exchange, scope)
             raise
         except Exception as error:
-            log.exception("a request failed in a way that nobody expected")
+            log.exception("a request failed unexpectedly")
             setattr(error, LOGGED, True)
-            detail = f"the service failed; its log says more of the request {request_id.get()}"
-            if not await self._tell(Problem("internal", detail), exchange, scope, receive):
-                raise  # half an answer is out: the server below cuts the connection
+            detail = f"the service failed; see request {request_id.get()} in its log"
+            await self._send_problem(Problem("internal", detail), exchange, scope)
+            if not exchange.is_complete:
+                raise  # after half a response: the server closes the connection
 
-    async def _tell(
-        self, problem: Problem, exchange: _Exchange, scope: Scope, receive: Receive
-    ) -> bool:
-        """Answer with a problem, unless an answer has begun; whether one is complete now."""
-        if not exchange.has_begun:
-            await refuse(problem, self._metrics, scope, receive, exchange.send)
+    async def _send_problem(self, problem: Problem, exchange: _Exchange, scope: Scope) -> None:
+        """Send a problem, unless the response has started already."""
+        if not exchange.has_started:
+            await send_problem(problem, self._metrics, scope, exchange.receive, exchange.send)
         elif scope["type"] == "websocket" and not exchange.is_complete:
             await exchange.send({"type": "websocket.close", "code": 1011})
-        return exchange.is_complete
 
-    def _note(self, exchange: _Exchange, scope: Scope) -> None:
-        seconds = time.perf_counter() - exchange.began
-        method = exchange.method
-        method = method if method in _METHODS or method == "WEBSOCKET" else "other"
+    def _record(self, exchange: _Exchange, scope: Scope) -> None:
+        """Count the request, and log it."""
+        seconds = time.perf_counter() - exchange.started
+        method = exchange.method if exchange.method in _METHODS else "other"
         self._metrics.request(_route_of(scope, exchange.path), method, exchange.status, seconds)
         client = scope.get("client")
         level = logging.DEBUG if exchange.path in _PROBES else logging.INFO
-        if log.isEnabledFor(level):
-            told = {
-                "method": method,
-                "path": exchange.path,
-                "status": exchange.status,
-                "seconds": round(seconds, 4),
-                "client": client[0] if client else None,
-            }
-            log.log(level, "%s %s %d", method, exchange.path, exchange.status, extra=told)
+        extra = {
+            "method": method,
+            "path": exchange.path,
+            "status": exchange.status,
+            "seconds": round(seconds, 4),
+            "client": client[0] if client else None,
+        }
+        log.log(level, "%s %s %d", method, exchange.path, exchange.status, extra=extra)
 
 
 class _Exchange:
-    """What has been answered so far; adds the headers to it."""
+    """A request and the state of its response; adds headers to the response.
 
-    def __init__(self, scope: Scope, body: Body, send: Send) -> None:
-        self.began = time.perf_counter()
+    Most clients read the response only after they have sent their whole body. The rest of a
+    refused upload is therefore read and dropped, so that the client receives the problem document
+    instead of a reset connection. An upload that does not end in time is cut off.
+    """
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.started = time.perf_counter()
         self.status = CLIENT_GONE
-        self.has_begun = self.is_complete = False
-        # As it is now; what answers leaves its own mark on the scope.
+        self.has_started = self.is_complete = False
+        # Now, because the routers inside change the scope.
         self.path = path_of(scope)
-        self._body = body
         self.method: str = scope.get("method", "WEBSOCKET")
+        self._receive = receive
         self._send = send
+        self._is_body_complete = scope["type"] != "http"
+        # A client that expects 100 sends its body only once it is read.
+        self._is_body_expected = "expect" not in Headers(scope=scope)
+
+    async def receive(self) -> Message:
+        """Receive a message for the application."""
+        self._is_body_expected = True
+        message = await self._receive()
+        if message["type"] == "http.disconnect" or not message.get("more_body", False):
+            self._is_body_complete = True
+        return message
 
     async def send(self, message: Message) -> None:
-        """Send a part of the answer."""
+        """Send a message of the application."""
         kind = message["type"]
         if kind in ("http.response.start", "websocket.http.response.start"):
             message.setdefault("headers", [])
             headers = MutableHeaders(scope=message)
             if message["status"] >= 400 and "connection" not in headers:
-                await self._end_body(headers)
-            # Not before: until the rest of the body is there another answer may take its place.
-            self.has_begun, self.status = True, message["status"]
-            self._secure(headers)
+                await self._discard_body()
+                if not self._is_body_complete:
+                    headers["Connection"] = "close"
+            # Not before: while the body is discarded, another response may take its place.
+            self.has_started, self.status = True, message["status"]
+            self._add_headers(headers)
         elif kind == "websocket.accept":
-            self.has_begun, self.status = True, 101
+            self.has_started, self.status = True, 101
             message.setdefault("headers", [])
             MutableHeaders(scope=message)["X-Request-ID"] = request_id.get()
         elif kind == "websocket.close":
-            if not self.has_begun:
-                self.status = 403  # what the server below makes of it
-            self.has_begun = self.is_complete = True
+            if not self.has_started:
+                self.status = 403  # the server's response
+            self.has_started = self.is_complete = True
         elif not message.get("more_body", False) and kind != "websocket.send":
             self.is_complete = True
         await self._send(message)
 
-    async def _end_body(self, headers: MutableHeaders) -> None:
-        if not await self._body.discard():
-            headers["Connection"] = "close"
+    async def _discard_body(self) -> None:
+        if self._is_body_expected:
+            with anyio.move_on_after(DISCARD_SECONDS):
+                while not self._is_body_complete:
+                    await self.receive()
 
-    def _secure(self, headers: MutableHeaders) -> None:
+    def _add_headers(self, headers: MutableHeaders) -> None:
         headers["X-Request-ID"] = request_id.get()
-        for name, value in _SAFE_HEADERS.items():
+        for name, value in _SECURITY_HEADERS.items():
             headers.setdefault(name, value)
-        is_page = _is_page(self.path)
+        is_page = self.path == PAGE or self.path.startswith(PAGE_PREFIXES)
         headers.setdefault("Content-Security-Policy", PAGE_POLICY if is_page else _API_POLICY)
         if not is_page or self.status >= 400:
             headers.setdefault("Cache-Control", "no-store")
 
 
-async def refuse(
+async def send_problem(
     problem: Problem, metrics: Metrics, scope: Scope, receive: Receive, send: Send
 ) -> None:
-    """Answer with a problem, also in place of a WebSocket; count it."""
+    """Answer a request, or a WebSocket that is not accepted yet, with a problem; count it."""
     metrics.error(problem.slug)
-    if scope["type"] == "websocket" and "websocket.http.response" not in scope.get(
-        "extensions", {}
-    ):
+    extensions = scope.get("extensions", {})
+    if scope["type"] == "websocket" and "websocket.http.response" not in extensions:
         await send({"type": "websocket.close", "code": 1008, "reason": problem.slug})
         return
     await problem_response(problem, request_id.get())(scope, receive, send)
 
 
 def path_of(scope: Scope) -> str:
-    """The path within the service: without the proxy's part of it, and without the version."""
+    """The path of a request without the prefixes of the proxy and of the API version."""
     path: str = scope["path"]
     for prefix in (scope.get("root_path", ""), API_PREFIX):
         if prefix and path.startswith(f"{prefix}/"):
@@ -221,13 +231,9 @@ def path_of(scope: Scope) -> str:
 
 
 def _route_of(scope: Scope, path: str) -> str:
-    """The pattern of the path, of which there are few, for the counts."""
+    """The route's pattern, for metrics: there are few of them."""
     for folder in PAGE_PREFIXES:
         if path.startswith(folder):
             return f"{folder}*"
     pattern = getattr(scope.get("route"), "path", None)
     return pattern.removeprefix(API_PREFIX) if isinstance(pattern, str) else "other"
-
-
-def _is_page(path: str) -> bool:
-    return path == PAGE or path.startswith(PAGE_PREFIXES)

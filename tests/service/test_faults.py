@@ -213,7 +213,7 @@ def test_one_client_cannot_take_all_places() -> None:
         refused = upload_noise(served, **{"X-Forwarded-For": first})
         assert (refused.status_code, refused.headers["retry-after"]) == (429, "1")
         assert refused.json()["type"] == "/problems/rate-limited"
-        assert "a client may have 2 requests at once" in refused.json()["detail"]
+        assert "the limit is 2 concurrent requests" in refused.json()["detail"]
         assert upload_noise(served, **{"X-Forwarded-For": second}).status_code == 400
         assert served.client.get("/healthz", headers={"X-Forwarded-For": first}).is_success
         for connection in waiting:
@@ -248,7 +248,7 @@ def test_work_that_takes_too_long_is_told_and_ended(write_sound: Any) -> None:
         answer = served.client.post("/classify", files={"file": ("a.wav", data)})
         assert answer.status_code == 504
         assert answer.json()["type"] == "/problems/deadline-exceeded"
-        wait_until(lambda: served.service.engine.n_running == 0)
+        wait_until(lambda: served.service.pool.n_running == 0)
         wait_until(lambda: left_behind(served) == ["lock"])
 
 
@@ -264,7 +264,7 @@ def test_work_for_a_client_that_left_is_ended(write_sound: Any) -> None:
                 files={"file": ("a.wav", data)},
                 timeout=httpx.Timeout(30, read=0.1),
             )
-        wait_until(lambda: served.service.engine.n_running == 0)
+        wait_until(lambda: served.service.pool.n_running == 0)
         wait_until(lambda: left_behind(served) == ["lock"])
         assert served.metric("audiotag_errors_total", kind="client-gone") == 1
         assert served.metric("audiotag_audio_seconds_total") == 0

@@ -51,7 +51,7 @@ def test_every_file_of_the_page_is_served_with_its_type(served: Running) -> None
         assert answer.content == path.read_bytes()
         assert answer.headers["content-type"] == page._MEDIA_TYPES[path.suffix]
     own = {path.name for path in OWN_FILES if path.name != "index.html"}
-    assert {name for name in page._STATIC_FILES if "/" not in name} == own
+    assert {name for name in page._static_files() if "/" not in name} == own
     assert served.client.get("/favicon.ico").headers["content-type"] == "image/svg+xml"
 
 
@@ -121,7 +121,7 @@ def test_vendored_files_are_those_that_the_list_names() -> None:
     assert list(vendor["differences"]()) == []
     files = {file["name"] for one in vendor["packages"]() for file in one["files"].values()}
     assert {f"vendor/{name}" for name in files} == {
-        name for name in page._STATIC_FILES if name.startswith("vendor/")
+        name for name in page._static_files() if name.startswith("vendor/")
     }
 
 

@@ -21,7 +21,7 @@ from starlette.websockets import WebSocket
 from service.logs import log, request_id
 from service.metrics import Metrics
 from service.middleware.keys import check_key
-from service.middleware.stack import guard
+from service.middleware.stack import add_middleware
 from service.problems import Problem, problem_response
 from service.settings.config import ServiceConfig
 
@@ -90,7 +90,7 @@ def guarded_app(config: ServiceConfig, metrics: Metrics | None = None) -> Starle
         ]
     )
     app.state.config = config
-    guard(app, config, metrics or Metrics(config))
+    add_middleware(app, config, metrics or Metrics(config))
     return app
 
 
@@ -175,5 +175,5 @@ def process_app(
     app.state.config = config
     metrics = Metrics(config)
     metrics.streams.set(1)
-    guard(app, config, metrics)
+    add_middleware(app, config, metrics)
     return app

@@ -295,7 +295,7 @@ def test_other_addresses_and_methods_are_refused(client: httpx.Client) -> None:
     for path in ("/clasify", "/models/", "/v1/models/", "/static/"):
         problem(client.get(path), 404, "not-found")
     answer = client.get("/classify")
-    assert "takes POST" in problem(answer, 405, "method-not-allowed")["detail"]
+    assert "supports POST" in problem(answer, 405, "method-not-allowed")["detail"]
     assert answer.headers["allow"] == "POST"
 
 
@@ -353,19 +353,23 @@ def part(headers: str, value: str = "", *, is_last: bool = True) -> bytes:
 @pytest.mark.parametrize(
     ("body", "boundary", "told"),
     [
-        (b"", "b", "ends early"),
-        (b"--b\r\n", "b", "ends early"),
-        (b"no boundary in it", "b", "damaged"),
-        (part('Content-Disposition: form-data; name="file"', "x", is_last=False), "b", "early"),
+        (b"", "b", "incomplete"),
+        (b"--b\r\n", "b", "incomplete"),
+        (b"no boundary in it", "b", "malformed"),
+        (
+            part('Content-Disposition: form-data; name="file"', "x", is_last=False),
+            "b",
+            "incomplete",
+        ),
         (part("Content-Type: audio/wav", "xx"), "b", "no name"),
-        (part('Content-Disposition: form-data; name="top_k"', "3"), "b", "no sound"),
+        (part('Content-Disposition: form-data; name="top_k"', "3"), "b", "no audio"),
         (part('Content-Disposition: form-data; name="x"; filename="x"'), "b", "field 'file'"),
         (part("X: " + "y" * 20_000), "b", "header"),
         (part('Content-Disposition: form-data; name="top_k"', "3" * 70_000), "b", "64 KiB"),
         (
             part('Content-Disposition: form-data; name="labels"', "x" * 20_000, is_last=False) * 4,
             "b",
-            "64 KiB together",
+            "64 KiB in total",
         ),
         (b"", "", "boundary"),
     ],
@@ -409,7 +413,7 @@ def test_two_sounds_at_once_are_for_the_batch(client: httpx.Client) -> None:
     files = [("file", ("a.wav", sound_bytes())), ("file", ("b.wav", sound_bytes()))]
     answer = client.post("/classify", files=files)
     detail = problem(answer, 400, "bad-request")["detail"]
-    assert detail == "at most one sound at once; POST /classify/batch takes more"
+    assert detail == "only one clip in a request; POST /classify/batch accepts several"
 
 
 def test_a_batch_has_an_end(served: Running, client: httpx.Client) -> None:
@@ -417,7 +421,7 @@ def test_a_batch_has_an_end(served: Running, client: httpx.Client) -> None:
     files = [("files", (f"{n}.wav", b"no sound")) for n in range(n_files + 1)]
     answer = client.post("/classify/batch", files=files)
     detail = problem(answer, 400, "bad-request")["detail"]
-    assert detail == f"at most {n_files} sounds at once"
+    assert detail == f"at most {n_files} clips in a request"
 
 
 def test_too_many_bytes_are_refused_whether_they_are_announced_or_not(
@@ -524,7 +528,7 @@ def test_a_client_that_leaves_as_its_sound_fails_is_no_error(
         finally:
             failed.set()
 
-    monkeypatch.setattr(served.service.engine, "run", run)
+    monkeypatch.setattr(served.service.pool, "run", run)
     head = b"POST /classify HTTP/1.1\r\nHost: a\r\nContent-Type: audio/wav\r\n"
     with raw_request(served, head + b"Content-Length: 4\r\n\r\nRIFF"):
         assert running_now.wait(PATIENCE_SECONDS)
@@ -608,7 +612,7 @@ def send_for_ever(connection: socket.socket, piece: bytes) -> None:
 def test_an_endless_body_that_is_refused_is_cut_off(
     monkeypatch: pytest.MonkeyPatch, served: Running
 ) -> None:
-    monkeypatch.setattr("service.middleware.refused_bodies.Body.discard.__defaults__", (0.3,))
+    monkeypatch.setattr("service.middleware.request_context.DISCARD_SECONDS", 0.3)
     connection = raw_request(
         served,
         b"POST /classify HTTP/1.1\r\nHost: localhost\r\nContent-Type: audio/wav\r\n"

@@ -180,7 +180,7 @@ def test_a_full_queue_does_not_end_a_stream(
     with open_stream(served) as connection:
         tell(connection, sample_rate_hz=16_000)
         assert told(connection)["type"] == "ready"
-        monkeypatch.setattr(served.service.engine, "queue_size", 0)
+        monkeypatch.setattr(served.service.pool, "queue_size", 0)
         assert served.client.post("/classify", files={"file": b"x"}).status_code == 503
         connection.send(np.zeros(16_000, np.int16).tobytes())
         assert told(connection)["type"] == "tags"

@@ -192,4 +192,4 @@ def test_the_command_line_gives_the_same_here_and_there(
         assert here[0] == 0
     monkeypatch.delenv("AUDIOTAG_API_KEY")
     status, _, err = command_line("classify", BELL, "--server", served.url)
-    assert (status, "needs an API key" in err, "AUDIOTAG_API_KEY" in err) == (2, True, True)
+    assert (status, "an API key is required" in err, "AUDIOTAG_API_KEY" in err) == (2, True, True)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from service.engine.jobs import Engine, Job, JobCancelledError
+from service.engine.jobs import Job, JobCancelledError, WorkerPool
 from service.problems import Problem
 from vggish.common.cores import n_cores
 
@@ -19,20 +19,20 @@ Ended = list[str]
 
 
 def run(
-    check: Callable[[Engine], Coroutine[Any, Any, None]],
+    check: Callable[[WorkerPool], Coroutine[Any, Any, None]],
     *,
     n_threads: int = 1,
     queue_size: int = 2,
     timeout_seconds: float = 30.0,
 ) -> None:
-    """Run a coroutine beside an engine, which is closed at the end."""
+    """Run a coroutine with a pool, which is closed at the end."""
 
     async def whole() -> None:
-        engine = Engine(n_threads, queue_size, timeout_seconds)
+        pool = WorkerPool(n_threads, queue_size, timeout_seconds)
         try:
-            await check(engine)
+            await check(pool)
         finally:
-            await engine.close()
+            await pool.close()
 
     asyncio.run(whole())
 
@@ -40,7 +40,7 @@ def run(
 def until(event: threading.Event) -> Callable[[Job], str]:
     def work(job: Job) -> str:
         while not event.wait(0.005):
-            job.check()
+            job.raise_if_stopped()
         return "done"
 
     return work
@@ -55,64 +55,64 @@ async def settled(condition: Callable[[], bool]) -> None:
 
 
 def test_results_and_errors_of_the_work_come_back() -> None:
-    async def check(engine: Engine) -> None:
-        assert await engine.run(lambda job: 7) == 7
+    async def check(pool: WorkerPool) -> None:
+        assert await pool.run(lambda job: 7) == 7
         with pytest.raises(ZeroDivisionError):
-            await engine.run(lambda job: 1 // 0)
-        assert engine.n_running == engine.n_waiting == 0
+            await pool.run(lambda job: 1 // 0)
+        assert pool.n_running == pool.n_waiting == 0
 
     run(check)
 
 
 def test_what_the_queue_cannot_hold_is_refused_with_a_time_to_come_again() -> None:
-    async def check(engine: Engine) -> None:
+    async def check(pool: WorkerPool) -> None:
         event, ended = threading.Event(), []
-        tasks = [asyncio.create_task(engine.run(until(event))) for _ in range(3)]
-        await settled(lambda: engine.n_running == 1 and engine.n_waiting == 2)
-        assert engine.is_full
+        tasks = [asyncio.create_task(pool.run(until(event))) for _ in range(3)]
+        await settled(lambda: pool.n_running == 1 and pool.n_waiting == 2)
+        assert pool.is_full
         with pytest.raises(Problem, match="2 requests are waiting") as caught:
-            await engine.run(lambda job: 7, on_end=lambda: ended.append("refused"))
+            await pool.run(lambda job: 7, on_done=lambda: ended.append("refused"))
         assert caught.value.slug == "overloaded"
         assert int(caught.value.headers["Retry-After"]) >= 1
         assert ended == ["refused"]
-        tasks.append(asyncio.create_task(engine.run(until(event), is_admitted=True)))
-        await settled(lambda: engine.n_waiting == 3)
+        tasks.append(asyncio.create_task(pool.run(until(event), ignore_limit=True)))
+        await settled(lambda: pool.n_waiting == 3)
         event.set()
         assert await asyncio.gather(*tasks) == ["done"] * 4
-        assert await engine.run(lambda job: 7) == 7
+        assert await pool.run(lambda job: 7) == 7
 
     run(check)
 
 
 def test_work_that_takes_too_long_is_ended() -> None:
-    async def check(engine: Engine) -> None:
+    async def check(pool: WorkerPool) -> None:
         ended: Ended = []
         with pytest.raises(Problem) as caught:
-            await engine.run(until(threading.Event()), on_end=lambda: ended.append("end"))
+            await pool.run(until(threading.Event()), on_done=lambda: ended.append("end"))
         assert caught.value.slug == "deadline-exceeded"
-        await settled(lambda: ended == ["end"] and engine.n_running == 0)
+        await settled(lambda: ended == ["end"] and pool.n_running == 0)
 
     run(check, timeout_seconds=0.1)
 
 
 def test_waiting_counts_towards_the_deadline() -> None:
-    async def check(engine: Engine) -> None:
+    async def check(pool: WorkerPool) -> None:
         event, begun = threading.Event(), []
-        first = asyncio.create_task(engine.run(lambda job: event.wait(20)))
-        await settled(lambda: engine.n_running == 1)
+        first = asyncio.create_task(pool.run(lambda job: event.wait(20)))
+        await settled(lambda: pool.n_running == 1)
         with pytest.raises(Problem):
-            await engine.run(lambda job: begun.append("second"))
+            await pool.run(lambda job: begun.append("second"))
         event.set()
         with pytest.raises(Problem):
             await first
-        await settled(lambda: engine.n_running == engine.n_waiting == 0)
+        await settled(lambda: pool.n_running == pool.n_waiting == 0)
         assert begun == []
 
     run(check, timeout_seconds=0.2)
 
 
 def test_work_of_a_client_that_left_is_ended() -> None:
-    async def check(engine: Engine) -> None:
+    async def check(pool: WorkerPool) -> None:
         ended: Ended = []
         caught: list[BaseException] = []
 
@@ -123,8 +123,8 @@ def test_work_of_a_client_that_left_is_ended() -> None:
                 caught.append(error)
                 raise
 
-        task = asyncio.create_task(engine.run(work, on_end=lambda: ended.append("end")))
-        await settled(lambda: engine.n_running == 1)
+        task = asyncio.create_task(pool.run(work, on_done=lambda: ended.append("end")))
+        await settled(lambda: pool.n_running == 1)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
@@ -134,16 +134,16 @@ def test_work_of_a_client_that_left_is_ended() -> None:
 
 
 def test_work_that_waits_and_is_not_wanted_any_more_is_never_begun() -> None:
-    async def check(engine: Engine) -> None:
+    async def check(pool: WorkerPool) -> None:
         event, begun, ended = threading.Event(), [], []
-        first = asyncio.create_task(engine.run(until(event)))
-        await settled(lambda: engine.n_running == 1)
+        first = asyncio.create_task(pool.run(until(event)))
+        await settled(lambda: pool.n_running == 1)
         second = asyncio.create_task(
-            engine.run(lambda job: begun.append("second"), on_end=lambda: ended.append("end"))
+            pool.run(lambda job: begun.append("second"), on_done=lambda: ended.append("end"))
         )
-        await settled(lambda: engine.n_waiting == 1)
+        await settled(lambda: pool.n_waiting == 1)
         second.cancel()
-        await settled(lambda: ended == ["end"] and engine.n_waiting == 0)
+        await settled(lambda: ended == ["end"] and pool.n_waiting == 0)
         event.set()
         assert await first == "done"
         assert begun == []
@@ -152,23 +152,23 @@ def test_work_that_waits_and_is_not_wanted_any_more_is_never_begun() -> None:
 
 
 def test_not_more_runs_at_once_than_there_are_threads() -> None:
-    async def check(engine: Engine) -> None:
+    async def check(pool: WorkerPool) -> None:
         together = threading.Barrier(3)
         seen: list[int] = []
 
         def work(job: Job) -> None:
             together.wait(20)
-            seen.append(engine.n_running)
+            seen.append(pool.n_running)
             together.wait(20)
 
-        await asyncio.gather(*(engine.run(work) for _ in range(30)))
+        await asyncio.gather(*(pool.run(work) for _ in range(30)))
         assert seen == [3] * 30
 
     run(check, n_threads=3, queue_size=100)
 
 
 def test_closing_waits_for_the_work_that_runs() -> None:
-    async def check(engine: Engine) -> None:
+    async def check(pool: WorkerPool) -> None:
         finished: list[str] = []
         begun = threading.Event()
 
@@ -177,9 +177,9 @@ def test_closing_waits_for_the_work_that_runs() -> None:
             time.sleep(0.1)
             finished.append("work")
 
-        task = asyncio.create_task(engine.run(work))
+        task = asyncio.create_task(pool.run(work))
         await settled(begun.is_set)
-        await engine.close()
+        await pool.close()
         assert finished == ["work"]
         await task
 

@@ -69,7 +69,7 @@ def test_an_unknown_model_is_a_problem_that_names_the_others() -> None:
 
 
 def test_two_models_of_one_name_are_refused(bundle: Path) -> None:
-    with pytest.raises(OptionError, match="name of its own"):
+    with pytest.raises(OptionError, match="unique name"):
         models("audioset", bundle)
 
 

@@ -16,10 +16,10 @@ from websockets.exceptions import ConnectionClosedError, InvalidStatus
 from websockets.sync.client import connect
 
 from service.metrics import Metrics
-from service.middleware import stack as security
-from service.middleware.keys import given_key
-from service.middleware.limits import Buckets
-from service.middleware.proxies import Proxies, parse_address
+from service.middleware import keys as keys_module
+from service.middleware.keys import key_of
+from service.middleware.limits import TokenBuckets
+from service.middleware.proxies import TrustedProxies, parse_address
 from service.middleware.request_context import path_of
 from service.problems import PROBLEMS
 from service.settings.config import ServiceConfig
@@ -104,18 +104,18 @@ def test_every_key_is_compared_whatever_was_found(monkeypatch: pytest.MonkeyPatc
         compared.append(b)
         return compare_digest(a, b)
 
-    monkeypatch.setattr(security.hmac, "compare_digest", compare)
+    monkeypatch.setattr(keys_module.hmac, "compare_digest", compare)
     keys = ["one", "two", "three"]
     for key, found in (("one", True), ("three", True), ("none", False), ("\u00e9", False)):
         compared.clear()
-        assert security._is_one_of(keys, key) is found
+        assert keys_module.is_valid_key(keys, key) is found
         assert len(compared) == 3
 
 
 def test_a_bearer_token_goes_before_the_other_header() -> None:
-    assert given_key(Headers({"authorization": "Bearer  a ", "x-api-key": "b"})) == "a"
-    assert given_key(Headers({"authorization": "Bearer ", "x-api-key": "b"})) == "b"
-    assert given_key(Headers({"authorization": "a"})) is None
+    assert key_of(Headers({"authorization": "Bearer  a ", "x-api-key": "b"})) == "a"
+    assert key_of(Headers({"authorization": "Bearer ", "x-api-key": "b"})) == "b"
+    assert key_of(Headers({"authorization": "a"})) is None
 
 
 def test_a_key_is_never_in_the_log(
@@ -163,7 +163,7 @@ def test_a_stream_may_bring_its_key_in_a_header_or_in_its_first_message(
 
 def test_a_bucket_is_full_at_first_and_fills_steadily() -> None:
     now = 0.0
-    buckets = Buckets(30, clock=lambda: now)
+    buckets = TokenBuckets(30, clock=lambda: now)
     assert [buckets.take("a") for _ in range(30)] == [0] * 30
     assert buckets.take("a") == pytest.approx(2)
     assert buckets.take("b") == 0
@@ -178,7 +178,7 @@ def test_a_bucket_is_full_at_first_and_fills_steadily() -> None:
 
 def test_asking_all_the_time_gets_the_rate_and_no_more() -> None:
     now = 0.0
-    buckets = Buckets(60, clock=lambda: now)
+    buckets = TokenBuckets(60, clock=lambda: now)
     n_served = 0
     for step in range(10_000):
         now = step / 100
@@ -187,7 +187,7 @@ def test_asking_all_the_time_gets_the_rate_and_no_more() -> None:
 
 
 def test_only_so_many_clients_are_remembered() -> None:
-    buckets = Buckets(1, max_buckets=3)
+    buckets = TokenBuckets(1, max_buckets=3)
     for client in range(1000):
         assert buckets.take(client) == 0
         assert len(buckets) <= 3
@@ -338,7 +338,7 @@ def test_an_address_of_ipv4_is_one_also_where_it_is_written_as_ipv6() -> None:
         "client": ("::ffff:10.0.0.1", 1),
         "headers": [(b"x-forwarded-for", b"192.0.2.1")],
     }
-    Proxies(["10.0.0.0/8"]).see_through(scope)
+    TrustedProxies(["10.0.0.0/8"]).apply(scope)
     assert scope["client"] == ("192.0.2.1", 0)
     for nonsense in ("", "host", "1.2.3", "1.2.3.4:5:6", "10.0.0.1/8"):
         assert parse_address(nonsense) is None

@@ -1,4 +1,4 @@
-"""Limits on how many requests run and wait at once."""
+"""A limited number of slots for concurrent operations."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from service.problems import Problem
 
 
 @dataclass(eq=False)
-class Places:
-    """Places for something that takes a while, of which there are only so many.
+class Slots:
+    """Slots for one kind of operation. Used from one event loop.
 
     Attributes:
-        limit: how many there are.
-        what: takes them, with its verb, for the sentence that refuses one more.
-        gauge: shows how many are taken.
+        limit: number of slots.
+        what: names the operations in messages, such as "open streams".
+        gauge: shows how many slots are taken.
+        n_taken: number of slots that are taken.
     """
 
     limit: int
@@ -27,16 +28,16 @@ class Places:
     n_taken: int = 0
 
     @contextlib.contextmanager
-    def taken(self, retry_after_seconds: float) -> Iterator[None]:
-        """Around what takes a place.
+    def take(self, retry_after_seconds: float) -> Iterator[None]:
+        """Hold a slot for the duration of the block.
 
         Raises:
-            Problem: none is left.
+            Problem: all slots are taken.
         """
         if self.n_taken >= self.limit:
             raise Problem(
                 "overloaded",
-                f"{self.n_taken} {self.what} already; try again in a while",
+                f"the service is at its limit of {self.limit} {self.what}; try again later",
                 retry_after_seconds=retry_after_seconds,
             )
         self.n_taken += 1
