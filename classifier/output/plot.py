@@ -67,8 +67,6 @@ def plot_tags(
     wave.set_title(shortened(title, 90), loc="left", parse_math=False)  # a file name may have $
     scores.set_xlim(0, max(duration_seconds, PATCH_SECONDS))
     scores.set_xlabel("seconds")
-    for axes in (wave, mel, scores):
-        axes.spines[["top", "right"]].set_visible(False)
     save_figure(figure, path)
 
 

@@ -1,1 +1,1 @@
-"""Reports on bundles and training runs: evaluation, inspection, cards, figures."""
+"""Reports on bundles and training runs: evaluation, inspection, model card and plots."""

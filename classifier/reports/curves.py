@@ -1,4 +1,4 @@
-"""Learning curves: a row an epoch, as CSV, as a picture, and as TensorBoard reads them."""
+"""Learning curves in a CSV file, with one row per epoch."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ Row = Mapping[str, float]
 
 
 class CurveWriter:
-    """Appends rows to a CSV file. A crash leaves whole rows, and `read_curves` skips half ones.
+    """Appends rows to a CSV file. A crash cannot leave a partial row that `read_curves` returns.
 
     Args:
-        path: of the file; a new run replaces it.
-        columns: of the file; the first is "epoch".
-        resume_after: the epoch that training goes on from. Rows up to it are kept, and later
-            ones, of epochs that are done again, are dropped. 0 begins anew.
+        path: the file; an existing one is replaced.
+        columns: names of the columns; the first is "epoch".
+        resume_after: epoch after which training continues: earlier rows are kept, and later ones
+            dropped. 0 starts a new file.
 
     Raises:
         RunError: the file cannot be written, is damaged, or has other columns.
@@ -37,42 +37,41 @@ class CurveWriter:
             kept = [row for row in read_curves(path) if row[EPOCH] <= resume_after]
         if kept and tuple(kept[0]) != self._columns:
             raise RunError(
-                f"{path} has the columns {', '.join(kept[0])}, and this run writes "
-                f"{', '.join(columns)}: was it made by another version? Move it away to go on"
+                f"{path} has the columns {', '.join(kept[0])}, but this run writes "
+                f"{', '.join(columns)}. Was it made by another version? Move it away to continue"
             )
         with unwritable_as(RunError, path), atomic_write(path) as file:
             file.write(_csv_line(self._columns))
             file.writelines(map(self._line, kept))
 
     def append(self, row: Row) -> None:
-        """Write one row; columns that it lacks, and NaN, are left empty.
+        """Write one row; missing columns and NaN are left empty.
 
         Raises:
             RunError: the file cannot be written.
         """
-        # Without a buffer the line is one write, which a crash does not cut.
+        # Without a buffer a row is a single write, which a crash cannot split.
         with unwritable_as(RunError, self._path), open(self._path, "ab", buffering=0) as file:
             file.write(self._line(row))
 
     def _line(self, row: Row) -> bytes:
-        values = [row.get(column, math.nan) for column in self._columns]
-        return _csv_line(_text(value) for value in values)
+        return _csv_line(_text(row.get(column, math.nan)) for column in self._columns)
 
 
 def read_curves(path: Path) -> list[dict[str, float]]:
-    """The rows of a file that `CurveWriter` wrote: column -> value, NaN where it is empty.
+    """Read the rows that a `CurveWriter` wrote, with NaN for empty cells.
 
     Raises:
-        RunError: there is no such file, or it is damaged; the message names the line.
+        RunError: the file is missing or damaged; the message names the line.
     """
     try:
         text = path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise RunError(f"cannot read the learning curves {path}: {error}") from error
-    # What follows the last line break was cut off.
+    # Text after the last line break is a partial row.
     lines = list(csv.reader(text[: text.rfind("\n") + 1].splitlines()))
     if not lines or lines[0][:1] != [EPOCH]:
-        raise RunError(f"{path} holds no learning curves: its first column must be {EPOCH!r}")
+        raise RunError(f"{path} has no learning curves: its first column must be {EPOCH!r}")
     rows = []
     for number, line in enumerate(lines[1:], start=2):
         try:
@@ -84,7 +83,7 @@ def read_curves(path: Path) -> list[dict[str, float]]:
 
 
 def best_epoch(rows: Sequence[Row], metric: str = "mAP") -> Row | None:
-    """The row with the highest `metric`, the first of several; None where no row has one."""
+    """The first row with the highest value of a metric; None if no row has the metric."""
     measured = [row for row in rows if not math.isnan(row.get(metric, math.nan))]
     return max(measured, key=lambda row: row[metric], default=None)
 
@@ -92,7 +91,7 @@ def best_epoch(rows: Sequence[Row], metric: str = "mAP") -> Row | None:
 def _text(value: float) -> str:
     if math.isnan(value):
         return ""
-    # Nine digits give back every float32; counts may have more.
+    # Nine digits identify every float32; counts may have more.
     return f"{value:.9g}" if value % 1 else f"{value:.0f}"
 
 

@@ -1,28 +1,22 @@
-"""Draw the learning curves of a run."""
+"""Plot the learning curves of a run."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-from classifier.reports.curves import EPOCH, best_epoch
-from classifier.reports.figures import BLUE, ORANGE, new_figure, save_figure
+from classifier.reports.curves import EPOCH, Row, best_epoch
+from classifier.reports.figures import BLUE, GREY, ORANGE, new_figure, save_figure
 from vggish.errors import RunError
 
-if TYPE_CHECKING:
-    from classifier.reports.curves import Row
-
-
-_GREY = "0.45"
-
-# A curve of so many points has marks at its epochs; more would be a band.
-_MAX_MARKED = 40
+# Longer curves have no markers, which would overlap.
+_MAX_MARKERS = 40
 
 
 class _Panel(NamedTuple):
-    """A part of the picture: its curves as column -> (label, colour)."""
+    """A part of the figure; curves are column -> (label, colour)."""
 
     title: str
     height: float
@@ -32,27 +26,26 @@ class _Panel(NamedTuple):
 _PANELS = (
     _Panel("loss", 3.4, {"loss": ("training", BLUE), "val_loss": ("validation", ORANGE)}),
     _Panel("validation mAP", 3.4, {"mAP": ("validation", ORANGE)}),
-    _Panel("learning rate", 1.5, {"learning_rate": ("learning rate", _GREY)}),
+    _Panel("learning rate", 1.5, {"learning_rate": ("learning rate", GREY)}),
 )
 
 
 def plot_curves(rows: Sequence[Row], path: Path) -> None:
-    """Draw loss, validation mAP with its best epoch, and learning rate against the epoch.
+    """Plot losses, validation mAP with its best epoch, and the learning rate against the epoch.
 
     Args:
-        rows: as `read_curves` gives them; of `loss`, `val_loss`, `mAP` and `learning_rate`, what
-            is there is drawn.
-        path: of the PNG; it has its name only when it is whole.
+        rows: rows from `read_curves`; columns that are missing or empty are not drawn.
+        path: output file, written atomically as PNG.
 
     Raises:
-        RunError: there are no rows, or the file cannot be written.
+        RunError: there is nothing to draw, or the file cannot be written.
         MissingPackageError: matplotlib is not installed.
     """
     panels = [panel for panel in _PANELS if any(_points(rows, name) for name in panel.curves)]
     if not panels:
-        raise RunError(f"cannot draw {path}: there is no epoch with a loss yet")
+        raise RunError(f"cannot draw {path}: no epoch has a loss yet")
     heights = [panel.height for panel in panels]
-    figure = new_figure(path, purpose="the picture of learning curves", figsize=(9, sum(heights)))
+    figure = new_figure(path, purpose="a plot of learning curves", figsize=(9, sum(heights)))
     figure.get_layout_engine().set(w_pad=0.12, h_pad=0.08)
     grid = figure.subplots(len(panels), sharex=True, height_ratios=heights, squeeze=False)
     for panel, axes in zip(panels, grid[:, 0], strict=True):
@@ -67,7 +60,7 @@ def plot_curves(rows: Sequence[Row], path: Path) -> None:
 
 
 def _points(rows: Sequence[Row], column: str) -> list[tuple[float, float]]:
-    """(epoch, value) where there is a finite value."""
+    """Epochs with their values, where these are finite."""
     return [(row[EPOCH], row[column]) for row in rows if math.isfinite(row.get(column, math.nan))]
 
 
@@ -75,26 +68,25 @@ def _draw(axes: Any, panel: _Panel, rows: Sequence[Row]) -> None:
     for column, (label, colour) in panel.curves.items():
         points = _points(rows, column)
         if points:
-            marker = "o" if len(points) <= _MAX_MARKED else None
+            marker = "o" if len(points) <= _MAX_MARKERS else None
             axes.plot(*zip(*points, strict=True), color=colour, label=label, marker=marker, ms=4)
     axes.set_ylabel(panel.title)
     axes.grid(alpha=0.25)
-    axes.spines[["top", "right"]].set_visible(False)
     best = best_epoch(rows)
-    if best is not None and "learning_rate" not in panel.curves:
-        axes.axvline(best[EPOCH], color=_GREY, linewidth=1, linestyle=":", zorder=1)
-    if best is not None and "mAP" in panel.curves:
-        _mark(axes, best[EPOCH], best["mAP"], is_late=best[EPOCH] > rows[-1][EPOCH] / 2)
     if "learning_rate" in panel.curves:
         axes.set_ylim(bottom=0)
         axes.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3), useMathText=True)
+    elif best is not None:
+        axes.axvline(best[EPOCH], color=GREY, linewidth=1, linestyle=":", zorder=1)
+    if best is not None and "mAP" in panel.curves:
+        _mark_best(axes, best[EPOCH], best["mAP"], is_late=best[EPOCH] > rows[-1][EPOCH] / 2)
     if len(panel.curves) > 1:
         axes.legend(frameon=False)
 
 
-def _mark(axes: Any, epoch: float, score: float, *, is_late: bool) -> None:
+def _mark_best(axes: Any, epoch: float, score: float, *, is_late: bool) -> None:
     axes.plot([epoch], [score], marker="*", ms=17, color=ORANGE, mec="white", zorder=3)
-    # Room for the words above the star, which is the highest point there is.
+    # Make room for the text above the star, which is the highest point.
     low, high = axes.get_ylim()
     axes.set_ylim(low, high + 0.12 * (high - low))
     axes.annotate(

@@ -1,63 +1,92 @@
-"""Pictures: figures of matplotlib, made without its global state and written whole."""
+"""Matplotlib figures, made without global state and written atomically."""
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from vggish.common.extras import import_extra
 from vggish.common.files import atomic_write
+from vggish.common.wording import shortened
 from vggish.errors import AudiotagError, FrameFileError, OptionError, unwritable_as
 
-BLUE, ORANGE, RED = "#3b6fb6", "#d9822b", "#b5413c"
-
+BLUE, ORANGE, RED, GREY = "#3b6fb6", "#d9822b", "#b5413c", "0.45"
 _DOTS_PER_INCH = 120
-
-_KINDS = ("png", "svg", "pdf")
+_SUFFIXES = (".png", ".svg", ".pdf")
 
 
 def new_figure(path: str | Path, *, purpose: str = "a plot", **options: Any) -> Any:
-    """An empty figure, to be written to `path`.
+    """Create an empty figure that will be written to `path`.
 
     Args:
-        path: of a PNG, SVG or PDF; its suffix says which.
-        purpose: what needs matplotlib, as the subject of the error's first sentence.
-        options: of `matplotlib.figure.Figure`, such as `figsize` in inches.
+        path: output file; its suffix must be .png, .svg or .pdf, or empty for PNG.
+        purpose: what needs matplotlib, as the subject of an error message.
+        options: arguments of `matplotlib.figure.Figure`, such as `figsize` in inches.
 
     Raises:
-        OptionError: matplotlib draws no such files.
+        OptionError: the suffix is unknown.
         MissingPackageError: matplotlib is not installed.
     """
     module = import_extra("matplotlib.figure", extra="plot", purpose=purpose)
-    figure = module.Figure(layout="constrained", **options)
-    if _kind(path) not in _KINDS:
+    if _suffix(path) not in _SUFFIXES:
         raise OptionError(f"cannot draw {path}: use a name that ends in .png, .svg or .pdf")
-    return figure
+    return module.Figure(layout="constrained", **options)
 
 
 def check_drawable(path: str | Path) -> None:
-    """Raise now what `new_figure` would raise of this path, before there is anything to draw."""
+    """Raise what `new_figure` would raise for this path."""
     new_figure(path)
 
 
 def save_figure(
     figure: Any, path: str | Path, failure: type[AudiotagError] = FrameFileError
 ) -> None:
-    """Write a figure; the file has its name only when it is whole.
+    """Write a figure atomically, without the top and right borders of its axes.
 
     Raises:
         failure: the file cannot be written.
     """
+    for axes in figure.axes:
+        axes.spines[["top", "right"]].set_visible(False)
     with (
         warnings.catch_warnings(),
         unwritable_as(failure, path),
         atomic_write(Path(path)) as file,
     ):
-        # Letters that the font lacks are drawn as boxes, which whoever looks at it sees.
+        # Characters that the font lacks are drawn as boxes.
         warnings.filterwarnings("ignore", r"Glyph \d+ .* missing")
-        figure.savefig(file, format=_kind(path), dpi=_DOTS_PER_INCH)
+        figure.savefig(file, format=_suffix(path)[1:], dpi=_DOTS_PER_INCH)
 
 
-def _kind(path: str | Path) -> str:
-    return Path(path).suffix.lower().lstrip(".") or "png"
+def plot_named_bars(
+    axes: Any,
+    names: Sequence[str],
+    values: Sequence[float],
+    colours: Sequence[str],
+    number_format: str,
+    *,
+    places: Sequence[int] | None = None,
+) -> None:
+    """Draw horizontal bars from top to bottom, with a name and a number for each.
+
+    Args:
+        axes: where to draw.
+        names: names of the bars.
+        values: lengths of the bars.
+        colours: colours of the bars.
+        number_format: format string of the numbers, such as "{:.2f}".
+        places: positions from the top, by default 0, 1, 2 ...
+    """
+    places = range(len(names)) if places is None else places
+    bars = axes.barh(places, values, color=colours)
+    axes.bar_label(bars, fmt=number_format, padding=4, fontsize=8, color="0.3")
+    axes.set_yticks(
+        places, labels=[shortened(name, 36) for name in names], fontsize=9, parse_math=False
+    )
+    axes.invert_yaxis()
+
+
+def _suffix(path: str | Path) -> str:
+    return Path(path).suffix.lower() or ".png"

@@ -1,4 +1,4 @@
-"""Pictures of what an inspection found."""
+"""Plots of inspections."""
 
 from __future__ import annotations
 
@@ -9,7 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from classifier.reports.figures import BLUE, ORANGE, RED, new_figure, save_figure
+from classifier.reports.figures import (
+    BLUE,
+    ORANGE,
+    RED,
+    new_figure,
+    plot_named_bars,
+    save_figure,
+)
 from classifier.reports.inspection import (
     FEW_CLIPS,
     N_BARS,
@@ -22,20 +29,19 @@ from classifier.reports.inspection import (
     duration,
     tally,
 )
-from vggish.common.wording import shortened
 from vggish.errors import OptionError
 
 
 def plot_inspection(inspection: Inspection, path: str | Path) -> None:
-    """Draw what was found.
+    """Plot an inspection of frames or audio files.
 
     Args:
-        inspection: of frames (examples of each class, the rarest classes, frames and labels of a
-            clip) or of sound files (durations and sample rates).
-        path: of a PNG, SVG or PDF; its suffix says which.
+        inspection: of frames, plotted as clips per class, rarest classes, frames and labels per
+            clip; or of audio files, plotted as durations and sample rates.
+        path: output file; its suffix must be .png, .svg or .pdf.
 
     Raises:
-        OptionError: there is nothing to draw, or matplotlib draws no such files.
+        OptionError: there is nothing to draw, or the suffix is unknown.
         FrameFileError: the file cannot be written.
         MissingPackageError: matplotlib is not installed.
     """
@@ -45,23 +51,21 @@ def plot_inspection(inspection: Inspection, path: str | Path) -> None:
     elif isinstance(inspection, AudioInspection) and inspection.readable:
         _plot_audio(figure, inspection.readable)
     else:
-        raise OptionError("there is nothing to draw: only frames and sound files have pictures")
-    for axes in figure.axes:
-        axes.spines[["top", "right"]].set_visible(False)
+        raise OptionError("nothing to draw: only frames and audio files have plots")
     save_figure(figure, path)
 
 
 def _plot_frames(figure: Any, found: FramesInspection) -> None:
     if not found.examples:
         figure.set_size_inches(8, 5)
-        _plot_counts(figure.subplots(), found.lengths, "frames in a clip")
+        _plot_counts(figure.subplots(), found.lengths, "frames per clip")
         return
     figure.set_size_inches(15, 10)
     grid = figure.add_gridspec(2, 3, height_ratios=[1, 1.15])
     _plot_classes(figure.add_subplot(grid[0, :]), found)
     _plot_rarest(figure.add_subplot(grid[1, 0]), found)
-    _plot_counts(figure.add_subplot(grid[1, 1]), found.lengths, "frames in a clip")
-    _plot_counts(figure.add_subplot(grid[1, 2]), found.labels_per_clip, "labels of a clip")
+    _plot_counts(figure.add_subplot(grid[1, 1]), found.lengths, "frames per clip")
+    _plot_counts(figure.add_subplot(grid[1, 2]), found.labels_per_clip, "labels per clip")
 
 
 def _plot_classes(axes: Any, found: FramesInspection) -> None:
@@ -72,44 +76,40 @@ def _plot_classes(axes: Any, found: FramesInspection) -> None:
     width = 1.0 if len(filled) > 100 else 0.8
     axes.bar(ranks[~is_few], filled[~is_few], width, color=BLUE)
     if is_few.any():
-        few = f"fewer than {FEW_CLIPS}"
-        axes.bar(ranks[is_few], filled[is_few], width, color=RED, label=few)
-    middle = np.median(counts)
-    axes.axhline(middle, color=ORANGE, linestyle="--", label=f"median {middle:,.0f}")
+        label = f"fewer than {FEW_CLIPS}"
+        axes.bar(ranks[is_few], filled[is_few], width, color=RED, label=label)
+    median = np.median(counts)
+    axes.axhline(median, color=ORANGE, linestyle="--", label=f"median {median:,.0f}")
     axes.set_yscale("log")
     axes.yaxis.set_major_formatter("{x:,.0f}")
     axes.set_ylim(bottom=0.7)
     axes.set_xlim(0.4, len(counts) + 0.6)
     axes.xaxis.get_major_locator().set_params(integer=True)
-    n_none = len(counts) - len(filled)
+    n_empty = len(counts) - len(filled)
     title = f"{found.report.n_clips:,} clips, {len(counts):,} classes"
-    axes.set_title(title + (f", {n_none:,} of them without an example" if n_none else ""))
+    axes.set_title(title + (f", {n_empty:,} of them without clips" if n_empty else ""))
     axes.set(xlabel="classes, most frequent first", ylabel="clips")
     axes.legend(frameon=False)
 
 
 def _plot_rarest(axes: Any, found: FramesInspection) -> None:
-    rarest = found.by_class()[:N_NAMED]
-    places, counts = range(len(rarest)), [n_clips for _, n_clips in rarest]
-    bars = axes.barh(places, counts, color=[RED if n < FEW_CLIPS else BLUE for n in counts])
-    names = [shortened(found.name_of(index), 28) for index, _ in rarest]
-    axes.set_yticks(places, labels=names, fontsize=9, parse_math=False)
-    axes.invert_yaxis()
-    axes.bar_label(bars, fmt="{:,.0f}", padding=4, fontsize=8, color="0.3")
+    ranked = found.by_class()
+    counts = [n_clips for _, n_clips in ranked[:N_NAMED]]
+    names = [found.name_of(index) for index, _ in ranked[:N_NAMED]]
+    colours = [RED if n_clips < FEW_CLIPS else BLUE for n_clips in counts]
+    plot_named_bars(axes, names, counts, colours, "{:,.0f}")
     axes.set_xlim(0, max(*counts, 1) * 1.12)
     axes.xaxis.get_major_locator().set_params(integer=True)
-    axes.set_title(
-        "classes" if len(rarest) == len(found.by_class()) else "classes with the fewest examples"
-    )
-    axes.set_xlabel("clips")
+    title = "classes" if len(ranked) <= N_NAMED else "rarest classes"
+    axes.set(title=title, xlabel="clips")
 
 
-def _plot_counts(axes: Any, counts: Mapping[int, int], what: str) -> None:
+def _plot_counts(axes: Any, counts: Mapping[int, int], title: str) -> None:
     rows = binned(counts, 30)
     places = range(len(rows))
     bars = axes.bar(places, [n for _, n in rows], color=BLUE)
     if len(rows) <= N_BARS:
-        # Beside a bar of thousands, one of ten cannot be seen.
+        # Small bars are invisible beside large ones, so each has its number.
         axes.bar_label(bars, fmt="{:,.0f}", padding=2, fontsize=8, color="0.3")
     step = math.ceil(len(rows) / N_BARS)
     axes.set_xticks(places[::step], labels=[name for name, _ in rows[::step]])
@@ -117,7 +117,7 @@ def _plot_counts(axes: Any, counts: Mapping[int, int], what: str) -> None:
         axes.tick_params(axis="x", labelrotation=90)
     axes.yaxis.set_major_formatter("{x:,.0f}")
     axes.yaxis.get_major_locator().set_params(integer=True)
-    axes.set(title=what, ylabel="clips", xlabel=what.split(" ")[0])
+    axes.set(title=title, ylabel="clips", xlabel=title.split(" ")[0])
 
 
 def _plot_audio(figure: Any, files: Sequence[AudioFile]) -> None:

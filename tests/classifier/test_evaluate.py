@@ -95,7 +95,7 @@ def test_clips_without_labels_are_counted_and_left_out(bundle: Bundle) -> None:
     assert result.metrics["n_clips"] == 2
     assert result.n_unlabelled == 1
     assert result.as_json()["n_unlabelled"] == 1
-    assert "n_unlabelled        1  clips left out" in result.as_table()
+    assert "n_unlabelled        1  clips without labels, skipped" in result.as_table()
 
 
 def test_packed_clips_are_measured_as_read_ones_are(bundle: Bundle) -> None:
@@ -261,7 +261,7 @@ def test_what_cannot_be_drawn_is_said(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_precision_and_recall_agree_with_a_plain_count() -> None:
-    from classifier.reports.evaluation import _interpolated_precision
+    from classifier.reports.evaluation import interpolated_precision
 
     rng = np.random.default_rng(1)
     scores = np.round(rng.random(60), 1).astype(np.float32)  # with ties
@@ -273,7 +273,7 @@ def test_precision_and_recall_agree_with_a_plain_count() -> None:
         points.append((hits / truth.sum(), hits / taken.sum()))
     recall = np.linspace(0, 1, 21)
     expected = [max(p for r, p in points if r >= wanted - 1e-9 and r > 0) for wanted in recall]
-    np.testing.assert_allclose(_interpolated_precision(scores, truth, recall), expected)
+    np.testing.assert_allclose(interpolated_precision(scores, truth, recall), expected)
 
 
 # --- Watching a run ----------------------------------------------------------------------

@@ -26,7 +26,7 @@ def make_clips() -> list[Clip]:
 
 
 @pytest.mark.parametrize("memory_limit_bytes", [1 << 20, 128 * 8, 0])
-def test_a_store_gives_back_its_clips(memory_limit_bytes: int) -> None:
+def test_a_store_returns_its_clips(memory_limit_bytes: int) -> None:
     clips = make_clips()
     store = ClipStore.from_clips(iter(clips), memory_limit_bytes=memory_limit_bytes)
     assert len(store) == 5
@@ -48,7 +48,7 @@ def test_a_store_gives_back_its_clips(memory_limit_bytes: int) -> None:
         store[5]
 
 
-def test_a_store_of_nothing_is_one() -> None:
+def test_an_empty_store_is_valid() -> None:
     store = ClipStore.from_clips([])
     assert (len(store), store.longest, store.frames.shape) == (0, 0, (0, 128))
     frames, lengths = store.gather([], 4)
@@ -58,7 +58,7 @@ def test_a_store_of_nothing_is_one() -> None:
 
 @pytest.mark.parametrize("n_frames", [None, 1, 5, 20])
 @pytest.mark.parametrize("memory_limit_bytes", [1 << 20, 0])
-def test_a_batch_of_all_frames_is_the_clips_padded(
+def test_a_batch_of_all_frames_has_padded_clips(
     n_frames: int | None, memory_limit_bytes: int
 ) -> None:
     clips = make_clips()
@@ -75,13 +75,13 @@ def test_a_batch_of_all_frames_is_the_clips_padded(
 
 
 def rows_in_clip(batch: Any, clip: Clip) -> list[int]:
-    """Of which frame of the clip each row is."""
+    """Index of the frame of the clip that each row equals."""
     matches = (batch[:, None] == clip.frames[None]).all(axis=2)
     assert matches.any(axis=1).all()
     return [int(row) for row in matches.argmax(axis=1)]
 
 
-def test_a_run_is_of_neighbours_and_begins_anywhere() -> None:
+def test_a_run_has_consecutive_frames_from_any_start() -> None:
     clips = make_clips()
     store = ClipStore.from_clips(clips)
     rng = np.random.default_rng(0)
@@ -97,7 +97,7 @@ def test_a_run_is_of_neighbours_and_begins_anywhere() -> None:
     assert starts == set(range(7))
 
 
-def test_random_frames_are_the_clips_own_each_as_likely() -> None:
+def test_random_frames_are_drawn_uniformly_from_the_clip() -> None:
     clips = make_clips()
     store = ClipStore.from_clips(clips)
     rng = np.random.default_rng(0)
@@ -111,7 +111,7 @@ def test_random_frames_are_the_clips_own_each_as_likely() -> None:
 
 
 @pytest.mark.parametrize("sampling", SAMPLINGS)
-def test_equal_seeds_draw_equal_batches_and_clips_without_frames_stay_empty(sampling: str) -> None:
+def test_equal_seeds_draw_equal_batches_and_empty_clips_stay_empty(sampling: str) -> None:
     store = ClipStore.from_clips([Clip("none", make_frames(0)), *make_clips()])
     indices = [0, 3, 5]
     first, lengths = store.gather(indices, 6, sampling, np.random.default_rng(3))
@@ -124,7 +124,7 @@ def test_equal_seeds_draw_equal_batches_and_clips_without_frames_stay_empty(samp
     assert (batch.shape, lengths.tolist()) == ((2, 2, 128), [0, 0])
 
 
-def test_a_sampling_that_is_unknown_or_cannot_draw_is_refused() -> None:
+def test_an_unknown_sampling_or_a_missing_generator_is_refused() -> None:
     store = ClipStore.from_clips(make_clips())
     with pytest.raises(OptionError, match=r"all, random, run\. Received: 'some'"):
         store.gather([0], 2, "some")
@@ -132,7 +132,7 @@ def test_a_sampling_that_is_unknown_or_cannot_draw_is_refused() -> None:
         store.gather([0], 2, "run")
 
 
-def test_labels_become_a_matrix() -> None:
+def test_labels_as_a_matrix() -> None:
     store = ClipStore.from_clips(make_clips())
     indices = [4, 1, 2, 2, 3, 0]
     expected = np.zeros((6, 7), bool)
@@ -145,7 +145,7 @@ def test_labels_become_a_matrix() -> None:
         store.label_matrix(indices, 5)
 
 
-def test_loading_is_reading_and_packing(tmp_path: Path) -> None:
+def test_load_clips_equals_read_clips(tmp_path: Path) -> None:
     paths = [
         write_records(tmp_path / "x.tfrecord", *(audioset_record(c, i + 1, i) for i, c in pairs))
         for pairs in [list(enumerate("aab"))]
@@ -160,7 +160,7 @@ def test_loading_is_reading_and_packing(tmp_path: Path) -> None:
         assert read.labels == packed.labels
 
 
-def test_no_room_for_a_temporary_file_is_an_error_with_advice(
+def test_a_full_disk_is_an_error_with_a_hint(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def full() -> Any:

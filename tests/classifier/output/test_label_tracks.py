@@ -1,4 +1,4 @@
-"""Label tracks, read again by parsers that know nothing of what wrote them."""
+"""Label tracks, read by independent parsers."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def read_raven(text: str) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(text), delimiter="\t", quoting=csv.QUOTE_NONE))
 
 
-def test_spans_that_overlap_are_cut_into_cues() -> None:
+def test_overlapping_segments_are_cut_into_cues() -> None:
     tags = clip((0.0, 5.0, "Speech"), (1.92, 2.88, "Dog"), (2.88, 3.84, "Dog"), (7.0, 8.0, "Dog"))
     assert as_srt(tags) == (
         "1\n00:00:00,000 --> 00:00:01,920\nSpeech\n\n"
@@ -101,19 +101,19 @@ def test_a_cue_names_the_best_tag_first() -> None:
     assert [lines for _, _, lines in read_srt(as_srt(tags))] == [["Second"], ["Best", "Second"]]
 
 
-def test_times_beyond_an_hour_are_counted_in_hours() -> None:
+def test_times_of_more_than_an_hour_have_hours() -> None:
     tags = clip((3599.9996, 360_000.5, "Rain"))
     assert "01:00:00,000 --> 100:00:00,500" in as_srt(tags)
 
 
-def test_an_audacity_track_has_a_line_a_span_in_time_order() -> None:
+def test_an_audacity_track_has_a_line_per_segment_in_time_order() -> None:
     tags = clip((1.92, 2.88, "Dog"), (4.8, 5.0, "Dog"), (0.0, 5.0, "Speech, male"))
     assert as_audacity(tags) == (
         "0.000000\t5.000000\tSpeech, male\n1.920000\t2.880000\tDog\n4.800000\t5.000000\tDog\n"
     )
 
 
-def test_a_raven_table_has_a_selection_a_span() -> None:
+def test_a_raven_table_has_a_selection_per_segment() -> None:
     tags = clip((1.92, 2.88, "Dog"), (0.0, 5.0, "Speech"))
     first, second = read_raven(raven_header() + as_raven("d/a.wav", tags))
     assert first == {
@@ -126,14 +126,14 @@ def test_a_raven_table_has_a_selection_a_span() -> None:
     assert (second["Selection"], second["File Offset (s)"]) == ("2", "1.920000")
 
 
-def test_no_selection_reaches_above_half_the_sample_rate() -> None:
+def test_selections_end_at_half_the_sample_rate() -> None:
     tags = clip((0.0, 1.0, "Dog"))
     for rate, high in ((8_000, 4000.0), (44_100, 7500.0), (None, 7500.0)):
         (row,) = read_raven(raven_header() + as_raven("a.wav", tags, sample_rate_hz=rate))
         assert float(row["High Freq (Hz)"]) == high
 
 
-def test_sounds_in_a_sequence_keep_their_own_times_beside_those_of_the_sequence() -> None:
+def test_a_raven_table_of_several_files_has_times_in_the_sequence_and_in_the_file() -> None:
     tags = clip((1.0, 2.0, "Dog"))
     (row,) = read_raven(
         raven_header() + as_raven("b.wav", tags, first_selection=8, begin_seconds=60.5)
@@ -145,7 +145,7 @@ def test_sounds_in_a_sequence_keep_their_own_times_beside_those_of_the_sequence(
 
 
 @pytest.mark.parametrize("label", [*ODD, "\x07"])
-def test_no_label_breaks_a_format(label: str) -> None:
+def test_unusual_labels_are_valid_in_every_format(label: str) -> None:
     tags = clip((0.0, 1.0, label), (1.0, 2.0, "Dog"))
     (_, _, [line]), (_, _, dog) = read_srt(as_srt(tags))
     assert not set(line) & set("<>{}\x1b")
@@ -166,7 +166,7 @@ def test_no_label_breaks_a_format(label: str) -> None:
         max_size=12,
     )
 )
-def test_every_format_shows_at_each_time_what_is_heard_then(
+def test_every_format_has_the_same_segments_at_each_time(
     drawn: list[tuple[int, int, str]],
 ) -> None:
     # Spans of one label are apart, as a tagger gives them.
@@ -213,7 +213,7 @@ def test_silence_has_an_empty_track() -> None:
     assert as_srt(tags) == as_audacity(tags) == as_raven("a.wav", tags) == ""
 
 
-def test_tags_without_times_are_refused() -> None:
+def test_tags_without_segments_are_refused() -> None:
     for write in (as_srt, as_audacity, lambda tags: as_raven("a.wav", tags)):
         with pytest.raises(OptionError, match="'tiny' scores whole clips only"):
             write(clip(segments=None))

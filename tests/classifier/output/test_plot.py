@@ -33,7 +33,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
 
 
 @pytest.mark.parametrize("seconds", [0.0005, 0.5, 2.0, 61.0])
-def test_the_best_tags_are_named_with_their_scores_best_on_top(
+def test_tags_are_labelled_with_their_scores_best_on_top(
     tmp_path: Path, drawn: list[Figure], seconds: float
 ) -> None:
     waveform = np.zeros(int(16_000 * seconds), np.float32)
@@ -48,7 +48,7 @@ def test_the_best_tags_are_named_with_their_scores_best_on_top(
     assert wave.get_title(loc="left") == "clip.wav"
 
 
-def test_names_are_no_formulas(tmp_path: Path, drawn: list[Figure]) -> None:
+def test_dollar_signs_in_names_are_not_formulas(tmp_path: Path, drawn: list[Figure]) -> None:
     names = tuple(f"$x^{{${name}" for name in NAMES)
     bundle = make_bundle(tmp_path / "tiny", names=names)
     tags = Tagger(bundle).tag_frames(np.zeros((1, 128), np.uint8), top_k=1)
@@ -58,13 +58,13 @@ def test_names_are_no_formulas(tmp_path: Path, drawn: list[Figure]) -> None:
     assert heard.get_yticklabels()[0].get_text().startswith("$x^{$")
 
 
-def test_letters_that_no_font_has_are_boxes_and_no_warnings(tmp_path: Path) -> None:
+def test_characters_missing_in_the_font_raise_no_warnings(tmp_path: Path) -> None:
     tags = tagged(tmp_path, 1)
     plot_tags(np.zeros(16_000, np.float32), tags, tmp_path / "p.png", title="\u97f3 \U0001f3b8.wav")
     assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_the_heat_map_holds_the_frames_scores(tmp_path: Path, drawn: list[Figure]) -> None:
+def test_the_heat_map_shows_the_scores_of_frames(tmp_path: Path, drawn: list[Figure]) -> None:
     tags = tagged(tmp_path, 4, top_k=2)
     plot_tags(np.zeros(4 * 15_360, np.float32), tags, tmp_path / "p.svg")
     mesh = drawn[0].axes[2].collections[0]
@@ -79,6 +79,6 @@ def test_a_clip_without_tags_or_frame_scores_is_drawn(tmp_path: Path) -> None:
     assert (tmp_path / "none.pdf").read_bytes().startswith(b"%PDF")
 
 
-def test_a_name_that_is_no_picture_is_refused(tmp_path: Path) -> None:
+def test_an_unknown_suffix_is_refused(tmp_path: Path) -> None:
     with pytest.raises(OptionError, match=r"\.png"):
         plot_tags(np.zeros(16_000), tagged(tmp_path, 1), tmp_path / "p.txt")

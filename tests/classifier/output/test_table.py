@@ -44,7 +44,7 @@ def of_frames(tags: tuple[Tag, ...], frame_scores: Any, **changes: Any) -> ClipT
     return ClipTags(**{**values, **changes})
 
 
-def test_a_table_has_a_line_a_tag_with_bar_percentage_and_times() -> None:
+def test_a_table_has_a_line_per_tag_with_bar_percentage_and_times() -> None:
     assert as_table("a.wav", made_tags(), PLAIN) == [
         "a.wav  7.7 s",
         "  Dog                           ###################.    93 %  throughout",
@@ -54,7 +54,7 @@ def test_a_table_has_a_line_a_tag_with_bar_percentage_and_times() -> None:
     ]
 
 
-def test_a_table_fits_the_screen() -> None:
+def test_a_table_fits_the_terminal() -> None:
     many = np.zeros((2000, 4), np.float32)
     many[::3] = 1
     tags = of_frames(made_tags().tags, many, duration_seconds=7500.0)
@@ -66,39 +66,39 @@ def test_a_table_fits_the_screen() -> None:
     assert lines[1].endswith(" more")
 
 
-def test_bars_are_in_eighths_where_the_screen_has_them() -> None:
+def test_bars_use_eighths_of_block_characters() -> None:
     lines = as_table("a", made_tags(), TableStyle())
     assert "███████████████████" in lines[1] or "██████████████████▋" in lines[1]
     assert "  ██████████            " in lines[2]
 
 
-def test_colours_are_for_terminals() -> None:
+def test_colours_are_optional() -> None:
     assert "\033" not in "".join(as_table("a", made_tags(), TableStyle()))
     coloured = as_table("a", made_tags(), TableStyle(colour=True))
     assert coloured[0] == "\033[1ma\033[0m  7.7 s"
     assert all(line.count("\033[0m") == line.count("\033[") // 2 for line in coloured)
 
 
-def test_a_short_sound_and_a_head_of_clips_have_no_times() -> None:
+def test_short_clips_and_clip_level_heads_have_no_times() -> None:
     for tags in (made_tags(3), made_tags(segments=None, frames=None)):
         line = as_table("a", tags, PLAIN)[1]
         assert line.endswith("93 %")
 
 
-def test_silence_and_no_tags_are_said() -> None:
+def test_silence_and_missing_tags_are_stated() -> None:
     assert as_table("a", made_tags(warnings=(SILENCE,)), PLAIN)[1:] == ["  silence"]
     assert as_table("a", made_tags(scores=()), PLAIN)[1:] == ["  no tag reaches the threshold"]
 
 
 @pytest.mark.parametrize("frames", [False, True])
-def test_json_has_the_keys_of_the_contract(frames: bool) -> None:
+def test_json_has_the_documented_keys(frames: bool) -> None:
     found = json.loads(json.dumps(as_json("a.wav", made_tags(), frames=frames)))
     expected = ["file", "duration_seconds", "model", "embedder", "tags", "frames", "warnings"]
     assert list(found) == [key for key in expected if frames or key != "frames"]
     assert found["tags"][0] == {"label": "Dog", "mid": "/m/0", "index": 0, "score": 0.93}
 
 
-def test_csv_can_be_read_again() -> None:
+def test_csv_survives_a_round_trip() -> None:
     text = csv_header() + as_csv("a,b.wav", made_tags())
     rows = list(csv.DictReader(io.StringIO(text)))
     assert [row["label"] for row in rows] == list(LABELS)

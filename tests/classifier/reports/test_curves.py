@@ -46,7 +46,7 @@ def assert_rows(path: Path, epochs: Any) -> None:
         assert each == pytest.approx(row(int(each["epoch"])), rel=1e-8)
 
 
-def test_rows_are_there_as_soon_as_they_are_written(tmp_path: Path) -> None:
+def test_rows_can_be_read_as_soon_as_they_are_written(tmp_path: Path) -> None:
     path = tmp_path / "run" / "curves.csv"
     writer = write(path, [])
     for epoch in (1, 2, 3):
@@ -58,7 +58,7 @@ def test_rows_are_there_as_soon_as_they_are_written(tmp_path: Path) -> None:
     ]
 
 
-def test_what_is_not_known_is_empty_and_read_as_nan(tmp_path: Path) -> None:
+def test_missing_values_are_empty_and_read_as_nan(tmp_path: Path) -> None:
     path = tmp_path / "curves.csv"
     writer = CurveWriter(path, COLUMNS)
     writer.append({"epoch": 1, "loss": np.float32(0.5), "mAP": math.nan, "not a column": 3.0})
@@ -70,7 +70,7 @@ def test_what_is_not_known_is_empty_and_read_as_nan(tmp_path: Path) -> None:
     assert (second["examples"], second["loss"]) == (12_345_678_901, math.inf)
 
 
-def test_resuming_drops_the_rows_of_epochs_that_are_done_again(tmp_path: Path) -> None:
+def test_resuming_drops_the_rows_of_later_epochs(tmp_path: Path) -> None:
     path = tmp_path / "curves.csv"
     write(path, range(1, 8))
     writer = write(path, [], resume_after=4)
@@ -79,7 +79,7 @@ def test_resuming_drops_the_rows_of_epochs_that_are_done_again(tmp_path: Path) -
     assert_rows(path, range(1, 6))
 
 
-def test_a_row_that_a_crash_cut_off_is_left_out(tmp_path: Path) -> None:
+def test_a_partial_row_is_ignored(tmp_path: Path) -> None:
     path = tmp_path / "curves.csv"
     write(path, (1, 2))
     whole = path.read_bytes()
@@ -90,7 +90,7 @@ def test_a_row_that_a_crash_cut_off_is_left_out(tmp_path: Path) -> None:
     assert path.read_bytes() == whole
 
 
-def test_a_new_run_begins_a_new_file(tmp_path: Path) -> None:
+def test_a_new_run_replaces_the_file(tmp_path: Path) -> None:
     path = tmp_path / "curves.csv"
     write(path, (1, 2))
     write(path, [])
@@ -113,20 +113,20 @@ def test_resuming_with_other_columns_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", r"curves\.csv holds no learning curves: its first column must be 'epoch'"),
-        ("a,b\n", "holds no learning curves"),
+        ("", r"curves\.csv has no learning curves: its first column must be 'epoch'"),
+        ("a,b\n", "has no learning curves"),
         ("epoch,loss\n1,0.5\n2,x\n", "line 3 is damaged: 2,x"),
         ("epoch,loss\n1\n", "line 2 is damaged: 1"),
     ],
 )
-def test_what_are_no_curves_is_refused(tmp_path: Path, text: str, message: str) -> None:
+def test_damaged_curves_are_refused_with_the_line(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "curves.csv"
     path.write_text(text)
     with pytest.raises(RunError, match=message):
         read_curves(path)
 
 
-def test_what_cannot_be_read_or_written_is_named(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_read_or_written_is_named(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"cannot read .*nowhere\.csv"):
         read_curves(tmp_path / "nowhere.csv")
     (tmp_path / "file").write_text("")
@@ -149,13 +149,11 @@ def test_the_best_epoch_is_the_first_with_the_highest_score() -> None:
     assert best_epoch([{"epoch": 1, "loss": 1.0}]) is None
 
 
-# --- The picture -------------------------------------------------------------------------
+# --- Plots ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("n_epochs", [1, 2, 60])
-def test_the_picture_is_a_png_that_has_its_name_only_when_it_is_whole(
-    tmp_path: Path, n_epochs: int
-) -> None:
+def test_the_plot_is_written_atomically_as_png(tmp_path: Path, n_epochs: int) -> None:
     image = pytest.importorskip("matplotlib.image")
     path = tmp_path / "curves.png"
     path.write_text("old")
@@ -166,7 +164,7 @@ def test_the_picture_is_a_png_that_has_its_name_only_when_it_is_whole(
     assert [file.name for file in tmp_path.iterdir()] == ["curves.png"]
 
 
-def test_what_was_not_measured_is_not_drawn(tmp_path: Path) -> None:
+def test_missing_values_are_not_drawn(tmp_path: Path) -> None:
     image = pytest.importorskip("matplotlib.image")
     plot_curves([row(1), row(2)], tmp_path / "all.png")
     plot_curves([row(1, mAP=math.nan), row(2, mAP=math.nan)], tmp_path / "no-mAP.png")
@@ -177,12 +175,12 @@ def test_what_was_not_measured_is_not_drawn(tmp_path: Path) -> None:
     assert heights == sorted(heights, reverse=True)
     assert len(set(heights)) == 3
     for rows in ([], [{"epoch": 1, "loss": math.nan}]):
-        with pytest.raises(RunError, match="there is no epoch with a loss yet"):
+        with pytest.raises(RunError, match="no epoch has a loss yet"):
             plot_curves(rows, tmp_path / "none.png")
     assert not (tmp_path / "none.png").exists()
 
 
-def test_without_matplotlib_the_pip_line_is_told(
+def test_a_missing_matplotlib_is_an_error_with_the_pip_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)

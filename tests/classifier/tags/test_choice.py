@@ -1,4 +1,4 @@
-"""Which tags are wanted."""
+"""Selection of tags."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def chosen(**choice: Any) -> list[list[int]]:
     return [[tag.index for tag in tags] for tags in Choice(**choice).tags(SCORES, make_labels())]
 
 
-def test_only_the_classes_that_are_named_count_and_top_k_counts_them() -> None:
+def test_labels_restrict_the_classes_that_top_k_ranks() -> None:
     assert chosen(labels=["Rain", "Speech", "Bark"], top_k=2) == [[2, 4], [4, 0]]
     assert chosen(labels=["RAIN", "/M/0"]) == [[4, 0], [4, 0]]
     assert chosen(exclude_labels=["bark", "/m/4"], threshold=0.2) == [[0, 3], [1]]
@@ -26,7 +26,7 @@ def test_only_the_classes_that_are_named_count_and_top_k_counts_them() -> None:
     assert chosen(exclude_labels=[]) == chosen() == [[2, 4, 0, 3, 1], [1, 4, 0, 2, 3]]
 
 
-def test_all_classes_in_any_order_choose_as_none_does(rng: np.random.Generator) -> None:
+def test_selecting_all_classes_equals_selecting_none(rng: np.random.Generator) -> None:
     scores = rng.integers(0, 4, (20, N_CLASSES)).astype(np.float32) / 4
     classes = Choice(labels=NAMES[::-1]).classes(make_labels())
     assert classes is not None
@@ -49,6 +49,6 @@ def test_all_classes_in_any_order_choose_as_none_does(rng: np.random.Generator) 
         ({"threshold": -0.1}, "threshold must be from 0 to 1. Received: -0.1"),
     ],
 )
-def test_a_choice_that_cannot_be_honoured_is_refused(choice: Any, message: str) -> None:
+def test_invalid_choices_are_refused(choice: Any, message: str) -> None:
     with pytest.raises(OptionError, match=message):
         chosen(**choice)
