@@ -40,7 +40,7 @@ docs: $(VENV)/.dev
 
 # The libraries of the service's page, at the versions and with the hashes of vendor.json.
 vendor:
-	@$(PYTHON) service/static/vendor/vendor.py
+	@$(PYTHON) recipes/page_libraries.py
 
 # Twenty-five minutes; OPTIONS=--quick takes one.
 bench-serve: $(VENV)/.dev

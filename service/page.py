@@ -13,10 +13,10 @@ import secrets
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
+from typing import Any
 
 import soundfile
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel, Field
 
 from service.middleware.request_context import PAGE_POLICY
 from service.problems import Problem
@@ -63,24 +63,6 @@ _ATTRIBUTION = "ATTRIBUTION.md"
 _ATTRIBUTION_ROW = re.compile(r"^\| `([\w.-]+)` \| (.+?) \| (.+?) \| (.+?) \| .+ \|$", re.MULTILINE)
 
 
-class Example(BaseModel):
-    """An example recording."""
-
-    name: str = Field(examples=["applause.ogg"])
-    title: str = Field(examples=["Applause"])
-    description: str = Field(examples=["A large audience applauding and cheering"])
-    url: str = Field(examples=["examples/applause.ogg"], description="Relative to the page.")
-    attribution: str = Field(examples=["lonemonk, edited by Wuzzy"])
-    licence: str = Field(examples=["CC-BY-3.0"], description="An SPDX identifier.")
-    duration_seconds: float = Field(examples=[3.688])
-
-
-class Examples(BaseModel):
-    """All example recordings."""
-
-    examples: list[Example]
-
-
 @dataclass(frozen=True)
 class _File:
     """Content, media type and entity tag of a file."""
@@ -117,9 +99,9 @@ def favicon(request: Request) -> Response:
 
 
 @router.get("/examples")
-def list_examples() -> Examples:
+def list_examples() -> dict[str, list[dict[str, Any]]]:
     """List the example recordings, with their attribution."""
-    return _examples()
+    return {"examples": _examples()}
 
 
 @router.get("/examples/{name}")
@@ -184,20 +166,21 @@ def _example_files() -> dict[str, _File]:
 
 
 @lru_cache(maxsize=1)
-def _examples() -> Examples:
+def _examples() -> list[dict[str, Any]]:
+    """The recordings: addresses are relative to the page, licences are SPDX identifiers."""
     found = []
     for name, title in _TITLES.items():
         description, attribution, licence = _attributions()[name]
         seconds = soundfile.info(io.BytesIO(_example_files()[name].content)).duration
         found.append(
-            Example(
-                name=name,
-                title=title,
-                description=description,
-                url=f"examples/{name}",
-                attribution=attribution,
-                licence=licence,
-                duration_seconds=round(seconds, 3),
-            )
+            {
+                "name": name,
+                "title": title,
+                "description": description,
+                "url": f"examples/{name}",
+                "attribution": attribution,
+                "licence": licence,
+                "duration_seconds": round(seconds, 3),
+            }
         )
-    return Examples(examples=found)
+    return found

@@ -166,41 +166,40 @@ async def embed(request: Request, options: Annotated[EmbedRequestOptions, Query(
     return Response(body, media_type=media_type)
 
 
-@router.get("/models", response_model=ServiceModels, responses=_problems(*_ACCESS))
-async def models(request: Request) -> Response:
+@router.get("/models", responses=_problems(*_ACCESS))
+async def models(request: Request) -> ServiceModels:
     """List the models, the default one first."""
-    return _json(_encode(_service(request).models.describe().as_json()))
+    return _service(request).models.describe()
 
 
-@router.get("/labels", response_model=ModelLabels, responses=_problems(*_ACCESS, 404, 422))
+@router.get("/labels", responses=_problems(*_ACCESS, 404, 422))
 async def labels(
     request: Request,
     model: Annotated[str | None, Query(description="Name of a model from GET /models.")] = None,
-) -> Response:
+) -> ModelLabels:
     """List the classes of a model."""
     bundle = _service(request).models.get(model).bundle
     names, mids = bundle.labels.names, bundle.labels.mids
-    found = tuple(map(ModelLabel, range(len(names)), names, mids))
-    return _json(_encode(ModelLabels(bundle.name, found).as_json()))
+    return ModelLabels(bundle.name, tuple(map(ModelLabel, range(len(names)), names, mids)))
 
 
-@router.get("/version", response_model=ServiceVersion)
-async def version() -> Response:
+@router.get("/version")
+async def version() -> ServiceVersion:
     """Get the versions of the service and of the API."""
-    return _json(_encode(ServiceVersion(VERSION, API_VERSION).as_json()))
+    return ServiceVersion(VERSION, API_VERSION)
 
 
-@probes.get("/healthz", response_model=schemas.Status)
-async def healthz() -> Response:
+@probes.get("/healthz")
+async def healthz() -> schemas.Status:
     """Check that the process is alive."""
-    return _json(_encode({"status": "alive"}))
+    return schemas.Status(status="alive")
 
 
-@probes.get("/readyz", response_model=schemas.Status, responses=_problems(503))
-async def readyz(request: Request) -> Response:
+@probes.get("/readyz", responses=_problems(503))
+async def readyz(request: Request) -> schemas.Status:
     """Check that the service accepts work: models are loaded, the queue is not full."""
     _service(request).check_ready()
-    return _json(_encode({"status": "ready"}))
+    return schemas.Status(status="ready")
 
 
 @probes.get("/metrics", response_class=PlainTextResponse, responses=_problems(*_ACCESS))

@@ -170,8 +170,8 @@ class Status(BaseModel):
     status: Literal["alive", "ready"]
 
 
-_TAG = {"label": "Dog", "mid": "/m/0bt9lr", "index": 74, "score": 0.83}
-_TRACK = {**_TAG, "scores": [0.83, 0.1]}
+_TAG = Tag("Dog", "/m/0bt9lr", 74, 0.83)
+_TRACK = TagTrack("Dog", "/m/0bt9lr", 74, 0.83, (0.83, 0.1))
 _MODEL = {"name": "audioset", "head": "gru", "sha256": "9f2c..."}
 _EMBEDDER = {
     "name": "mini",
@@ -180,56 +180,46 @@ _EMBEDDER = {
     "precision": "float32",
     "provider": "CPUExecutionProvider",
 }
-_SERVICE_MODEL = {
+_SERVICE_MODEL = ServiceModel(
     **_MODEL,
-    "default": True,
-    "n_classes": 527,
-    "clip_frames": 10,
-    "has_frame_scores": True,
-    "embedders": ["vggish", "mini"],
-    "embedder": _EMBEDDER,
-}
-_TIMINGS = {
-    "upload": 0.003,
-    "queue": 0.0,
-    "decode": 0.001,
-    "front_end": 0.006,
-    "embed": 0.004,
-    "head": 0.002,
-    "total": 0.017,
-}
-_EXAMPLES: dict[type[JsonDocument], dict[str, Any]] = {
-    Tag: _TAG,
-    FrameTags: {"start_seconds": 0.96, "tags": [_TAG]},
-    TagSegment: {"start_seconds": 0.0, "end_seconds": 2.88, **_TAG},
-    TagTrack: _TRACK,
-    TagTracks: {"start_seconds": [0.0, 0.96], "tags": [_TRACK]},
-    ServiceTags: {
-        "file": "dog.wav",
-        "tags": [_TAG],
-        "frames": None,
-        "segments": None,
-        "tracks": None,
-        "duration_seconds": 10.0,
-        "model": _MODEL,
-        "embedder": _EMBEDDER,
-        "warnings": [],
-        "timings": _TIMINGS,
-        "request_id": "5c0f2d9e",
-    },
-    ServiceModel: _SERVICE_MODEL,
-    ServiceModels: {"models": [_SERVICE_MODEL]},
-    ModelLabel: {"index": 74, "label": "Dog", "mid": "/m/0bt9lr"},
-    ServiceVersion: {"version": "0.5.0", "api": "1"},
-}
+    default=True,
+    n_classes=527,
+    clip_frames=10,
+    has_frame_scores=True,
+    embedders=("vggish", "mini"),
+    embedder=_EMBEDDER,
+)
+_EXAMPLES: tuple[JsonDocument, ...] = (
+    _TAG,
+    FrameTags(0.96, (_TAG,)),
+    TagSegment(0.0, 2.88, "Dog", "/m/0bt9lr", 74, 0.83),
+    _TRACK,
+    TagTracks((0.0, 0.96), (_TRACK,)),
+    ServiceTags(
+        tags=(_TAG,),
+        frames=None,
+        segments=None,
+        duration_seconds=10.0,
+        model=_MODEL,
+        embedder=_EMBEDDER,
+        timings={"upload": 0.003, "decode": 0.001, "embed": 0.004, "total": 0.017},
+        file="dog.wav",
+        request_id="5c0f2d9e",
+    ),
+    _SERVICE_MODEL,
+    ServiceModels((_SERVICE_MODEL,)),
+    ModelLabel(74, "Dog", "/m/0bt9lr"),
+    ServiceVersion("0.5.0", "1"),
+)
 
 
 def describe_documents(schemas: dict[str, Any]) -> None:
     """Complete the OpenAPI schemas of our dataclasses, by name, from their docstrings."""
-    for document, example in _EXAMPLES.items():
+    for example in _EXAMPLES:
+        document = type(example)
         schema = schemas[document.__name__]
-        schema["description"] = inspect.cleandoc(document.__doc__ or "").split("\n\n")[0]
-        schema["examples"] = [example]
+        schema["description"] = (inspect.getdoc(document) or "").split("\n\n")[0]
+        schema["examples"] = [example.as_json()]
         schema["required"] = list(schema["properties"])  # `as_json` writes all fields
         for name, text in _attributes(document).items():
             schema["properties"][name]["description"] = text

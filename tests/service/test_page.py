@@ -12,6 +12,7 @@ import soundfile
 
 from service import page
 from tests.support.browser import CLIPS
+from tests.support.paths import ROOT
 from tests.support.serving import Running, running
 
 STATIC = Path(page.__file__).parent / "static"
@@ -71,7 +72,7 @@ def test_a_copy_that_is_still_good_is_not_sent_again(served: Running) -> None:
     [
         "/static/",
         "/static/nothing.js",
-        "/static/vendor/vendor.py",
+        "/static/vendor/vendor.json",
         "/static/..%2fpage.py",
         "/static/%2e%2e/page.py",
         "/static//etc/passwd",
@@ -117,7 +118,7 @@ def test_nothing_is_inline_and_no_host_is_named() -> None:
 
 
 def test_vendored_files_are_those_that_the_list_names() -> None:
-    vendor = runpy.run_path(str(STATIC / "vendor" / "vendor.py"))
+    vendor = runpy.run_path(str(ROOT / "recipes" / "page_libraries.py"))
     assert list(vendor["differences"]()) == []
     files = {file["name"] for one in vendor["packages"]() for file in one["files"].values()}
     assert {f"vendor/{name}" for name in files} == {
@@ -126,12 +127,12 @@ def test_vendored_files_are_those_that_the_list_names() -> None:
 
 
 def test_a_changed_vendored_file_is_noticed(tmp_path: Path) -> None:
-    vendor = runpy.run_path(str(STATIC / "vendor" / "vendor.py"))
+    vendor = runpy.run_path(str(ROOT / "recipes" / "page_libraries.py"))
     for path in (STATIC / "vendor").glob("*.*"):
         (tmp_path / path.name).write_bytes(path.read_bytes())
     (tmp_path / "inter.woff2").unlink()
     (tmp_path / "regions.esm.js").write_text("export default 1;")
     assert list(vendor["differences"](tmp_path)) == [
-        "regions.esm.js is not that of wavesurfer.js 7.12.12",
-        "inter.woff2 is not there",
+        "regions.esm.js differs from wavesurfer.js 7.12.12",
+        "inter.woff2 is missing",
     ]
