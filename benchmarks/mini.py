@@ -378,7 +378,8 @@ def _accuracy(
 ) -> float:
     """Accuracy of a head that was trained on some clips, on others of them."""
     from classifier.training.config import TrainingConfig
-    from classifier.training.loop import Clips, train
+    from classifier.training.examples import FrameExamples
+    from classifier.training.loop import train
     from classifier.training.network import Network
     from classifier.training.runs import Run, read_arrays
     from classifier.training.transfer import set_weights
@@ -387,8 +388,9 @@ def _accuracy(
     with tempfile.TemporaryDirectory(prefix="audiotag-bench-") as scratch:
         run = Run(Path(scratch) / "run")
         run.begin(config, {"sources": ["ESC-50"]}, Labels(names, ("",) * len(names)), [])
-        train(config, len(names), Clips(store, np.flatnonzero(learnt)), None, run)
-        network = Network(config, len(names))
+        examples = FrameExamples(store, np.flatnonzero(learnt), len(names))
+        train(config, examples, None, run)
+        network = Network([config], len(names))
         set_weights(network.model, read_arrays(run.best)[0])
     scores = network.scores(*store.gather(np.flatnonzero(tested)))
     return float((scores.argmax(axis=1) == truth[tested]).mean())

@@ -242,11 +242,11 @@ class Turns:
 
     # As the observer of `classifier.training.loop.train`:
 
-    def progress(self, progress: Any) -> None:
+    def on_step(self, progress: Any) -> None:
         """A step is done."""
         self.step_done()
 
-    def epoch(self, row: Mapping[str, float], is_best: bool) -> None:
+    def on_epoch(self, row: Mapping[str, float], is_best: bool) -> None:
         """Curves and checkpoints of an epoch are written."""
         self.pause_done()
 
@@ -256,7 +256,8 @@ def train_ours(name: str, kind: str) -> None:
     from classifier.frame_data.clip_store import ClipStore
     from classifier.labels import Labels
     from classifier.training.config import TrainingConfig
-    from classifier.training.loop import Clips, train
+    from classifier.training.examples import FrameExamples
+    from classifier.training.loop import train
     from classifier.training.runs import Run
 
     case, n = CASES[name], BATCH * OUR_STEPS
@@ -278,7 +279,8 @@ def train_ours(name: str, kind: str) -> None:
         run = Run(Path(scratch) / "run")
         run.begin(config, {}, labels, [])
         turns = Turns(WARM_UP_STEPS)
-        train(config, CLASSES, Clips(store, np.arange(n)), None, run, observer=turns)
+        examples = FrameExamples(store, np.arange(n), CLASSES)
+        train(config, examples, None, run, observers=[turns])
 
 
 def train_torch(name: str) -> None:
@@ -368,7 +370,7 @@ def start_training(*arguments: str) -> None:
     from audiotag.terminal import training
 
     class FirstStep(training.TrainingDisplay):
-        def progress(self, progress: Any) -> None:
+        def on_step(self, progress: Any) -> None:
             print(json.dumps({"time": time.time()}), flush=True)
             os._exit(0)
 

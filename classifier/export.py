@@ -1,11 +1,12 @@
-"""From a training run to a bundle: the head as ONNX, checked against Keras on real frames."""
+"""Export training runs as a bundle: the head as ONNX, checked against Keras on real frames."""
 
 from __future__ import annotations
 
 import datetime
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,19 @@ from classifier.bundles.bundle import WEIGHTS_FILE, Bundle, load, score_batches
 from classifier.bundles.calibration import Calibration, fit_calibration
 from classifier.bundles.files import Weights, write_bundle
 from classifier.frame_data.clip_store import ClipStore
-from classifier.labels import write_labels
+from classifier.labels import Labels, write_labels
 from classifier.names import HEAD_FILE, LABELS_FILE, RELEASED_EMBEDDER
 from classifier.reports.model_card import as_markdown
-from classifier.training.network import MIN_FLOAT16_SIZE, ExportModel, check_export
+from classifier.training.config import TrainingConfig
+from classifier.training.network import (
+    MIN_FLOAT16_SIZE,
+    Network,
+    as_onnx,
+    as_saved_model,
+    check_onnx,
+)
 from classifier.training.runs import Run, read_arrays
+from classifier.training.transfer import set_weights
 from vggish.errors import OptionError, RunError
 
 CARD_TEXT_FILE = "README.md"
@@ -30,95 +39,109 @@ CARD_TEXT_FILE = "README.md"
 _Scored = tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]
 
 
+@dataclass(frozen=True, eq=False)
+class ExportOptions:
+    """What an exported bundle contains beside the head.
+
+    Attributes:
+        name: of the bundle; None takes the name of its directory.
+        licence: of the training data, for the card.
+        notes: free text for the card.
+        metrics: result of an evaluation on other clips, for the card.
+        embedders: embedders whose frames the head accepts; () means those of the training data.
+        calibrate_on: labelled clips to calibrate on, in place of those held out of the training,
+            separately for each embedder. They should not be those of an evaluation.
+        calibrate_as: a bundle of the same head, trained without some of the clips and calibrated
+            on those, whose calibration to copy.
+        half: round large weights to float16, which halves the files; the rounded head is checked.
+        saved_model: add a TensorFlow SavedModel, for TensorFlow Serving.
+        overwrite: replace an existing bundle.
+    """
+
+    name: str | None = None
+    licence: str = ""
+    notes: str = ""
+    metrics: Mapping[str, Any] | None = None
+    embedders: Sequence[str] = ()
+    calibrate_on: ClipStore | None = None
+    calibrate_as: Bundle | None = None
+    half: bool = False
+    saved_model: bool = False
+    overwrite: bool = False
+
+
 def export(
-    runs: Sequence[Run],
-    directory: Path,
-    *,
-    name: str | None = None,
-    licence: str = "",
-    notes: str = "",
-    metrics: Mapping[str, Any] | None = None,
-    embedders: Sequence[str] = (),
-    calibrate_on: ClipStore | None = None,
-    calibrate_as: Bundle | None = None,
-    half: bool = False,
-    saved_model: bool = False,
-    overwrite: bool = False,
+    runs: Sequence[Run], directory: Path, options: ExportOptions = ExportOptions()
 ) -> Bundle:
     """Write the best weights of a run as a bundle; of several runs, as an ensemble.
 
     The scores of an ensemble are the mean of its members'. Scores are calibrated on the clips
-    that were held out of the training, where there are some; see `calibration`.
+    held out of the training, if there are any; see `classifier.bundles.calibration`.
 
     Args:
         runs: with the same classes.
         directory: of the bundle.
-        name: what the bundle is called; the directory's name by default.
-        licence: of the data that it was trained on, for the card.
-        notes: anything else for the card.
-        metrics: what an evaluation on other clips gave, for the card.
-        embedders: whose frames the head is made for, if not only those of the training data.
-        calibrate_on: labelled clips to calibrate on in place of those held out of the training,
-            for each embedder that made some of them; not those of an evaluation.
-        calibrate_as: a bundle of the same head, trained without some of the clips and calibrated
-            on those; its calibration is taken over.
-        half: round large weights to float16, which halves the files. The rounded head is the
-            one that is checked.
-        saved_model: add a TensorFlow SavedModel, for those who serve with TensorFlow.
-        overwrite: replace a bundle that is there.
+        options: contents of the bundle.
 
     Raises:
-        OptionError: a run is named twice.
+        OptionError: there is no run, one is given twice, or the clips to calibrate on have no
+            labels.
         RunError: a run has no best weights yet, or the runs do not fit together.
-        OptionError: there is no run, or clips to calibrate on have no labels.
-        FrameFileError: a clip to calibrate on has a label that is none of the classes.
-        ConversionError: what ONNX Runtime makes of the head differs from what Keras does.
-        BundleError: the bundle cannot be written, or clips to calibrate on are of an embedder
-            that it is not made for.
+        FrameFileError: a clip to calibrate on has a label that is not one of the classes.
+        ConversionError: the exported head differs from the trained one.
+        BundleError: the bundle cannot be written, or does not accept the embedder of clips to
+            calibrate on.
         MissingPackageError: TensorFlow or tf2onnx is not installed.
     """
+    labels, members = _read_members(runs, options.half)
+    # Slow, so everything that can be refused without it has been.
+    network = Network([config for config, _ in members], len(labels), frame_scores=True)
+    for model, (_, weights) in zip(network.models, members, strict=True):
+        set_weights(model, weights)
+    onnx = as_onnx(network, half=options.half)
+    check_onnx(network, onnx, [_sample(run) for run in runs])
+    classes = io.BytesIO()
+    write_labels(classes, labels)
+    files = {HEAD_FILE: onnx, LABELS_FILE: classes.getvalue()}
+    if len(members) == 1:
+        files[WEIGHTS_FILE] = _as_npz(members[0][1])
+    if options.saved_model:
+        files |= as_saved_model(network)
+    card = _card(runs, len(labels), network.n_parameters)
+    card |= {"licence": options.licence, "notes": options.notes}
+    card = {"name": options.name or directory.resolve().name, **card}
+    if options.embedders:
+        card["embedders"] = list(dict.fromkeys(options.embedders))
+    if options.metrics is not None:
+        card["metrics"]["evaluation"] = dict(options.metrics)
+    _calibrate(card, runs, options, lambda: Bundle(directory, card, labels, onnx))
+    files[CARD_TEXT_FILE] = as_markdown(card).encode()
+    write_bundle(directory, files, card, overwrite=options.overwrite)
+    return load(directory)
+
+
+def _read_members(
+    runs: Sequence[Run], half: bool
+) -> tuple[Labels, list[tuple[TrainingConfig, Weights]]]:
+    """Read the classes of the runs, and the configuration and best weights of each."""
     if not runs:
         raise OptionError("there is no run to export")
     if len({run.directory.resolve() for run in runs}) < len(runs):
-        raise OptionError("a run is named twice, so it would vote twice; name each once")
+        raise OptionError("a run is given twice and would count twice; give each once")
     labels = runs[0].labels()
     if any(run.labels() != labels for run in runs[1:]):
-        raise RunError("the runs have different classes, so they cannot vote together")
+        raise RunError("the runs have different classes, so they cannot form an ensemble")
     members = [(run.config(), _best_weights(run, half)) for run in runs]
     if len({str(run.described()["data"]["embedders"]) for run in runs}) > 1:
-        raise RunError("the runs learnt from frames of different embedders, so they cannot vote")
+        raise RunError(
+            "the runs were trained on frames of different embedders, so they cannot form an "
+            "ensemble"
+        )
     if len({config.activation for config, _ in members}) > 1:
-        raise RunError("a head trained with the softmax loss cannot vote with one without")
-    # Heavy, and needless for what could be refused above.
-    scorer = ExportModel(members, len(labels))
-    model = scorer.as_onnx(half)
-    check_export(scorer, model, [_sample(run) for run in runs])
-    classes = io.BytesIO()
-    write_labels(classes, labels)
-    files = {HEAD_FILE: model, LABELS_FILE: classes.getvalue()}
-    if len(members) == 1:
-        files[WEIGHTS_FILE] = _as_npz(members[0][1])
-    if saved_model:
-        files |= scorer.as_saved_model()
-    called = name or directory.resolve().name
-    card: dict[str, Any] = _card(runs, len(labels), scorer.n_parameters)
-    card |= {"licence": licence, "notes": notes}
-    if embedders:
-        card["embedders"] = list(dict.fromkeys(embedders))
-    if metrics is not None:
-        card["metrics"]["evaluation"] = dict(metrics)
-    card = {"name": called, **card}
-    if calibrate_as is not None:
-        card["calibration"] = calibrate_as.card["calibration"]
-        card["metrics"]["calibration"] = calibrate_as.card["metrics"]["calibration"]
-    elif calibrate_on is not None:
-        head = Bundle(directory, card, labels, model)
-        _add_calibration(card, _scored_by_embedder(head, calibrate_on))
-    else:
-        _add_calibration(card, _held_out_scores(runs))
-    files[CARD_TEXT_FILE] = as_markdown(card).encode()
-    write_bundle(directory, files, card, overwrite=overwrite)
-    return load(directory)
+        raise RunError(
+            "a head trained with the softmax loss cannot form an ensemble with one without"
+        )
+    return labels, members
 
 
 def _best_weights(run: Run, half: bool) -> Weights:
@@ -150,10 +173,21 @@ def _sample(run: Run) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int32]]:
     return arrays["frames"], arrays["n_frames"]
 
 
-def _add_calibration(card: dict[str, Any], scored: Mapping[str, _Scored]) -> None:
-    """Fit a calibration for each embedder, and say in the card what it is and what it changes."""
+def _calibrate(
+    card: dict[str, Any], runs: Sequence[Run], options: ExportOptions, head: Callable[[], Bundle]
+) -> None:
+    """Add a calibration for each embedder to the card, and what it changes to its metrics."""
+    if options.calibrate_as is not None:
+        known = options.calibrate_as.card
+        card["calibration"] = known["calibration"]
+        card["metrics"]["calibration"] = known["metrics"]["calibration"]
+        return
+    if options.calibrate_on is not None:
+        scored = _scored_by_embedder(head(), options.calibrate_on)
+    else:
+        scored = _held_out_scores(runs)
     if card["activation"] != "sigmoid":
-        return  # scores that sum to 1 would not any more
+        return  # calibrated scores would no longer sum to 1
     found: dict[str, Calibration] = {}
     facts: dict[str, Any] = {}
     for embedder, (scores, truth) in scored.items():
@@ -172,10 +206,11 @@ def _add_calibration(card: dict[str, Any], scored: Mapping[str, _Scored]) -> Non
 
 
 def _held_out_scores(runs: Sequence[Run]) -> dict[str, _Scored]:
-    """What the runs say of clips that they were not trained on.
+    """Read the runs' scores of the clips held out of their training.
 
-    The mean of all runs if they held out the same clips. Members of a cross-validation held out
-    others each, and all but one have been trained on any clip; then each member's own are taken.
+    If all runs held out the same clips, this is the mean of their scores. Members of a
+    cross-validation each held out other clips, and all the others were trained on those; then it
+    is each member's scores of its own.
     """
     each = [run.read_validation() for run in runs]
     known = [found for found in each if found is not None]
@@ -205,7 +240,7 @@ def _scored_by_embedder(head: Bundle, clips: ClipStore) -> dict[str, _Scored]:
 
 
 def _clip_frames(runs: Sequence[Run]) -> int:
-    """How many frames nine of ten clips have at most that the heads were trained on."""
+    """The 90th percentile of the number of frames of the training clips."""
     longest = [np.percentile(_sample(run)[1], 90) for run in runs]
     return max(1, math.ceil(max(longest)))
 

@@ -10,36 +10,39 @@ from typing import Any
 import numpy as np
 
 from classifier.bundles.bundle import Bundle, load, read_weights
-from classifier.export import export
+from classifier.export import ExportOptions, export
 from classifier.frame_data.clip_store import ClipStore
 from classifier.labels import Labels
 from classifier.names import RELEASED_EMBEDDER
 from classifier.reports.curves import read_curves
 from classifier.training.config import TrainingConfig
-from classifier.training.loop import Clips, Observer, Result, Training, check_labels
+from classifier.training.examples import FrameExamples, Indices
+from classifier.training.loop import Result, Training, check_labels
+from classifier.training.observers import CurveReports, Observer
 from classifier.training.runs import Run
 from classifier.training.splits import (
     DEFAULT_SHARE,
-    Indices,
     check_given_folds,
     folds,
     given_folds,
     hold_out,
 )
+from classifier.training.transfer import start_from
 from vggish.errors import OptionError, TrainingError
 
+# Enough to compare the exported head with the trained one.
 _SAMPLE_CLIPS = 64
 
 
 @dataclass(frozen=True, eq=False)
 class LabelledClips:
-    """Clips to learn from or to validate on.
+    """Clips to train or to validate on.
 
     Attributes:
-        store: the clips; those without labels are left out of training.
+        store: the clips; training ignores those without labels.
         labels: the classes.
-        sources: where they come from, as the user named it.
-        fold_of_clip: of each clip of the store, where the data names folds.
+        sources: files or directories that the user gave.
+        fold_of_clip: fold of each clip of the store, if the data names folds.
     """
 
     store: ClipStore
@@ -49,11 +52,15 @@ class LabelledClips:
 
     @property
     def labelled(self) -> Indices:
-        """Indices of the clips whose labels are known, if only that they have none."""
+        """Indices of the clips whose labels are known; a clip may be known to have none."""
         return np.flatnonzero(self.store.is_labelled)
 
+    def examples(self, indices: Indices) -> FrameExamples:
+        """Some of the clips, by their indices in the store, as examples."""
+        return FrameExamples(self.store, indices, len(self.labels))
+
     def facts(self) -> dict[str, Any]:
-        """What a run remembers of them, JSON-ready."""
+        """Description to save with a run, JSON-ready."""
         embedders = {name or RELEASED_EMBEDDER for name in self.store.embedders}
         return {
             "sources": list(self.sources),
@@ -66,10 +73,10 @@ class LabelledClips:
 
 @dataclass(frozen=True, eq=False)
 class Fitted:
-    """A finished or stopped training.
+    """A finished or stopped training run.
 
     Attributes:
-        results: one, or one a fold.
+        results: one, or one per fold.
         bundle: of the best weights; None if training stopped before the first epoch ended.
     """
 
@@ -78,22 +85,22 @@ class Fitted:
 
     @property
     def is_finished(self) -> bool:
-        """Whether no training was stopped from outside."""
+        """Whether no training run was stopped from outside."""
         return all(result.is_finished for result in self.results)
 
 
 @dataclass(frozen=True)
-class Options:
-    """How a run is made, apart from the configuration.
+class FitOptions:
+    """Options of a training run, apart from its configuration.
 
     Attributes:
-        validation_share: of the clips that are held out; 0 trains on all, for all epochs.
-        initial: a bundle to start from.
-        licence: of the data, for the card.
-        resume: go on with the run that is there.
-        observer: is told of the progress.
-        should_stop: asked after each step.
-        tell: is told what happens, in sentences.
+        validation_share: share of the clips to hold out; 0 trains on all clips for all epochs.
+        initial: a bundle whose weights to start from.
+        licence: of the data, for the bundle's card.
+        resume: continue the run that exists.
+        observer: receives the events of training.
+        should_stop: called before each step; True stops.
+        log: receives messages, such as warnings.
     """
 
     validation_share: float = DEFAULT_SHARE
@@ -102,7 +109,7 @@ class Options:
     resume: bool = False
     observer: Observer | None = None
     should_stop: Callable[[], bool] = lambda: False
-    tell: Callable[[str], None] = lambda line: None
+    log: Callable[[str], None] = lambda message: None
 
 
 def fit(
@@ -110,40 +117,42 @@ def fit(
     data: LabelledClips,
     validation: LabelledClips | None,
     run: Run,
-    options: Options,
+    options: FitOptions,
 ) -> Fitted:
     """Train one head and export its best weights to the run's bundle.
 
     Args:
-        config: of the training.
-        data: to learn from.
-        validation: to choose the best epoch by; None holds out a share of `data`.
+        config: the configuration of the training.
+        data: clips to learn from.
+        validation: clips to choose the best epoch by; None holds out a share of `data`.
         run: its directory.
-        options: see there.
+        options: all else.
 
     Raises:
         OptionError: the initial bundle has another head than the configuration.
-        TrainingError: too little data, or a loss that is no number.
-        RunError: the run exists, or does not fit what is to be resumed.
+        TrainingError: there are too few clips, or the loss becomes infinite or NaN.
+        RunError: the run exists, or differs from the one to resume.
+        FrameFileError: a label is not one of the classes.
         ConversionError: the exported head differs from the trained one.
     """
     _check_labelled(data)
-    training, held = _split(config, data, validation, options.validation_share)
+    training, held_out = _split(config, data, validation, options.validation_share)
     facts = data.facts()
     if validation is not None:
         facts["validation"] = validation.facts()
     else:
-        facts["validation"] = {"share": options.validation_share, "n_clips": len(held or ())}
-    return _fit(config, data, training, held, facts, run, options)
+        share, n_clips = options.validation_share, len(held_out or ())
+        facts["validation"] = {"share": share, "n_clips": n_clips}
+    return _fit(config, data.labels, training, held_out, facts, run, options)
 
 
 def cross_validate(
-    config: TrainingConfig, data: LabelledClips, n_folds: int, run: Run, options: Options
+    config: TrainingConfig, data: LabelledClips, n_folds: int, run: Run, options: FitOptions
 ) -> Fitted:
-    """Train a head a fold, each validated on its fold, and export all as one ensemble.
+    """Train a head per fold, each validated on its fold, and export them as one ensemble.
 
-    The folds that the data names are used; else clips are assigned by id. The run of fold 2
-    lies in the directory `fold-2` of the run.
+    The folds that the data names are used; else clips are assigned by id. The run of fold 2 is
+    in the directory `fold-2` of the run.
 
     Args and errors are those of `fit`.
     """
@@ -157,30 +166,25 @@ def cross_validate(
         pairs = folds(_ids(data, labelled), _labels(data, labelled), n_folds, config.seed)
     results: list[Result] = []
     parts = [Run(run.directory / f"fold-{number}") for number in range(1, n_folds + 1)]
-    for number, (part, (train_on, hold)) in enumerate(zip(parts, pairs, strict=True), start=1):
-        options.tell(f"fold {number} of {n_folds}")
-        training, held = (Clips(data.store, labelled[where]) for where in (train_on, hold))
-        facts = {
-            **data.facts(),
-            "validation": {"fold": f"{number}/{n_folds}", "n_clips": len(held)},
-        }
+    for number, (part, pair) in enumerate(zip(parts, pairs, strict=True), start=1):
+        options.log(f"fold {number} of {n_folds}")
+        training, held_out = (data.examples(labelled[positions]) for positions in pair)
+        validation = {"fold": f"{number}/{n_folds}", "n_clips": len(held_out)}
+        facts = {**data.facts(), "validation": validation}
         resume = options.resume and (part.directory / "config.json").exists()
         of_fold = replace(options, resume=resume)
-        fitted = _fit(config, data, training, held, facts, part, of_fold)
+        fitted = _fit(config, data.labels, training, held_out, facts, part, of_fold)
         results += fitted.results
         if not fitted.is_finished:
             return Fitted(results, None)
-    bundle = export(
-        parts, run.bundle, name=run.directory.name, licence=options.licence, overwrite=True
-    )
-    return Fitted(results, bundle)
+    return Fitted(results, _export(parts, run, options))
 
 
 def start_config(config: TrainingConfig, initial: Bundle, head_was_given: bool) -> TrainingConfig:
-    """The configuration with the head of the bundle that training starts from.
+    """Replace the head of a configuration by that of the bundle to start from.
 
     Raises:
-        OptionError: another head was asked for, or the bundle is an ensemble.
+        OptionError: the configuration asks for another head, or the bundle is an ensemble.
     """
     head = initial.card["head"]
     if head["name"] == "ensemble":
@@ -195,65 +199,68 @@ def start_config(config: TrainingConfig, initial: Bundle, head_was_given: bool) 
 
 def _fit(
     config: TrainingConfig,
-    data: LabelledClips,
-    training: Clips,
-    held: Clips | None,
+    classes: Labels,
+    training: FrameExamples,
+    held_out: FrameExamples | None,
     facts: dict[str, Any],
     run: Run,
-    options: Options,
+    options: FitOptions,
 ) -> Fitted:
-    start, classes = options.initial, data.labels
-    if start is not None:
+    initialise = None
+    if options.initial is not None:
+        start = options.initial
         facts["initial"] = {"name": start.name, "sha256": start.sha256}
-        weights = read_weights(start)
-        strangers = [name for name in facts["embedders"] if not start.accepts(name)]
-        if strangers:
-            known = ", ".join(start.card["embedders"])
-            options.tell(
-                f"warning: {start.name} has learnt from frames of {known}, these are of "
-                f"{', '.join(strangers)}; it has to learn them anew"
+        initialise = _initialiser(start, classes, options.log)
+        unknown = [name for name in facts["embedders"] if not start.accepts(name)]
+        if unknown:
+            options.log(
+                f"warning: {start.name} was trained on frames of "
+                f"{', '.join(start.card['embedders'])}, but these are of {', '.join(unknown)}; it "
+                "has to learn them from scratch"
             )
-    check_labels(training, held, len(classes))
+    check_labels(training, held_out)
     if options.resume:
         run.check_same(config, facts)
     else:
         run.check_free()
-
-    def give_weights(model: Any) -> None:
-        from classifier.training.transfer import start_from
-
-        assert start is not None
-        n = start_from(model, weights, start.labels, classes)
-        options.tell(f"starting from {start.name}, which knows {n} of the {len(classes)} classes")
-
-    resume = options.resume and run.state.exists()
-    # Without a bundle it was killed, or refused, while that was made.
+    # A run that was killed while its bundle was made has none.
     if run.is_finished and run.bundle.exists():
-        options.tell(f"{run.directory} is finished; there is nothing to resume")
+        options.log(f"{run.directory} is finished; there is nothing to resume")
         return Fitted([_finished(run)], load(run.bundle))
+    resume = options.resume and run.state.exists()
     trainer = Training(
-        config,
-        len(classes),
-        training,
-        held,
-        run,
-        initial=None if start is None or resume else give_weights,
-        resume=resume,
+        config, training, held_out, run, initialise=None if resume else initialise, resume=resume
     )
-    # What could be refused has been: a run that is begun is in the way of the next try.
+    # Only now, because a run that has been begun blocks the next attempt.
     if not options.resume:
-        ids = [] if held is None else [held.store.ids[index] for index in held.indices]
-        run.begin(config, facts, classes, ids)
+        run.begin(config, facts, classes, [] if held_out is None else held_out.ids)
     if not run.sample.exists():
-        sample = held or training
-        run.write_sample(*sample.store.gather(sample.indices[:_SAMPLE_CLIPS]))
-    result = trainer.run(options.observer, options.should_stop)
-    if not run.best.exists():
-        return Fitted([result], None)
-    bundle = export(
-        [run], run.bundle, name=run.directory.name, licence=options.licence, overwrite=True
+        sample = held_out or training
+        frames, n_frames, _ = sample.gather(np.arange(min(len(sample), _SAMPLE_CLIPS)))
+        run.write_sample(frames, n_frames)
+    with CurveReports(run) as reports:
+        observers = [reports, *filter(None, [options.observer])]
+        result = trainer.run(observers, options.should_stop)
+    return Fitted([result], _export([run], run, options) if run.best.exists() else None)
+
+
+def _initialiser(
+    start: Bundle, classes: Labels, log: Callable[[str], None]
+) -> Callable[[Any], None]:
+    weights = read_weights(start)
+
+    def initialise(model: Any) -> None:
+        n = start_from(model, weights, start.labels, classes)
+        log(f"starting from {start.name}, which knows {n} of the {len(classes)} classes")
+
+    return initialise
+
+
+def _export(runs: Sequence[Run], run: Run, options: FitOptions) -> Bundle:
+    name = run.directory.name
+    return export(
+        runs, run.bundle, ExportOptions(name=name, licence=options.licence, overwrite=True)
     )
-    return Fitted([result], bundle)
 
 
 def _finished(run: Run) -> Result:
@@ -278,14 +285,15 @@ def _split(
     data: LabelledClips,
     validation: LabelledClips | None,
     share: float,
-) -> tuple[Clips, Clips | None]:
+) -> tuple[FrameExamples, FrameExamples | None]:
     labelled = data.labelled
     if validation is not None:
-        return Clips(data.store, labelled), Clips(validation.store, validation.labelled)
+        held_out = FrameExamples(validation.store, validation.labelled, len(data.labels))
+        return data.examples(labelled), held_out
     if not share:
-        return Clips(data.store, labelled), None
+        return data.examples(labelled), None
     train_on, hold = hold_out(_ids(data, labelled), _labels(data, labelled), share, config.seed)
-    return Clips(data.store, labelled[train_on]), Clips(data.store, labelled[hold])
+    return data.examples(labelled[train_on]), data.examples(labelled[hold])
 
 
 def _ids(data: LabelledClips, indices: Indices) -> list[str]:
@@ -304,7 +312,7 @@ def _digest(*texts: str) -> str:
 
 
 def _fingerprint(store: ClipStore) -> str:
-    """Tells one set of clips from another: ids, lengths and labels."""
+    """Hash of the ids, lengths and labels of clips."""
     digest = hashlib.sha256("\0".join(store.ids).encode())
     for array in (store.lengths, store.label_offsets, store.label_values):
         digest.update(np.ascontiguousarray(array).tobytes())

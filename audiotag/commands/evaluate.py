@@ -126,7 +126,7 @@ def _watch(options: argparse.Namespace) -> int:
         from classifier.training.network import Network
         from classifier.training.transfer import set_weights
 
-        network = Network(config, len(labels))
+        network = Network([config], len(labels))
 
         def evaluate_one(path: Path) -> tuple[int, Evaluation] | None:
             try:

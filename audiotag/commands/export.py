@@ -65,11 +65,9 @@ def run(options: argparse.Namespace) -> int:
 
         calibrate_on = load_clips(find_frame_files(options.calibrate))
     with hide_native_logs(options):
-        from classifier.export import export
+        from classifier.export import ExportOptions, export
 
-        bundle = export(
-            [Run(directory) for directory in options.runs],
-            options.out,
+        contents = ExportOptions(
             name=options.name,
             licence=options.licence,
             notes=options.notes,
@@ -80,6 +78,7 @@ def run(options: argparse.Namespace) -> int:
             saved_model=options.saved_model,
             overwrite=options.overwrite,
         )
+        bundle = export([Run(directory) for directory in options.runs], options.out, contents)
     if not options.quiet:
         n_classes = _count(len(bundle.labels), "class", "classes")
         print(_printable(f"bundle: {bundle.directory}, {n_classes}"))

@@ -143,7 +143,7 @@ def run(options: argparse.Namespace) -> int:
     with hide_native_logs(options):
         for arguments in filter(None, (options.frames, options.val)):
             find_frame_files(arguments)  # a wrong path is told before TensorFlow is loaded
-        from classifier.fit import Options, cross_validate, fit, start_config
+        from classifier.fit import FitOptions, cross_validate, fit, start_config
 
         if initial is not None:
             config = start_config(config, initial, bool(options.head or options.set))
@@ -158,7 +158,7 @@ def run(options: argparse.Namespace) -> int:
                 f"{config.head} -> {run.directory}")  # fmt: skip
         # Until here there is nothing to keep, and Ctrl-C ends at once.
         with stop_on_signals() as stop, TrainingDisplay(options) as display:
-            how = Options(
+            how = FitOptions(
                 validation_share=(
                     DEFAULT_SHARE if options.val_share is None else options.val_share
                 ),
@@ -167,7 +167,7 @@ def run(options: argparse.Namespace) -> int:
                 resume=options.resume,
                 observer=display,
                 should_stop=stop.is_set,
-                tell=display.tell,
+                log=display.log,
             )
             if options.folds is not None:
                 fitted = cross_validate(config, data, options.folds, run, how)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from vggish.common.wording import clock_time, printable as _printable, score
 
 if TYPE_CHECKING:
-    from classifier.training.loop import Progress
+    from classifier.training.observers import TrainingProgress
 
 
 class TrainingDisplay:
@@ -44,12 +44,12 @@ class TrainingDisplay:
         if self._bar is not None:
             self._bar.stop()
 
-    def tell(self, line: str) -> None:
+    def log(self, message: str) -> None:
         """Print a line."""
         if not self._quiet:
-            self._print(f"audiotag: {line}")
+            self._print(f"audiotag: {message}")
 
-    def progress(self, progress: Progress) -> None:
+    def on_step(self, progress: TrainingProgress) -> None:
         """Move the bar."""
         self._n_epochs, self._rate = progress.n_epochs, progress.examples_per_second
         self._left = progress.seconds_left
@@ -68,7 +68,7 @@ class TrainingDisplay:
         measured = mean_average_precision == mean_average_precision  # NaN before the first epoch
         return f"mAP {mean_average_precision:.4f}  " if measured else ""
 
-    def epoch(self, row: Mapping[str, float], is_best: bool) -> None:
+    def on_epoch(self, row: Mapping[str, float], is_best: bool) -> None:
         """Print the epoch's line."""
         if self._quiet:
             return

@@ -96,7 +96,7 @@ def train_head(
     start_at_shares(model, real.labels.mean(axis=0))
     optimiser = make_optimiser(config, model.trainable_variables)
     average = MovingAverage(model, config.ema)
-    network = Network(config, n_classes)
+    network = Network([config], n_classes)
 
     def step(batch: dict[str, Any], n_done: Any) -> Any:
         frames, n_frames, labels = _mixed(batch)

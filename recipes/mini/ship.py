@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from classifier.bundles.bundle import Bundle
-from classifier.export import export
+from classifier.export import ExportOptions, export
 from classifier.frame_data.clip_store import ClipStore
 from classifier.frame_data.clips import Clip
 from classifier.labels import Labels, audioset_labels
@@ -67,14 +67,13 @@ def calibrated(run: Run, material: Material, network: Path) -> Bundle:
     """The bundle of a run that held clips out, calibrated on what it did not learn from."""
     clips = [*_released(material, run.held_out()), *_heard(material, network, "validation")]
     store = ClipStore.from_clips(clips)
-    return export([run], run.bundle, calibrate_on=store, half=True, overwrite=True)
+    options = ExportOptions(calibrate_on=store, half=True, overwrite=True)
+    return export([run], run.bundle, options)
 
 
 def ship_bundle(run: Run, calibrate_as: Bundle, directory: Path) -> None:
     """Export the head for both embedders."""
-    export(
-        [run],
-        directory,
+    options = ExportOptions(
         name=directory.name,
         licence=BUNDLE_LICENCE,
         notes=_NOTES,
@@ -82,6 +81,7 @@ def ship_bundle(run: Run, calibrate_as: Bundle, directory: Path) -> None:
         half=True,
         overwrite=True,
     )
+    export([run], directory, options)
 
 
 def _released(material: Material, ids: list[str]) -> Iterator[Clip]:

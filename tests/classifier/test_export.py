@@ -11,12 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-import classifier.export
 from classifier import Bundle, ClipStore, Labels, load
 from classifier.bundles.bundle import read_weights
 from classifier.bundles.calibration import Calibration, fit_calibration
 from classifier.bundles.files import Weights
-from classifier.export import export
+from classifier.export import ExportOptions, export
 from classifier.heads.backend import keras, tf
 from classifier.heads.build import build_head
 from classifier.training.config import TrainingConfig
@@ -61,7 +60,7 @@ def made_run(directory: Path, config: TrainingConfig, labels: Labels = LABELS) -
 
 
 def keras_scores(config: TrainingConfig, weights: Weights) -> Any:
-    network = Network(config, N_CLASSES)
+    network = Network([config], N_CLASSES)
     set_weights(network.model, weights)
     return network.scores(*SAMPLE)
 
@@ -77,7 +76,9 @@ def bundle(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     directory = tmp_path_factory.mktemp("bundle") / "owls"
     metrics = {**MEASURED, "mAP": 0.25}
     return export(
-        [run], directory, licence="CC BY 4.0", notes="made", metrics=metrics, saved_model=True
+        [run],
+        directory,
+        ExportOptions(licence="CC BY 4.0", notes="made", metrics=metrics, saved_model=True),
     )
 
 
@@ -107,7 +108,7 @@ def test_real_frames_score_as_keras_does(run: Run, bundle: Bundle, shared_data: 
     files = find_frame_files([str(shared_data / "audioset" / "bal_train")])[:3]
     store = load_clips(files)
     frames, n_frames = store.gather(np.arange(len(store)))
-    network = Network(run.config(), N_CLASSES)
+    network = Network([run.config()], N_CLASSES)
     set_weights(network.model, read_arrays(run.best)[0])
     expected = network.scores(frames, n_frames)
     np.testing.assert_allclose(bundle.scores(frames, n_frames), expected, atol=1e-5)
@@ -159,7 +160,7 @@ def test_several_runs_vote(tmp_path: Path, run: Run, plain: Run, bundle: Bundle)
 def test_float16_halves_the_files_and_is_exactly_the_rounded_head(
     tmp_path: Path, run: Run, bundle: Bundle
 ) -> None:
-    halved = export([run], tmp_path / "half", half=True)
+    halved = export([run], tmp_path / "half", ExportOptions(half=True))
     weights, _ = read_arrays(run.best)
     rounded = {
         name: values.astype(np.float16).astype(np.float32) if values.size >= 4096 else values
@@ -181,7 +182,7 @@ def test_float16_leaves_exact_what_only_the_converter_made_large(tmp_path: Path)
     """A recurrent layer's biases are two small vectors for Keras and one large one in ONNX."""
     settings = {"units": 512, "dense": 0, "bidirectional": False, "pooling": "last"}
     run = made_run(tmp_path / "run", small_config(head="lstm", settings=settings))
-    halved = export([run], tmp_path / "half", half=True)
+    halved = export([run], tmp_path / "half", ExportOptions(half=True))
     expected = keras_scores(run.config(), read_weights(halved))
     np.testing.assert_allclose(halved.scores(*SAMPLE), expected, atol=2e-6)
 
@@ -258,7 +259,7 @@ def test_tagging_needs_no_tensorflow(bundle: Bundle) -> None:
 def test_a_head_that_came_out_different_is_not_written(
     tmp_path: Path, plain: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(classifier.export, "MAX_DIFFERENCE", -1.0)
+    monkeypatch.setattr("classifier.training.network.MAX_DIFFERENCE", -1.0)
     with pytest.raises(ConversionError, match=r"differs from the trained .* nothing was written"):
         export([plain], tmp_path / "bundle")
     assert list(tmp_path.iterdir()) == []
@@ -277,9 +278,9 @@ def test_scores_that_are_no_numbers_are_not_written(tmp_path: Path) -> None:
 def test_a_bundle_is_replaced_only_on_demand(tmp_path: Path, plain: Run) -> None:
     first = export([plain], tmp_path / "bundle")
     with pytest.raises(BundleError, match="--overwrite"):
-        export([plain], tmp_path / "bundle", notes="second")
+        export([plain], tmp_path / "bundle", ExportOptions(notes="second"))
     assert load(first.directory).card["notes"] == ""
-    second = export([plain], tmp_path / "bundle", notes="second", overwrite=True)
+    second = export([plain], tmp_path / "bundle", ExportOptions(notes="second", overwrite=True))
     assert second.card["notes"] == "second"
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
 
@@ -293,7 +294,7 @@ def test_runs_that_do_not_fit_together_are_refused(tmp_path: Path, plain: Run) -
     write_arrays(embedder.best, read_arrays(plain.best)[0], {})
     for run, message in (
         (other_classes, "different classes"),
-        (softmax, "softmax loss cannot vote"),
+        (softmax, "softmax loss cannot form an ensemble"),
         (embedder, "different embedders"),
     ):
         with pytest.raises(RunError, match=message):
@@ -374,9 +375,11 @@ def test_scores_are_calibrated_on_given_clips_of_each_embedder(tmp_path: Path) -
     unlabelled = dataclasses.replace(clips[0], labels=None)
     store = ClipStore.from_clips([*clips, unlabelled, *of_mini])
     with pytest.raises(BundleError, match=r"clips to calibrate on: .*'mini'"):
-        export([run], tmp_path / "bundle", calibrate_on=store)
+        export([run], tmp_path / "bundle", ExportOptions(calibrate_on=store))
     embedders = ["vggish", "mini"]
-    bundle = export([run], tmp_path / "bundle", calibrate_on=store, embedders=embedders)
+    bundle = export(
+        [run], tmp_path / "bundle", ExportOptions(calibrate_on=store, embedders=embedders)
+    )
     assert bundle.card["embedders"] == embedders
     for name, indices in (("vggish", np.arange(120)), ("mini", np.arange(121, 201))):
         scores = raw.scores(*store.gather(indices))
@@ -385,7 +388,9 @@ def test_scores_are_calibrated_on_given_clips_of_each_embedder(tmp_path: Path) -
         assert found["scale"] == pytest.approx(expected.scale, rel=1e-3)
         assert found["offset"] == pytest.approx(expected.offset, rel=1e-3)
     with pytest.raises(OptionError, match="none of the clips to calibrate on has labels"):
-        export([run], tmp_path / "no", calibrate_on=ClipStore.from_clips([unlabelled]))
+        export(
+            [run], tmp_path / "no", ExportOptions(calibrate_on=ClipStore.from_clips([unlabelled]))
+        )
 
 
 def test_softmax_scores_stay_as_they_are(tmp_path: Path) -> None:

@@ -11,11 +11,12 @@ import pytest
 
 import classifier.fit
 from classifier import Bundle, Clip, ClipStore, Labels, load
-from classifier.fit import Fitted, LabelledClips, Options, cross_validate, fit, start_config
+from classifier.fit import FitOptions, Fitted, LabelledClips, cross_validate, fit, start_config
 from classifier.heads.backend import tf
 from classifier.reports.curves import read_curves
 from classifier.training.config import TrainingConfig
-from classifier.training.loop import Clips, Result
+from classifier.training.examples import FrameExamples
+from classifier.training.loop import Result
 from classifier.training.runs import Run
 from tests.support.training import (
     LABELS,
@@ -35,7 +36,7 @@ QUICK = small_config(batch_size=500)
 @pytest.fixture(autouse=True)
 def _no_picture(monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing the curves takes longer than an epoch here."""
-    monkeypatch.setattr("classifier.training.loop.plot_curves", lambda rows, path: None)
+    monkeypatch.setattr("classifier.training.observers.plot_curves", lambda rows, path: None)
 
 
 def labelled(clips: list[Clip], labels: Labels = LABELS, **options: Any) -> LabelledClips:
@@ -57,20 +58,26 @@ def finished(data: LabelledClips, tmp_path_factory: pytest.TempPathFactory) -> t
     """A finished run; shared, so leave it as it is."""
     run = Run(tmp_path_factory.mktemp("finished") / "run")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("classifier.training.loop.plot_curves", lambda rows, path: None)
-        return run, fit(CONFIG, data, None, run, Options(licence="CC0"))
+        patch.setattr("classifier.training.observers.plot_curves", lambda rows, path: None)
+        return run, fit(CONFIG, data, None, run, FitOptions(licence="CC0"))
 
 
 @pytest.fixture
-def without_training(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Clips, Clips | None]]:
+def without_training(
+    monkeypatch: pytest.MonkeyPatch,
+) -> list[tuple[FrameExamples, FrameExamples | None]]:
     """Only note what would be trained and validated on."""
-    noted: list[tuple[Clips, Clips | None]] = []
+    noted: list[tuple[FrameExamples, FrameExamples | None]] = []
 
     class Noted:
         def __init__(
-            self, config: TrainingConfig, n: int, training: Clips, held: Clips | None, *_: Any,
+            self,
+            config: TrainingConfig,
+            training: FrameExamples,
+            held: FrameExamples | None,
+            *_: Any,
             **__: Any,
-        ) -> None:  # fmt: skip
+        ) -> None:
             noted.append((training, held))
 
         def run(self, *_: Any) -> Result:
@@ -80,7 +87,7 @@ def without_training(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Clips, Clips
     return noted
 
 
-def ids_of(clips: Clips | None) -> list[str]:
+def ids_of(clips: FrameExamples | None) -> list[str]:
     assert clips is not None
     return [clips.store.ids[index] for index in clips.indices]
 
@@ -119,7 +126,7 @@ def test_a_share_is_held_out_and_its_ids_written_down(
     tmp_path: Path, data: LabelledClips, without_training: list[Any]
 ) -> None:
     run = Run(tmp_path / "run")
-    fitted = fit(CONFIG, data, None, run, Options(validation_share=0.25))
+    fitted = fit(CONFIG, data, None, run, FitOptions(validation_share=0.25))
     ((training, held),) = without_training
     assert run.held_out() == ids_of(held)
     assert len(held) == 40
@@ -136,7 +143,7 @@ def test_validation_data_of_its_own_leaves_all_clips_for_training(
 ) -> None:
     validation = labelled(made_clips(8, seed=3))
     run = Run(tmp_path / "run")
-    fit(CONFIG, data, validation, run, Options())
+    fit(CONFIG, data, validation, run, FitOptions())
     ((training, held),) = without_training
     assert len(training) == 160
     assert ids_of(held) == run.held_out() == validation.store.ids
@@ -146,12 +153,12 @@ def test_validation_data_of_its_own_leaves_all_clips_for_training(
 def test_validation_data_without_labels_is_refused(tmp_path: Path, data: LabelledClips) -> None:
     unlabelled = labelled([with_labels(clip, None) for clip in made_clips(3)])
     with pytest.raises(TrainingError, match="no validation clip has a label"):
-        fit(QUICK, data, unlabelled, Run(tmp_path / "run"), Options())
+        fit(QUICK, data, unlabelled, Run(tmp_path / "run"), FitOptions())
 
 
 def test_no_validation_keeps_the_last_epoch(tmp_path: Path, data: LabelledClips) -> None:
     run = Run(tmp_path / "run")
-    fitted = fit(QUICK, data, None, run, Options(validation_share=0))
+    fitted = fit(QUICK, data, None, run, FitOptions(validation_share=0))
     assert (fitted.results[0].best_epoch, run.held_out()) == (2, [])
     assert fitted.bundle is not None
     assert run.metrics() == {"epoch": 2}
@@ -161,13 +168,13 @@ def test_labels_beyond_the_classes_are_refused(tmp_path: Path) -> None:
     clips = made_clips(40)
     few = labelled(clips, Labels(LABELS.names[:2], LABELS.mids[:2]))
     with pytest.raises(FrameFileError, match="there are 2 classes"):
-        fit(QUICK, few, None, Run(tmp_path / "run"), Options())
+        fit(QUICK, few, None, Run(tmp_path / "run"), FitOptions())
 
 
 def test_the_embedder_is_written_down(tmp_path: Path, without_training: list[Any]) -> None:
     clips = [dataclasses.replace(clip, embedder="mini") for clip in made_clips(40)]
     run = Run(tmp_path / "run")
-    fit(CONFIG, labelled(clips), None, run, Options())
+    fit(CONFIG, labelled(clips), None, run, FitOptions())
     assert run.described()["data"]["embedders"] == ["mini"]
 
 
@@ -176,7 +183,7 @@ def test_the_embedder_is_written_down(tmp_path: Path, without_training: list[Any
 
 def test_a_directory_holds_one_run(data: LabelledClips, finished: Any) -> None:
     with pytest.raises(RunError, match="holds a run already; go on with it by --resume"):
-        fit(CONFIG, data, None, finished[0], Options())
+        fit(CONFIG, data, None, finished[0], FitOptions())
 
 
 @pytest.mark.parametrize(
@@ -191,21 +198,21 @@ def test_a_changed_configuration_is_refused_with_the_difference(
     data: LabelledClips, finished: Any, change: dict[str, Any], difference: str
 ) -> None:
     with pytest.raises(RunError, match="begun in another way") as caught:
-        fit(small_config(**change), data, None, finished[0], Options(resume=True))
+        fit(small_config(**change), data, None, finished[0], FitOptions(resume=True))
     assert difference in str(caught.value).replace("training.", "")
 
 
 def test_changed_data_is_refused_with_the_difference(finished: Any) -> None:
     with pytest.raises(RunError, match=r"n_clips: 160 -> 120"):
-        fit(CONFIG, labelled(made_clips(120)), None, finished[0], Options(resume=True))
-    how = Options(resume=True, validation_share=0.2)
+        fit(CONFIG, labelled(made_clips(120)), None, finished[0], FitOptions(resume=True))
+    how = FitOptions(resume=True, validation_share=0.2)
     with pytest.raises(RunError, match=r"validation\.share: 0\.1 -> 0\.2"):
         fit(CONFIG, labelled(made_clips()), None, finished[0], how)
 
 
 def test_what_is_no_run_cannot_be_resumed(tmp_path: Path, data: LabelledClips) -> None:
     with pytest.raises(RunError, match="is no directory of a run"):
-        fit(CONFIG, data, None, Run(tmp_path / "none"), Options(resume=True))
+        fit(CONFIG, data, None, Run(tmp_path / "none"), FitOptions(resume=True))
 
 
 def test_a_finished_run_says_so(
@@ -213,7 +220,7 @@ def test_a_finished_run_says_so(
 ) -> None:
     run, fitted = finished
     told: list[str] = []
-    again = fit(CONFIG, data, None, run, Options(resume=True, tell=told.append))
+    again = fit(CONFIG, data, None, run, FitOptions(resume=True, log=told.append))
     assert told == [f"{run.directory} is finished; there is nothing to resume"]
     assert not without_training
     assert again.bundle is not None
@@ -228,13 +235,13 @@ def test_a_stopped_run_goes_on_to_the_same_bundle(
 ) -> None:
     run, fitted = finished
     stopped_run = Run(tmp_path / "run")
-    stopped = fit(CONFIG, data, None, stopped_run, Options(should_stop=stop_after(4)))
+    stopped = fit(CONFIG, data, None, stopped_run, FitOptions(should_stop=stop_after(4)))
     assert (stopped.bundle, stopped.is_finished) == (None, False)
-    later = Options(resume=True, should_stop=stop_after(7))
+    later = FitOptions(resume=True, should_stop=stop_after(7))
     stopped = fit(CONFIG, data, None, stopped_run, later)
     assert stopped.results[0].n_epochs == 1
     assert stopped.bundle is not None  # the best so far
-    resumed = fit(CONFIG, data, None, stopped_run, Options(resume=True))
+    resumed = fit(CONFIG, data, None, stopped_run, FitOptions(resume=True))
     assert resumed.is_finished
     assert_same_arrays(run.state, stopped_run.state)
     assert np.array_equal(scores_of(resumed.bundle, data), scores_of(fitted.bundle, data))
@@ -250,10 +257,10 @@ def test_a_run_killed_before_its_bundle_gets_one(
     with monkeypatch.context() as patch:
         patch.setattr(classifier.fit, "export", die)
         with pytest.raises(KeyboardInterrupt):
-            fit(QUICK, data, None, run, Options())
+            fit(QUICK, data, None, run, FitOptions())
     assert run.is_finished
     run.sample.unlink()
-    resumed = fit(QUICK, data, None, run, Options(resume=True))
+    resumed = fit(QUICK, data, None, run, FitOptions(resume=True))
     assert resumed.bundle is not None
     assert resumed.results[0].n_epochs == 2
 
@@ -272,7 +279,7 @@ def fine_tuned(
     told: list[str] = []
     config = small_config(epochs=1, learning_rate=1e-4)
     run = Run(directory)
-    fit(config, data, None, run, Options(initial=initial, validation_share=0.3, tell=told.append))
+    fit(config, data, None, run, FitOptions(initial=initial, validation_share=0.3, log=told.append))
     return first_score(run), told
 
 
@@ -311,11 +318,11 @@ def test_fine_tuning_to_other_classes_keeps_what_is_known(tmp_path: Path, finish
 def test_a_stopped_fine_tuning_goes_on(tmp_path: Path, data: LabelledClips, finished: Any) -> None:
     bundle = finished[1].bundle
     whole, stopped = Run(tmp_path / "whole"), Run(tmp_path / "stopped")
-    fit(CONFIG, data, None, whole, Options(initial=bundle))
-    fit(CONFIG, data, None, stopped, Options(initial=bundle, should_stop=stop_after(5)))
+    fit(CONFIG, data, None, whole, FitOptions(initial=bundle))
+    fit(CONFIG, data, None, stopped, FitOptions(initial=bundle, should_stop=stop_after(5)))
     with pytest.raises(RunError, match=r"initial"):
-        fit(CONFIG, data, None, stopped, Options(resume=True))
-    fit(CONFIG, data, None, stopped, Options(initial=bundle, resume=True))
+        fit(CONFIG, data, None, stopped, FitOptions(resume=True))
+    fit(CONFIG, data, None, stopped, FitOptions(initial=bundle, resume=True))
     assert_same_arrays(whole.state, stopped.state)
 
 
@@ -336,7 +343,7 @@ def test_a_bundle_without_weights_is_refused_before_the_run_begins(
     with pytest.raises(OptionError, match="is an ensemble; fine-tune one of its members"):
         start_config(CONFIG, ensemble, head_was_given=False)
     with pytest.raises(RunError, match="cannot be trained on"):
-        fit(CONFIG, data, None, Run(tmp_path / "run"), Options(initial=ensemble))
+        fit(CONFIG, data, None, Run(tmp_path / "run"), FitOptions(initial=ensemble))
     assert not (tmp_path / "run").exists()
 
 
@@ -344,7 +351,7 @@ def test_a_bundle_without_weights_is_refused_before_the_run_begins(
 
 
 def cross_validated_at(directory: Path, data: LabelledClips, **options: Any) -> Fitted:
-    return cross_validate(CONFIG, data, 3, Run(directory), Options(**options))
+    return cross_validate(CONFIG, data, 3, Run(directory), FitOptions(**options))
 
 
 def folds_of(directory: Path, n: int = 3) -> list[Run]:
@@ -358,8 +365,8 @@ def cross_validated(
     directory = tmp_path_factory.mktemp("folds") / "run"
     told: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("classifier.training.loop.plot_curves", lambda rows, path: None)
-        return directory, cross_validated_at(directory, data, tell=told.append), told
+        patch.setattr("classifier.training.observers.plot_curves", lambda rows, path: None)
+        return directory, cross_validated_at(directory, data, log=told.append), told
 
 
 def test_each_clip_is_held_out_by_one_fold(data: LabelledClips, cross_validated: Any) -> None:
@@ -396,7 +403,7 @@ def test_cross_validation_stopped_within_a_fold_goes_on(
     assert (len(stopped.results), stopped.bundle, stopped.is_finished) == (2, None, False)
     assert stopped.results[1].n_epochs == 1
     told: list[str] = []
-    resumed = cross_validated_at(tmp_path, data, resume=True, tell=told.append)
+    resumed = cross_validated_at(tmp_path, data, resume=True, log=told.append)
     assert f"{tmp_path / 'fold-1'} is finished; there is nothing to resume" in told
     assert np.array_equal(scores_of(resumed.bundle, data), scores_of(fitted.bundle, data))
     for run, other in zip(folds_of(tmp_path), folds_of(expected), strict=True):
@@ -409,7 +416,7 @@ def test_folds_of_the_data_are_used(
     clips = [with_labels(made_clips(1, seed=9)[0], None), *made_clips(40)]
     data = labelled(clips, fold_of_clip=[7, *([7] * 15), *([1] * 20), *([3] * 5)])
     monkeypatch.setattr(classifier.fit, "export", lambda *_, **__: None)
-    cross_validate(CONFIG, data, 3, Run(tmp_path), Options())
+    cross_validate(CONFIG, data, 3, Run(tmp_path), FitOptions())
     ids = data.store.ids
     expected = [ids[16:36], ids[36:], ids[1:16]]
     assert [run.held_out() for run in folds_of(tmp_path)] == expected
@@ -420,7 +427,7 @@ def test_folds_of_the_data_are_used(
 def test_the_number_of_folds_is_that_of_the_data(tmp_path: Path) -> None:
     data = labelled(made_clips(40), fold_of_clip=[number // 10 for number in range(40)])
     with pytest.raises(OptionError, match="the data names 4 folds; --folds says 5"):
-        cross_validate(CONFIG, data, 5, Run(tmp_path), Options())
+        cross_validate(CONFIG, data, 5, Run(tmp_path), FitOptions())
 
 
 def test_a_head_that_does_not_fit_into_memory_leaves_no_run(
@@ -433,7 +440,7 @@ def test_a_head_that_does_not_fit_into_memory_leaves_no_run(
     with pytest.raises(
         TrainingError, match=r"the head logistic \(l2=.* does not fit into memory; "
     ):
-        fit(CONFIG, data, None, Run(tmp_path / "run"), Options())
+        fit(CONFIG, data, None, Run(tmp_path / "run"), FitOptions())
     assert not (tmp_path / "run").exists()
 
 
@@ -441,4 +448,4 @@ def test_another_number_of_folds_is_refused_with_the_difference(
     data: LabelledClips, cross_validated: Any
 ) -> None:
     with pytest.raises(RunError, match=r"1/3.* -> .*1/4"):
-        cross_validate(CONFIG, data, 4, Run(cross_validated[0]), Options(resume=True))
+        cross_validate(CONFIG, data, 4, Run(cross_validated[0]), FitOptions(resume=True))

@@ -447,7 +447,7 @@ def test_a_frozen_head_reads_an_embedding_as_its_code(head_run: Run) -> None:
     frames = np.random.default_rng(8).integers(0, 256, (20, EMBEDDING_SIZE)).astype(np.uint8)
     some = np.zeros((20, N_TEACHER_CLASSES), np.float32)
     head = load_frozen(head_run.directory, dequantize(frames), some)
-    network = Network(head_run.config(), N_CLASSES)
+    network = Network([head_run.config()], N_CLASSES)
     set_weights(network.model, read_arrays(head_run.best)[0])
     expected = network.scores(frames[:, np.newaxis], np.ones(20))[:, teacher_classes()]
     scores = 1 / (1 + np.exp(-head.logits(dequantize(frames)).numpy()))

@@ -11,7 +11,7 @@ import numpy as np
 
 from classifier import Clip, ClipStore, Labels
 from classifier.training.config import TrainingConfig
-from classifier.training.loop import Clips
+from classifier.training.examples import FrameExamples
 from classifier.training.runs import Run, read_arrays
 
 LABELS = Labels(("cat", "dog", "owl", "bee"), ("/m/cat", "/m/dog", "", ""))
@@ -51,11 +51,21 @@ def place_of(name: str) -> Any:
     return 127 + rng.normal(size=128) * 40
 
 
-def split_clips(clips: Iterable[Clip], n_validation: int = 40) -> tuple[Clips, Clips]:
-    """Clips to learn from, and the last ones to validate on."""
+def examples_of(clips: Iterable[Clip], n_classes: int = len(LABELS)) -> FrameExamples:
     store = ClipStore.from_clips(clips)
-    everything = np.arange(len(store))
-    return Clips(store, everything[:-n_validation]), Clips(store, everything[-n_validation:])
+    return FrameExamples(store, np.arange(len(store)), n_classes)
+
+
+def split_clips(
+    clips: Iterable[Clip], n_validation: int = 40
+) -> tuple[FrameExamples, FrameExamples]:
+    """Examples to train on, and the last ones to validate on."""
+    whole = examples_of(clips)
+    training, validation = np.split(whole.indices, [-n_validation])
+    return (
+        FrameExamples(whole.store, training, whole.n_classes),
+        FrameExamples(whole.store, validation, whole.n_classes),
+    )
 
 
 def begun_run(directory: Path, config: TrainingConfig, labels: Labels = LABELS) -> Run:

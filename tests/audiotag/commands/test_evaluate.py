@@ -388,7 +388,7 @@ class TestExport:
             (f"{RUN} -o x --metrics nowhere.json", r"cannot read nowhere\.json as a JSON object"),
             (f"{RUN} -o x --metrics classes.csv", r"cannot read classes\.csv as a JSON object"),
             (f"{RUN} -o x --metrics list.json", r"cannot read list\.json as a JSON object"),
-            (f"{RUN} runs/../{RUN} -o x", "a run is named twice, so it would vote twice"),
+            (f"{RUN} runs/../{RUN} -o x", "a run is given twice and would count twice"),
             (f"{RUN} renamed -o x", "the runs have different classes"),
             ("early -o x", r"best\.npz is not there: the run stopped before its first checkpoint"),
         ],

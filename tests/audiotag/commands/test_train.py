@@ -76,16 +76,16 @@ def signalled(
 ) -> None:
     """Send this process a signal, so many times, when so many steps of training are done."""
     n_steps = 0
-    show = TrainingDisplay.progress
+    show = TrainingDisplay.on_step
 
-    def progress(display: TrainingDisplay, state: Any) -> None:
+    def on_step(display: TrainingDisplay, state: Any) -> None:
         nonlocal n_steps
         n_steps += 1
         show(display, state)
         for _ in range(times if n_steps == after else 0):
             os.kill(os.getpid(), number)
 
-    monkeypatch.setattr(TrainingDisplay, "progress", progress)
+    monkeypatch.setattr(TrainingDisplay, "on_step", on_step)
 
 
 # --- What a run leaves and says ----------------------------------------------------------

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import math
-import struct
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,9 +10,7 @@ import pytest
 
 from classifier.reports.curves import CurveWriter, best_epoch, read_curves
 from classifier.reports.curves_plot import plot_curves
-from classifier.reports.tensorboard import TensorBoardWriter
 from vggish.errors import MissingPackageError, RunError
-from vggish.frames.tfrecord import read_records
 
 COLUMNS = ("epoch", "examples", "seconds", "learning_rate", "loss", "val_loss", "mAP")
 
@@ -132,7 +129,6 @@ def test_a_file_that_cannot_be_read_or_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for make in (
         lambda: CurveWriter(tmp_path / "file" / "curves.csv", COLUMNS),
-        lambda: TensorBoardWriter(tmp_path / "file" / "tensorboard"),
         lambda: plot_curves([row(1)], tmp_path / "file" / "curves.png"),
     ):
         with pytest.raises(RunError, match=r"cannot write .*file"):
@@ -186,84 +182,3 @@ def test_a_missing_matplotlib_is_an_error_with_the_pip_line(
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(MissingPackageError, match=r"pip install .*'audiotag\[plot\]'"):
         plot_curves([row(1)], tmp_path / "curves.png")
-
-
-# --- TensorBoard -------------------------------------------------------------------------
-
-
-def parse(data: bytes) -> dict[int, list[Any]]:
-    """The fields of a protocol buffer message, as the format's description has them."""
-    fields: dict[int, list[Any]] = {}
-    place = 0
-
-    def varint() -> int:
-        nonlocal place
-        value = shift = 0
-        while True:
-            byte = data[place]
-            place += 1
-            value |= (byte & 0x7F) << shift
-            shift += 7
-            if byte < 0x80:
-                return value
-
-    while place < len(data):
-        key = varint()
-        value: Any
-        if key & 7 == 0:
-            value = varint()
-        else:
-            size = {1: 8, 5: 4}.get(key & 7) or varint()
-            value, place = data[place : place + size], place + size
-        fields.setdefault(key >> 3, []).append(value)
-    return fields
-
-
-def events(directory: Path) -> list[dict[int, list[Any]]]:
-    found = []
-    for path in sorted(directory.iterdir()):
-        assert "tfevents" in path.name
-        with open(path, "rb") as file:
-            found += [parse(record) for record in read_records(file, path.name)]
-    return found
-
-
-def scalars(event: dict[int, list[Any]]) -> dict[str, float]:
-    values = [parse(value) for value in parse(event[5][0])[1]]
-    return {value[1][0].decode(): struct.unpack("<f", value[2][0])[0] for value in values}
-
-
-def test_tensorboard_gets_the_finite_values_at_their_epochs(tmp_path: Path) -> None:
-    writer = TensorBoardWriter(tmp_path)
-    for epoch in (1, 200):
-        writer.append(row(epoch, val_loss=math.nan, mAP=np.float32(0.25)))
-    version, *steps = events(tmp_path)
-    assert version[3] == [b"brain.Event:2"]
-    assert [event[2] for event in steps] == [[1], [200]]
-    for event in steps:
-        expected = row(event[2][0], mAP=0.25)
-        del expected["epoch"], expected["val_loss"]
-        assert scalars(event) == pytest.approx(expected, rel=1e-6)
-        (wall_time,) = struct.unpack("<d", event[1][0])
-        assert wall_time > 1.6e9
-
-
-def test_on_resuming_tensorboard_is_told_to_forget_later_epochs(tmp_path: Path) -> None:
-    TensorBoardWriter(tmp_path).append(row(1))
-    TensorBoardWriter(tmp_path, resume_after=1).append(row(2))
-    restart = events(tmp_path)[3]
-    start_of_a_session = {1: [1]}
-    assert (restart[2], parse(restart[7][0])) == ([2], start_of_a_session)
-    assert len(events(tmp_path)) == 5
-
-
-def test_tensorflow_reads_the_events(tmp_path: Path) -> None:
-    tf = pytest.importorskip("tensorflow")
-    TensorBoardWriter(tmp_path, resume_after=3).append(row(4))
-    (path,) = tmp_path.iterdir()
-    first, restart, step = tf.compat.v1.train.summary_iterator(str(path))
-    assert first.file_version == "brain.Event:2"
-    assert (restart.step, restart.session_log.status) == (4, tf.compat.v1.SessionLog.START)
-    values = {value.tag: value.simple_value for value in step.summary.value}
-    assert values["loss"] == pytest.approx(row(4)["loss"])
-    assert set(values) == set(COLUMNS[1:])

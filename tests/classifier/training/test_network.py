@@ -110,7 +110,7 @@ def test_weights_of_another_head_are_refused() -> None:
 def test_scores_are_the_logits_activated_and_cut_into_batches(
     loss: str, monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator
 ) -> None:
-    scorer = Network(TrainingConfig(head="attention", settings=TINY["attention"], loss=loss), 5)
+    scorer = Network([TrainingConfig(head="attention", settings=TINY["attention"], loss=loss)], 5)
     stirred(scorer.model)
     frames = rng.integers(0, 256, (7, 6, 128), np.uint8)
     n_frames = rng.integers(0, 7, 7)
@@ -127,12 +127,12 @@ def test_scores_are_the_logits_activated_and_cut_into_batches(
 
 
 def test_no_clips_have_no_scores() -> None:
-    scorer = Network(TrainingConfig(head="logistic"), 5)
+    scorer = Network([TrainingConfig(head="logistic")], 5)
     assert scorer.scores(np.zeros((0, 6, 128), np.uint8), []).shape == (0, 5)
 
 
 def test_scores_follow_weights_that_are_set_later(rng: np.random.Generator) -> None:
-    scorer = Network(TrainingConfig(head="logistic"), 5)
+    scorer = Network([TrainingConfig(head="logistic")], 5)
     frames = rng.integers(0, 256, (2, 3, 128), np.uint8)
     before = scorer.scores(frames, [3, 3])
     stirred(scorer.model)
