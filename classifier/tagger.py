@@ -18,11 +18,11 @@ from classifier.tags.segments import find_segments
 from classifier.tags.types import FrameTags, Scores, Tags, TagSegment
 from classifier.tags.windows import WindowedScores, batches, window_starts
 from vggish.audio.mono import SILENCE
-from vggish.audio.sources import Source, source_name
+from vggish.audio.sources import AudioSource, source_name
 from vggish.audio.stream import AudioStream, open_waveform
 from vggish.common.choices import EMBEDDERS, Device, EmbedderName, Precision
 from vggish.errors import BundleError, EmptyAudioError, OptionError, WeightsNotInstalledError
-from vggish.extractor import Extractor, Progress
+from vggish.extractor import Extractor, OnAudioProgress
 from vggish.frames.clip import Frames
 from vggish.params import EMBEDDING_SIZE, PATCH_SECONDS
 
@@ -104,14 +104,14 @@ class Tagger:
 
     def tag(
         self,
-        source: Source | AudioStream | npt.NDArray[Any],
+        source: AudioSource | AudioStream | npt.NDArray[Any],
         *,
         sample_rate: float | None = None,
         top_k: int | None = DEFAULT_TOP_K,
         threshold: float = 0.0,
         labels: Sequence[str] | None = None,
         exclude_labels: Sequence[str] | None = None,
-        on_progress: Progress | None = None,
+        on_progress: OnAudioProgress | None = None,
     ) -> Tags:
         """Tag one sound.
 
@@ -135,7 +135,7 @@ class Tagger:
         """
         choice = Choice(top_k, threshold, labels, exclude_labels)
         choice.classes(self.bundle.labels)  # refuses unknown ones before any sound is read
-        sound: Source | AudioStream
+        sound: AudioSource | AudioStream
         if isinstance(source, np.ndarray):
             sound = open_waveform(source, sample_rate)
         elif sample_rate is None:
@@ -322,5 +322,5 @@ def _load_extractor(
         ) from error
 
 
-def _name(sound: Source | AudioStream) -> str:
+def _name(sound: AudioSource | AudioStream) -> str:
     return sound.name if isinstance(sound, AudioStream) else source_name(sound)

@@ -82,7 +82,7 @@ def _own_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
 def _own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test reads or writes the weights of whoever runs it, or those of another test."""
     monkeypatch.setenv("AUDIOTAG_HOME", str(tmp_path_factory.mktemp("home")))
-    vggish.api._loaded.cache_clear()
+    vggish.api._load_cached.cache_clear()
 
 
 @pytest.fixture

@@ -1,12 +1,12 @@
-"""The two calls that a notebook needs: everything loaded, with the defaults."""
+"""Load an extractor, or embed one clip, in one call."""
 
 from __future__ import annotations
 
 import functools
 
-from vggish.audio.sources import Source
+from vggish.audio.sources import AudioSource
 from vggish.common.choices import Device, EmbedderName, Precision, ResamplerName, Tail, Values
-from vggish.embedders.choice import load
+from vggish.embedders.choice import find_embedder
 from vggish.extractor import EmbedOptions, Extractor
 from vggish.frames.clip import ClipFrames
 from vggish.network.runtime import Embedder
@@ -24,32 +24,31 @@ def load_extractor(
     tail: Tail = "pad",
     resampler: ResamplerName = "soxr",
 ) -> Extractor:
-    """Load an embedder into an extractor: sound in, frames out.
+    """Load an embedder into an extractor, which turns audio into frames.
 
     Args:
-        embedder: "vggish", "mini", or "auto" for VGGish where it is installed and mini, which is
-            built in, elsewhere; `metadata["embedder"]` of each clip says which.
-        precision: of VGGish, "float32" (the default) agrees with AudioSet's; "int8" is two to
-            three times as fast and changes frames a little (by how much: `audiotag weights
-            list`). mini has one only.
+        embedder: "vggish", "mini" (built in), or "auto" for VGGish if it is installed and
+            otherwise mini; `metadata["embedder"]` of each clip names it.
+        precision: "float32" (VGGish's default) reproduces AudioSet's frames; "int8" is two to
+            three times as fast, and changes frames a little (`audiotag weights list` shows by
+            how much). mini has one precision.
         device: "auto", "cpu" or "gpu", see `Embedder`.
         values: "uint8", "pca" or "raw", see `EmbedOptions`.
-        hop_seconds: from one frame to the next, a multiple of 10 ms.
-        tail: "pad" completes the last patch with silence, "drop" leaves it out.
-        resampler: "soxr", or "resampy" for the reference's.
+        hop_seconds: time from one frame to the next, a multiple of 10 ms.
+        tail: "pad" completes the last patch with silence, "drop" omits it.
+        resampler: "soxr", or "resampy", the resampler of the reference implementation.
 
     Raises:
-        WeightsNotInstalledError: "vggish" is not installed; the message says how to get it.
+        WeightsNotInstalledError: "vggish" is not installed; the message says how to install it.
         WeightsError: the embedder's files are damaged.
-        OptionError: an option has no such value, or the embedder has not what it asks for.
+        OptionError: an option has an invalid value, or the embedder does not support it.
     """
     options = EmbedOptions(values=values, hop_seconds=hop_seconds, tail=tail, resampler=resampler)
-    network, pca = load(embedder, precision=precision, device=device)
-    return Extractor(network, pca, options)
+    return Extractor(*find_embedder(embedder, precision).load(device), options)
 
 
 def embed(
-    source: Source,
+    source: AudioSource,
     *,
     embedder: EmbedderName = "auto",
     precision: Precision | None = None,
@@ -58,26 +57,22 @@ def embed(
     tail: Tail = "pad",
     resampler: ResamplerName = "soxr",
 ) -> ClipFrames:
-    """Embed one sound: a path, the bytes of a file, or a binary file object.
+    """Embed one clip: a path, the bytes of a file, or a binary file object.
 
-    The network stays loaded for the next call; so "auto" does not change from clip to clip when
-    VGGish is installed meanwhile. The other arguments are those of `load_extractor`.
+    The network stays loaded for the next call. The options are those of `load_extractor`.
 
     Returns:
-        Frames [n, 128] (uint8, or float32 when `values` is "pca" or "raw"), `start_seconds`
+        Frames [n, 128] (uint8, or float32 if `values` is "pca" or "raw"), `start_seconds`
         float64 [n], and provenance, which names the embedder.
 
     Raises:
-        AudioError: the sound cannot be read, or there is none.
-        WeightsNotInstalledError: "vggish" is not installed; the message says how to get it.
-        WeightsError: the embedder's files are damaged.
-        OptionError: an option has no such value, or the embedder has not what it asks for.
+        AudioError: the audio cannot be read, or is empty.
+        WeightsNotInstalledError, WeightsError, OptionError: see `load_extractor`.
     """
     options = EmbedOptions(values=values, hop_seconds=hop_seconds, tail=tail, resampler=resampler)
-    network, pca = _loaded(embedder, precision)
-    return Extractor(network, pca, options)(source)
+    return Extractor(*_load_cached(embedder, precision), options)(source)
 
 
 @functools.lru_cache(maxsize=1)
-def _loaded(name: EmbedderName, precision: Precision | None) -> tuple[Embedder, Pca | None]:
-    return load(name, precision=precision)
+def _load_cached(name: EmbedderName, precision: Precision | None) -> tuple[Embedder, Pca | None]:
+    return find_embedder(name, precision).load()

@@ -1,24 +1,24 @@
-"""Every error audiotag raises on purpose, in one tree.
+"""The exceptions that audiotag raises on purpose, in one tree.
 
     AudiotagError
-    ├── OptionError                 an option that cannot be honoured
+    ├── OptionError                 an option or argument has an invalid value
     ├── MissingPackageError         an optional package is not installed
-    ├── AudioError                  sound that cannot be read
-    │   ├── EmptyAudioError         ... because there is none in it
-    │   ├── AudioLimitError         ... because it is more than may be
-    │   └── AudioTimeoutError       ... because decoding did not end in time
-    ├── WeightsError                weights that are absent, damaged or wrong
+    ├── AudioError                  audio cannot be read
+    │   ├── EmptyAudioError         ... because it holds no samples
+    │   ├── AudioLimitError         ... because it exceeds a limit
+    │   └── AudioTimeoutError       ... because decoding took too long
+    ├── WeightsError                weights are missing, damaged or wrong
     │   ├── WeightsNotInstalledError
     │   ├── DownloadError
     │   └── ConversionError
-    ├── FrameFileError              a file of embeddings that cannot be read or written
-    │   └── ResumeError             a journal that does not fit this run
-    ├── TrainingError               training that cannot begin, or that went wrong
-    ├── RunError                    a directory of a training run that is no good for this
-    ├── BundleError                 a bundle that is absent, damaged, or not fit for its use
-    ├── ListenError                 an address that the service cannot listen on
-    └── ServiceError                a remote service that refuses, fails, or is none of ours
-        └── ServiceUnreachableError ... or that is not there
+    ├── FrameFileError              a frames file cannot be read or written
+    │   └── ResumeError             a journal does not fit this run
+    ├── TrainingError               training cannot start, or failed
+    ├── RunError                    the directory of a training run cannot be used
+    ├── BundleError                 a bundle is missing, damaged, or unsuitable
+    ├── ListenError                 the service cannot listen on an address
+    └── ServiceError                a remote service refused a request, or failed
+        └── ServiceUnreachableError ... or could not be reached
 
 Messages say what is wrong, the value received, and what to do next.
 """
@@ -31,83 +31,83 @@ from os import PathLike
 
 
 class AudiotagError(Exception):
-    """Root of all errors that audiotag raises on purpose."""
+    """Base class of all errors that audiotag raises on purpose."""
 
 
 class OptionError(AudiotagError, ValueError):
-    """An option or argument has a value that cannot be honoured."""
+    """An option or argument has an invalid value."""
 
 
 class MissingPackageError(AudiotagError, ImportError):
-    """An optional package is needed and not installed; the message holds the pip line."""
+    """An optional package is not installed; the message has the pip command."""
 
 
 class AudioError(AudiotagError):
-    """Sound that cannot be read: no such file, unknown format, damaged, no ffmpeg."""
+    """Audio cannot be read: no such file, unknown format, damaged, or no ffmpeg."""
 
 
 class EmptyAudioError(AudioError):
-    """A readable file that holds no samples."""
+    """A readable file holds no samples."""
 
 
 class AudioLimitError(AudioError):
-    """Sound that is longer, or has more channels or a higher rate, than may be."""
+    """Audio exceeds a limit on its duration, channels, sample rate or size."""
 
 
 class AudioTimeoutError(AudioError):
-    """Sound whose decoding did not end before the deadline."""
+    """Audio was not decoded before the deadline."""
 
 
 class WeightsError(AudiotagError):
-    """Weights that are absent, damaged, or not what they should be."""
+    """Weights are missing, damaged, or not the expected ones."""
 
 
 class WeightsNotInstalledError(WeightsError):
-    """The weights have not been fetched or installed yet."""
+    """Weights are not installed."""
 
 
 class DownloadError(WeightsError):
-    """A download that failed, or that gave something else than what was asked for."""
+    """A download failed, or the server sent another file."""
 
 
 class ConversionError(WeightsError):
-    """A checkpoint that could not be converted, or whose conversion failed its checks."""
+    """A checkpoint could not be converted, or its conversion failed a check."""
 
 
 class FrameFileError(AudiotagError):
-    """A file of embeddings that cannot be read or written."""
+    """A frames file cannot be read or written."""
 
 
 class ResumeError(FrameFileError):
-    """A journal of an earlier run that does not fit the options of this one."""
+    """The journal of an earlier run does not fit the options of this run."""
 
 
 class TrainingError(AudiotagError):
-    """Training that cannot begin, or that went wrong: no labelled clips, a loss that is NaN."""
+    """Training cannot start, or failed: no labelled clips, or a NaN loss."""
 
 
 class RunError(AudiotagError):
-    """A directory of a training run that is absent, damaged, or was made in another way."""
+    """The directory of a training run is missing, damaged, or of a different run."""
 
 
 class BundleError(AudiotagError):
-    """A bundle that is absent, damaged, or not fit for what it is given."""
+    """A bundle is missing, damaged, or unsuitable for its input."""
 
 
 class ListenError(AudiotagError):
-    """An address that the service cannot listen on: taken, forbidden, or not of this machine."""
+    """The service cannot listen on an address: in use, forbidden, or of another machine."""
 
 
 class ServiceError(AudiotagError):
-    """A remote service refused or failed, or what answered is no audiotag service.
+    """A remote service refused a request or failed, or is not an audiotag service.
 
     Attributes:
-        status: of the HTTP answer, None if there was none.
-        type: of the problem, such as "/problems/too-large"; "about:blank" where none was told.
-        title: of the problem, in a few words.
-        detail: of the problem: what is wrong and what to do.
-        request_id: by which the service's log names the request, "" if it did not say.
-        retry_after_seconds: when to try again, as the service said, or None.
+        status: HTTP status, None if there was no response.
+        type: type of the problem, such as "/problems/too-large"; "about:blank" if not stated.
+        title: short title of the problem.
+        detail: explanation of the problem: what is wrong and what to do.
+        request_id: id of the request in the service's log, "" if not stated.
+        retry_after_seconds: when to try again, as the service says, or None.
     """
 
     def __init__(
@@ -115,7 +115,7 @@ class ServiceError(AudiotagError):
         message: str,
         *,
         status: int | None = None,
-        type: str = "about:blank",  # noqa: A002 the problem document's word
+        type: str = "about:blank",  # noqa: A002 the word of problem documents (RFC 9457)
         title: str = "",
         detail: str = "",
         request_id: str = "",
@@ -131,19 +131,19 @@ class ServiceError(AudiotagError):
 
 
 class ServiceUnreachableError(ServiceError):
-    """A remote service with which no connection could be made."""
+    """No connection to a remote service could be made."""
 
 
 def first_line(error: Exception) -> str:
-    """What another library's error says, in one line; its kind if it says nothing."""
+    """The first line of another library's error message; its type if the message is empty."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 @contextmanager
-def unwritable_as(kind: type[AudiotagError], path: str | PathLike[str]) -> Iterator[None]:
-    """Around the writing of `path`: turn an error of the system into one of audiotag.
+def write_errors_as(kind: type[AudiotagError], path: str | PathLike[str]) -> Iterator[None]:
+    """Convert an `OSError` raised while `path` is written to an error of audiotag.
 
-    >>> with unwritable_as(RunError, "curves.csv"):
+    >>> with write_errors_as(RunError, "curves.csv"):
     ...     raise OSError(28, "No space left on device")
     Traceback (most recent call last):
     vggish.errors.RunError: cannot write curves.csv: No space left on device

@@ -18,7 +18,7 @@ from typing import Any, TypeVar, cast
 import numpy as np
 import numpy.typing as npt
 
-from vggish.audio.sources import Source, source_name
+from vggish.audio.sources import AudioSource, source_name
 from vggish.audio.stream import AudioStream, open_audio, waveform_blocks
 from vggish.common.choices import RESAMPLERS, VALUES, ResamplerName, Tail, Values
 from vggish.common.wording import as_text
@@ -29,7 +29,7 @@ from vggish.network.runtime import BATCH_PATCHES, PatchEmbedder
 from vggish.params import EMBEDDING_SIZE, PATCH_SECONDS, STFT_HOP_SECONDS, VERSION
 from vggish.postprocess import Pca, quantize
 
-Progress = Callable[[float, float | None], None]
+OnAudioProgress = Callable[[float, float | None], None]
 T = TypeVar("T")
 
 
@@ -104,9 +104,9 @@ class Extractor:
 
     def __call__(
         self,
-        source: Source | AudioStream,
+        source: AudioSource | AudioStream,
         clip_id: str | None = None,
-        on_progress: Progress | None = None,
+        on_progress: OnAudioProgress | None = None,
     ) -> ClipFrames:
         """Embed one sound.
 
@@ -148,7 +148,7 @@ class Extractor:
     def stream(
         self,
         stream: AudioStream,
-        on_progress: Progress | None = None,
+        on_progress: OnAudioProgress | None = None,
         timings: MutableMapping[str, float] | None = None,
     ) -> Iterator[FrameArray]:
         """Frames of a sound of any length, in blocks [m, 128] of at most 32 rows.
@@ -186,7 +186,9 @@ class Extractor:
         """Where each of the first `n` frames begins: float64 [n]."""
         return np.round(np.arange(n) * self.options.hop_seconds, 6)
 
-    def _patches(self, stream: AudioStream, on_progress: Progress | None) -> Iterator[FloatArray]:
+    def _patches(
+        self, stream: AudioStream, on_progress: OnAudioProgress | None
+    ) -> Iterator[FloatArray]:
         patches = PatchStream(self.options.hop_seconds, self.options.tail)
         for block in waveform_blocks(stream, self.options.resampler):
             yield patches.feed(block)

@@ -20,7 +20,7 @@ from audiotag.terminal.signals import EXIT_INTERRUPTED, EXIT_OK, stop_on_signals
 from audiotag.terminal.stderr import hide_native_logs, print_status, warn_bad_records
 from audiotag.terminal.stdout import print_result, require_stdout, to_json
 from vggish.common.wording import score
-from vggish.errors import AudiotagError, FrameFileError, OptionError, unwritable_as
+from vggish.errors import AudiotagError, FrameFileError, OptionError, write_errors_as
 
 if TYPE_CHECKING:
     from classifier.reports.evaluation import Evaluation
@@ -105,7 +105,7 @@ def _write_evaluation(options: argparse.Namespace, found: Evaluation) -> None:
 
     path = options.per_class
     if path is not None:
-        with unwritable_as(FrameFileError, path), atomic_write(path) as file:
+        with write_errors_as(FrameFileError, path), atomic_write(path) as file:
             found.write_per_class_csv(file)
     if options.plot is not None:
         found.plot(options.plot)

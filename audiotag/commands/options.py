@@ -73,9 +73,9 @@ def make_extractor(
 ) -> Extractor:
     """The extractor of `--embedder`; says which embedder it is where that was left to audiotag."""
     from vggish.api import load_extractor
-    from vggish.embedders.choice import choose
+    from vggish.embedders.choice import find_embedder
 
-    choice = choose("auto" if options.embedder is None else options.embedder, precision)
+    choice = find_embedder("auto" if options.embedder is None else options.embedder, precision)
     extractor = load_extractor(choice.name, precision=choice.precision, **method)
     if choice.reason:
         print_status(options, choice.reason)

@@ -119,15 +119,15 @@ def _print_mini() -> None:
 
 
 def _weights_fetch(options: argparse.Namespace) -> int:
-    from vggish.embedders.install import fetch
-    from vggish.embedders.manifest import choose_known
+    from vggish.embedders.install import install
+    from vggish.embedders.manifest import find_known
 
-    known = choose_known(options.name, options.manifest)
+    known = find_known(options.name, options.manifest)
     with hide_native_logs(options), download_bar(options) as on_progress:
-        installed = fetch(
+        installed = install(
             known,
             status_printer(options),
-            on_progress,
+            on_progress=on_progress,
             calibration=[Path(sound) for sound in options.calibration],
             force=options.force,
         )
@@ -137,14 +137,14 @@ def _weights_fetch(options: argparse.Namespace) -> int:
 
 def _weights_install(options: argparse.Namespace) -> int:
     from vggish.embedders.install import install
-    from vggish.embedders.manifest import choose_known
+    from vggish.embedders.manifest import find_known
 
-    known = choose_known(options.name, options.manifest)
+    known = find_known(options.name, options.manifest)
     with hide_native_logs(options):
         installed = install(
             known,
-            options.files,
             status_printer(options),
+            paths=options.files,
             calibration=[Path(sound) for sound in options.calibration],
             force=options.force,
         )
@@ -153,15 +153,15 @@ def _weights_install(options: argparse.Namespace) -> int:
 
 
 def _weights_verify(options: argparse.Namespace) -> int:
-    from vggish.embedders.installed import verify
-    from vggish.embedders.mini import MINI, verify_mini
+    from vggish.embedders.installed import find_installed
+    from vggish.embedders.mini import MINI, find_mini
 
     if options.name == MINI:
-        mini = verify_mini()
+        mini = find_mini(verify=True)
         if not options.quiet:
             print(f"{MINI}: 1 file in {mini.directory}, all right")
         return EXIT_OK
-    installed = verify(options.name)
+    installed = find_installed(options.name, verify=True)
     if not options.quiet:
         print(f"{options.name}: {len(installed.files)} files in {installed.directory}, all right")
     return EXIT_OK

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vggish.errors import FrameFileError, OptionError, unwritable_as
+from vggish.errors import FrameFileError, OptionError, write_errors_as
 
 if TYPE_CHECKING:
     from classifier.output.table import TableStyle
@@ -66,7 +66,7 @@ def text_output(out: str | None) -> Iterator[tuple[Callable[[str], object], Tabl
     if out not in (None, STDOUT):
         from vggish.common.files import atomic_write
 
-        with unwritable_as(FrameFileError, out), atomic_write(Path(out)) as file:
+        with write_errors_as(FrameFileError, out), atomic_write(Path(out)) as file:
             yield lambda text: file.write(text.encode("utf-8", "backslashreplace")), TableStyle()
         return
     stdout = sys.stdout

@@ -21,7 +21,7 @@ from vggish.common.files import audiotag_home
 from vggish.common.ordered import map_in_order
 from vggish.common.wording import first_few, prefix_location
 from vggish.errors import AudioError, EmptyAudioError, OptionError
-from vggish.extractor import Extractor, Progress
+from vggish.extractor import Extractor, OnAudioProgress
 from vggish.frames.clip import ClipFrames, Frames
 from vggish.params import EMBEDDING_SIZE, PATCH_SECONDS
 
@@ -145,7 +145,7 @@ def _embed_all(
 
 
 def _embed_cached(
-    parts: list[AudioClip], extractor: Extractor, cache: FrameCache, on_progress: Progress
+    parts: list[AudioClip], extractor: Extractor, cache: FrameCache, on_progress: OnAudioProgress
 ) -> dict[AudioClip, _Result]:
     """Results for clips of one file."""
     path = parts[0].path
@@ -171,7 +171,7 @@ def _embed_cached(
 
 
 def _embed_file(
-    path: Path, clips: Sequence[AudioClip], extractor: Extractor, on_progress: Progress
+    path: Path, clips: Sequence[AudioClip], extractor: Extractor, on_progress: OnAudioProgress
 ) -> Iterator[tuple[AudioClip, _Result]]:
     for clip in clips:
         if clip.is_whole:
@@ -184,7 +184,7 @@ def _embed_file(
 
 
 def _embed_part(
-    reader: SequentialReader, clip: AudioClip, extractor: Extractor, on_progress: Progress
+    reader: SequentialReader, clip: AudioClip, extractor: Extractor, on_progress: OnAudioProgress
 ) -> _Result:
     file, start, end = reader.stream, clip.start_seconds, clip.end_seconds
     part = AudioStream(file.name, PartDecoder(reader, clip), None)

@@ -23,7 +23,7 @@ import numpy.typing as npt
 from classifier.labels import Labels, read_labels
 from classifier.names import CARD_FILE, HEAD_FILE, LABELS_FILE, RUN_BUNDLE
 from vggish.common.checksums import sha256_of
-from vggish.errors import BundleError, OptionError, first_line, unwritable_as
+from vggish.errors import BundleError, OptionError, first_line, write_errors_as
 from vggish.params import VERSION
 
 FORMAT = 1
@@ -124,7 +124,7 @@ def write_bundle(
         raise BundleError(f"the card of a bundle must be JSON: {error}") from error
     partial = target.with_name(f".audiotag-{secrets.token_hex(8)}.partial")
     try:
-        with unwritable_as(BundleError, directory):
+        with write_errors_as(BundleError, directory):
             for name, data in {**files, CARD_FILE: text + b"\n"}.items():
                 path = partial / _inside(name)
                 path.parent.mkdir(parents=True, exist_ok=True)

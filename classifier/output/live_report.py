@@ -10,7 +10,7 @@ import numpy as np
 
 from classifier.output.table import TableStyle, as_live_line, as_percent
 from classifier.tags.types import LiveTags
-from vggish.audio.microphone import Block
+from vggish.audio.microphone import MicrophoneBlock
 from vggish.audio.mono import SILENT_PEAK
 from vggish.common.wording import count
 
@@ -36,7 +36,7 @@ class LiveReport:
         self._peak, self._has_warned_of_silence = 0.0, False
         self._best: dict[str, float] = {}
 
-    def notes(self, block: Block) -> Iterator[str]:
+    def notes(self, block: MicrophoneBlock) -> Iterator[str]:
         """Warnings about a block of audio: lost samples, or a silent microphone."""
         at = self._n_samples / self._rate_hz
         if block.n_lost:

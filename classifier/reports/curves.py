@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from vggish.common.files import atomic_write
-from vggish.errors import RunError, unwritable_as
+from vggish.errors import RunError, write_errors_as
 
 EPOCH = "epoch"
 
@@ -40,7 +40,7 @@ class CurveWriter:
                 f"{path} has the columns {', '.join(kept[0])}, but this run writes "
                 f"{', '.join(columns)}. Was it made by another version? Move it away to continue"
             )
-        with unwritable_as(RunError, path), atomic_write(path) as file:
+        with write_errors_as(RunError, path), atomic_write(path) as file:
             file.write(_csv_line(self._columns))
             file.writelines(map(self._line, kept))
 
@@ -51,7 +51,7 @@ class CurveWriter:
             RunError: the file cannot be written.
         """
         # Without a buffer a row is a single write, which a crash cannot split.
-        with unwritable_as(RunError, self._path), open(self._path, "ab", buffering=0) as file:
+        with write_errors_as(RunError, self._path), open(self._path, "ab", buffering=0) as file:
             file.write(self._line(row))
 
     def _line(self, row: Row) -> bytes:

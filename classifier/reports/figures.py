@@ -10,7 +10,7 @@ from typing import Any
 from vggish.common.extras import import_extra
 from vggish.common.files import atomic_write
 from vggish.common.wording import shortened
-from vggish.errors import AudiotagError, FrameFileError, OptionError, unwritable_as
+from vggish.errors import AudiotagError, FrameFileError, OptionError, write_errors_as
 
 BLUE, ORANGE, RED, GREY = "#3b6fb6", "#d9822b", "#b5413c", "0.45"
 _DOTS_PER_INCH = 120
@@ -52,7 +52,7 @@ def save_figure(
         axes.spines[["top", "right"]].set_visible(False)
     with (
         warnings.catch_warnings(),
-        unwritable_as(failure, path),
+        write_errors_as(failure, path),
         atomic_write(Path(path)) as file,
     ):
         # Characters that the font lacks are drawn as boxes.

@@ -31,7 +31,7 @@ import numpy.typing as npt
 from classifier.labels import Labels, read_labels, write_labels
 from classifier.training.config import TrainingConfig, differences
 from vggish.common.files import atomic_write
-from vggish.errors import AudiotagError, OptionError, RunError, unwritable_as
+from vggish.errors import AudiotagError, OptionError, RunError, write_errors_as
 
 if TYPE_CHECKING:
     from classifier.bundles.files import Weights
@@ -153,7 +153,7 @@ class Run:
         rows = io.StringIO(newline="")
         writer = csv.writer(rows, lineterminator="\n")
         writer.writerows([["clip"], *([clip] for clip in held)])
-        with unwritable_as(RunError, self.directory):
+        with write_errors_as(RunError, self.directory):
             self.state.parent.mkdir(parents=True, exist_ok=True)
             with atomic_write(self.directory / "labels.csv") as file:
                 write_labels(file, labels)
@@ -281,7 +281,7 @@ class Run:
 
     def _write(self, name: str, text: str) -> None:
         path = self.directory / name
-        with unwritable_as(RunError, path), atomic_write(path) as file:
+        with write_errors_as(RunError, path), atomic_write(path) as file:
             file.write(text.encode())
 
 
@@ -319,7 +319,7 @@ def write_arrays(path: Path, arrays: Weights, meta: Mapping[str, Any]) -> None:
     Raises:
         RunError: the file cannot be written.
     """
-    with unwritable_as(RunError, path), atomic_write(path) as file:
+    with write_errors_as(RunError, path), atomic_write(path) as file:
         facts = {_META: np.array(json.dumps(dict(meta)))}
         np.savez(file, **facts, **arrays)  # type: ignore[arg-type]  # no array has its option's name
 

@@ -16,7 +16,7 @@ from classifier.tagger import Tagger, choose_embedder
 from service.documents import ServiceModel, ServiceModels
 from service.problems import Problem
 from service.settings.config import ServiceConfig
-from vggish.embedders.choice import choose, load as load_embedder
+from vggish.embedders.choice import find_embedder
 from vggish.errors import OptionError
 from vggish.extractor import EmbedOptions, Extractor
 from vggish.network.runtime import PatchEmbedder
@@ -157,13 +157,11 @@ class Models:
 
     def _network(self, bundle: Bundle) -> Network:
         chosen = choose_embedder(bundle, self._config.embedder)
-        name = choose(chosen, self._config.precision).name
-        if name not in self._networks:
-            embedder, pca = load_embedder(
-                name, precision=self._config.precision, device=self._config.device
-            )
-            self._networks[name] = Network(self._wrap(embedder), pca)
-        return self._networks[name]
+        choice = find_embedder(chosen, self._config.precision)
+        if choice.name not in self._networks:
+            embedder, pca = choice.load(self._config.device)
+            self._networks[choice.name] = Network(self._wrap(embedder), pca)
+        return self._networks[choice.name]
 
     def _description(self, model: Model) -> ServiceModel:
         bundle = model.bundle

@@ -30,7 +30,7 @@ _POLL_SECONDS = 0.5
 
 
 @dataclass(frozen=True, eq=False)
-class Block:
+class MicrophoneBlock:
     """A piece of what was heard.
 
     Attributes:
@@ -63,7 +63,7 @@ class Microphone:
     def __init__(self, device: str | None = None) -> None:
         self._sounddevice = _import_sounddevice()
         self._what = "the default microphone" if device is None else f"the microphone {device!r}"
-        self._blocks: queue.SimpleQueue[Block | None] = queue.SimpleQueue()
+        self._blocks: queue.SimpleQueue[MicrophoneBlock | None] = queue.SimpleQueue()
         self._max_waiting = round(MAX_WAITING_SECONDS / BLOCK_SECONDS)
         self._n_lost, self._is_broken = 0, False
         self._stream: Any = None
@@ -74,7 +74,7 @@ class Microphone:
             self.sample_rate_hz = int(found["default_samplerate"])
             self._settings = self._checked(found["index"], int(found["max_input_channels"]))
 
-    def blocks(self) -> Iterator[Block]:
+    def blocks(self) -> Iterator[MicrophoneBlock]:
         """What is heard from now on, until the device stops.
 
         Raises:
@@ -139,7 +139,7 @@ class Microphone:
         if self._blocks.qsize() >= self._max_waiting:
             self._n_lost += n
             return
-        self._blocks.put(Block(samples.copy(), self._n_lost, self._is_broken))
+        self._blocks.put(MicrophoneBlock(samples.copy(), self._n_lost, self._is_broken))
         self._n_lost, self._is_broken = 0, False
 
 

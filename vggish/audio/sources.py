@@ -15,10 +15,10 @@ import numpy as np
 from vggish.audio.decoders import AUDIO_SUFFIXES
 from vggish.errors import AudioError, EmptyAudioError, OptionError
 
-Source = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
+AudioSource = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
 
 
-def source_name(source: Source, name: str | None = None) -> str:
+def source_name(source: AudioSource, name: str | None = None) -> str:
     """What to call a source in messages and outputs."""
     if name is not None:
         return name
@@ -27,7 +27,7 @@ def source_name(source: Source, name: str | None = None) -> str:
     return str(getattr(source, "name", "audio bytes"))
 
 
-def as_file(source: Source, name: str | None) -> tuple[str, str, str | None]:
+def as_file(source: AudioSource, name: str | None) -> tuple[str, str, str | None]:
     """Path, name, and the path again if it is a temporary file that must be removed."""
     name = source_name(source, name)
     if isinstance(source, (str, os.PathLike)):

@@ -27,7 +27,7 @@ from vggish.errors import AudioError, EmptyAudioError, OptionError
 from vggish.params import MAX_SOURCE_RATE_HZ, MIN_SOURCE_RATE_HZ
 
 if TYPE_CHECKING:
-    from vggish.audio.sources import Source
+    from vggish.audio.sources import AudioSource
 
 
 # Samples decoded at once, over all channels: large enough to be fast, small enough to forget.
@@ -141,7 +141,7 @@ class AudioStream:
 
 
 def open_audio(
-    source: Source, name: str | None = None, limits: AudioLimits | None = None
+    source: AudioSource, name: str | None = None, limits: AudioLimits | None = None
 ) -> AudioStream:
     """Open a sound for reading in blocks.
 
@@ -267,7 +267,7 @@ def _checked_rate(sample_rate_hz: float | None) -> int:
     return rate
 
 
-def load_audio(source: Source, resampler: str = "soxr") -> Waveform:
+def load_audio(source: AudioSource, resampler: str = "soxr") -> Waveform:
     """A whole sound as the network's front end wants it: float32 [n_samples], mono, 16 kHz.
 
     Raises:

@@ -19,7 +19,7 @@ from vggish.audio.inputs import Item
 from vggish.batch.journal import SourceState, open_journal, source_state
 from vggish.batch.sinks import Destination, FilePerClip, SingleFile, open_sink, spool_path
 from vggish.common.ordered import map_in_order
-from vggish.errors import FrameFileError, MissingPackageError, unwritable_as
+from vggish.errors import FrameFileError, MissingPackageError, write_errors_as
 from vggish.extractor import Extractor
 from vggish.frames.clip import ClipFrames
 
@@ -105,7 +105,7 @@ def embed_batch(
         "one_file": destination.file is not None,
         "labels_sha256": None if labels is None else _digest(labels),
     }
-    with unwritable_as(FrameFileError, destination.file or destination.directory):
+    with write_errors_as(FrameFileError, destination.file or destination.directory):
         journal = open_journal(destination.journal, fingerprint, resume=resume)
         keep = True
         try:

@@ -1,1 +1,1 @@
-"""Embedders: VGGish and mini, installed and chosen by name."""
+"""The embedders VGGish and mini: download, install, choose and load them."""

@@ -1,4 +1,4 @@
-"""Which embedder: VGGish where it is installed, or mini, which comes with audiotag."""
+"""Choose an embedder: VGGish if it is installed, otherwise the built-in mini."""
 
 from __future__ import annotations
 
@@ -7,43 +7,63 @@ from typing import Literal
 
 from vggish.common.choices import EMBEDDERS, Device, EmbedderName, Precision
 from vggish.embedders.installed import find_installed, load_embedder
-from vggish.embedders.mini import MINI, find_mini, verify_mini
+from vggish.embedders.mini import MINI, find_mini
 from vggish.errors import OptionError, WeightsError, WeightsNotInstalledError
 from vggish.network.runtime import Embedder, check_precision
 from vggish.postprocess import Pca
 
-_VGGISH_IS_THERE = "using VGGish, which is installed; --embedder mini is the small built-in one"
-
 
 @dataclass(frozen=True)
-class Choice:
-    """What was chosen.
+class EmbedderChoice:
+    """An embedder that was chosen, and why.
 
     Attributes:
         name: of the embedder.
         precision: that it will have.
-        reason: why it was chosen and how to get the other one, in one line without a full stop;
-            "" where it was asked for by name.
+        reason: why "auto" chose it, and how to get the other one, in one line without a full
+            stop; "" for an embedder chosen by name.
     """
 
     name: Literal["vggish", "mini"]
     precision: Precision
     reason: str = ""
 
+    def load(self, device: Device = "auto") -> tuple[Embedder, Pca | None]:
+        """Load the network and its PCA; mini has none, as its output is whitened already.
 
-def choose(name: EmbedderName = "auto", precision: Precision | None = None) -> Choice:
-    """Choose an embedder, without loading it.
+        Raises:
+            WeightsError: the files are damaged.
+            OptionError: no such device.
+        """
+        if self.name == "vggish":
+            return load_embedder(precision=self.precision, device=device)
+        mini = find_mini(verify=True)
+        embedder = Embedder(
+            mini.path,
+            name=MINI,
+            weights_sha256=mini.sha256,
+            model_sha256=mini.sha256,
+            precision=mini.precision,
+            device=device,
+        )
+        return embedder, None
+
+
+def find_embedder(
+    name: EmbedderName = "auto", precision: Precision | None = None
+) -> EmbedderChoice:
+    """Choose an embedder without loading it.
 
     Args:
-        name: "vggish", "mini", or "auto" for VGGish where it is installed and undamaged, and
-            mini elsewhere.
-        precision: "float32" or "int8"; None for VGGish's float32, or for what mini has. mini has
-            one only: "auto" takes mini all the same, and the reason says so.
+        name: "vggish", "mini", or "auto" for VGGish if it is installed and intact, and
+            otherwise mini.
+        precision: "float32" or "int8"; None for VGGish's float32, or mini's only precision.
+            If "auto" falls back to mini with another precision, the reason says so.
 
     Raises:
-        WeightsNotInstalledError: VGGish is asked for and not installed, or mini is missing.
-        WeightsError: the files of what is asked for, or of mini, are damaged.
-        OptionError: no such name or precision, or mini is asked for in one that it has not.
+        WeightsNotInstalledError: VGGish is requested and not installed, or mini is missing.
+        WeightsError: the files of the requested embedder, or of mini, are damaged.
+        OptionError: unknown name or precision, or mini does not have the requested precision.
     """
     if name not in EMBEDDERS:
         raise OptionError(f"embedder must be one of {EMBEDDERS}. Received: {name!r}")
@@ -56,58 +76,17 @@ def choose(name: EmbedderName = "auto", precision: Precision | None = None) -> C
                 f"the embedder mini has the precision {only!r} only. Received: {precision!r} "
                 "(VGGish has both: --embedder vggish)"
             )
-        return Choice(MINI, only)
+        return EmbedderChoice(MINI, only)
     try:
         find_installed("vggish")
     except WeightsError as error:
         if name == "vggish":
             raise
-        return _fall_back(error, precision)
-    taken: Precision = "float32" if precision is None else precision
-    if name == "vggish":
-        return Choice("vggish", taken)
-    return Choice("vggish", taken, _VGGISH_IS_THERE)
-
-
-def _fall_back(error: WeightsError, precision: Precision | None) -> Choice:
-    """mini, for VGGish is absent or damaged."""
-    only = find_mini().precision
-    all_it_has = "" if precision in (None, only) else f" ({only} is all it has)"
-    if isinstance(error, WeightsNotInstalledError):
-        why = "VGGish is not installed; get it with: audiotag weights fetch vggish"
-    else:
-        why = " ".join(str(error).split("\n"))
-    return Choice(MINI, only, f"using the built-in embedder mini{all_it_has}, for {why}")
-
-
-def load(
-    name: EmbedderName = "auto", *, precision: Precision | None = None, device: Device = "auto"
-) -> tuple[Embedder, Pca | None]:
-    """Load an embedder, and the PCA that follows it.
-
-    Args:
-        name: see `choose`.
-        precision: see `choose`.
-        device: "auto", "cpu" or "gpu", see `Embedder`.
-
-    Returns:
-        The network, and the PCA of its space; None for mini, whose output is whitened already.
-
-    Raises:
-        WeightsNotInstalledError: see `choose`.
-        WeightsError: files are damaged.
-        OptionError: see `choose`; or no such device.
-    """
-    choice = choose(name, precision)
-    if choice.name == "vggish":
-        return load_embedder(precision=choice.precision, device=device)
-    mini = verify_mini()
-    embedder = Embedder(
-        mini.path,
-        name=MINI,
-        weights_sha256=mini.sha256,
-        model_sha256=mini.sha256,
-        precision=mini.precision,
-        device=device,
-    )
-    return embedder, None
+        reason = " ".join(str(error).split("\n"))
+        if isinstance(error, WeightsNotInstalledError):
+            reason = "VGGish is not installed; to install it: audiotag weights fetch vggish"
+        only = find_mini().precision
+        limit = "" if precision in (None, only) else f" (available only as {only})"
+        return EmbedderChoice(MINI, only, f"using the built-in embedder mini{limit}: {reason}")
+    reason = "" if name == "vggish" else "using VGGish; for the small embedder: --embedder mini"
+    return EmbedderChoice("vggish", "float32" if precision is None else precision, reason)

@@ -1,4 +1,7 @@
-"""Downloads that resume, and files that are what they should be."""
+"""Download files of known size and checksum, resuming broken downloads.
+
+httpx follows redirects, keeps timeouts and uses the proxy; resuming is not part of it.
+"""
 
 from __future__ import annotations
 
@@ -9,29 +12,34 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vggish.common.checksums import sha256_of
-from vggish.errors import DownloadError, WeightsError
+from vggish.common.checksums import file_problem
+from vggish.errors import DownloadError, WeightsError, write_errors_as
 
 if TYPE_CHECKING:
-    import httpx
-
+    import httpx  # imported late: only downloads need it
 
 TIMEOUT_SECONDS = 30.0
-
-# Attempts in a row that brought no byte before a download is given up.
-MAX_FRUITLESS_ATTEMPTS = 4
-
 FIRST_PAUSE_SECONDS = 0.5
 
-# Answers that another attempt may change.
+# A download fails after this many attempts in a row without new bytes.
+MAX_FRUITLESS_ATTEMPTS = 4
+
+# HTTP statuses after which another attempt may succeed.
 _TRANSIENT_STATUS = {408, 425, 429, 500, 502, 503, 504}
 
-Progress = Callable[[int, int], None]
+# Called with (bytes downloaded so far, total bytes).
+OnDownloadProgress = Callable[[int, int], None]
+
+_FORMATS = {
+    "name": (r"[\w.-]*\w", "a plain file name"),
+    "url": (r"https?://[^/].*", "an http or https URL"),
+    "sha256": (r"[0-9a-f]{64}", "64 lower-case hexadecimal digits"),
+}
 
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """A file at a URL, with what it must be.
+    """A file at a URL, with its expected size and checksum.
 
     Attributes:
         name: file name.
@@ -40,7 +48,7 @@ class RemoteFile:
         sha256: lower-case hexadecimal.
 
     Raises:
-        ValueError: a value that no such file can have.
+        ValueError: an attribute has an invalid value.
     """
 
     name: str
@@ -49,95 +57,87 @@ class RemoteFile:
     sha256: str
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"[\w.-]*\w", self.name):
-            raise ValueError(f"a file needs a plain name. Received: {self.name!r}")
-        if not re.match(r"https?://[^/]", self.url):
-            raise ValueError(f"{self.name}: url must be http or https. Received: {self.url!r}")
+        for field, (pattern, meaning) in _FORMATS.items():
+            value = getattr(self, field)
+            if not re.fullmatch(pattern, value):
+                raise ValueError(f"{self.name}: {field} must be {meaning}. Received: {value!r}")
         if type(self.size) is not int or self.size <= 0:
             raise ValueError(f"{self.name}: size must be in bytes. Received: {self.size!r}")
-        if not re.fullmatch(r"[0-9a-f]{64}", self.sha256):
-            raise ValueError(
-                f"{self.name}: sha256 must be 64 lower-case hexadecimal digits. "
-                f"Received: {self.sha256!r}"
-            )
 
 
 def check_file(path: Path, expected: RemoteFile) -> None:
-    """Check size and sha256 of a file.
+    """Check the size and sha256 of a file.
 
     Raises:
-        WeightsError: it is absent, or not the file that is expected.
+        WeightsError: it is missing or differs.
     """
-    if not path.is_file():
-        raise WeightsError(f"no file at {path}")
-    size = path.stat().st_size
-    if size != expected.size:
-        raise WeightsError(
-            f"{path} is not {expected.name}: it has {size:,} bytes instead of {expected.size:,}"
-        )
-    digest = sha256_of(path)
-    if digest != expected.sha256:
-        raise WeightsError(
-            f"{path} is not {expected.name}: its sha256 is {digest} instead of {expected.sha256}"
-        )
+    problem = file_problem(path, expected.size, expected.sha256)
+    if problem:
+        raise WeightsError(f"{path} is not {expected.name}: it {problem}")
 
 
-def download(file: RemoteFile, directory: Path, on_progress: Progress | None = None) -> Path:
-    """Download a file into a directory, going on where a broken download stopped.
+def download(
+    file: RemoteFile, directory: Path, on_progress: OnDownloadProgress | None = None
+) -> Path:
+    """Download a file into a directory, continuing where a broken download stopped.
 
-    What has arrived is kept as `<name>.part`; the file bears its name only once size and
-    sha256 are right. A file that is there already, and right, is not fetched again.
+    Received bytes are kept as `<name>.part`; the file gets its name once its size and sha256 are
+    verified. A verified file that exists already is not downloaded again.
 
     Args:
-        file: what to fetch.
-        directory: where to; made if need be. One process at a time may use it.
-        on_progress: called with (bytes so far, bytes in all).
+        file: the file.
+        directory: of the result; created if necessary. Only one process at a time may use it.
+        on_progress: called with (bytes downloaded so far, total bytes).
 
     Raises:
-        DownloadError: the server cannot be reached, refuses, keeps breaking off, or sends
-            something else than the file; or the directory cannot be written to.
+        DownloadError: the server cannot be reached, refuses, keeps breaking the connection, or
+            sends another file; or the directory cannot be written to.
     """
     path, part = directory / file.name, directory / f"{file.name}.part"
-    report = on_progress if on_progress is not None else _ignore
-    try:
+    report = on_progress if on_progress is not None else lambda done, total: None
+    with write_errors_as(DownloadError, part):
         directory.mkdir(parents=True, exist_ok=True)
-        if _is_right(path, file):
+        if not file_problem(path, file.size, file.sha256):
             return path
         path.unlink(missing_ok=True)
         if part.exists():
-            # The bytes of an earlier attempt may be wrong ones: then the server deserves a try.
             _complete(file, part, report)
-            if not _is_right(part, file):
-                part.unlink()
+            if file_problem(part, file.size, file.sha256):
+                part.unlink()  # an earlier run received wrong bytes: start again
         _complete(file, part, report)
-        try:
-            check_file(part, file)
-        except WeightsError as error:
+        problem = file_problem(part, file.size, file.sha256)
+        if problem:
             part.unlink()
-            raise DownloadError(f"{file.url} sent another file: {error}") from error
+            raise DownloadError(f"{file.url} sent another file: it {problem}")
         part.replace(path)
-    except OSError as error:
-        raise DownloadError(f"cannot write {part}: {error.strerror or error}") from error
     return path
 
 
-def _complete(file: RemoteFile, part: Path, report: Progress) -> None:
-    """Bring `part` to the size of `file`, with as many requests as that takes."""
+class _TransientError(Exception):
+    """A failed attempt after which another one may succeed."""
+
+
+def _complete(file: RemoteFile, part: Path, report: OnDownloadProgress) -> None:
+    """Bring `part` to the size of `file`, with as many requests as necessary."""
     import httpx
 
-    most, fruitless, reason = _size(part), 0, ""
-    with _client() as client:
+    try:
+        client = httpx.Client(follow_redirects=True, timeout=TIMEOUT_SECONDS)
+    except (ImportError, ValueError, OSError, httpx.InvalidURL) as error:
+        raise DownloadError(
+            f"cannot use the proxy or certificates set in the environment: {error}"
+        ) from error
+    most, fruitless = _size(part), 0
+    with client:
         while _size(part) < file.size:
             try:
-                _fetch_rest(client, file, part, report)
-                reason = "the answer ends too early"
-            except _TransientAnswerError as error:
-                reason = str(error)
-            except (httpx.HTTPError, httpx.InvalidURL) as error:
+                _request_rest(client, file, part, report)
+                reason = "the response ends too early"
+            except (_TransientError, httpx.TransportError) as error:
                 reason = str(error) or type(error).__name__
-                if not isinstance(error, httpx.TransportError):
-                    raise DownloadError(f"cannot download {file.url}: {reason}") from error
-            # Only more than ever before is progress, or a server could keep us busy for ever.
+            except (httpx.HTTPError, httpx.InvalidURL) as error:
+                raise DownloadError(f"cannot download {file.url}: {error}") from error
+            # Only more bytes than ever before count, or a server could keep us busy for ever.
             if _size(part) > most:
                 most, fruitless = _size(part), 0
                 continue
@@ -145,100 +145,68 @@ def _complete(file: RemoteFile, part: Path, report: Progress) -> None:
             if fruitless >= MAX_FRUITLESS_ATTEMPTS:
                 raise DownloadError(
                     f"cannot download {file.url}: {reason}.\n{_size(part):,} of {file.size:,} "
-                    "bytes are kept; run the command again to go on"
+                    "bytes are kept; run the command again to continue"
                 )
             time.sleep(FIRST_PAUSE_SECONDS * 2 ** (fruitless - 1))
 
 
-class _TransientAnswerError(Exception):
-    """An answer that another attempt may change."""
-
-
-def _client() -> httpx.Client:
-    import httpx
-
-    try:
-        return httpx.Client(follow_redirects=True, timeout=TIMEOUT_SECONDS)
-    except (ImportError, ValueError, OSError, httpx.InvalidURL) as error:
-        raise DownloadError(
-            f"cannot use the proxy or certificates that the environment names: {error}"
-        ) from error
-
-
-def _fetch_rest(client: httpx.Client, file: RemoteFile, part: Path, report: Progress) -> None:
-    """One request for the bytes of `file` that `part` lacks, appended to it."""
-    have = _size(part)
-    # Bytes as they are stored: a transfer encoding would break offsets and the checksum.
-    headers = {"Accept-Encoding": "identity"}
-    if have:
-        headers["Range"] = f"bytes={have}-"
+def _request_rest(
+    client: httpx.Client, file: RemoteFile, part: Path, report: OnDownloadProgress
+) -> None:
+    """Request the bytes that `part` lacks, and append them to it."""
+    n_bytes = _size(part)
+    # Without a transfer encoding, which would break offsets and the checksum.
+    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={n_bytes}-"} if n_bytes else {})
     with client.stream("GET", file.url, headers=headers) as response:
-        status = response.status_code
-        if status in _TRANSIENT_STATUS:
-            raise _TransientAnswerError(f"HTTP {status} {response.reason_phrase}")
-        if status == 416:
+        status = f"HTTP {response.status_code} {response.reason_phrase}"
+        if response.status_code in _TRANSIENT_STATUS:
+            raise _TransientError(status)
+        if response.status_code == 416:
             part.unlink(missing_ok=True)
-            raise _TransientAnswerError("the server refuses to continue the download")
-        if status not in (200, 206):
-            raise DownloadError(
-                f"cannot download {file.url}: HTTP {status} {response.reason_phrase}"
-            )
-        begin, total = _begin_and_total(response)
+            raise _TransientError("the server refuses to continue the download")
+        if response.status_code not in (200, 206):
+            raise DownloadError(f"cannot download {file.url}: {status}")
+        start, total = _start_and_total(response)
         _refuse_other_file(response, total, file)
-        if begin not in (0, have):
+        if start not in (0, n_bytes):
             part.unlink(missing_ok=True)
-            raise _TransientAnswerError("the server sent another range than it was asked for")
-        report(begin, file.size)
-        have = begin
-        with open(part, "ab" if begin else "wb") as out:
-            # Chunks as they come: to gather them would lose the last one when the answer breaks.
+            raise _TransientError("the server sent another range than requested")
+        report(start, file.size)
+        n_bytes = start
+        with open(part, "ab" if start else "wb") as out:
+            # Chunks as they arrive: a larger chunk would be lost when the connection breaks.
             for chunk in response.iter_raw():
-                have += len(chunk)
-                if have > file.size:
+                n_bytes += len(chunk)
+                if n_bytes > file.size:
                     break
                 out.write(chunk)
-                report(have, file.size)
-    if have > file.size:
+                report(n_bytes, file.size)
+    if n_bytes > file.size:
         part.unlink()
         raise DownloadError(f"{file.url} sent another file: more than {file.size:,} bytes")
 
 
-def _begin_and_total(response: httpx.Response) -> tuple[int, int | None]:
-    """First byte of an answer, -1 for none that is known; and the size of the file, if told."""
+def _start_and_total(response: httpx.Response) -> tuple[int, int | None]:
+    """First byte of a response, -1 if unknown, and the size of the whole file, if stated."""
     if response.status_code == 200:
         length = response.headers.get("Content-Length", "")
         return 0, int(length) if length.isdecimal() else None
-    told = re.fullmatch(
-        r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", "").strip()
-    )
-    if told is None:
+    content_range = response.headers.get("Content-Range", "").strip()
+    match = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", content_range)
+    if match is None:
         return -1, None
-    return int(told[1]), None if told[2] == "*" else int(told[2])
+    return int(match[1]), None if match[2] == "*" else int(match[2])
 
 
 def _refuse_other_file(response: httpx.Response, total: int | None, file: RemoteFile) -> None:
-    """Refuse what is clearly not `file` before anything that has arrived is overwritten."""
-    if total == file.size:
+    """Refuse a response that is clearly another file before received bytes are overwritten."""
+    is_page = response.headers.get("Content-Type", "").startswith("text/html")
+    if total == file.size or (total is None and not is_page):
         return
-    page = response.headers.get("Content-Type", "").startswith("text/html")
-    if total is None and not page:
-        return
-    kind = "a web page (is it the login of a network or proxy?)" if page else "another file"
+    kind = "a web page (is it the login of a network or proxy?)" if is_page else "another file"
     size = "" if total is None else f", {total:,} bytes instead of {file.size:,}"
     raise DownloadError(f"{file.url} sent {kind}{size}")
 
 
-def _is_right(path: Path, file: RemoteFile) -> bool:
-    try:
-        check_file(path, file)
-    except WeightsError:
-        return False
-    return True
-
-
 def _size(part: Path) -> int:
     return part.stat().st_size if part.exists() else 0
-
-
-def _ignore(done: int, total: int) -> None:
-    pass

@@ -1,15 +1,15 @@
-"""Weights on this machine: what is known, what is installed, and how it gets there.
+"""Installed weights.
 
     $AUDIOTAG_HOME (default ~/.cache/audiotag)
     ├── vggish.lock                          held by the process that installs
     └── vggish/
-        ├── installed.json                   what is installed; written last, atomically
+        ├── installed.json                   lists the installed files; written last, atomically
         ├── float32-<sha>.onnx, int8-<sha>.onnx, pca-<sha>.npz
-        ├── downloads/vggish_model.ckpt.part a download under way, or what a broken one left
-        └── staging-*/                       a conversion under way, or what a killed one left
+        ├── downloads/vggish_model.ckpt.part an unfinished download
+        └── staging-*/                       an unfinished conversion
 
-Files bear the first digits of their sha256. Until `installed.json` names them they do not
-count, so an interruption at any moment leaves either the old weights or the new ones.
+Files are named after their sha256, and only those listed in `installed.json` count. An
+interruption at any moment therefore leaves either the old weights or the new ones.
 """
 
 from __future__ import annotations
@@ -18,24 +18,20 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from vggish.common.checksums import sha256_of
+from vggish.common.checksums import file_problem
 from vggish.common.choices import Device, Precision
 from vggish.common.files import audiotag_home
-from vggish.embedders.manifest import choose_known
+from vggish.embedders.manifest import KnownWeights, find_known
 from vggish.errors import WeightsError, WeightsNotInstalledError
 from vggish.network.runtime import Embedder, check_precision
 from vggish.postprocess import Pca, load_pca
 
-if TYPE_CHECKING:
-    from vggish.embedders.manifest import KnownWeights
+RECORD_NAME = "installed.json"
 
-
-INSTALLED = "installed.json"
-
-# What a conversion makes, by the key it has in `InstalledWeights.files`.
-HOW_TO_INSTALL = {"float32": "float32.onnx", "int8": "int8.onnx", "pca": "pca.npz"}
+# Files that a conversion makes, by their keys in `InstalledWeights.files`.
+CONVERTED_FILES = {"float32": "float32.onnx", "int8": "int8.onnx", "pca": "pca.npz"}
 
 
 @dataclass(frozen=True)
@@ -49,14 +45,14 @@ class InstalledFile:
 
 @dataclass(frozen=True)
 class InstalledWeights:
-    """What `installed.json` says, and where it lies.
+    """The contents of `installed.json`, and its directory.
 
     Attributes:
         name: "vggish".
-        directory: where the files are.
-        checkpoint_sha256: of the checkpoint they were made from.
+        directory: of the files.
+        checkpoint_sha256: of the checkpoint that was converted.
         files: "float32", "int8" and "pca".
-        facts: what the conversion measured, versions, and the time.
+        facts: measurements of the conversion, versions of packages, and the time.
     """
 
     name: str
@@ -66,25 +62,27 @@ class InstalledWeights:
     facts: Mapping[str, Any]
 
     def is_made_from(self, known: KnownWeights) -> bool:
-        """Whether these are the weights that an entry of a manifest describes."""
-        ours = (self.checkpoint_sha256, self.files["pca"].sha256)
-        return ours == (known.files["checkpoint"].sha256, known.files["pca"].sha256)
+        """Whether these weights were made from the files of an entry of a manifest."""
+        sources = (self.checkpoint_sha256, self.files["pca"].sha256)
+        return sources == (known.files["checkpoint"].sha256, known.files["pca"].sha256)
 
     def path(self, file: str) -> Path:
         """Path of "float32", "int8" or "pca"."""
         return self.directory / self.files[file].name
 
 
-def find_installed(name: str = "vggish") -> InstalledWeights:
-    """The installed weights called `name`; sizes are checked, checksums are not.
+def find_installed(name: str = "vggish", *, verify: bool = False) -> InstalledWeights:
+    """Find installed weights, and check the sizes of their files; with `verify` also checksums.
 
     Raises:
-        WeightsNotInstalledError: they are not installed.
-        WeightsError: they are, and a file is missing or has another size.
+        WeightsNotInstalledError: they are not installed; the message says how to install them.
+        WeightsError: a file is missing or damaged.
+        OptionError: no weights have that name.
     """
     directory = audiotag_home() / name
+    how_to_repair = f"Install them again: audiotag weights fetch {name}"
     try:
-        record = json.loads((directory / INSTALLED).read_text("utf-8"))
+        record = json.loads((directory / RECORD_NAME).read_text("utf-8"))
         installed = InstalledWeights(
             name=name,
             directory=directory,
@@ -92,43 +90,29 @@ def find_installed(name: str = "vggish") -> InstalledWeights:
             files={key: InstalledFile(**file) for key, file in record["files"].items()},
             facts=dict(record["facts"]),
         )
-        if installed.files.keys() != HOW_TO_INSTALL.keys():
-            raise ValueError(f"it must name {', '.join(HOW_TO_INSTALL)}")
+        if installed.files.keys() != CONVERTED_FILES.keys():
+            raise ValueError(f"it must list {', '.join(CONVERTED_FILES)}")
         if not {"int8_fidelity", "installed_at"} <= installed.facts.keys():
             raise ValueError("its facts lack int8_fidelity or installed_at")
     except FileNotFoundError as error:
-        choose_known(name)  # an unknown name has another error
-        raise WeightsNotInstalledError(_how_to_get(name)) from error
+        find_known(name)  # raises for an unknown name
+        raise WeightsNotInstalledError(
+            f"the weights {name!r} are not installed. Three ways to get them:\n"
+            f"  audiotag weights fetch {name}             download (277 MiB) and convert them\n"
+            "  audiotag weights install vggish_model.ckpt  convert a file downloaded elsewhere\n"
+            "  AUDIOTAG_HOME=/a/directory                  use weights installed there\n"
+            "The first two need TensorFlow once: pip install 'audiotag[train]'"
+        ) from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise WeightsError(
-            f"{directory / INSTALLED} is damaged ({error}).\n{_how_to_repair(name)}"
+            f"{directory / RECORD_NAME} is damaged ({error}).\n{how_to_repair}"
         ) from error
     for key, file in installed.files.items():
-        path = installed.path(key)
-        size = path.stat().st_size if path.is_file() else None
-        if size != file.size:
-            found = "is missing" if size is None else f"has {size:,} bytes, not {file.size:,}"
+        problem = file_problem(installed.path(key), file.size, file.sha256 if verify else None)
+        if problem:
             raise WeightsError(
-                f"the weights {name!r} are damaged: {path} {found}.\n{_how_to_repair(name)}"
-            )
-    return installed
-
-
-def verify(name: str = "vggish") -> InstalledWeights:
-    """Check every installed file of `name` against its sha256.
-
-    Raises:
-        WeightsNotInstalledError: they are not installed.
-        WeightsError: a file is missing or changed.
-    """
-    installed = find_installed(name)
-    for key, file in installed.files.items():
-        path = installed.path(key)
-        digest = sha256_of(path)
-        if digest != file.sha256:
-            raise WeightsError(
-                f"the weights {name!r} are damaged: {path} has the sha256 {digest}, not "
-                f"{file.sha256}.\n{_how_to_repair(name)}"
+                f"the weights {name!r} are damaged: {installed.path(key)} {problem}.\n"
+                f"{how_to_repair}"
             )
     return installed
 
@@ -136,12 +120,19 @@ def verify(name: str = "vggish") -> InstalledWeights:
 def load_embedder(
     name: str = "vggish", *, precision: Precision = "float32", device: Device = "auto"
 ) -> tuple[Embedder, Pca]:
-    """The installed network called `name`, and the PCA of its space (mini: `embedders.load`).
+    """Load an installed network and the PCA of its embeddings.
+
+    `load_extractor` also loads the built-in mini, which has no PCA.
+
+    Args:
+        name: of the installed weights.
+        precision: "float32" or "int8".
+        device: "auto", "cpu" or "gpu", see `Embedder`.
 
     Raises:
-        WeightsNotInstalledError: it is not installed; the message says how to get it.
+        WeightsNotInstalledError: it is not installed; the message says how to install it.
         WeightsError: its files are damaged.
-        OptionError: an unknown precision or device.
+        OptionError: unknown name, precision or device.
     """
     installed = find_installed(name)
     check_precision(precision)
@@ -154,17 +145,3 @@ def load_embedder(
         device=device,
     )
     return embedder, load_pca(installed.path("pca"))
-
-
-def _how_to_repair(name: str) -> str:
-    return f"Install them again: audiotag weights fetch {name}"
-
-
-def _how_to_get(name: str) -> str:
-    return (
-        f"the weights {name!r} are not installed. Three ways to get them:\n"
-        f"  audiotag weights fetch {name}             downloads 277 MiB and converts them\n"
-        "  audiotag weights install vggish_model.ckpt  the same with a file fetched elsewhere\n"
-        "  AUDIOTAG_HOME=/a/directory                  where they are installed already\n"
-        "The first two need TensorFlow once: pip install 'audiotag[train]'"
-    )

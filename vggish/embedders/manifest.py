@@ -1,4 +1,4 @@
-"""The manifest of known weights: addresses, sizes, checksums and licences."""
+"""The manifest of known weights: URLs, sizes, checksums and licences."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vggish.embedders.download import RemoteFile
 from vggish.embedders.mini import MINI
 from vggish.errors import OptionError, WeightsError
 
-_SMOKE_FIGURES = {"raw_mean", "raw_std", "frame_mean", "frame_std", "relative_tolerance"}
+_SMOKE_TEST_KEYS = {"raw_mean", "raw_std", "frame_mean", "frame_std", "relative_tolerance"}
 
 
 @dataclass(frozen=True)
@@ -21,10 +21,10 @@ class KnownWeights:
     """An entry of the manifest.
 
     Attributes:
-        name: how the command line calls it.
-        description, licence: for people.
+        name: name on the command line.
+        description, licence: text for users.
         files: "checkpoint" and "pca".
-        smoke_test: expected figures, see `convert.convert_checkpoint`; None if there are none.
+        smoke_test: expected statistics, see `convert_checkpoint`; None to skip the test.
     """
 
     name: str
@@ -35,25 +35,24 @@ class KnownWeights:
 
 
 def known_weights(manifest: Path | None = None) -> dict[str, KnownWeights]:
-    """The entries of a manifest, audiotag's own by default.
+    """Read the entries of a manifest by name; None reads audiotag's own.
 
     Raises:
-        WeightsError: the file is no manifest.
+        WeightsError: the file is not a manifest.
     """
     source = resources.files("weights") / "manifest.json" if manifest is None else manifest
     try:
         entries = json.loads(source.read_text("utf-8"))
-        return {name: _known(name, entry) for name, entry in entries.items()}
-    except KeyError as error:
-        raise WeightsError(f"{source} is no manifest of weights: it lacks {error}") from error
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise WeightsError(f"{source} is no manifest of weights: {error}") from error
+        return {name: _parse(name, entry) for name, entry in entries.items()}
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        reason = f"it lacks {error}" if isinstance(error, KeyError) else error
+        raise WeightsError(f"{source} is not a manifest of weights: {reason}") from error
 
 
-def _known(name: str, entry: Mapping[str, Any]) -> KnownWeights:
+def _parse(name: str, entry: Mapping[str, Any]) -> KnownWeights:
     files, smoke_test = entry["files"], entry.get("smoke_test")
-    if smoke_test is not None and set(smoke_test) != _SMOKE_FIGURES:
-        raise ValueError(f"smoke_test of {name!r} must have {', '.join(sorted(_SMOKE_FIGURES))}")
+    if smoke_test is not None and set(smoke_test) != _SMOKE_TEST_KEYS:
+        raise ValueError(f"smoke_test of {name!r} must have {', '.join(sorted(_SMOKE_TEST_KEYS))}")
     return KnownWeights(
         name=name,
         description=entry["description"],
@@ -63,18 +62,17 @@ def _known(name: str, entry: Mapping[str, Any]) -> KnownWeights:
     )
 
 
-def choose_known(name: str, manifest: Path | None = None) -> KnownWeights:
-    """The entry of a manifest called `name`.
+def find_known(name: str, manifest: Path | None = None) -> KnownWeights:
+    """Look up an entry of a manifest.
 
     Raises:
-        OptionError: there is none, or it is built in.
-        WeightsError: the file is no manifest.
+        OptionError: there is no such entry, or the weights are built in.
+        WeightsError: the file is not a manifest.
     """
     if name == MINI:
-        raise OptionError(
-            f"{MINI} is built in, so there is nothing to fetch or install: --embedder {MINI}"
-        )
+        raise OptionError(f"{MINI} is built in and needs no installation: use --embedder {MINI}")
     known = known_weights(manifest)
     if name not in known:
-        raise OptionError(f"no weights are called {name!r}; there are: {', '.join([*known, MINI])}")
+        names = ", ".join([*known, MINI])
+        raise OptionError(f"unknown weights {name!r}; known are: {names}")
     return known[name]

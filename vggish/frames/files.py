@@ -20,7 +20,7 @@ from typing import IO, Any
 
 from vggish.common.choices import FRAME_FORMATS
 from vggish.common.files import atomic_write
-from vggish.errors import FrameFileError, unwritable_as
+from vggish.errors import FrameFileError, write_errors_as
 from vggish.frames.clip import ClipFrames
 from vggish.frames.csv import read_csv, write_csv
 from vggish.frames.jsonl import read_jsonl, write_jsonl
@@ -69,7 +69,7 @@ def write_frames(
     if isinstance(clips, Iterator):
         clips = list(clips)
     write = _WRITERS[format_of(path, file_format)]
-    with unwritable_as(FrameFileError, path), atomic_write(Path(path), partial) as file:
+    with write_errors_as(FrameFileError, path), atomic_write(Path(path), partial) as file:
         write(file, clips)
 
 

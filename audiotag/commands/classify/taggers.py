@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from classifier.output.formats import TagFormat
     from classifier.tagger import Tagger
     from classifier.tags.types import ClipTags
-    from vggish.extractor import Progress as Heard
+    from vggish.extractor import OnAudioProgress
 
 
 if TYPE_CHECKING:
     Sound = str | bytes
 
 if TYPE_CHECKING:
-    Listen = Callable[[Sound, Heard | None], ClipTags]
+    Listen = Callable[[Sound, OnAudioProgress | None], ClipTags]
 
 
 def local_tagger(
@@ -37,7 +37,7 @@ def local_tagger(
     tagger = load_tagger(options)
     _refuse_times(tagger.bundle.name, content, tagger.bundle.has_frame_scores)
 
-    def listen(source: Sound, on_progress: Heard | None) -> ClipTags:
+    def listen(source: Sound, on_progress: OnAudioProgress | None) -> ClipTags:
         sound = open_audio(source, source_name(STDOUT)) if isinstance(source, bytes) else source
         return tagger.tag(sound, **tag_options(options), on_progress=on_progress)
 
@@ -68,7 +68,7 @@ def remote_tagger(
         "tracks": options.plot is not None and model.has_frame_scores,
     }
 
-    def listen(source: Sound, on_progress: Heard | None) -> ClipTags:
+    def listen(source: Sound, on_progress: OnAudioProgress | None) -> ClipTags:
         tags: ClipTags = client.classify(source, **wanted)
         if on_progress is not None:
             on_progress(tags.duration_seconds, tags.duration_seconds)
@@ -92,7 +92,7 @@ def load_tagger(options: argparse.Namespace) -> Tagger:
     """The model and its embedder; says which embedder it is where that was left to audiotag."""
     from classifier.tagger import DEFAULT_MODEL, Tagger, choose_embedder
     from classifier.tags.choice import Choice
-    from vggish.embedders.choice import choose
+    from vggish.embedders.choice import find_embedder
 
     tagger = Tagger.load(
         DEFAULT_MODEL if options.model is None else options.model,
@@ -103,7 +103,7 @@ def load_tagger(options: argparse.Namespace) -> Tagger:
     )
     Choice(**tag_options(options)).classes(tagger.bundle.labels)  # refuses unknown ones now
     wanted = choose_embedder(tagger.bundle, options.embedder, force=options.force)
-    reason = choose(wanted, options.precision).reason
+    reason = find_embedder(wanted, options.precision).reason
     if reason:
         print_status(options, reason)
     return tagger

@@ -25,7 +25,7 @@ from classifier.output.live_report import LiveReport
 from classifier.output.table import TableStyle
 from tests.support.bundles import make_bundle
 from tests.support.fake_sounddevice import FakeSoundDevice
-from vggish.audio.microphone import Block
+from vggish.audio.microphone import MicrophoneBlock
 
 
 @pytest.fixture
@@ -169,8 +169,8 @@ def test_who_has_read_enough_ends_it() -> None:
 # --- what is said -----------------------------------------------------------------------------
 
 
-def block(seconds: float, level: float = 0.5, **what: Any) -> Block:
-    return Block(np.full((round(seconds * 1000), 1), level, np.float32), **what)
+def block(seconds: float, level: float = 0.5, **what: Any) -> MicrophoneBlock:
+    return MicrophoneBlock(np.full((round(seconds * 1000), 1), level, np.float32), **what)
 
 
 def test_sound_that_was_dropped_is_told_and_counted(card: FakeSoundDevice) -> None:

@@ -21,7 +21,7 @@ from vggish import read_frames
 from vggish.common.choices import FRAME_FORMATS
 
 Embed = Callable[..., tuple[int, str, str]]
-VGGISH = "audiotag: using VGGish, which is installed; --embedder mini is the small built-in one\n"
+VGGISH = "audiotag: using VGGish; for the small embedder: --embedder mini\n"
 
 
 @pytest.fixture
@@ -396,8 +396,8 @@ class TestEmbedders:
         status, out, err = embed("a.wav")
         assert (status, err) == (
             0,
-            "audiotag: using the built-in embedder mini, for VGGish is not installed; "
-            "get it with: audiotag weights fetch vggish\n",
+            "audiotag: using the built-in embedder mini: VGGish is not installed; "
+            "to install it: audiotag weights fetch vggish\n",
         )
         assert re.search(r"^2 frames \[128\] uint8, .*\(mini float32, \d+x real time\)$", out, re.M)
         (clip,) = read_frames("a.npz")

@@ -333,7 +333,7 @@ class TestOwnSounds:
         bundle = classifier.load("runs/logistic-1")
         assert bundle.labels.names == ("high", "low")
         assert bundle.card["embedders"] == ["vggish"]
-        assert "audiotag: using VGGish, which is installed; --embedder mini is the" in err
+        assert "audiotag: using VGGish; for the small embedder: --embedder mini" in err
         tagger = classifier.Tagger(bundle)
         assert {tag.label for tag in tagger.tag("sounds/low/0.wav").tags} == {"high", "low"}
         assert "0 sounds embedded, 16 cached" in train(*self.quick)[2]
@@ -354,7 +354,7 @@ class TestOwnSounds:
         assert "0 sounds embedded, 16 cached" in train(*self.quick, "--embedder", "vggish")[2]
         monkeypatch.setenv("AUDIOTAG_HOME", "fresh")
         status, _, err = train(*self.quick)
-        assert (status, "built-in embedder mini, for VGGish is not installed" in err) == (0, True)
+        assert (status, "built-in embedder mini: VGGish is not installed" in err) == (0, True)
         assert classifier.load("runs/logistic-4").card["embedders"] == ["mini"]
         status, _, err = train(*self.quick, "--embedder", "vggish")
         assert (status, "audiotag weights fetch vggish" in err) == (2, True)

@@ -12,18 +12,18 @@ import numpy as np
 import pytest
 
 from vggish import EmbedOptions, Extractor, load_extractor, quantize, read_frames
-from vggish.embedders.choice import Choice, choose, load
+from vggish.embedders.choice import EmbedderChoice, find_embedder
 from vggish.embedders.install import shipped_recordings
 from vggish.embedders.installed import find_installed, load_embedder
-from vggish.embedders.manifest import choose_known
-from vggish.embedders.mini import find_mini, mini_directory, verify_mini
+from vggish.embedders.manifest import find_known
+from vggish.embedders.mini import find_mini, mini_directory
 from vggish.errors import OptionError, WeightsError, WeightsNotInstalledError
 
 CommandLine = Callable[..., tuple[int, str, str]]
-TAKEN = "using VGGish, which is installed; --embedder mini is the small built-in one"
+TAKEN = "using VGGish; for the small embedder: --embedder mini"
 FRESH = (
-    "using the built-in embedder mini, for VGGish is not installed; "
-    "get it with: audiotag weights fetch vggish"
+    "using the built-in embedder mini: VGGish is not installed; "
+    "to install it: audiotag weights fetch vggish"
 )
 
 
@@ -36,20 +36,20 @@ def edit_card(directory: Path, **changes: Any) -> None:
 
 
 def test_auto_takes_mini_on_a_fresh_machine(small_mini: Path) -> None:
-    assert choose() == choose("auto") == Choice("mini", "float32", FRESH)
-    assert choose("mini") == Choice("mini", "float32", "")
+    assert find_embedder() == find_embedder("auto") == EmbedderChoice("mini", "float32", FRESH)
+    assert find_embedder("mini") == EmbedderChoice("mini", "float32", "")
 
 
 def test_auto_takes_vggish_where_it_is_installed(small_home: Path, small_mini: Path) -> None:
-    assert choose() == Choice("vggish", "float32", TAKEN)
-    assert choose(precision="int8") == Choice("vggish", "int8", TAKEN)
-    assert choose("vggish", "int8") == Choice("vggish", "int8", "")
-    assert choose("mini") == Choice("mini", "float32", "")
+    assert find_embedder() == EmbedderChoice("vggish", "float32", TAKEN)
+    assert find_embedder(precision="int8") == EmbedderChoice("vggish", "int8", TAKEN)
+    assert find_embedder("vggish", "int8") == EmbedderChoice("vggish", "int8", "")
+    assert find_embedder("mini") == EmbedderChoice("mini", "float32", "")
 
 
 def test_vggish_needs_no_mini(small_home: Path, tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setattr("vggish.embedders.mini.mini_directory", lambda: tmp_path / "none")
-    assert choose().name == choose("vggish").name == "vggish"
+    assert find_embedder().name == find_embedder("vggish").name == "vggish"
 
 
 @pytest.mark.parametrize(
@@ -65,28 +65,30 @@ def test_auto_says_that_vggish_is_damaged_and_how_to_repair_it(
 ) -> None:
     path = small_home / "vggish" / name
     path.unlink() if contents is None else path.write_bytes(contents)
-    choice = choose()
+    choice = find_embedder()
     assert choice.name == "mini"
     assert re.fullmatch(
-        rf"using the built-in embedder mini, for .*{said} "
+        rf"using the built-in embedder mini: .*{said} "
         "Install them again: audiotag weights fetch vggish",
         choice.reason,
     )
     with pytest.raises(WeightsError, match="Install them again"):
-        choose("vggish")
+        find_embedder("vggish")
 
 
 def test_a_precision_that_mini_lacks_is_refused_by_name_and_told_by_auto(small_mini: Path) -> None:
     with pytest.raises(OptionError, match=r"'float32' only\. Received: 'int8'.*VGGish has both"):
-        choose("mini", "int8")
-    told = FRESH.replace("mini,", "mini (float32 is all it has),")
-    assert choose("auto", "int8") == Choice("mini", "float32", told)
+        find_embedder("mini", "int8")
+    told = FRESH.replace("mini:", "mini (available only as float32):")
+    assert find_embedder("auto", "int8") == EmbedderChoice("mini", "float32", told)
     edit_card(small_mini, precision="int8")
-    assert choose("mini", "int8") == choose("mini") == Choice("mini", "int8", "")
-    assert choose("auto", "int8").reason == choose("auto").reason == FRESH
+    assert (
+        find_embedder("mini", "int8") == find_embedder("mini") == EmbedderChoice("mini", "int8", "")
+    )
+    assert find_embedder("auto", "int8").reason == find_embedder("auto").reason == FRESH
     with pytest.raises(OptionError, match=r"'int8' only\. Received: 'float32'"):
-        choose("mini", "float32")
-    assert load("mini")[0].provenance["precision"] == "int8"
+        find_embedder("mini", "float32")
+    assert find_embedder("mini").load()[0].provenance["precision"] == "int8"
 
 
 @pytest.mark.parametrize(
@@ -102,11 +104,11 @@ def test_other_names_and_precisions_are_refused(
     arguments: tuple[Any, ...], message: str, small_home: Path, small_mini: Path
 ) -> None:
     with pytest.raises(OptionError, match=message):
-        choose(*arguments)
+        find_embedder(*arguments)
 
 
 def test_without_vggish_its_name_is_an_error_that_says_how_to_get_it(small_mini: Path) -> None:
-    for refuse in (choose, load):
+    for refuse in (find_embedder, load_extractor):
         with pytest.raises(WeightsNotInstalledError, match="audiotag weights install"):
             refuse("vggish")
 
@@ -117,9 +119,9 @@ def test_without_vggish_its_name_is_an_error_that_says_how_to_get_it(small_mini:
 def test_mini_gives_whitened_embeddings_and_vggish_raw_ones(
     small_home: Path, small_mini: Path, write_sound: Any, rng: np.random.Generator
 ) -> None:
-    mini, none = load("mini")
+    mini, none = find_embedder("mini").load()
     assert none is None
-    vggish, pca = load("auto")
+    vggish, pca = find_embedder("auto").load()
     assert pca is not None
     assert (mini.name, vggish.name) == ("mini", "vggish")
     patches = rng.normal(-2.0, 2.0, size=(5, 96, 64)).astype("f")
@@ -138,7 +140,7 @@ def test_what_mini_gives_has_no_pca_and_says_so(small_mini: Path) -> None:
     assert extractor.pca is None
     assert extractor.provenance["pca_sha256"] is None
     assert extractor.provenance["embedder"] == extractor.embedder.provenance
-    network, _ = load("mini")
+    network, _ = find_embedder("mini").load()
     with pytest.raises(OptionError, match=r"mini has no raw embeddings.*use the values pca"):
         Extractor(network, None, EmbedOptions(values="raw"))
     with pytest.raises(OptionError, match="mini has no raw embeddings"):
@@ -149,7 +151,7 @@ def test_what_mini_gives_has_no_pca_and_says_so(small_mini: Path) -> None:
 
 
 def test_the_card_describes_mini(small_mini: Path) -> None:
-    mini = verify_mini()
+    mini = find_mini(verify=True)
     assert mini == find_mini()
     assert (mini.directory, mini.path) == (small_mini, small_mini / "mini.onnx")
     assert (mini.version, mini.precision, mini.licence) == ("7", "float32", "made-up")
@@ -165,10 +167,10 @@ def test_mini_lies_in_the_package_of_weights() -> None:
 @pytest.mark.parametrize("name", ["card.json", "mini.onnx"])
 def test_a_missing_file_of_mini_is_an_error_that_names_it(small_mini: Path, name: str) -> None:
     (small_mini / name).unlink()
-    for refuse in (find_mini, choose, load_extractor):
+    for refuse in (find_mini, find_embedder, load_extractor):
         with pytest.raises(
             WeightsNotInstalledError,
-            match=rf"missing: no file at {small_mini / name}\.\nInstall audiotag again, or .*fetch",
+            match=rf"missing: no file at {small_mini / name}\.\nReinstall audiotag, or .*fetch",
         ):
             refuse()
 
@@ -182,27 +184,27 @@ def test_a_damaged_card_is_an_error_that_names_it(small_mini: Path, card: Any) -
         edit_card(small_mini, **card)
     else:
         (small_mini / "card.json").write_text(card)
-    with pytest.raises(WeightsError, match=r"card\.json is damaged \(.*\)\.\nInstall audiotag"):
-        choose()
+    with pytest.raises(WeightsError, match=r"card\.json is damaged \(.*\)\.\nReinstall audiotag"):
+        find_embedder()
 
 
 def test_a_changed_network_is_told_by_its_size_or_its_checksum(small_mini: Path) -> None:
     path = small_mini / "mini.onnx"
     data = bytearray(path.read_bytes())
     path.write_bytes(data + b"x")
-    with pytest.raises(WeightsError, match=rf"{path} has [\d,]+ bytes, not [\d,]+\.\nInstall"):
-        choose()
+    with pytest.raises(WeightsError, match=rf"{path} has [\d,]+ bytes, not [\d,]+\.\nReinstall"):
+        find_embedder()
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
-    assert choose().name == "mini"
-    for refuse in (verify_mini, load):
+    assert find_embedder().name == "mini"
+    for refuse in (lambda: find_mini(verify=True), find_embedder("mini").load):
         with pytest.raises(WeightsError, match=rf"{path} has the sha256 [0-9a-f]{{64}}, not "):
             refuse()
 
 
 def test_mini_is_not_among_what_is_installed(small_mini: Path) -> None:
-    for refuse in (choose_known, find_installed, load_embedder):
-        with pytest.raises(OptionError, match="mini is built in, so there is nothing to fetch"):
+    for refuse in (find_known, find_installed, load_embedder):
+        with pytest.raises(OptionError, match="mini is built in and needs no installation"):
             refuse("mini")
 
 
@@ -210,12 +212,12 @@ class TestShipped:
     """What weights/mini holds."""
 
     def test_the_files_are_those_of_the_card(self, rng: np.random.Generator) -> None:
-        mini = verify_mini()
+        mini = find_mini(verify=True)
         assert {path.name for path in mini.directory.iterdir()} == {
             *("README.md", "card.json", "mini.onnx"),
         }
         assert mini.licence
-        network, _ = load("mini")
+        network, _ = find_embedder("mini").load()
         patches = rng.normal(-2.0, 2.0, size=(33, 96, 64)).astype("f")
         embeddings = network(patches)
         assert np.isfinite(embeddings).all()
@@ -230,7 +232,7 @@ class TestShipped:
         assert done.returncode == 0, done.stderr
         assert done.stderr == f"audiotag: {FRESH}\n"
         (clip,) = read_frames("a.npz")
-        assert clip.metadata["embedder"]["weights_sha256"] == verify_mini().sha256
+        assert clip.metadata["embedder"]["weights_sha256"] == find_mini(verify=True).sha256
         assert clip.frames.std() > 10
 
 
@@ -240,7 +242,7 @@ class TestCommandLine:
     def test_mini_is_listed(self, command_line: CommandLine, small_mini: Path) -> None:
         status, out, err = command_line("weights", "list")
         assert (status, err) == (0, "")
-        sha256 = verify_mini().sha256
+        sha256 = find_mini(verify=True).sha256
         assert out.endswith(
             "\nmini: the small embedder that comes with audiotag (made-up)\n"
             "  built in, version 7, float32, 98,304 parameters, 0.4 MiB in "
@@ -260,7 +262,7 @@ class TestCommandLine:
         status, out, err = command_line("weights", "verify", "mini")
         assert (status, out) == (2, "")
         assert "mini is damaged" in err
-        assert "Install audiotag again" in err
+        assert "Reinstall audiotag" in err
 
     @pytest.mark.parametrize(
         "arguments", ["fetch mini", "install a.ckpt --name mini", "fetch mini --force"]
@@ -271,11 +273,10 @@ class TestCommandLine:
         status, out, err = command_line("weights", *arguments.split())
         assert (status, out) == (2, "")
         assert err == (
-            "audiotag: error: mini is built in, so there is nothing to fetch or install: "
-            "--embedder mini\n"
+            "audiotag: error: mini is built in and needs no installation: use --embedder mini\n"
         )
 
     def test_unknown_names_are_told_what_there_is(self, command_line: CommandLine) -> None:
         for action in ("fetch", "verify", "path"):
             status, _, err = command_line("weights", action, "minni")
-            assert (status, "called 'minni'; there are: vggish, mini" in err) == (2, True)
+            assert (status, "unknown weights 'minni'; known are: vggish, mini" in err) == (2, True)

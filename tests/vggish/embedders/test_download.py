@@ -275,13 +275,13 @@ def test_full_disk_is_an_error_in_words(site: Site) -> None:
 
 def test_file_is_checked_by_size_and_sha256(site: Site) -> None:
     path = site.directory / "b.bin"
-    with pytest.raises(WeightsError, match=f"no file at {path}"):
+    with pytest.raises(WeightsError, match=r"b\.bin is not a\.bin: it is missing"):
         check_file(path, site.file)
     path.write_bytes(CONTENT[:-1])
     with pytest.raises(WeightsError, match=r"b.bin is not a.bin: it has 2,999,999 bytes"):
         check_file(path, site.file)
     path.write_bytes(bytes([CONTENT[0] ^ 1]) + CONTENT[1:])
-    with pytest.raises(WeightsError, match=f"instead of {SHA256}"):
+    with pytest.raises(WeightsError, match=f"not {SHA256}"):
         check_file(path, site.file)
     path.write_bytes(CONTENT)
     check_file(path, site.file)

@@ -19,8 +19,8 @@ import pytest
 
 from tests.support.file_server import Answer, FileServer
 from tests.support.weights import manifest_entry
-from vggish.embedders.installed import find_installed, load_embedder, verify
-from vggish.embedders.manifest import choose_known, known_weights
+from vggish.embedders.installed import find_installed, load_embedder
+from vggish.embedders.manifest import find_known, known_weights
 from vggish.errors import OptionError, WeightsError, WeightsNotInstalledError
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -97,7 +97,7 @@ def test_fetch_downloads_converts_checks_and_installs(
     assert sum("downloading http://127.0.0.1" in line for line in lines) == 2
     assert any("the published smoke test" in line for line in lines)
     assert contents(seeded_home) == INSTALLATION
-    installed = verify()
+    installed = find_installed(verify=True)
     checkpoint = known_weights()["vggish"].files["checkpoint"]
     assert installed.checkpoint_sha256 != checkpoint.sha256
     assert load_embedder()[0].weights_sha256 == installed.checkpoint_sha256
@@ -110,7 +110,7 @@ def test_what_is_installed_and_right_is_not_fetched_again(
 ) -> None:
     n_requests = len(weights_server.requests)
     done = audiotag("weights", "fetch", "--manifest", weights_manifest)
-    assert_said(done, "installed already; --force installs it again", status=0)
+    assert_said(done, "already installed; --force installs it again", status=0)
     assert len(weights_server.requests) == n_requests
 
 
@@ -145,7 +145,7 @@ def test_killed_at_any_moment_it_leaves_nothing_and_two_at_once_finish_it(
     assert heard.count("ONNX int8: calibrating") == 1
     assert heard.count("another process is installing 'vggish'; waiting for it") == 1
     assert contents(home) == INSTALLATION
-    verify()
+    find_installed(verify=True)
     # The second run went on where the first was killed, and the others had nothing to fetch.
     (_, begin, _), (_, went_on, _) = (
         r for r in weights_server.requests[first_request:] if r[0] == "vggish_model.ckpt"
@@ -216,7 +216,7 @@ def test_forced_install_keeps_the_old_weights_usable_until_the_new_are_in_place(
             time.sleep(0.01)
         _, stderr = process.communicate()
     assert process.returncode == 0, stderr
-    after = verify()
+    after = find_installed(verify=True)
     assert after.files["float32"] == before.files["float32"]
     assert after.files["int8"] != before.files["int8"]
     assert after.facts["calibration"] == ["0.wav", "1.wav", "2.wav"]
@@ -249,7 +249,7 @@ def test_weights_with_another_pca_are_not_the_installed_ones(
     fetched: tuple[Path, Any], weights_manifest: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AUDIOTAG_HOME", str(fetched[0]))
-    known = choose_known("vggish", weights_manifest)
+    known = find_known("vggish", weights_manifest)
     assert find_installed().is_made_from(known)
     other = dataclasses.replace(known.files["pca"], sha256="0" * 64)
     changed = dataclasses.replace(known, files={**known.files, "pca": other})
@@ -267,10 +267,12 @@ def test_install_recognises_files_and_says_which_is_missing(
     assert_said(done, "also needed: vggish_pca_params.npz (300 bytes), from http://127", "beside")
     moved.write_bytes(b"PCA" * 100)
     done = audiotag("weights", "install", checkpoint, moved, *option)
-    assert_said(done, "pca.bin is not vggish_pca_params.npz: its sha256 is")
+    assert_said(done, "pca.bin is not vggish_pca_params.npz: it has the sha256")
     checkpoint.write_bytes(checkpoint.read_bytes()[:-1])
     done = audiotag("weights", "install", checkpoint, moved, *option)
-    assert_said(done, "vggish_model.ckpt is no file of 'vggish': it has 999,999 bytes", "1,000,000")
+    assert_said(
+        done, "vggish_model.ckpt is not a file of 'vggish': it has 999,999 bytes", "1,000,000"
+    )
     done = audiotag("weights", "install", tmp_path / "none.ckpt", *option)
     assert_said(done, f"no file at {tmp_path / 'none.ckpt'}")
     assert not home.exists()
@@ -342,7 +344,7 @@ def test_too_little_room_is_said_before_anything_is_downloaded(
     manifest["vggish"]["files"]["checkpoint"]["size"] = 10**18
     small_manifest.write_text(json.dumps(manifest))
     done = audiotag("weights", "fetch", "--manifest", small_manifest)
-    assert_said(done, f"too little room in {home}", "AUDIOTAG_HOME")
+    assert_said(done, f"not enough disk space in {home}", "AUDIOTAG_HOME")
     assert server.requests == []
 
 
@@ -364,7 +366,7 @@ def test_absent_calibration_recording_is_said_first(
     home: Path, small_manifest: Path, server: FileServer, audiotag: Run
 ) -> None:
     done = audiotag("weights", "fetch", "--manifest", small_manifest, "--calibration", "none.wav")
-    assert_said(done, "no recording to calibrate on at none.wav")
+    assert_said(done, "no calibration recording at none.wav")
     assert server.requests == []
 
 
@@ -408,7 +410,7 @@ def test_verify_detects_damage_and_says_what_to_do(
     with pytest.raises(
         WeightsError, match=rf"are damaged: {path} {told}.*\n.*weights fetch vggish"
     ):
-        verify()
+        find_installed(verify=True)
     if name == "pca.npz":  # one of them through the command line
         assert_said(audiotag("weights", "verify"), f"{path} {told}")
         listed = audiotag("weights", "list")
@@ -444,18 +446,18 @@ def test_unknown_precision_is_refused(small_home: Path) -> None:
 
 
 def test_own_manifest_has_the_official_files() -> None:
-    known = choose_known("vggish")
+    known = find_known("vggish")
     assert known.files["checkpoint"].size == 291_108_469
     assert known.files["checkpoint"].sha256.startswith("0962b1914e3e053922d957c45bc84a78")
     assert known.files["pca"].sha256.startswith("4d878af3e306defbfb37095365aa7e5a")
     assert known.smoke_test is not None
-    with pytest.raises(OptionError, match="no weights are called 'vgish'; there are: vggish"):
-        choose_known("vgish")
+    with pytest.raises(OptionError, match="unknown weights 'vgish'; known are: vggish"):
+        find_known("vgish")
 
 
 def test_file_that_is_no_manifest_is_named(small_manifest: Path, tmp_path: Path) -> None:
     path = tmp_path / "other.json"
-    with pytest.raises(WeightsError, match=r"other\.json is no manifest"):
+    with pytest.raises(WeightsError, match=r"other\.json is not a manifest"):
         known_weights(path)
     right = json.loads(small_manifest.read_text())["vggish"]
     file = right["files"]["checkpoint"]
@@ -469,11 +471,11 @@ def test_file_that_is_no_manifest_is_named(small_manifest: Path, tmp_path: Path)
         "vggish",
     ):
         path.write_text(json.dumps({"vggish": entry}))
-        with pytest.raises(WeightsError, match=r"other\.json is no manifest of weights: .*\w"):
+        with pytest.raises(WeightsError, match=r"other\.json is not a manifest of weights: .*\w"):
             known_weights(path)
     for text in ("", "[]", "PK\x03\x04", "<html>"):
         path.write_text(text)
-        with pytest.raises(WeightsError, match=r"other\.json is no manifest of weights"):
+        with pytest.raises(WeightsError, match=r"other\.json is not a manifest of weights"):
             known_weights(path)
 
 
