@@ -1,4 +1,6 @@
-# Targets work on a fresh machine with Python 3.11+, git and make; PYTHON picks another one.
+# All targets work on a new machine with Python 3.11 or later, git and make. PYTHON selects another
+# interpreter, VENV another virtual environment. OPTIONS is passed on to benchmarks: for example,
+# make bench OPTIONS=--quick
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -9,7 +11,7 @@ BIN := $(VENV)/bin
 demo: $(VENV)/.base
 	@$(BIN)/python examples/demo.py
 
-# Files of tests side by side, one a core.
+# One process for each core, each running whole test files.
 test: $(VENV)/.dev
 	@$(BIN)/python -m pytest -q -n auto --dist loadfile
 
@@ -19,34 +21,34 @@ lint: $(VENV)/.dev
 	$(BIN)/mypy
 
 bench: $(VENV)/.dev
-	@$(BIN)/python -m benchmarks.embed
+	@$(BIN)/python -m benchmarks.embed $(OPTIONS)
 
 bench-train: $(VENV)/.bench
-	@$(BIN)/python -m benchmarks.train
+	@$(BIN)/python -m benchmarks.train $(OPTIONS)
 
 bench-read: $(VENV)/.dev
-	@$(BIN)/python -m benchmarks.read
+	@$(BIN)/python -m benchmarks.read $(OPTIONS)
 
 bench-metrics: $(VENV)/.bench
-	@$(BIN)/python -m benchmarks.metrics
+	@$(BIN)/python -m benchmarks.metrics $(OPTIONS)
 
-# Its data is no part of the project: make bench-mini DATA=DIR, and more in OPTIONS.
+# The data is not part of the repository: make bench-mini DATA=DIR
 bench-mini: $(VENV)/.dev
 	@$(BIN)/python -m benchmarks.mini $(if $(DATA),--data $(DATA)) $(OPTIONS)
 
-# The page of the Python API, from the docstrings.
+# Regenerate docs/python-api.md from the docstrings.
 docs: $(VENV)/.dev
 	@$(BIN)/python -m docs.make_python_api
 
-# The libraries of the service's page, at the versions and with the hashes of vendor.json.
+# Download the JavaScript libraries of the web page, at the versions and hashes in vendor.json.
 vendor:
 	@$(PYTHON) recipes/page_libraries.py
 
-# Twenty-five minutes; OPTIONS=--quick takes one.
+# Takes 25 minutes; OPTIONS=--quick takes one.
 bench-serve: $(VENV)/.dev
 	@$(BIN)/python -m benchmarks.serve $(OPTIONS)
 
-# The versions and hashes that the image is made of: the newest ones.
+# Update the lock files of the container image to the newest versions.
 lock: $(VENV)/.base
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check uv
 	@$(BIN)/python deploy/lock.py
@@ -54,7 +56,7 @@ lock: $(VENV)/.base
 clean:
 	rm -rf $(VENV) build dist *.egg-info demo-output
 
-# An environment is made again when the list of packages changes.
+# An environment is updated when the list of packages changes.
 $(VENV)/.base: pyproject.toml
 	@echo "Setting up $(VENV) ..."
 	@$(PYTHON) -m venv $(VENV)
@@ -62,13 +64,13 @@ $(VENV)/.base: pyproject.toml
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml
-	@echo "Setting up $(VENV) with everything the tests need ..."
+	@echo "Setting up $(VENV) with the development dependencies ..."
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --editable '.[dev]'
 	@touch $@ $(VENV)/.base
 
 $(VENV)/.bench: pyproject.toml
-	@echo "Setting up $(VENV) with what the benchmarks measure beside ..."
+	@echo "Setting up $(VENV) with the packages that the benchmarks compare with ..."
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --editable '.[dev,bench]'
 	@touch $@ $(VENV)/.dev $(VENV)/.base

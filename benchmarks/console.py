@@ -1,4 +1,4 @@
-"""How a benchmark is run from the command line, and how it shows what it found."""
+"""Command-line entry point and tables shared by the benchmarks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Table:
-    """What a section of a benchmark prints."""
+    """A titled table of a benchmark's results, with a note below the title."""
 
     title: str
     note: str
@@ -18,7 +18,7 @@ class Table:
 
 
 def print_table(table: Table) -> None:
-    """For a terminal."""
+    """Print a table with aligned columns."""
     lines = [table.head, *table.rows]
     widths = [max(len(line[i]) for line in lines) for i in range(len(table.head))]
     print(f"\n{table.title}\n")
@@ -28,13 +28,13 @@ def print_table(table: Table) -> None:
 
 
 def as_markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """The lines of a table."""
+    """Return the lines of a Markdown table, with all columns but the first aligned right."""
     ruler = ["---", *["---:"] * (len(head) - 1)]
     return [f"| {' | '.join(line)} |" for line in (head, ruler, *rows)]
 
 
-def run(main: Callable[[], object]) -> None:
-    """Run it; Ctrl-C ends it with one line and the status 130."""
+def run_benchmark(main: Callable[[], object]) -> None:
+    """Run a benchmark; Ctrl-C ends it with one line and exit status 130."""
     try:
         main()
     except KeyboardInterrupt:

@@ -1,10 +1,10 @@
-"""Speed and memory of embedding, beside the reference, in one run.
+"""Benchmark of embedding: speed and memory compared with the reference pipeline.
 
-    python -m benchmarks.embed            prints the tables and writes docs/benchmarks.md
-    python -m benchmarks.embed --quick    shorter sounds and fewer rounds, prints only
+    python -m benchmarks.embed            print the table and write docs/benchmarks.md
+    python -m benchmarks.embed --quick    use shorter audio and fewer rounds, print only
 
-VGGish's speed does not depend on the values of its weights, so seeded ones serve. Every
-measurement runs in a process of its own, so that no thread pool of one disturbs another.
+The speed of VGGish does not depend on its weights, so they are drawn from a seed. Every
+measurement runs in its own process, so that their thread pools do not disturb each other.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.console import run as run_benchmark
+from benchmarks.console import run_benchmark
 from vggish.common.cores import n_cores
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -40,11 +40,11 @@ CHECKPOINT = "vggish_model.ckpt"
 PACKAGES = ("numpy", "onnxruntime", "soxr", "soundfile", "tensorflow", "tf-keras", "resampy")
 
 
-# --- Measurements, each run as `python -m benchmarks.embed --measure NAME ...` -------------
+# --- Measurements, each run by `python -m benchmarks.embed --measure NAME ...` -------------
 
 
 def measure_keras(scratch: Path, seconds: float) -> dict[str, Any]:
-    """Patches/s of tf-keras float32 at each batch size: `predict`, and a compiled call."""
+    """Patches/s of tf-keras in float32 at each batch size: `predict` and a compiled call."""
     import tensorflow
 
     from vggish.network.architecture import build_model
@@ -70,7 +70,7 @@ def measure_keras(scratch: Path, seconds: float) -> dict[str, Any]:
 
 
 def measure_onnx(scratch: Path, seconds: float, precision: str) -> dict[str, Any]:
-    """Patches/s of our runtime at each batch size; "direct" is float32 without Winograd."""
+    """Patches/s of ONNX Runtime at each batch size; "direct" is float32 without Winograd."""
     from vggish.network import runtime
 
     if precision == "direct":
@@ -88,7 +88,7 @@ def measure_onnx(scratch: Path, seconds: float, precision: str) -> dict[str, Any
 
 
 def measure_front_end(scratch: Path, seconds: float, resampler: str) -> dict[str, Any]:
-    """Times real time of decoding, resampling and log-mel on one core."""
+    """Speed of decoding, resampling and log-mel on one core, as a multiple of real time."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     from vggish.audio.stream import open_audio, waveform_blocks
@@ -97,12 +97,12 @@ def measure_front_end(scratch: Path, seconds: float, resampler: str) -> dict[str
     path = scratch / "ten_minutes.wav"
 
     def front_end() -> float:
-        with open_audio(path) as sound:
+        with open_audio(path) as audio:
             stream = PatchStream()
-            for block in waveform_blocks(sound, resampler):
+            for block in waveform_blocks(audio, resampler):
                 stream.feed(block)
             stream.flush()
-            return sound.seconds_read
+            return audio.seconds_read
 
     front_end()
     return {"times_real_time": best_rate(front_end, 3)}
@@ -117,8 +117,8 @@ def measure_end_to_end(scratch: Path, seconds: float, precision: str) -> dict[st
     path = scratch / "ten_minutes.wav"
     extractor = vggish.load_extractor("vggish", precision=precision)  # type: ignore[arg-type]
     with (
-        open_audio(path) as sound,
-        closing(patch_batches(extractor._patches(sound, None))) as parts,
+        open_audio(path) as audio,
+        closing(patch_batches(extractor._patches(audio, None))) as parts,
     ):
         batches = list(parts)
     extractor.embedder(batches[0])
@@ -129,15 +129,16 @@ def measure_end_to_end(scratch: Path, seconds: float, precision: str) -> dict[st
     def whole() -> int:
         return len(extractor(path))
 
-    # Taken in turns, so that a change of the machine's speed touches both.
+    # Alternate, so that a change in the machine's speed affects both.
     rounds = [(best_rate(network, 1), best_rate(whole, 1)) for _ in range(3)]
     return {"network": max(r[0] for r in rounds), "end_to_end": max(r[1] for r in rounds)}
 
 
 def measure_reference(scratch: Path, seconds: float) -> dict[str, Any]:
-    """Times real time of the reference pipeline, one step after the other.
+    """Speed of the reference pipeline, as a multiple of real time.
 
-    soundfile reads all, resampy resamples, log-mel in float64, tf-keras float32, PCA, uint8.
+    Its steps run one after the other: read the file with soundfile, resample with resampy,
+    compute log-mel in float64, run tf-keras in float32, apply PCA, quantise.
     """
     import resampy
     import soundfile
@@ -150,7 +151,7 @@ def measure_reference(scratch: Path, seconds: float) -> dict[str, Any]:
     path = scratch / "ten_minutes.wav"
     model, pca = build_model(), load_pca(find_installed().path("pca"))
     model.predict(seeded_patches(64), batch_size=64, verbose=0)
-    resampy.resample(np.zeros(RATE_HZ), RATE_HZ, 16_000)  # compiles
+    resampy.resample(np.zeros(RATE_HZ), RATE_HZ, 16_000)  # compile it
 
     def pipeline() -> float:
         waveform, rate_hz = soundfile.read(path)
@@ -163,7 +164,7 @@ def measure_reference(scratch: Path, seconds: float) -> dict[str, Any]:
 
 
 def measure_log_mel(scratch: Path, seconds: float) -> dict[str, Any]:
-    """float32 against float64 log-mel, and soxr HQ and VHQ against resampy, on real sound."""
+    """Log-mel differences on real audio: float32 from float64, and soxr HQ and VHQ from resampy."""
     import resampy
     import soundfile
     import soxr
@@ -201,7 +202,7 @@ def measure_log_mel(scratch: Path, seconds: float) -> dict[str, Any]:
 
 
 def measure_peak(scratch: Path, seconds: float) -> dict[str, Any]:
-    """GFLOP/s of a large float32 matrix product: what the processor can do at best."""
+    """GFLOP/s of a large float32 matrix product, as an upper bound of the processor's speed."""
     side = 4096
     matrix = np.random.default_rng(0).random((side, side), np.float32)
 
@@ -213,8 +214,8 @@ def measure_peak(scratch: Path, seconds: float) -> dict[str, Any]:
 
 
 def write_checkpoint(scratch: Path, seconds: float) -> dict[str, Any]:
-    """Not a measurement: the seeded checkpoint, written by a process that may grow large."""
-    from tests.conftest import save_v1_checkpoint, seeded_variables
+    """Write the seeded checkpoint in a separate process, because it needs much memory."""
+    from tests.support.networks import save_v1_checkpoint, seeded_variables
 
     save_v1_checkpoint(scratch / CHECKPOINT, seeded_variables())
     return {}
@@ -233,7 +234,7 @@ MEASUREMENTS: dict[str, Callable[..., dict[str, Any]]] = {
 
 
 def direct_embedder(scratch: Path) -> Any:
-    from tests.conftest import seeded_variables
+    from tests.support.networks import seeded_variables
     from vggish.network.onnx_graph import write_onnx
     from vggish.network.runtime import Embedder
 
@@ -249,7 +250,7 @@ def seeded_patches(n: int) -> Any:
 
 
 def rate(work: Callable[[], int], seconds: float) -> float:
-    """What `work` returns, per second, over at least `seconds`, after one round to warm up."""
+    """Run `work` for `seconds` after a warm-up; return the sum of its results per second."""
     work()
     done, start = 0, time.perf_counter()
     while (elapsed := time.perf_counter() - start) < seconds:
@@ -258,7 +259,7 @@ def rate(work: Callable[[], int], seconds: float) -> float:
 
 
 def best_rate(work: Callable[[], float], rounds: int) -> float:
-    """What `work` returns, per second, in its best round."""
+    """Return the result of `work` per second in the best of several rounds."""
     best = 0.0
     for _ in range(rounds):
         start = time.perf_counter()
@@ -271,12 +272,12 @@ def best_rate(work: Callable[[], float], rounds: int) -> float:
 
 
 class Bench:
-    """Runs measurements in processes of their own, in a scratch directory with weights."""
+    """Runs each measurement in its own process, in a scratch directory with weights."""
 
     def __init__(self, scratch: Path, quick: bool) -> None:
         self.scratch = scratch
         self.seconds = 1.0 if quick else 5.0
-        self.sound_seconds = 60 if quick else 600
+        self.audio_seconds = 60 if quick else 600
         self.rows: list[tuple[str, str, str, str]] = []
         self.environment = {
             **os.environ,
@@ -297,12 +298,13 @@ class Bench:
         result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
         return result
 
-    def embed(self, sound: Path | str, *options: str) -> tuple[float, float]:
-        """Seconds and peak MiB of one `audiotag embed` process.
+    def embed(self, audio: Path | str, *options: str) -> tuple[float, float]:
+        """Run one `audiotag embed` process; return its seconds and its peak memory in MiB.
 
-        A child's peak includes what its parent held when it forked: this process stays small.
+        The peak of a child includes the memory of its parent at the fork, so this process must
+        stay small.
         """
-        command = [sys.executable, "-m", "cli", "embed", str(sound), "--precision", "int8"]
+        command = [sys.executable, "-m", "cli", "embed", str(audio), "--precision", "int8"]
         command += ["--quiet", *options]
         start = time.perf_counter()
         process = subprocess.Popen(command, env=self.environment, cwd=self.scratch)
@@ -310,7 +312,7 @@ class Bench:
         process.returncode = os.waitstatus_to_exitcode(status)
         elapsed = time.perf_counter() - start
         if process.returncode != 0:
-            sys.exit(f"audiotag embed {sound} failed")
+            sys.exit(f"audiotag embed {audio} failed")
         per_mib = 2**20 if sys.platform == "darwin" else 2**10
         return elapsed, usage.ru_maxrss / per_mib
 
@@ -322,8 +324,8 @@ class Bench:
 
 
 def run(bench: Bench) -> None:
-    """All measurements, as rows of the table."""
-    make_sounds(bench)
+    """Run all measurements and add their rows to the table."""
+    make_audio_files(bench)
     install_seeded_weights(bench)
 
     keras = bench.measure("keras")
@@ -360,7 +362,7 @@ def run(bench: Bench) -> None:
     bench.row("the same with resampy", f"{slow:.0f} x real time")
 
     reference = bench.measure("reference")["times_real_time"]
-    minutes = bench.sound_seconds // 60
+    minutes = bench.audio_seconds // 60
     bench.row(f"reference pipeline, {minutes} min file", f"{reference:.1f} x real time")
     for precision in ("float32", "int8"):
         found = bench.measure("end_to_end", precision)
@@ -419,25 +421,25 @@ def run(bench: Bench) -> None:
         bench.row(f"soxr {quality} - resampy, mean over log-mel bands 0..61, 62, 63", values)
 
 
-def make_sounds(bench: Bench) -> None:
-    """Stereo 16-bit WAV at 44.1 kHz: 10 min, 1 h, 10 s, and a directory of 10 s clips."""
+def make_audio_files(bench: Bench) -> None:
+    """Write stereo 16-bit WAVs at 44.1 kHz: 10 min, 1 h, 10 s, and a directory of 10 s clips."""
     import soundfile
 
     def write(path: Path, seconds: int) -> None:
         with soundfile.SoundFile(path, "w", RATE_HZ, 2, "PCM_16") as file:
-            for block in sound_blocks(seconds):
+            for block in audio_blocks(seconds):
                 file.write(block)
 
-    write(bench.scratch / "ten_minutes.wav", bench.sound_seconds)
-    write(bench.scratch / "one_hour.wav", bench.sound_seconds * 6)
+    write(bench.scratch / "ten_minutes.wav", bench.audio_seconds)
+    write(bench.scratch / "one_hour.wav", bench.audio_seconds * 6)
     write(bench.scratch / "ten_seconds.wav", 10)
     (bench.scratch / "clips").mkdir()
     for index in range(20 if bench.seconds < 2 else 200):
         os.link(bench.scratch / "ten_seconds.wav", bench.scratch / "clips" / f"{index:03}.wav")
 
 
-def sound_blocks(seconds: int) -> Iterator[Any]:
-    """Chirps and noise, a second at a time."""
+def audio_blocks(seconds: int) -> Iterator[Any]:
+    """Yield stereo chirps and noise in blocks of one second."""
     rng = np.random.default_rng(0)
     times = np.arange(RATE_HZ) / RATE_HZ
     for second in range(seconds):
@@ -446,7 +448,7 @@ def sound_blocks(seconds: int) -> Iterator[Any]:
 
 
 def install_seeded_weights(bench: Bench) -> None:
-    """Install VGGish with seeded weights, through the same road as the official ones."""
+    """Install VGGish with seeded weights, by the same command as the official ones."""
     bench.measure("checkpoint")
     checkpoint = bench.scratch / CHECKPOINT
     pca = bench.scratch / "vggish_pca_params.npz"
@@ -471,7 +473,7 @@ def install_seeded_weights(bench: Bench) -> None:
 
 
 def machine() -> str:
-    """Processor, cores and memory, in words."""
+    """Describe the processor, its number of cores and the operating system."""
     model = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
@@ -494,9 +496,9 @@ def write_report(bench: Bench) -> None:
         "",
         f"- Machine: {machine()}",
         f"- Python {platform.python_version()}, {versions}",
-        "- VGGish with seeded weights (its speed does not depend on their values).",
+        "- VGGish has seeded weights, because its speed does not depend on their values.",
         "",
-        "| what | measured | target | met |",
+        "| measurement | result | target | met |",
         "|---|---:|---:|---|",
         *(f"| {what} | {value} | {target} | {met} |" for what, value, target, met in bench.rows),
         "",
@@ -507,7 +509,9 @@ def write_report(bench: Bench) -> None:
 def main() -> None:
     """Run one measurement, or all of them."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="short, prints only")
+    parser.add_argument(
+        "--quick", action="store_true", help="use shorter audio and fewer rounds, print only"
+    )
     parser.add_argument("--measure", nargs="+", help=argparse.SUPPRESS)
     parser.add_argument("--scratch", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--seconds", type=float, help=argparse.SUPPRESS)

@@ -1,11 +1,11 @@
-"""Speed of the metrics on 20,000 clips of 527 classes, beside slower ways, in one run.
+"""Benchmark of the metrics: seconds for 20,000 clips of 527 classes compared with references.
 
-    python -m benchmarks.metrics            prints the table
-    python -m benchmarks.metrics --quick    a tenth of the clips
+    python -m benchmarks.metrics            print the table
+    python -m benchmarks.metrics --quick    use a tenth of the clips
 
-scikit-learn is the reference where it has the metric, and is skipped where it is not installed;
-else it is the loop over clips that the metric's definition describes. Each reference runs once,
-ours several times, and the best counts. The last column is how far the two values are apart.
+The reference is scikit-learn if it has the metric (skipped if it is not installed), and otherwise a
+loop over clips that follows the metric's definition. Each reference runs once, each metric several
+times, and the best run counts. The last column is the difference of the two values.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.console import run as run_benchmark
+from benchmarks.console import run_benchmark
 from benchmarks.embed import machine
 from classifier import metrics
 
@@ -108,7 +108,7 @@ def sum_of_precisions(pairs: list[Any]) -> float:
     return total
 
 
-# Metric, its reference, and whether that is scikit-learn.
+# Each metric with its reference, and the kind of reference.
 ROWS: tuple[tuple[Metric, Metric, str], ...] = (
     (metrics.mean_average_precision, sklearn_map, "scikit-learn"),
     (metrics.mean_auc, sklearn_auc, "scikit-learn"),
@@ -125,7 +125,7 @@ ROWS: tuple[tuple[Metric, Metric, str], ...] = (
 
 
 def make_data(n_clips: int) -> tuple[Any, Any]:
-    """Scores like a trained head's: most near 0, those of labels higher on the whole."""
+    """Make scores like those of a trained head: near 0 mostly, and higher for labels."""
     rng = np.random.default_rng(0)
     shares = rng.dirichlet(np.full(N_CLASSES, 0.3)) * LABELS_PER_CLIP
     labels = rng.random((n_clips, N_CLASSES)) < shares
@@ -134,7 +134,7 @@ def make_data(n_clips: int) -> tuple[Any, Any]:
 
 
 def seconds(work: Callable[[], Any], rounds: int) -> tuple[float, Any]:
-    """The best time of several, and the result."""
+    """Return the best time of several rounds, and the result."""
     best, result = math.inf, None
     for _ in range(rounds):
         start = time.perf_counter()
@@ -144,12 +144,14 @@ def seconds(work: Callable[[], Any], rounds: int) -> tuple[float, Any]:
 
 
 def run(n_clips: int) -> None:
-    """All measurements, as rows of the table."""
+    """Measure all metrics and print a row for each."""
     scores, labels = make_data(n_clips)
     loads = ", ".join(f"{load:.1f}" for load in os.getloadavg()) if os.name == "posix" else "?"
     print(f"{machine()}, load {loads}")
     print(f"{n_clips:,} clips, {N_CLASSES} classes, {int(labels.sum()):,} positives\n")
-    print(f"{'metric':<34}{'seconds':>9}{'reference':>11}{'ratio':>8}  reference is, apart by")
+    print(
+        f"{'metric':<34}{'seconds':>9}{'reference':>11}{'ratio':>8}  kind of reference, difference"
+    )
     for metric, reference, kind in ROWS:
         ours, value = seconds(lambda metric=metric: metric(scores, labels), ROUNDS)
         start = f"{metric.__name__:<34}{ours:>9.3f}"
@@ -158,8 +160,8 @@ def run(n_clips: int) -> None:
         except ImportError:
             print(f"{start}{'skipped':>11}{'':>8}  scikit-learn is not installed", flush=True)
             continue
-        apart = f"{kind}, {abs(value - expected):.0e}"
-        print(f"{start}{theirs:>11.3f}{theirs / ours:>7.0f}x  {apart}", flush=True)
+        note = f"{kind}, {abs(value - expected):.0e}"
+        print(f"{start}{theirs:>11.3f}{theirs / ours:>7.0f}x  {note}", flush=True)
     for name, work in (
         ("per_class", lambda: metrics.per_class(scores, labels)),
         ("evaluate", lambda: metrics.evaluate(scores, labels)),
@@ -173,9 +175,9 @@ def run(n_clips: int) -> None:
 
 
 def main() -> None:
-    """Print the table."""
+    """Measure and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="a tenth of the clips")
+    parser.add_argument("--quick", action="store_true", help="use a tenth of the clips")
     run(N_CLIPS // 10 if parser.parse_args().quick else N_CLIPS)
 
 

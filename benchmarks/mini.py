@@ -1,10 +1,10 @@
-"""How good the built-in embedder is, and how fast: on data that it was not trained on.
+"""Benchmark of the built-in embedder mini: accuracy on data held out from training, and speed.
 
-    python -m benchmarks.mini --data DIR                       prints the tables and writes them
-    python -m benchmarks.mini --data DIR --only naming speed   these alone, prints only
+    python -m benchmarks.mini --data DIR                       print and write all tables
+    python -m benchmarks.mini --data DIR --only naming speed   run these sections, print only
 
-Written are docs/mini-benchmarks.md, docs/mini-benchmarks.json, and the table between the markers
-in weights/mini/README.md. YAMNet, the teacher, is measured beside mini on the same sounds.
+A full run writes docs/mini-benchmarks.md, docs/mini-benchmarks.json, and the table between the
+markers in weights/mini/README.md. YAMNet, the teacher, is measured on the same clips.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from benchmarks.embed import machine
 from classifier import ClipStore, Labels, load, load_clips, metrics
 from classifier.bundles.bundle import Bundle
 from classifier.frame_data.clips import Clip
+from recipes.mini.clip_index import PAIRS, IndexedClip, Part, parts, read_index
 from recipes.mini.pairs import cut_pairs
-from recipes.mini.sounds import PAIRS, Part, Sound, parts, read_index
 from recipes.mini.teacher import Teacher, teacher_classes
-from recipes.mini.views import look, whole_patches
+from recipes.mini.views import label_patches, pad_to_whole_patches
 from recipes.mini.zero_shot import Names, esc50_names, urbansound8k_names, zero_shot
 from vggish.audio.stream import load_audio
 from vggish.errors import AudiotagError, BundleError
@@ -47,17 +47,18 @@ FIGURES = ROOT / "docs" / "mini-benchmarks.json"
 NETWORK = ROOT / "weights" / "mini" / "mini.onnx"
 CARD = ROOT / "weights" / "mini" / "README.md"
 BEGIN, END = "<!-- table -->", "<!-- end of table -->"
-# The default one, and two that were not made for mini; the second took no part in its training.
+# The default bundle, and two made for VGGish; audioset-best took no part in training mini.
 BUNDLES = ("audioset", "audioset-best", "audioset-gru")
 N_AUDIOSET_CLASSES = 527
 METRICS = ("mAP", "mAUC", "d_prime", "lwlrap", "GAP", "Hit@1", "PERR")
-# Of the head on ESC-50; what is best on the validation fold is taken.
+# For the head on ESC-50; the number of epochs that is best on the validation fold is used.
 FEATURE_EPOCHS = (20, 40)
 FEATURE_SEEDS = (0, 1, 2)
 VALIDATION_FOLD, TEST_FOLD = 3, 4
 QUARTILES = (25, 50, 75)
 FIRST_DIMENSIONS = (1, 8, 32, 128)
 MISSING_STATUS = 2
+TARGET_COLUMNS = ("measurement", "result", "target", "met")
 
 Floats = npt.NDArray[np.floating]
 Frames = npt.NDArray[np.uint8]
@@ -65,11 +66,11 @@ Frames = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Data:
-    """Where the data lies.
+    """Paths of the data.
 
     Attributes:
-        sounds: directory with index.csv.
-        teacher: YAMNet, TFLite.
+        sounds: directory with index.csv and its clips.
+        teacher: YAMNet as a TFLite file.
         frames: released features of the balanced training set.
         eval: released features of the evaluation set, or of a part of it.
     """
@@ -80,30 +81,31 @@ class Data:
     eval: Path
 
     def missing(self) -> list[str]:
-        """What is not there, in words."""
-        wanted = (
-            (self.sounds / "index.csv", "--sounds: a directory with index.csv and its sounds"),
+        """Describe each path that does not exist."""
+        required = (
+            (self.sounds / "index.csv", "--sounds: a directory with index.csv and its clips"),
             (self.teacher, "--teacher: YAMNet as a TFLite file"),
             (self.frames, "--frames: AudioSet's released features of bal_train"),
             (self.eval, "--eval: AudioSet's released features of the evaluation set"),
         )
-        return [f"{path} is not there ({what})" for path, what in wanted if not path.exists()]
+        return [f"{path} does not exist ({what})" for path, what in required if not path.exists()]
 
 
 @dataclass(frozen=True, eq=False)
-class Heard:
-    """Sounds, and what mini and the teacher make of them; patches lie sound after sound.
+class EmbeddedClips:
+    """Clips with the outputs of mini and of the teacher, patches concatenated clip by clip.
 
     Attributes:
-        sounds: n of them.
-        lengths: int [n], patches of each.
-        frames: uint8 [total, 128], mini's.
+        clips: the n clips.
+        lengths: int [n], number of patches in each clip.
+        frames: uint8 [total, 128], frames of mini.
         statistics: float32 [total, 128], mean and standard deviation of each log-mel band.
-        features: float32 [total, 1024], the teacher's.
-        scores: float32 [n, 527], the teacher's, mean over patches; 0 for what it does not know.
+        features: float32 [total, 1024], features of the teacher.
+        scores: float32 [n, 527], scores of the teacher, averaged over patches; 0 for classes that
+            it does not have.
     """
 
-    sounds: Sequence[Sound]
+    clips: Sequence[IndexedClip]
     lengths: npt.NDArray[np.int64]
     frames: Frames
     statistics: Floats
@@ -112,17 +114,17 @@ class Heard:
 
     @property
     def labels(self) -> list[str]:
-        """Of each sound."""
-        return [sound.label for sound in self.sounds]
+        """The label of each clip."""
+        return [clip.label for clip in self.clips]
 
-    def clips(self, rows: npt.NDArray[Any] | None = None) -> list[npt.NDArray[Any]]:
-        """Rows of each sound; mini's frames by default."""
+    def split(self, rows: npt.NDArray[Any] | None = None) -> list[npt.NDArray[Any]]:
+        """Split rows by clip; by default the frames of mini."""
         return np.split(self.frames if rows is None else rows, np.cumsum(self.lengths)[:-1])
 
 
 @dataclass
 class Bench:
-    """What is measured, and what has been found."""
+    """The data of a run and its results."""
 
     data: Data
     network: Path
@@ -133,51 +135,51 @@ class Bench:
 
     @cached_property
     def embedder(self) -> Embedder:
-        """Mini."""
+        """The embedder mini."""
         return Embedder(self.network, name="mini", weights_sha256="", device="cpu")
 
     @cached_property
     def bundles(self) -> dict[str, Bundle]:
-        """Those that are there, by name."""
+        """The bundles that can be loaded, by name."""
         found: dict[str, Bundle] = {}
         for name in (self.default_bundle, *BUNDLES[1:]):
             try:
                 found[name] = load(name)
             except BundleError as error:
-                print(f"left out: {str(error).splitlines()[0]}", flush=True)
+                print(f"skipping a bundle: {str(error).splitlines()[0]}", flush=True)
         return found
 
     @cached_property
     def released(self) -> ClipStore:
-        """AudioSet's balanced training set."""
+        """The released features of AudioSet's balanced training set."""
         return load_clips(shards(self.data.frames))
 
     @cached_property
-    def _index(self) -> list[tuple[Sound, Part]]:
-        sounds = read_index(self.data.sounds)
-        return list(zip(sounds, parts(sounds), strict=True))
+    def _index(self) -> list[tuple[IndexedClip, Part]]:
+        clips = read_index(self.data.sounds)
+        return list(zip(clips, parts(clips), strict=True))
 
-    def sounds(self, source: str, part: Part | None = "test") -> list[Sound]:
-        """Of a collection, those kept out; all of them for None."""
-        return [s for s, of in self._index if s.source == source and part in (None, of)]
+    def clips(self, source: str, part: Part | None = "test") -> list[IndexedClip]:
+        """Return the clips of a collection in one part, by default those held out; None for all."""
+        return [clip for clip, of in self._index if clip.source == source and part in (None, of)]
 
-    def hear(self, sounds: Sequence[Sound]) -> Heard:
-        """Embed sounds as `audiotag embed` does, and ask the teacher of the same patches."""
+    def embed(self, clips: Sequence[IndexedClip]) -> EmbeddedClips:
+        """Embed clips as `audiotag embed` does, and run the teacher on the same patches."""
         teacher = Teacher(self.data.teacher, n_threads=2)
         lengths, frames, statistics, features, scores = [], [], [], [], []
-        for number, sound in enumerate(sounds, start=1):
-            waveform = load_audio(sound.path)
+        for number, clip in enumerate(clips, start=1):
+            waveform = load_audio(clip.path)
             patches = log_mel_patches(waveform)
-            seen = look([whole_patches(waveform)], teacher)
+            labelled = label_patches([pad_to_whole_patches(waveform)], teacher)
             lengths.append(len(patches))
             frames.append(quantize(self.embedder(patches)))
             statistics.append(np.concatenate([patches.mean(axis=1), patches.std(axis=1)], axis=1))
-            features.append(seen.features.astype(np.float32))
-            scores.append(teacher_scores(seen.logits))
+            features.append(labelled.features.astype(np.float32))
+            scores.append(teacher_scores(labelled.logits))
             if number % 100 == 0:
-                print(f"heard {number} of {len(sounds)} sounds", file=sys.stderr, flush=True)
-        return Heard(
-            sounds,
+                print(f"embedded {number} of {len(clips)} clips", file=sys.stderr, flush=True)
+        return EmbeddedClips(
+            clips,
             np.array(lengths),
             np.concatenate(frames),
             np.concatenate(statistics),
@@ -186,35 +188,38 @@ class Bench:
         )
 
     def add(self, key: str, figures: Mapping[str, Any], *tables: Table) -> None:
-        """Keep the figures of a section and print its tables."""
+        """Store the figures of a section, and print its tables."""
         self.figures[key] = dict(figures)
         for table in tables:
             self.tables.append(table)
             print_table(table)
 
-    def judge(self, what: str, value: float, mark: float, *, most: bool = False) -> None:
-        """Hold a figure against its mark."""
-        met = value <= mark if most else value >= mark
-        sign = "<=" if most else ">="
-        self.verdicts.append((what, f"{value:.3f}", f"{sign} {mark:g}", "yes" if met else "**no**"))
+    def add_target(
+        self, what: str, value: float, target: float, *, is_maximum: bool = False
+    ) -> None:
+        """Add a figure that has a target, and whether it meets the target."""
+        met = value <= target if is_maximum else value >= target
+        sign = "<=" if is_maximum else ">="
+        verdict = "yes" if met else "**no**"
+        self.verdicts.append((what, f"{value:.3f}", f"{sign} {target:g}", verdict))
 
 
 def shards(directory: Path) -> list[Path]:
-    """The files of released features in a directory."""
+    """Return the files of released features in a directory."""
     return sorted(directory.glob("*.tfrecord"))
 
 
 def teacher_scores(logits: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
-    """The teacher's logits [n, 521] of a sound's patches -> mean scores of AudioSet's [527]."""
+    """Convert the teacher's logits [n, 521] of a clip's patches to mean AudioSet scores [527]."""
     scores = np.zeros(N_AUDIOSET_CLASSES, np.float32)
-    # Logits of what is absent go on to -300.
+    # Logits of absent classes go down to -300.
     kept = np.maximum(logits.astype(np.float32), -50)
     scores[teacher_classes()] = (1 / (1 + np.exp(-kept))).mean(axis=0)
     return scores
 
 
 def bundle_scores(bundle: Bundle, clips: Sequence[Frames]) -> npt.NDArray[np.float32]:
-    """Scores [n, 527] of clips of frames."""
+    """Return the scores [n, 527] of clips of frames."""
     lengths = np.array([len(clip) for clip in clips])
     padded = np.zeros((len(clips), lengths.max(), EMBEDDING_SIZE), np.uint8)
     for row, clip in zip(padded, clips, strict=True):
@@ -226,54 +231,57 @@ def bundle_scores(bundle: Bundle, clips: Sequence[Frames]) -> npt.NDArray[np.flo
 
 
 def naming(bench: Bench) -> None:
-    """ESC-50's fold 4, named through AudioSet's classes."""
+    """Zero-shot classification of ESC-50's fold 4 with AudioSet's classes."""
     names = esc50_names()
-    sounds = [s for s in bench.sounds("esc50") if s.fold == TEST_FOLD and s.label in names]
-    heard = bench.hear(sounds)
+    clips = [c for c in bench.clips("esc50") if c.fold == TEST_FOLD and c.label in names]
+    embedded = bench.embed(clips)
     note = (
-        f"{len(sounds)} clips of 5 s of {len(names)} classes (chance {1 / len(names):.3f}); a "
-        "class scores what the best of its AudioSet names scores. Nobody has learnt ESC-50's "
-        "classes."
+        f"{len(clips)} clips of 5 s from {len(names)} classes (chance: {1 / len(names):.3f}). The "
+        "score of a class is the highest score of the AudioSet classes that match it. No model "
+        "was trained on the classes of ESC-50."
     )
-    found = _named(bench, heard, names)
-    rows = [(who, *map(_three, both)) for who, both in found.items()]
-    table = Table("Naming ESC-50's sounds", note, ("who", "top-1", "top-5"), rows)
+    found = _zero_shot(bench, embedded, names)
+    rows = [(model, *map(_three, both)) for model, both in found.items()]
+    table = Table("Zero-shot classification of ESC-50", note, ("model", "top-1", "top-5"), rows)
     bench.add("esc50_zero_shot", found, table)
     if bench.default_bundle in bench.bundles:
         top1, top5 = found[f"mini -> {bench.default_bundle}"]
-        bench.judge(f"ESC-50 fold 4, zero-shot, {bench.default_bundle}, top-1", top1, 0.58)
-        bench.judge(f"ESC-50 fold 4, zero-shot, {bench.default_bundle}, top-5", top5, 0.82)
+        bench.add_target(f"ESC-50 fold 4, zero-shot, {bench.default_bundle}, top-1", top1, 0.58)
+        bench.add_target(f"ESC-50 fold 4, zero-shot, {bench.default_bundle}, top-5", top5, 0.82)
     if "audioset-best" in bench.bundles:
-        stranger = found["mini -> audioset-best"][0]
-        bench.judge("ESC-50 fold 4, zero-shot, audioset-best, top-1", stranger, 0.42)
+        top1 = found["mini -> audioset-best"][0]
+        bench.add_target("ESC-50 fold 4, zero-shot, audioset-best, top-1", top1, 0.42)
 
 
 def urban(bench: Bench) -> None:
-    """UrbanSound8K's kept-out recordings, named likewise."""
+    """Zero-shot classification of the held-out recordings of UrbanSound8K."""
     names = urbansound8k_names()
-    heard = bench.hear(bench.sounds("urbansound8k"))
-    n_recordings = len({sound.recording for sound in heard.sounds})
+    embedded = bench.embed(bench.clips("urbansound8k"))
+    n_recordings = len({clip.recording for clip in embedded.clips})
     note = (
-        f"{len(heard.sounds)} clips of at most 4 s, of {n_recordings} recordings, of {len(names)} "
-        f"classes (chance {1 / len(names):.1f})."
+        f"{len(embedded.clips)} clips of at most 4 s from {n_recordings} recordings and "
+        f"{len(names)} classes (chance: {1 / len(names):.1f})."
     )
-    found = _named(bench, heard, names)
-    rows = [(who, *map(_three, both)) for who, both in found.items()]
-    table = Table("Naming UrbanSound8K's sounds", note, ("who", "top-1", "top-5"), rows)
+    found = _zero_shot(bench, embedded, names)
+    rows = [(model, *map(_three, both)) for model, both in found.items()]
+    head = ("model", "top-1", "top-5")
+    table = Table("Zero-shot classification of UrbanSound8K", note, head, rows)
     bench.add("urbansound8k_zero_shot", found, table)
 
 
-def _named(bench: Bench, heard: Heard, names: Names) -> dict[str, tuple[float, float]]:
-    """Accuracy and top-5 accuracy of the teacher, and of each bundle on mini's frames."""
-    found = {"teacher (YAMNet)": zero_shot(heard.scores, heard.labels, names)}
+def _zero_shot(
+    bench: Bench, embedded: EmbeddedClips, names: Names
+) -> dict[str, tuple[float, float]]:
+    """Top-1 and top-5 accuracy of the teacher, and of each bundle on frames of mini."""
+    found = {"teacher (YAMNet)": zero_shot(embedded.scores, embedded.labels, names)}
     for name, bundle in bench.bundles.items():
-        scores = bundle_scores(bundle, heard.clips())
-        found[f"mini -> {name}"] = zero_shot(scores, heard.labels, names)
+        scores = bundle_scores(bundle, embedded.split())
+        found[f"mini -> {name}"] = zero_shot(scores, embedded.labels, names)
     return found
 
 
 def released_features(bench: Bench) -> None:
-    """The bundles on AudioSet's own features: what serving mini too costs there."""
+    """Metrics of the bundles on released features, where supporting mini might cost accuracy."""
     store = load_clips(shards(bench.data.eval))
     labels = store.label_matrix(np.arange(len(store)), N_AUDIOSET_CLASSES)
     frames, n_frames = store.gather(np.arange(len(store)), 10)
@@ -286,66 +294,68 @@ def released_features(bench: Bench) -> None:
         for name, bundle in bench.bundles.items()
     }
     rows = [(name, *(f"{values[m]:.4f}" for m in METRICS)) for name, values in found.items()]
-    note = f"{len(store):,} clips, frames of the official VGGish; the first 10 of each."
+    note = f"{len(store):,} clips of the evaluation set; the first 10 released frames of each."
     bench.add("audioset_eval", found, Table("AudioSet's released features", note,
                                             ("bundle", *METRICS), rows))  # fmt: skip
     if bench.default_bundle in found and "audioset-gru" in found:
         lost = found["audioset-gru"]["mAP"] - found[bench.default_bundle]["mAP"]
-        what = f"mAP that {bench.default_bundle} loses against audioset-gru"
-        bench.judge(what, lost, 0.005, most=True)
+        what = f"mAP of audioset-gru minus mAP of {bench.default_bundle}"
+        bench.add_target(what, lost, 0.005, is_maximum=True)
 
 
 def as_feature(bench: Bench) -> None:
-    """A head of one's own on mini's frames, beside the same on other features."""
-    sounds = bench.sounds("esc50", None)
-    heard = bench.hear(sounds)
-    folds = np.array([sound.fold for sound in sounds])
-    learnt = np.repeat(folds != TEST_FOLD, heard.lengths)
+    """Accuracy of a head trained on frames of mini, compared with other features."""
+    clips = bench.clips("esc50", None)
+    embedded = bench.embed(clips)
+    folds = np.array([clip.fold for clip in clips])
+    trained_on = np.repeat(folds != TEST_FOLD, embedded.lengths)
     features = {
-        "mini": heard.frames,
-        "log-mel statistics": quantize(standardised(heard.statistics, learnt)),
-        "teacher's features, PCA": quantize(whitened(heard.features, learnt)),
+        "mini": embedded.frames,
+        "log-mel statistics": quantize(standardised(embedded.statistics, trained_on)),
+        "teacher's features, PCA": quantize(whitened(embedded.features, trained_on)),
     }
-    found = {name: _esc50_accuracy(heard, rows, folds) for name, rows in features.items()}
+    found = {name: _esc50_accuracy(embedded, rows, folds) for name, rows in features.items()}
     rows = [
         (name, _three(f["mean"]), f"{f['std']:.3f}", str(f["epochs"])) for name, f in found.items()
     ]
     note = (
-        "`audiotag train`'s GRU head (512 units, softmax), trained on folds 1 to 3 "
-        f"({int((folds != TEST_FOLD).sum())} clips, 50 classes), accuracy on fold 4 "
-        f"({int((folds == TEST_FOLD).sum())} clips): mean and standard deviation of "
-        f"{len(FEATURE_SEEDS)} seeds. The number of epochs did best on fold 3 after training on "
-        "folds 1 and 2. Each feature is 128 numbers of 8 bits for each 0.96 s: mini's frames; mean "
-        "and standard deviation of the 64 log-mel bands, standardised on folds 1 to 3; the "
-        "teacher's 1,024 features, whitened by a PCA of folds 1 to 3, as an upper reference."
+        "Accuracy of the GRU head of `audiotag train` (512 units, softmax) on fold 4 "
+        f"({int((folds == TEST_FOLD).sum())} clips) after training on folds 1 to 3 "
+        f"({int((folds != TEST_FOLD).sum())} clips, 50 classes): mean and standard deviation of "
+        f"{len(FEATURE_SEEDS)} seeds. The number of epochs was chosen on fold 3 after training on "
+        "folds 1 and 2. Every feature is 128 numbers of 8 bits for each 0.96 s: frames of mini; "
+        "mean and standard deviation of the 64 log-mel bands, standardised on folds 1 to 3; and, "
+        "as an upper reference, the teacher's 1,024 features, whitened by a PCA of folds 1 to 3."
     )
     head = ("feature", "accuracy", "std", "epochs")
     bench.add("esc50_feature", found, Table("Mini as a feature", note, head, rows))
-    bench.judge("ESC-50 fold 4, GRU head on mini's frames", found["mini"]["mean"], 0.70)
+    bench.add_target("ESC-50 fold 4, GRU head on mini's frames", found["mini"]["mean"], 0.70)
 
 
-def standardised(rows: Floats, learnt: npt.NDArray[np.bool_]) -> Floats:
-    """Zero mean and unit variance of each column where `learnt`."""
-    known = rows[learnt]
+def standardised(rows: Floats, trained_on: npt.NDArray[np.bool_]) -> Floats:
+    """Scale each column to zero mean and unit variance on the rows where `trained_on` is true."""
+    known = rows[trained_on]
     result: Floats = (rows - known.mean(axis=0)) / np.maximum(known.std(axis=0), 1e-6)
     return result
 
 
-def whitened(rows: Floats, learnt: npt.NDArray[np.bool_]) -> Floats:
-    """The 128 largest principal components of the rows where `learnt`, each of variance 1."""
-    known = rows[learnt].astype(np.float64)
+def whitened(rows: Floats, trained_on: npt.NDArray[np.bool_]) -> Floats:
+    """Project on the first 128 whitened principal components of the rows used for training."""
+    known = rows[trained_on].astype(np.float64)
     values, vectors = np.linalg.eigh(np.cov(known, rowvar=False))
     largest = np.argsort(values)[::-1][:EMBEDDING_SIZE]
     projection = vectors[:, largest] / np.sqrt(np.maximum(values[largest], 1e-9))
     return np.asarray((rows - known.mean(axis=0)) @ projection)
 
 
-def _esc50_accuracy(heard: Heard, rows: Frames, folds: npt.NDArray[Any]) -> dict[str, Any]:
-    names = tuple(sorted(set(heard.labels)))
-    truth = np.array([names.index(label) for label in heard.labels])
+def _esc50_accuracy(
+    embedded: EmbeddedClips, rows: Frames, folds: npt.NDArray[Any]
+) -> dict[str, Any]:
+    names = tuple(sorted(set(embedded.labels)))
+    truth = np.array([names.index(label) for label in embedded.labels])
     store = ClipStore.from_clips(
-        Clip(sound.clip_id, frames, (int(label),), "mini")
-        for sound, frames, label in zip(heard.sounds, heard.clips(rows), truth, strict=True)
+        Clip(clip.clip_id, frames, (int(label),), "mini")
+        for clip, frames, label in zip(embedded.clips, embedded.split(rows), truth, strict=True)
     )
     chosen = {
         n_epochs: _accuracy(
@@ -371,12 +381,12 @@ def _accuracy(
     store: ClipStore,
     truth: npt.NDArray[np.int64],
     names: tuple[str, ...],
-    learnt: npt.NDArray[np.bool_],
+    trained_on: npt.NDArray[np.bool_],
     tested: npt.NDArray[np.bool_],
     epochs: int,
     seed: int,
 ) -> float:
-    """Accuracy of a head that was trained on some clips, on others of them."""
+    """Train a head on some clips and return its accuracy on others."""
     from classifier.training.config import TrainingConfig
     from classifier.training.examples import FrameExamples
     from classifier.training.loop import train
@@ -388,7 +398,7 @@ def _accuracy(
     with tempfile.TemporaryDirectory(prefix="audiotag-bench-") as scratch:
         run = Run(Path(scratch) / "run")
         run.begin(config, {"sources": ["ESC-50"]}, Labels(names, ("",) * len(names)), [])
-        examples = FrameExamples(store, np.flatnonzero(learnt), len(names))
+        examples = FrameExamples(store, np.flatnonzero(trained_on), len(names))
         train(config, examples, None, run)
         network = Network([config], len(names))
         set_weights(network.model, read_arrays(run.best)[0])
@@ -397,13 +407,13 @@ def _accuracy(
 
 
 def agreement(bench: Bench) -> None:
-    """Mini's embedding of a second against the released one."""
+    """Agreement of mini's embedding of each second with the released one."""
     windows, released, clips = [], [], []
     place_of = {clip_id: place for place, clip_id in enumerate(bench.released.ids)}
-    for number, sound in enumerate(bench.sounds(PAIRS)):
-        if sound.clip_id in place_of:
-            frames = bench.released[place_of[sound.clip_id]].frames
-            for window, embedding in cut_pairs(load_audio(sound.path), frames):
+    for number, clip in enumerate(bench.clips(PAIRS)):
+        if clip.clip_id in place_of:
+            frames = bench.released[place_of[clip.clip_id]].frames
+            for window, embedding in cut_pairs(load_audio(clip.path), frames):
                 windows.append(window)
                 released.append(embedding)
                 clips.append(number)
@@ -414,32 +424,32 @@ def agreement(bench: Bench) -> None:
     constant = np.broadcast_to(dequantize(bench.released.frames).mean(axis=0), truth.shape)
     found = {
         "mini": agreement_of(ours, truth),
-        "mini, of a wrong clip": agreement_of(ours[_of_another_clip(of_clip)], truth),
-        "released, of a wrong clip": agreement_of(truth[_of_another_clip(of_clip)], truth),
+        "mini, other clip": agreement_of(ours[_rows_of_other_clips(of_clip)], truth),
+        "released, other clip": agreement_of(truth[_rows_of_other_clips(of_clip)], truth),
         "mean of bal_train": agreement_of(constant, truth),
     }
-    head = ("who", "cosine", "quartiles", *(f"R2, first {n}" for n in FIRST_DIMENSIONS))
+    head = ("embedding", "cosine", "quartiles", *(f"R2, first {n}" for n in FIRST_DIMENSIONS))
     rows = [
         (
-            who,
+            name,
             _three(f["cosine"]),
             ", ".join(map(_three, f["cosine_quartiles"])),
             *(_three(f["R2_of_first"][str(n)]) for n in FIRST_DIMENSIONS),
         )
-        for who, f in found.items()
+        for name, f in found.items()
     ]
     note = (
-        f"{len(truth)} seconds of {len(set(clips))} clips, after PCA and quantiser. R2 of a "
-        "dimension is 1 - mean squared error / variance on these seconds, and its mean over the "
-        "first so many dimensions, in the order of the PCA's variances. The released features were "
-        "made from the original video's sound and not from this copy, so that exact agreement is "
-        "out of reach."
+        f"{len(truth)} seconds of {len(set(clips))} clips, after PCA and quantiser. The R2 of a "
+        "dimension is 1 - mean squared error / variance on these seconds; the table shows its mean "
+        "over the first dimensions, in the order of the PCA's variances. The released features "
+        "were computed from the audio of the original video, not from this copy, so exact "
+        "agreement is impossible."
     )
     bench.add("agreement", found, Table("Agreement with the released embeddings", note, head, rows))
 
 
-def _of_another_clip(clips: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """A permutation that takes each row to one of another clip, if there are several."""
+def _rows_of_other_clips(clips: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Return a permutation that maps each row to a row of another clip, if there are several."""
     rng = np.random.default_rng(0)
     order = rng.permutation(len(clips))
     for _ in range(100):
@@ -453,7 +463,7 @@ def _of_another_clip(clips: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
 
 
 def agreement_of(ours: Floats, truth: Floats) -> dict[str, Any]:
-    """Cosine and R2 of embeddings [n, 128] against others."""
+    """Cosine similarity and R2 of embeddings [n, 128] with respect to others."""
     norms = np.linalg.norm(ours, axis=1) * np.linalg.norm(truth, axis=1)
     cosines = np.sum(ours * truth, axis=1) / norms
     r2 = 1 - np.square(ours - truth).mean(axis=0) / truth.var(axis=0)
@@ -467,39 +477,40 @@ def agreement_of(ours: Floats, truth: Floats) -> dict[str, Any]:
 
 
 def pairs(bench: Bench) -> None:
-    """AudioSet's labels of the kept-out pairs, from their sound."""
+    """Metrics of the held-out AudioSet clips with their labels, computed from their audio."""
     place_of = {clip_id: place for place, clip_id in enumerate(bench.released.ids)}
-    sounds = [sound for sound in bench.sounds(PAIRS) if sound.clip_id in place_of]
-    heard = bench.hear(sounds)
-    places = np.array([place_of[sound.clip_id] for sound in sounds])
+    clips = [clip for clip in bench.clips(PAIRS) if clip.clip_id in place_of]
+    embedded = bench.embed(clips)
+    places = np.array([place_of[clip.clip_id] for clip in clips])
     labels = bench.released.label_matrix(places, N_AUDIOSET_CLASSES)
     released = [bench.released[place].frames for place in places]
-    scores = {"teacher (YAMNet), sound": heard.scores}
+    scores = {"teacher (YAMNet), audio": embedded.scores}
     for name, bundle in bench.bundles.items():
-        scores[f"mini -> {name}, sound"] = bundle_scores(bundle, heard.clips())
+        scores[f"mini -> {name}, audio"] = bundle_scores(bundle, embedded.split())
         scores[f"{name}, released features"] = bundle_scores(bundle, released)
     found = {
-        who: {
+        name: {
             "mAP": metrics.mean_average_precision(values, labels),
             "lwlrap": metrics.lwlrap(values, labels),
         }
-        for who, values in scores.items()
+        for name, values in scores.items()
     }
     n_classes = int(labels.any(axis=0).sum())
     note = (
-        f"{len(sounds)} clips of 10 s with {int(labels.sum())} labels of {n_classes} classes; mAP "
-        "is the mean over these classes, and high because each has many fewer negatives than in "
-        "the whole evaluation set. audioset-best and audioset-gru were trained on the whole "
-        "balanced training set, these clips' released features and labels included; "
+        f"{len(clips)} clips of 10 s with {int(labels.sum())} labels of {n_classes} classes. mAP "
+        "is the mean over these classes; it is high because each class has far fewer negatives "
+        "than in the whole evaluation set. audioset-best and audioset-gru were trained on the "
+        "whole balanced training set, including the released features and labels of these clips; "
         f"{bench.default_bundle} was not."
     )
-    rows = [(who, _three(f["mAP"]), _three(f["lwlrap"])) for who, f in found.items()]
-    table = Table("Tags of AudioSet clips' sound", note, ("who", "mAP", "lwlrap"), rows)
+    rows = [(name, _three(f["mAP"]), _three(f["lwlrap"])) for name, f in found.items()]
+    head = ("model and input", "mAP", "lwlrap")
+    table = Table("Tags of AudioSet clips from their audio", note, head, rows)
     bench.add("pairs_tags", found, table)
 
 
 def speed(bench: Bench) -> None:
-    """Patches a second beside VGGish, sizes, and whole processes."""
+    """Patches/s and sizes compared with VGGish, and seconds of whole processes."""
     found = mini_speed.rates(bench.network)
     rows = [
         (name, f"{f['patches_per_second']:,.0f}", f"{f['n_parameters']:,}", f"{f['bytes']:,}",
@@ -507,24 +518,21 @@ def speed(bench: Bench) -> None:
         for name, f in found.items()
     ]  # fmt: skip
     note = (
-        "On ONNX Runtime, batches of 32 patches, in turns, each in a process of its own, the best "
-        "of their turns. VGGish with seeded weights, for its speed does not depend on their "
-        "values."
+        "ONNX Runtime, batches of 32 patches. The networks run in turns, each in its own process, "
+        "and the best turn counts. VGGish has seeded weights, because its speed does not depend on "
+        "their values."
     )
     head = ("network", "patches/s", "parameters", "bytes", "/ VGGish float32")
     bench.add("speed", found, Table("Speed and size", note, head, rows))
     ratio = found["mini float32"]["patches_per_second"]
-    bench.judge(
+    bench.add_target(
         "mini / VGGish, patches/s, float32",
         ratio / found["VGGish float32"]["patches_per_second"],
         20,
     )
     processes = mini_speed.processes()
-    if not processes:
-        print("`audiotag classify` is not there yet, so that it is not timed")
-        return
-    for what, (seconds, mark) in processes.items():
-        bench.judge(f"{what}, s", seconds, mark, most=True)
+    for what, (seconds, target) in processes.items():
+        bench.add_target(f"{what}, s", seconds, target, is_maximum=True)
     bench.figures["processes"] = {what: seconds for what, (seconds, _) in processes.items()}
 
 
@@ -547,21 +555,22 @@ def _three(value: float) -> str:
 
 
 def report(bench: Bench) -> str:
-    """All tables, as a document."""
+    """Return the Markdown document with all tables."""
     packages = ("numpy", "onnxruntime", "tensorflow", "ai-edge-litert")
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in packages)
     lines = [
-        "# How good mini is",
+        "# Accuracy and speed of mini",
         "",
-        "Written by `make bench-mini`; do not edit by hand. What is measured on was kept out of "
-        "training: ESC-50's fold 4, a tenth of the AudioSet pairs, a tenth of UrbanSound8K's "
-        "recordings, and all of AudioSet's evaluation set. `recipes/mini/README.md` says how.",
+        "Written by `make bench-mini`; do not edit by hand. All clips were held out from training: "
+        "fold 4 of ESC-50, a tenth of the AudioSet pairs, a tenth of the recordings of "
+        "UrbanSound8K, and the evaluation set of AudioSet. "
+        "[recipes/mini/README.md](../recipes/mini/README.md) describes the split.",
         "",
         f"- Machine: {machine()}",
         f"- {versions}",
         f"- mini.onnx: sha256 {bench.embedder.model_sha256}",
         "",
-        *as_markdown(("what", "measured", "mark", "met"), bench.verdicts),
+        *as_markdown(TARGET_COLUMNS, bench.verdicts),
         "",
     ]
     for table in bench.tables:
@@ -570,7 +579,7 @@ def report(bench: Bench) -> str:
 
 
 def write(bench: Bench) -> None:
-    """The document, the figures, and the table of the model card."""
+    """Write the document, the figures, and the table of the model card."""
     REPORT.write_text(report(bench), "utf-8")
     facts = {"mini_sha256": bench.embedder.model_sha256, "machine": machine()}
     FIGURES.write_text(json.dumps({**facts, **bench.figures}, indent=2) + "\n", "utf-8")
@@ -584,24 +593,24 @@ def write(bench: Bench) -> None:
 
 
 def with_table(text: str, lines: Sequence[str]) -> str:
-    """A text with other lines between the markers."""
+    """Replace the lines between the markers of a text."""
     before, after = text.split(BEGIN)[0], text.split(END)[1]
     return "\n".join([f"{before}{BEGIN}", *lines, f"{END}{after}"])
 
 
 def card_metrics(figures: Mapping[str, Any]) -> dict[str, float]:
-    """The figures that the card holds, by name."""
+    """Return the figures of the model card by name."""
     found: dict[str, float] = {}
-    for who, (top1, top5) in figures["esc50_zero_shot"].items():
-        found[f"ESC-50 fold 4, zero-shot top-1: {who}"] = top1
-        found[f"ESC-50 fold 4, zero-shot top-5: {who}"] = top5
-    for who, (top1, _) in figures["urbansound8k_zero_shot"].items():
-        found[f"UrbanSound8K, zero-shot top-1: {who}"] = top1
-    for who, values in figures["esc50_feature"].items():
-        found[f"ESC-50 fold 4, GRU head on: {who}"] = values["mean"]
-    for who, values in figures["pairs_tags"].items():
-        found[f"AudioSet pairs, mAP: {who}"] = values["mAP"]
-        found[f"AudioSet pairs, lwlrap: {who}"] = values["lwlrap"]
+    for name, (top1, top5) in figures["esc50_zero_shot"].items():
+        found[f"ESC-50 fold 4, zero-shot top-1: {name}"] = top1
+        found[f"ESC-50 fold 4, zero-shot top-5: {name}"] = top5
+    for name, (top1, _) in figures["urbansound8k_zero_shot"].items():
+        found[f"UrbanSound8K, zero-shot top-1: {name}"] = top1
+    for name, values in figures["esc50_feature"].items():
+        found[f"ESC-50 fold 4, GRU head on: {name}"] = values["mean"]
+    for name, values in figures["pairs_tags"].items():
+        found[f"AudioSet pairs, mAP: {name}"] = values["mAP"]
+        found[f"AudioSet pairs, lwlrap: {name}"] = values["lwlrap"]
     found["AudioSet pairs, cosine with the released embedding"] = figures["agreement"]["mini"][
         "cosine"
     ]
@@ -612,21 +621,21 @@ def card_metrics(figures: Mapping[str, Any]) -> dict[str, float]:
 
 
 def card_table(figures: Mapping[str, Any]) -> list[str]:
-    """The same as lines of Markdown."""
+    """Return the figures of the model card as a Markdown table."""
     rows = [(name, f"{value:.3f}") for name, value in card_metrics(figures).items()]
-    return as_markdown(("measured on what was kept out", "value"), rows)
+    return as_markdown(("measured on held-out clips", "value"), rows)
 
 
 def main() -> None:
-    """Measure, print, and write."""
+    """Run the sections, print their tables, and write the report."""
     options = _parse()
     data = options.where
-    trouble = data.missing()
+    missing = data.missing()
     if not options.network.exists():
-        trouble.append(f"{options.network} is not there (--network: mini as ONNX)")
-    if trouble:
-        print("\n".join(["make bench-mini cannot measure:", *trouble]), file=sys.stderr)
-        print("Name what make should take: make bench-mini DATA=DIR", file=sys.stderr)
+        missing.append(f"{options.network} does not exist (--network: mini as an ONNX file)")
+    if missing:
+        print("\n".join(["error: data is missing:", *missing]), file=sys.stderr)
+        print("Name its directory: make bench-mini DATA=DIR", file=sys.stderr)
         sys.exit(MISSING_STATUS)
     bench = Bench(data, options.network, options.bundle)
     try:
@@ -634,8 +643,7 @@ def main() -> None:
             SECTIONS[name](bench)
     except AudiotagError as error:
         sys.exit(str(error))
-    table = Table("Marks", "", ("what", "measured", "mark", "met"), bench.verdicts)
-    print_table(table)
+    print_table(Table("Targets", "", TARGET_COLUMNS, bench.verdicts))
     if not options.only:
         write(bench)
 
@@ -645,20 +653,33 @@ def _parse() -> argparse.Namespace:
         prog="python -m benchmarks.mini", description=(__doc__ or "").splitlines()[0]
     )
     parser.add_argument("--data", type=Path, metavar="DIR", default=Path("data"),
-                        help="where all of these are, as audio/, yamnet/*.tflite, "
-                        "audioset/bal_train/ and audioset/eval_dev/")  # fmt: skip
-    parser.add_argument("--sounds", type=Path, metavar="DIR", help="index.csv and its sounds")
-    parser.add_argument("--teacher", type=Path, metavar="TFLITE", help="YAMNet")
-    parser.add_argument("--frames", type=Path, metavar="DIR", help="features of bal_train")
-    parser.add_argument("--eval", type=Path, metavar="DIR", help="features of the evaluation set")
-    parser.add_argument("--network", type=Path, default=NETWORK, metavar="ONNX", help="mini")
-    parser.add_argument("--bundle", default=BUNDLES[0], help="the default bundle")
-    parser.add_argument("--only", nargs="+", choices=SECTIONS, help="these alone, prints only")
+                        help="directory with all data: audio/, yamnet/*.tflite, "
+                        "audioset/bal_train/ and audioset/eval_dev/ (default: data)")  # fmt: skip
+    parser.add_argument(
+        "--sounds", type=Path, metavar="DIR", help="directory with index.csv and its clips"
+    )
+    parser.add_argument("--teacher", type=Path, metavar="TFLITE", help="YAMNet as a TFLite file")
+    parser.add_argument(
+        "--frames", type=Path, metavar="DIR", help="AudioSet's released features of bal_train"
+    )
+    parser.add_argument(
+        "--eval", type=Path, metavar="DIR", help="released features of the evaluation set"
+    )
+    parser.add_argument(
+        "--network", type=Path, default=NETWORK, metavar="ONNX",
+        help="mini as an ONNX file (default: the one in weights/mini)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--bundle", default=BUNDLES[0], help="bundle made for mini (default: audioset)"
+    )
+    parser.add_argument(
+        "--only", nargs="+", choices=SECTIONS, help="run only these sections, print only"
+    )
     options = parser.parse_args()
-    networks = sorted((options.data / "yamnet").glob("*.tflite"))
-    usual = Data(
+    teachers = sorted((options.data / "yamnet").glob("*.tflite"))
+    default = Data(
         options.data / "audio",
-        networks[0] if networks else options.data / "yamnet" / "yamnet.tflite",
+        teachers[0] if teachers else options.data / "yamnet" / "yamnet.tflite",
         options.data / "audioset" / "bal_train",
         options.data / "audioset" / "eval_dev",
     )
@@ -667,7 +688,7 @@ def _parse() -> argparse.Namespace:
         for name in ("sounds", "teacher", "frames", "eval")
         if (value := getattr(options, name)) is not None
     }
-    options.where = replace(usual, **given)
+    options.where = replace(default, **given)
     return options
 
 

@@ -1,6 +1,6 @@
-"""Speed of mini beside VGGish, and of `audiotag classify` as a whole process.
+"""Speed of mini compared with VGGish, and of the `audiotag classify` process.
 
-python -m benchmarks.mini_speed --measure ONNX SECONDS     one network, in this process
+python -m benchmarks.mini_speed --measure ONNX SECONDS     measure one network
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.embed import RATE_HZ, rate, seeded_patches, sound_blocks
+from benchmarks.embed import RATE_HZ, audio_blocks, rate, seeded_patches
 
 ROOT = Path(__file__).resolve().parents[1]
 TURNS, TURN_SECONDS, CLIP_RUNS = 3, 2.0, 7
 CLIP_SECONDS, LONG_SECONDS = 10, 3600
-CLIP_MARK_SECONDS, LONG_MARK_SECONDS = 0.6, 20.0
+CLIP_TARGET_SECONDS, LONG_TARGET_SECONDS = 0.6, 20.0
 
 
 def rates(network: Path) -> dict[str, dict[str, float]]:
-    """Patches/s, parameters and bytes of mini, of its int8 form if there is one, and of VGGish."""
+    """Measure patches/s, parameters and bytes of mini, its int8 form if it exists, and VGGish."""
     with tempfile.TemporaryDirectory(prefix="audiotag-bench-") as scratch:
         files = {"mini float32": network}
         if (int8 := network.with_name("int8.onnx")).exists():
             files["mini int8"] = int8
         files["VGGish float32"] = Path(scratch) / "vggish.onnx"
-        # In a process of its own, for it grows large.
+        # In a separate process, because it needs much memory.
         _call("--vggish", str(files["VGGish float32"]))
         turns: dict[str, list[float]] = {name: [] for name in files}
         for _ in range(TURNS):
@@ -50,15 +50,13 @@ def rates(network: Path) -> dict[str, dict[str, float]]:
 
 
 def processes() -> dict[str, tuple[float, float]]:
-    """Seconds of whole processes, each with its mark; none if there is no such command."""
+    """Measure the seconds of whole processes; return each with its target."""
     with tempfile.TemporaryDirectory(prefix="audiotag-bench-") as scratch:
-        # A fresh machine: VGGish is not installed.
+        # An empty home: VGGish is not installed.
         environment = {**os.environ, "AUDIOTAG_HOME": scratch}
-        if _classify(environment, "--help")[1]:
-            return {}
         short, long = Path(scratch) / "short.wav", Path(scratch) / "long.wav"
-        _write_sound(short, CLIP_SECONDS)
-        _write_sound(long, LONG_SECONDS)
+        _write_audio(short, CLIP_SECONDS)
+        _write_audio(long, LONG_SECONDS)
         times = [_classify(environment, str(short), "--embedder", "mini") for _ in range(CLIP_RUNS)]
         whole, failed = _classify(environment, str(long), "--embedder", "mini")
         if failed or any(status for _, status in times):
@@ -67,14 +65,14 @@ def processes() -> dict[str, tuple[float, float]]:
         return {
             f"`audiotag classify` of a {CLIP_SECONDS} s clip, median of {CLIP_RUNS}": (
                 median,
-                CLIP_MARK_SECONDS,
+                CLIP_TARGET_SECONDS,
             ),
-            "`audiotag classify` of an hour": (whole, LONG_MARK_SECONDS),
+            "`audiotag classify` of an hour": (whole, LONG_TARGET_SECONDS),
         }
 
 
 def _classify(environment: dict[str, str], *arguments: str) -> tuple[float, int]:
-    """Seconds and status."""
+    """Run `audiotag classify`; return its seconds and exit status."""
     start = time.perf_counter()
     done = subprocess.run(
         [sys.executable, "-m", "cli", "classify", *arguments],
@@ -83,11 +81,11 @@ def _classify(environment: dict[str, str], *arguments: str) -> tuple[float, int]
     return time.perf_counter() - start, done.returncode
 
 
-def _write_sound(path: Path, seconds: int) -> None:
+def _write_audio(path: Path, seconds: int) -> None:
     import soundfile
 
     with soundfile.SoundFile(path, "w", RATE_HZ, 2, "PCM_16") as file:
-        for block in sound_blocks(seconds):
+        for block in audio_blocks(seconds):
             file.write(block)
 
 
@@ -102,7 +100,7 @@ def _call(*arguments: str) -> str:
 
 
 def _n_parameters(network: Path) -> dict[str, int]:
-    """Of each network: weights of a file are counted where they are numbers with fraction."""
+    """Count the parameters of each network: the float tensors of mini, the variables of VGGish."""
     import onnx
 
     from vggish.network.architecture import variable_shapes
@@ -119,12 +117,12 @@ def _n_parameters(network: Path) -> dict[str, int]:
 
 
 def main() -> None:
-    """What a process of its own does."""
+    """Run one measurement, or write VGGish as ONNX, in this process."""
     from vggish.network.runtime import BATCH_PATCHES, Embedder
 
     what, path, *more = sys.argv[1:]
     if what == "--vggish":
-        from tests.conftest import seeded_variables
+        from tests.support.networks import seeded_variables
         from vggish.network.onnx_graph import write_onnx
 
         write_onnx(seeded_variables(), Path(path), "", "winograd")

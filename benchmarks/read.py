@@ -1,11 +1,13 @@
-"""Clips read per second into a `ClipStore`, beside TensorFlow's own reader, in one run.
+"""Benchmark of reading: clips/s into a `ClipStore` compared with TensorFlow's reader.
 
-    python -m benchmarks.read                               on shards that it makes
-    python -m benchmarks.read --frames '.../*.tfrecord'     on those of a pattern
+    python -m benchmarks.read                               read generated shards
+    python -m benchmarks.read --quick                       read fewer of them, in one round
+    python -m benchmarks.read --frames '.../*.tfrecord'     read these files
 
-TensorFlow's reader is `TFRecordDataset` and `parse_sequence_example` in batches, over several
-files at once, with checksums as ours; it ends with ragged bytes, not with arrays of frames. The
-two take turns, after a round that warms the disk's cache, and the best round of each counts.
+TensorFlow's reader is `TFRecordDataset` with batched `parse_sequence_example`. It reads several
+files in parallel and verifies checksums, as audiotag does, but returns ragged bytes instead of
+arrays of frames. The readers alternate after a round that warms the disk cache; the best round of
+each counts.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.console import run as run_benchmark
+from benchmarks.console import run_benchmark
 from benchmarks.embed import machine
 from classifier.frame_data.clip_store import load_clips
 from classifier.frame_data.finding import find_frame_files
@@ -27,7 +29,7 @@ from vggish.errors import OptionError
 from vggish.frames.protobuf import message_class
 from vggish.frames.tfrecord import frame_record
 
-# AudioSet's balanced training set has so many.
+# As in AudioSet's balanced training set.
 N_SHARDS, N_CLIPS = 4_070, 22_160
 CLIP_FRAMES = 10
 LABELS_PER_CLIP = 3
@@ -36,15 +38,15 @@ ROUNDS = 5
 BATCH = 512
 
 
-def write_shards(directory: Path) -> None:
-    """Made clips in the form of the released ones, spread over as many shards."""
+def write_shards(directory: Path, n_shards: int = N_SHARDS, n_clips: int = N_CLIPS) -> None:
+    """Write generated clips in the format of the released ones, spread over the shards."""
     rng = np.random.default_rng(0)
-    for shard, numbers in enumerate(np.array_split(np.arange(N_CLIPS), N_SHARDS)):
-        records = b"".join(frame_record(made_record(f"clip{n:07d}", rng)) for n in numbers)
+    for shard, numbers in enumerate(np.array_split(np.arange(n_clips), n_shards)):
+        records = b"".join(frame_record(random_record(f"clip{n:07d}", rng)) for n in numbers)
         (directory / f"{shard:04d}.tfrecord").write_bytes(records)
 
 
-def made_record(clip_id: str, rng: np.random.Generator) -> bytes:
+def random_record(clip_id: str, rng: np.random.Generator) -> bytes:
     example = message_class("SequenceExample")()
     context = example.context.feature
     context["video_id"].bytes_list.value.append(clip_id.encode())
@@ -78,20 +80,20 @@ def with_tensorflow(paths: Sequence[str]) -> int:
     return sum(len(batch[0]["video_id"]) for batch in parsed.prefetch(tf.data.AUTOTUNE))
 
 
-def measure(paths: Sequence[str]) -> dict[str, float]:
-    """Best clips/s of each reader; TensorFlow's is left out where it is not installed."""
+def measure(paths: Sequence[str], n_rounds: int = ROUNDS) -> dict[str, float]:
+    """Return the best clips/s of each reader; skip TensorFlow's if it is not installed."""
     readers: dict[str, Callable[[Sequence[str]], int]] = {"audiotag": with_audiotag}
     try:
         import tensorflow  # noqa: F401
 
         readers["TensorFlow"] = with_tensorflow
     except ImportError:
-        print("TensorFlow's reader is skipped: it is not installed")
+        print("skipping TensorFlow's reader: TensorFlow is not installed")
     counts = {name: read(paths) for name, read in readers.items()}
     if len(set(counts.values())) > 1:
-        raise SystemExit(f"the readers do not agree on the number of clips: {counts}")
+        raise SystemExit(f"the readers disagree on the number of clips: {counts}")
     best = dict.fromkeys(readers, 0.0)
-    for _ in range(ROUNDS):
+    for _ in range(n_rounds):
         for name, read in readers.items():
             start = time.perf_counter()
             n_clips = read(paths)
@@ -100,21 +102,25 @@ def measure(paths: Sequence[str]) -> dict[str, float]:
 
 
 def main() -> None:
-    """Measure, and print a table."""
+    """Measure and print a table."""
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--frames", nargs="+", help="files, directories or 'patterns'")
+    parser.add_argument("--quick", action="store_true", help="read fewer shards, in one round")
+    parser.add_argument(
+        "--frames", nargs="+", help="read these files, directories or quoted patterns"
+    )
     options = parser.parse_args()
+    n_rounds, share = (1, 20) if options.quick else (ROUNDS, 1)
     with tempfile.TemporaryDirectory(prefix="audiotag-bench-") as scratch:
         if options.frames is None:
-            write_shards(Path(scratch))
+            write_shards(Path(scratch), N_SHARDS // share, N_CLIPS // share)
         try:
             paths = find_frame_files(options.frames or [scratch])
         except OptionError as error:
-            print(f"skipped: {error}")
+            print(f"skipping the benchmark: {error}")
             return
-        rates = measure(paths)
-    print(f"{machine()}; {len(paths):,} files, warm, best of {ROUNDS} rounds\n")
+        rates = measure(paths, n_rounds)
+    print(f"{machine()}; {len(paths):,} files, warm cache, best of {n_rounds} rounds\n")
     print(f"{'reader':<12} {'clips/s':>10}")
     for name, rate in rates.items():
         print(f"{name:<12} {rate:10,.0f}")

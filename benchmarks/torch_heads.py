@@ -1,13 +1,13 @@
-"""The heads once more in plain PyTorch, as one would write them, to measure ours against.
+"""The heads in plain PyTorch, as a reference for the speed of training.
 
-The attention family is laid out as its authors published it: frames as an image [B, D, T, 1],
-dense layers as 1 x 1 convolutions. `as_published=False` makes them `nn.Linear` on [B, T, D].
-All clips have the same number of frames, so nothing here knows of padding.
+The attention heads follow the published code of their authors: frames as an image [B, D, T, 1] and
+dense layers as 1 x 1 convolutions. `as_published=False` uses `nn.Linear` on [B, T, D] instead.
+All clips have the same number of frames, so no head handles padding.
 
-Source: as of `classifier.heads`.
+Source: the papers named in `classifier.heads`.
 """
 
-# ruff: noqa: D102  (what a module's `forward` does is said by its class)
+# ruff: noqa: D102  (each class documents its `forward`)
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from classifier.heads.settings import (
 )
 from vggish.params import EMBEDDING_SIZE
 
-# Probabilities become logits again; beyond these they would be infinite.
+# Probabilities are limited to [LEAST, 1 - LEAST] before they become logits.
 LEAST = 1e-6
 
 
 def build_torch_head(
     name: str, settings: Settings, n_classes: int, as_published: bool = True
 ) -> nn.Module:
-    """A head as a module: dequantised frames float32 [B, T, 128] -> logits [B, C]."""
+    """Build a head as a module: dequantised frames float32 [B, T, 128] -> logits [B, C]."""
     match settings:
         case RecurrentSettings():
             return Recurrent(name, settings, n_classes)
@@ -78,7 +78,7 @@ def hidden_block(n_in: int, n_out: int, dropout: float, as_image: bool) -> nn.Se
 
 
 class FeatureAttention(nn.Module):
-    """Each feature averaged over time with weights of its own, then classified."""
+    """A weighted mean over time with separate weights for each feature, then a classifier."""
 
     def __init__(self, width: int, n_classes: int, dropout: float, as_image: bool = False) -> None:
         super().__init__()
@@ -97,7 +97,7 @@ class FeatureAttention(nn.Module):
 
 
 class ClassAttention(nn.Module):
-    """Each class's probabilities averaged over time with weights of its own."""
+    """A weighted mean of probabilities over time with separate weights for each class."""
 
     def __init__(self, width: int, n_classes: int, as_image: bool = False) -> None:
         super().__init__()
@@ -111,14 +111,14 @@ class ClassAttention(nn.Module):
 
 
 class Logit(nn.Module):
-    """Probabilities as logits."""
+    """Conversion of probabilities to logits."""
 
     def forward(self, probabilities: Tensor) -> Tensor:
         return torch.logit(probabilities, LEAST)
 
 
 class Pooling(nn.Module):
-    """average, max, attention, multi-level-attention and feature-attention."""
+    """The heads average, max, attention, multi-level-attention and feature-attention."""
 
     def __init__(
         self, kind: str, settings: PoolingSettings, n_classes: int, as_published: bool
@@ -162,7 +162,7 @@ class Pooling(nn.Module):
 
 
 class Recurrent(nn.Module):
-    """gru and lstm."""
+    """The heads gru and lstm."""
 
     def __init__(self, kind: str, settings: RecurrentSettings, n_classes: int) -> None:
         super().__init__()
@@ -198,7 +198,7 @@ def pooling(kind: str, width: int, n_classes: int, dropout: float) -> nn.Module:
 
 
 class Transformer(nn.Module):
-    """Encoder blocks with the normalisation first, then attention."""
+    """The head transformer: encoder blocks with pre-normalisation, then attention."""
 
     def __init__(self, settings: TransformerSettings, n_classes: int) -> None:
         super().__init__()
@@ -220,7 +220,7 @@ class Transformer(nn.Module):
 
 
 class Block(nn.Module):
-    """Self-attention and two dense layers."""
+    """An encoder block: self-attention and two dense layers."""
 
     def __init__(self, units: int, attention_heads: int, dropout: float) -> None:
         super().__init__()
@@ -248,7 +248,7 @@ def positions(n_frames: int, width: int) -> Tensor:
 
 
 class Mixture(nn.Module):
-    """For each class gates over experts and a dummy that says no."""
+    """A mixture for each class, with gates over experts and a dummy expert that scores 0."""
 
     def __init__(self, width: int, n_classes: int, mixtures: int) -> None:
         super().__init__()
@@ -263,7 +263,7 @@ class Mixture(nn.Module):
 
 
 class OfMean(nn.Module):
-    """logistic, moe and frame-logistic."""
+    """The heads logistic, moe and frame-logistic: classifiers of the mean frame."""
 
     def __init__(self, settings: LogisticSettings | MoeSettings, n_classes: int) -> None:
         super().__init__()
@@ -276,7 +276,7 @@ class OfMean(nn.Module):
 
 
 class Dbof(nn.Module):
-    """Sampled frames to clusters, pooled, a hidden layer, then a mixture."""
+    """The head dbof: sampled frames to clusters, pooling, a hidden layer, then a mixture."""
 
     def __init__(self, settings: DbofSettings, n_classes: int) -> None:
         super().__init__()
@@ -302,7 +302,7 @@ class Dbof(nn.Module):
 
 
 class LstmMoe(nn.Module):
-    """Stacked LSTMs, the last state, a mixture."""
+    """The head lstm-moe: stacked LSTMs, the last state, then a mixture."""
 
     def __init__(self, settings: LstmMoeSettings, n_classes: int) -> None:
         super().__init__()

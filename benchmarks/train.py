@@ -1,15 +1,14 @@
-"""Speed of training, beside plain PyTorch and the limit of matrix products, in one run.
+"""Benchmark of training: examples/s compared with PyTorch and the limit of matrix products.
 
-    python -m benchmarks.train            prints the tables, writes docs/training-benchmarks.md
-    python -m benchmarks.train --quick    short, three heads, prints only
-    python -m benchmarks.train --heads gru-512 feature-attention     these only, prints only
+    python -m benchmarks.train            print the tables and write docs/training-benchmarks.md
+    python -m benchmarks.train --quick    measure three heads briefly, print only
+    python -m benchmarks.train --heads gru-512 feature-attention     measure these, print only
 
-Ours is `classifier.training.loop.train` itself, on clips in memory. PyTorch's is the same head
-in the loop that one would write first, on float32 batches that lie in memory. The limit is the
-time of the float32 matrix products that a step's shapes ask for, alone, in TensorFlow or in
-PyTorch, whichever is faster. Each runs in a process of its own (TensorFlow and PyTorch do not
-get on in one); they take turns, so that a change of the machine's speed touches all, and the
-best turn of each counts.
+"audiotag" is `classifier.training.loop.train` on clips in memory. "PyTorch" is the same head in a
+plain training loop on float32 batches in memory. "Limit" is the time of a step's float32 matrix
+products alone, in TensorFlow or PyTorch, whichever is faster. Each runs in its own process, because
+TensorFlow and PyTorch conflict in one. The processes alternate, so that a change in the machine's
+speed affects all of them, and the best turn of each counts.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from benchmarks import read
-from benchmarks.console import run as run_benchmark
+from benchmarks.console import run_benchmark
 from benchmarks.embed import machine
 from classifier.heads.settings import (
     DbofSettings,
@@ -51,20 +50,20 @@ ROOT = Path(__file__).resolve().parents[1]
 REPORT = ROOT / "docs" / "training-benchmarks.md"
 BATCH, FRAMES, WIDTH, CLASSES = 512, 10, 128, 527
 LABELS_PER_CLIP = 4
-# So many that an epoch outlasts most turns; what lies between epochs is not counted.
+# Steps in an epoch: enough to outlast most turns, since time between epochs is not counted.
 OUR_STEPS, TORCH_STEPS = 128, 32
-# The first compiles, the second makes what memory is kept.
+# The first step compiles, the second allocates memory that is kept.
 WARM_UP_STEPS = 2
 QUICK_HEADS = ("gru-512", "feature-attention", "logistic")
 START_HEADS = ("gru", "feature-attention")
 TARGET_START_SECONDS = 15.0
 PACKAGES = ("numpy", "tensorflow", "tf-keras", "torch")
-NO_TORCH = "PyTorch is not installed, so there is none beside ours: pip install 'audiotag[bench]'"
+NO_TORCH = "Without PyTorch, which is not installed: pip install 'audiotag[bench]'"
 
 
 @dataclass(frozen=True)
 class Case:
-    """A head to measure, and what is asked of it: least ratio to PyTorch, least share of limit."""
+    """A head to measure, with its targets: the ratio to PyTorch and the share of the limit."""
 
     head: str
     settings: Mapping[str, object] = field(default_factory=dict)
@@ -98,11 +97,12 @@ CASES = {
 
 
 class Product(NamedTuple):
-    """[rows, inner] x [inner, columns], so many `times` one after the other.
+    """A matrix product [rows, inner] x [inner, columns].
 
     Attributes:
-        transposed: which of the two lies in memory the other way round: "left", "right" or "".
-        stacked: so many independent ones at once, as in attention; 0 is a plain product.
+        transposed: the operand stored transposed: "left", "right" or "" for neither.
+        times: how often the product is computed, one after the other.
+        stacked: number of independent products in one call, as in attention; 0 for one product.
     """
 
     rows: int
@@ -114,10 +114,10 @@ class Product(NamedTuple):
 
 
 def products_of(case: Case) -> list[Product]:
-    """The products that a step of the head needs, forward and backward."""
+    """List the matrix products of one training step of a head, forward and backward."""
     settings = head_settings(case.head, case.settings)
     rows = BATCH * FRAMES
-    # Only a learnt normalisation of the frames needs a gradient below the first layer.
+    # Only a trainable normalisation of the frames needs a gradient below the first layer.
     learns_below = settings.normalisation == "batch"
     match settings:
         case RecurrentSettings(units=units, dense=hidden):
@@ -125,7 +125,7 @@ def products_of(case: Case) -> list[Product]:
             if hidden:
                 found, width = dense(rows, width, hidden, learns_below), hidden
             for _ in range(settings.layers):
-                # Batch normalisation goes into the first kernel, and learns from its gradient.
+                # Batch normalisation is folded into the first kernel and trained by its gradient.
                 one_way = recurrent(case.head, width, units, learns_below=bool(found))
                 found, width = [*found, *one_way * (1 + settings.bidirectional)], units
                 width *= 1 + settings.bidirectional
@@ -158,15 +158,16 @@ def products_of(case: Case) -> list[Product]:
 
 
 def dense(rows: int, n_in: int, n_out: int, learns_below: bool = True) -> list[Product]:
-    """Forward, the gradient of the weights, and that of the input if something there learns."""
+    """Forward pass, gradient of the weights, and gradient of the input if layers below train."""
     found = [Product(rows, n_in, n_out), Product(n_in, rows, n_out, "left")]
     return [*found, Product(rows, n_out, n_in, "right")] if learns_below else found
 
 
 def recurrent(kind: str, n_in: int, units: int, learns_below: bool = True) -> list[Product]:
-    """One direction. The input's part is one product over all steps, the state's one a step.
+    """One direction of a recurrent layer.
 
-    The first step has no state yet, so that one step fewer needs a product.
+    The input needs one product over all steps, the state one in each step but the first, which has
+    no state yet.
     """
     gates = {"gru": 3, "lstm": 4}[kind] * units
     steps = FRAMES - 1
@@ -187,7 +188,7 @@ def pooling(kind: str, width: int) -> list[Product]:
 
 
 def attended(settings: TransformerSettings) -> list[Product]:
-    """Scores of frames and what they weigh, each with two gradients."""
+    """Attention scores and weighted values, each with two gradients."""
     n, width = BATCH * settings.attention_heads, settings.units // settings.attention_heads
     scores = Product(FRAMES, width, FRAMES, "right", stacked=n)
     values = Product(FRAMES, FRAMES, width, stacked=n)
@@ -200,11 +201,11 @@ def mixture(width: int, mixtures: int, learns_below: bool = True) -> list[Produc
     return gates + dense(BATCH, width, CLASSES * mixtures, learns_below)
 
 
-# --- Measurements, each run as `python -m benchmarks.train --measure NAME ...` -----------
+# --- Measurements, each run by `python -m benchmarks.train --measure NAME ...` -----------
 
 
 class Turns:
-    """Lets a loop run when the parent says so, for as long as it says, and tells it the rate."""
+    """Runs a loop in turns whose length the parent process sets, and reports the rate of each."""
 
     def __init__(self, warm_up: int) -> None:
         self.began = time.perf_counter()
@@ -212,7 +213,7 @@ class Turns:
         self.start_seconds, self.from_, self.last = 0.0, self.began, self.began
 
     def step_done(self) -> None:
-        """Count a step; at the end of a turn wait for the next one."""
+        """Count a step, and wait for the next turn at the end of this one."""
         self.last = time.perf_counter()
         self.n_steps += 1
         self.start_seconds = self.start_seconds or self.last - self.began
@@ -226,13 +227,13 @@ class Turns:
             self.wait({"examples_per_second": self.n_steps * BATCH / elapsed})
 
     def pause_done(self) -> None:
-        """What passed since the last step does not count."""
+        """Exclude the time since the last step from the measurement."""
         now = time.perf_counter()
         self.from_ += now - self.last
         self.last = now
 
     def wait(self, answer: Mapping[str, float]) -> None:
-        """Answer, and wait for the length of the next turn, in seconds."""
+        """Print the result of a turn, and wait for the length of the next one in seconds."""
         print(json.dumps(answer), flush=True)
         line = sys.stdin.readline()
         if not line:
@@ -240,19 +241,19 @@ class Turns:
         self.seconds, self.n_steps = float(line), 0
         self.from_ = self.last = time.perf_counter()
 
-    # As the observer of `classifier.training.loop.train`:
+    # The observer interface of `classifier.training.loop.train`:
 
     def on_step(self, progress: Any) -> None:
-        """A step is done."""
+        """Count a finished step."""
         self.step_done()
 
     def on_epoch(self, row: Mapping[str, float], is_best: bool) -> None:
-        """Curves and checkpoints of an epoch are written."""
+        """Exclude the time that writing curves and checkpoints took."""
         self.pause_done()
 
 
 def train_ours(name: str, kind: str) -> None:
-    """Our own training, for ever; without mixup and moving average, or with the defaults."""
+    """Train with audiotag without end: with the defaults, or without mixup and moving average."""
     from classifier.frame_data.clip_store import ClipStore
     from classifier.labels import Labels
     from classifier.training.config import TrainingConfig
@@ -284,7 +285,7 @@ def train_ours(name: str, kind: str) -> None:
 
 
 def train_torch(name: str) -> None:
-    """The same head in plain PyTorch, for ever."""
+    """Train the same head in plain PyTorch without end."""
     import torch
 
     from benchmarks.torch_heads import build_torch_head
@@ -312,7 +313,7 @@ def train_torch(name: str) -> None:
 
 
 def multiply(name: str, library: str) -> None:
-    """The products of a step of the head and nothing else, for ever."""
+    """Compute only the matrix products of a training step, without end."""
     turns = Turns(1)
     works = [
         (work, product.times)
@@ -327,7 +328,7 @@ def multiply(name: str, library: str) -> None:
 
 
 def tensorflow_work(product: Product) -> Callable[[], object]:
-    """The product in TensorFlow, whose CPU kernels have ended when the call returns."""
+    """Return a function computing the product in TensorFlow, whose CPU kernels are synchronous."""
     import tensorflow as tf
 
     left, right = (tf.constant(operand) for operand in operands(product))
@@ -336,7 +337,7 @@ def tensorflow_work(product: Product) -> Callable[[], object]:
 
 
 def torch_work(product: Product) -> Callable[[], object]:
-    """The product in PyTorch, into memory that is there."""
+    """Return a function computing the product in PyTorch, into allocated memory."""
     import torch
 
     torch.set_num_threads(n_cores())
@@ -353,7 +354,7 @@ WORK_OF = {"tensorflow": tensorflow_work, "torch": torch_work}
 
 
 def operands(product: Product) -> list[Any]:
-    """Random operands, as they lie in memory."""
+    """Return random operands in their memory layout."""
     shapes = [(product.rows, product.inner), (product.inner, product.columns)]
     if product.transposed:
         turned = 0 if product.transposed == "left" else 1
@@ -364,7 +365,7 @@ def operands(product: Product) -> list[Any]:
 
 
 def start_training(*arguments: str) -> None:
-    """`audiotag train`, up to the end of its first step, whose time it tells."""
+    """Run `audiotag train` up to the end of its first step, and print the time then."""
     import cli
     from audiotag.commands import train as command
     from audiotag.terminal import training
@@ -379,7 +380,7 @@ def start_training(*arguments: str) -> None:
 
 
 def read_shards(*arguments: str) -> None:
-    """Clips read per second by each reader."""
+    """Measure the clips/s of each reader."""
     from classifier.frame_data.finding import find_frame_files
 
     print(json.dumps(read.measure(find_frame_files(arguments))))
@@ -398,7 +399,7 @@ MEASUREMENTS: dict[str, Callable[..., None]] = {
 
 
 class Worker:
-    """A measurement in a process of its own, which runs only in its turns."""
+    """A measurement in its own process, which runs only in its turns."""
 
     def __init__(self, *arguments: str) -> None:
         self.arguments, self.best = arguments, 0.0
@@ -415,18 +416,18 @@ class Worker:
         self.start_seconds = 0.0
 
     def wait_until_warm(self) -> None:
-        """Wait for its first steps."""
+        """Wait until its first steps are done."""
         self.start_seconds = self.answer()["start_seconds"]
 
     def take_turn(self, seconds: float) -> None:
-        """Run for a while, and keep the rate if it is the best."""
+        """Run it for some seconds, and keep the rate if it is the best."""
         assert self.process.stdin is not None
         self.process.stdin.write(f"{seconds}\n")
         self.process.stdin.flush()
         self.best = max(self.best, self.answer()["examples_per_second"])
 
     def answer(self) -> dict[str, float]:
-        """The next line that it prints."""
+        """Return the next line that it prints."""
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:
@@ -437,7 +438,7 @@ class Worker:
         return answer
 
     def close(self) -> None:
-        """End it, as it waits for its turn."""
+        """Stop it while it waits for its turn."""
         self.process.communicate()
         self.log.close()
 
@@ -448,7 +449,7 @@ def command(*arguments: str) -> list[str]:
 
 @dataclass
 class Bench:
-    """What is measured, how long, and what was found."""
+    """The options of a run and its results."""
 
     quick: bool
     has_torch: bool
@@ -457,12 +458,12 @@ class Bench:
 
     @property
     def rounds(self) -> int:
-        """Turns of each process."""
+        """Number of turns of each process."""
         return 1 if self.quick else 3
 
     @property
     def seconds(self) -> float:
-        """Length of a turn, at least."""
+        """Minimum length of a turn."""
         return 0.3 if self.quick else 1.0
 
     def row(self, cells: Sequence[str], widths: Sequence[int]) -> None:
@@ -472,20 +473,20 @@ class Bench:
         shown += [cell.rjust(width) for cell, width in zip(cells[1:], widths[1:], strict=True)]
         print("  ".join(shown), flush=True)
 
-    def judge(self, what: str, value: str, target: str, met: bool) -> None:
-        """Add a target, and what became of it."""
+    def add_target(self, what: str, value: str, target: str, met: bool) -> None:
+        """Add a result that has a target, and whether it met the target."""
         self.verdicts.append((what, value, target, "met" if met else "**missed**"))
 
 
 COLUMNS = (
-    "head", "MFLOP", "PyTorch", "ours", "ours / PyTorch", "limit", "of it", "ours, defaults",
-    "first step",
+    "head", "MFLOP", "PyTorch", "audiotag", "audiotag / PyTorch", "limit", "share of limit",
+    "audiotag, defaults", "first step",
 )  # fmt: skip
-COLUMN_WIDTHS = (25, 6, 8, 8, 14, 8, 5, 14, 10)
+COLUMN_WIDTHS = (25, 6, 8, 8, 18, 8, 14, 18, 10)
 
 
 def measure_heads(bench: Bench, names: Sequence[str]) -> None:
-    """The table of heads, one after the other."""
+    """Measure the heads one after the other, as rows of a table."""
     bench.row(COLUMNS, COLUMN_WIDTHS)
     bench.lines.append("|---|" + "---:|" * (len(COLUMNS) - 1))
     for name in names:
@@ -493,10 +494,10 @@ def measure_heads(bench: Bench, names: Sequence[str]) -> None:
 
 
 def measure_head(bench: Bench, name: str) -> None:
-    """Ours, PyTorch's and the products of one head, in turns."""
+    """Measure audiotag, PyTorch and the matrix products of one head in turns."""
     case = CASES[name]
     workers = {"ours": Worker("ours", name, "plain")}
-    workers["ours"].wait_until_warm()  # alone, so that its start can be told
+    workers["ours"].wait_until_warm()  # alone, so that others do not slow down its start
     workers["defaults"] = Worker("ours", name, "defaults")
     workers["limit, tensorflow"] = Worker("products", name, "tensorflow")
     if bench.has_torch:
@@ -529,25 +530,25 @@ def measure_head(bench: Bench, name: str) -> None:
     if case.least_ratio and torch:
         ratio = ours / torch
         target = f">= {case.least_ratio}"
-        bench.judge(f"{name} / PyTorch", f"{ratio:.2f}", target, ratio >= case.least_ratio)
+        bench.add_target(f"{name} / PyTorch", f"{ratio:.2f}", target, ratio >= case.least_ratio)
     if case.least_share:
         share, target = ours / limit, f">= {case.least_share:.0%}"
-        bench.judge(f"{name}, share of the limit", f"{share:.0%}", target,
+        bench.add_target(f"{name}, share of the limit", f"{share:.0%}", target,
                     share >= case.least_share)  # fmt: skip
 
 
 def measure_reading(bench: Bench, frames: Sequence[str]) -> None:
-    """Clips/s; it also warms the disk's cache for what follows."""
+    """Measure clips/s, which also warms the disk cache for the measurements that follow."""
     rates = json.loads(output_of("read", *frames).splitlines()[-1])
     what = "reading" + "".join(
         f" (TensorFlow's reader: {rate:,.0f})" for name, rate in rates.items() if name != "audiotag"
     )
     rate, least = rates["audiotag"], read.TARGET_CLIPS_PER_SECOND
-    bench.judge(what, f"{rate:,.0f} clips/s", f">= {least:,}", rate >= least)
+    bench.add_target(what, f"{rate:,.0f} clips/s", f">= {least:,}", rate >= least)
 
 
 def measure_start(bench: Bench, frames: Sequence[str], scratch: Path) -> None:
-    """Seconds from the start of the process to the end of the first step."""
+    """Measure the seconds from the start of `audiotag train` to the end of its first step."""
     for head in START_HEADS:
         seconds = []
         for number in range(bench.rounds):
@@ -557,7 +558,7 @@ def measure_start(bench: Bench, frames: Sequence[str], scratch: Path) -> None:
             answer = json.loads(output_of("start", *arguments).splitlines()[-1])
             seconds.append(answer["time"] - before)
         median = statistics.median(seconds)
-        bench.judge(
+        bench.add_target(
             f"start of `audiotag train --head {head}` to the end of its first step "
             f"(median of {bench.rounds})",
             f"{median:.1f} s",
@@ -567,7 +568,7 @@ def measure_start(bench: Bench, frames: Sequence[str], scratch: Path) -> None:
 
 
 def output_of(*arguments: str) -> str:
-    """What a measurement without turns prints."""
+    """Run a measurement without turns and return what it prints."""
     done = subprocess.run(
         command(*arguments),
         env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
@@ -600,27 +601,27 @@ def write_report(bench: Bench, data: str) -> None:
         f"- Python {platform.python_version()}, {versions}",
         *([] if bench.has_torch else [f"- {NO_TORCH}"]),
         "",
-        "| what | measured | target | |",
+        "| measurement | result | target | |",
         "|---|---:|---:|---|",
         *(f"| {' | '.join(verdict)} |" for verdict in bench.verdicts),
         "",
-        f"Reading and start: {data}.",
+        f"Reading and starting were measured on {data}.",
         "",
         "## Examples/s of each head",
         "",
         f"Batches of {BATCH} clips of {FRAMES} frames, {CLASSES} classes, float32, Adam, "
         f"{n_cores()} threads; the best of {bench.rounds} turns.",
         "",
-        "- MFLOP: of the matrix products of an example, forward and backward.",
-        "- PyTorch: the same head in a plain loop, without loading of data.",
-        "- ours: `classifier.training.loop`, from clips in memory to the end of the step; mixup "
-        "and moving "
-        "average off, as in PyTorch's loop. With defaults: on.",
-        "- limit: if there were nothing but the products; the faster of TensorFlow and PyTorch.",
-        "- first step: building and compiling included; not in the examples/s.",
-        "- gru-512, lstm-512: no dense layer, one direction, the last state. "
-        "feature-attention-linear: PyTorch's with `nn.Linear` instead of the published 1 x 1 "
-        "convolutions. The others have the default settings.",
+        "- MFLOP: the matrix products of one example, forward and backward.",
+        "- PyTorch: the same head in a plain training loop, without loading data.",
+        "- audiotag: `classifier.training.loop`, from clips in memory to the end of the step, "
+        "without mixup and moving average, as in the PyTorch loop. The column *defaults* includes "
+        "both.",
+        "- limit: the matrix products alone, in TensorFlow or PyTorch, whichever is faster.",
+        "- first step: includes building and compiling; not part of the examples/s.",
+        "- gru-512 and lstm-512 have no dense layer, one direction, and use the last state. "
+        "feature-attention-linear uses `nn.Linear` in PyTorch instead of the published 1 x 1 "
+        "convolutions. All other heads have their default settings.",
         "",
         *bench.lines,
         "",
@@ -631,10 +632,14 @@ def write_report(bench: Bench, data: str) -> None:
 def main() -> None:
     """Run one measurement, or all of them."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="short, three heads, prints only")
+    parser.add_argument(
+        "--quick", action="store_true", help="measure three heads briefly, print only"
+    )
     parser.add_argument("--heads", nargs="+", choices=CASES, metavar="HEAD",
-                        help=f"these alone, prints only: {', '.join(CASES)}")  # fmt: skip
-    parser.add_argument("--frames", nargs="+", help="read these, not made ones: 'patterns', ...")
+                        help=f"measure only these, print only: {', '.join(CASES)}")  # fmt: skip
+    parser.add_argument(
+        "--frames", nargs="+", help="read these files or quoted patterns, not generated shards"
+    )
     parser.add_argument("--measure", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.measure:
@@ -658,8 +663,8 @@ def main() -> None:
         measure_start(bench, frames, Path(scratch))
     print_verdicts(bench)
     if not options.quick:
-        made = f"made shards, {read.N_SHARDS:,} with {read.N_CLIPS:,} clips"
-        write_report(bench, "the shards that `--frames` named" if options.frames else made)
+        generated = f"{read.N_SHARDS:,} generated shards with {read.N_CLIPS:,} clips"
+        write_report(bench, "the shards named by `--frames`" if options.frames else generated)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What audiotag does with three of the recordings it ships: names, frames, and a picture.
+"""Demo: tag three of the included recordings, embed one of them, and draw it.
 
 Run it with `make demo`.
 """
@@ -28,13 +28,13 @@ def main() -> int:
     picture = OUT_DIR / f"{Path(DRAWN).stem}.png"
     tags = Tagger.load().tag(paths[DRAWN], top_k=6)
     plot_tags(vggish.load_audio(paths[DRAWN]), tags, picture, title=DRAWN)
-    print(f"\n{picture}: its waveform, its log-mel spectrogram, and when each tag is heard")
-    print("Now with a sound of yours: .venv/bin/audiotag classify FILE")
+    print(f"\n{picture}: waveform, log-mel spectrogram, and the times of each tag")
+    print("Try your own audio: .venv/bin/audiotag classify FILE")
     return 0
 
 
 def _show(*arguments: str) -> None:
-    """Run a command as one would type it."""
+    """Print a command and run it."""
     print(f"\n$ audiotag {' '.join(arguments)}", flush=True)
     status = cli.main(arguments)
     if status:

@@ -1,1 +1,1 @@
-"""How what audiotag ships was made."""
+"""Recipes of the bundles and the embedder that audiotag includes."""

@@ -1,11 +1,11 @@
-"""The heads of `recipes/audioset.md`, trained and measured by the command line.
+"""Train and evaluate the heads of `recipes/audioset.md` with the command line.
 
     python recipes/audioset.py --train DIR --eval DIR --work DIR [--only NAME ...]
 
-DIR of --train holds AudioSet's released features of the balanced training set, that of --eval
-those of the evaluation set (TFRecords). Runs lie in --work; what is finished there is not done
-again, and a run that was stopped goes on. The table in `recipes/audioset.md` and the bundles
-in `weights/` are written anew from what is there.
+--train is a directory of AudioSet's released features of the balanced training set, --eval of the
+evaluation set (TFRecords). Runs are written to --work; finished ones are kept, and interrupted ones
+are resumed. The table in `recipes/audioset.md` and the bundles in `weights/` are rewritten from the
+runs that exist.
 """
 
 from __future__ import annotations
@@ -29,12 +29,19 @@ BEGIN, END = "<!-- table -->", "<!-- end of table -->"
 
 @dataclass(frozen=True)
 class Recipe:
-    """One head: what `audiotag train` is given besides the data."""
+    """The options of `audiotag train` for one head.
+
+    Attributes:
+        name: name of the run.
+        options: options besides the data.
+        note: remark below the table.
+        head: value of --head, if it differs from the name.
+    """
 
     name: str
     options: str
     note: str = ""
-    head: str = ""  # if it is not the name
+    head: str = ""
 
 
 _FAST = "--precision bfloat16"
@@ -56,7 +63,7 @@ RECIPES = (
     Recipe(
         "lstm-moe",
         f"--epochs 5 --set units=512 {_FAST}",
-        "512 units instead of the published 1,024, for the sake of time",
+        "512 units instead of the published 1,024, to save time",
     ),
     Recipe("attention", f"--epochs 8 --batch-size 256 {_FAST}"),
     Recipe("average", f"--epochs 8 --batch-size 256 {_FAST}"),
@@ -65,7 +72,7 @@ RECIPES = (
     Recipe(
         "dbof",
         f"--epochs 5 --set clusters=2048 {_FAST}",
-        "2,048 clusters instead of the published 8,192, for the sake of time",
+        "2,048 clusters instead of the published 8,192, to save time",
     ),
 )
 
@@ -74,11 +81,11 @@ SHIPPED = {"audioset-gru": ("gru",), "audioset-best": ("transformer-small",)}
 
 
 def main() -> None:
-    """Train, evaluate, export, and write the table."""
+    """Train, evaluate and export all heads, and write the table."""
     options = _parse()
     work = options.work.resolve()
     (work / "data").mkdir(parents=True, exist_ok=True)
-    # The cards of bundles name the data as it is called here.
+    # Model cards record these names of the data, which do not depend on the machine.
     for name, source in (("bal_train", options.train), ("eval", options.eval)):
         link = work / "data" / name
         link.unlink(missing_ok=True)
@@ -87,7 +94,7 @@ def main() -> None:
         if options.only is None or recipe.name in options.only:
             _train(work, recipe)
             _evaluate(work, recipe.name)
-    done = [recipe for recipe in RECIPES if _metrics_file(work, recipe.name).exists()]
+    finished = [recipe for recipe in RECIPES if _metrics_file(work, recipe.name).exists()]
     members = [name for name in ENSEMBLE if _metrics_file(work, name).exists()]
     if len(members) == len(ENSEMBLE):
         _export(work, "ensemble", members, work / "runs" / "ensemble" / "bundle")
@@ -99,14 +106,21 @@ def main() -> None:
             _export(work, name, runs, ROOT / "weights" / name, *more)
     text = TABLE.read_text("utf-8")
     before, after = text.split(BEGIN)[0], text.split(END)[1]
-    TABLE.write_text(f"{before}{BEGIN}\n{_table(work, done)}\n{END}{after}", "utf-8")
+    TABLE.write_text(f"{before}{BEGIN}\n{_table(work, finished)}\n{END}{after}", "utf-8")
 
 
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    for option in ("--train", "--eval", "--work"):
-        parser.add_argument(option, type=Path, required=True, metavar="DIR")
-    parser.add_argument("--only", nargs="+", choices=[recipe.name for recipe in RECIPES])
+    for option, what in (
+        ("--train", "released features of AudioSet's balanced training set"),
+        ("--eval", "released features of AudioSet's evaluation set"),
+        ("--work", "directory for the runs"),
+    ):
+        parser.add_argument(option, type=Path, required=True, metavar="DIR", help=what)
+    parser.add_argument(
+        "--only", nargs="+", choices=[recipe.name for recipe in RECIPES],
+        help="train and evaluate only these heads",
+    )  # fmt: skip
     return parser.parse_args()
 
 
@@ -124,8 +138,8 @@ def _evaluate(work: Path, name: str) -> None:
     if _metrics_file(work, name).exists():
         return
     bundle = Path("runs") / name / "bundle"
-    found = _audiotag(work, "evaluate", str(bundle), "--frames", "data/eval", "--json", read=True)
-    _metrics_file(work, name).write_text(found, "utf-8")
+    text = _audiotag(work, "evaluate", str(bundle), "--frames", "data/eval", "--json", read=True)
+    _metrics_file(work, name).write_text(text, "utf-8")
 
 
 def _export(work: Path, name: str, runs: Sequence[str], directory: Path, *more: str | Path) -> None:
@@ -149,7 +163,7 @@ def _metrics_file(work: Path, name: str) -> Path:
 
 
 def _table(work: Path, recipes: Sequence[Recipe]) -> str:
-    """A row a head, best first."""
+    """Return the Markdown table with one row for each head, the best first."""
     rows = []
     for recipe in recipes:
         card = json.loads((work / "runs" / recipe.name / "bundle" / "bundle.json").read_text())
@@ -169,8 +183,8 @@ def _table(work: Path, recipes: Sequence[Recipe]) -> str:
 
 
 def _row(work: Path, name: str, options: str, n: str, rate: str) -> tuple[str, ...]:
-    found = json.loads(_metrics_file(work, name).read_text("utf-8"))
-    return (name, *(f"{found[metric]:.4f}" for metric in METRICS), n, rate, f"`{options}`")
+    metrics = json.loads(_metrics_file(work, name).read_text("utf-8"))
+    return (name, *(f"{metrics[metric]:.4f}" for metric in METRICS), n, rate, f"`{options}`")
 
 
 if __name__ == "__main__":

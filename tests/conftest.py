@@ -1,4 +1,4 @@
-"""What many tests need: made sounds, seeded networks, a home with weights installed."""
+"""Fixtures shared by many tests: synthetic audio, seeded networks, installed weights."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.support.paths import SHARED_DATA
 from tests.support.sounds import write_sound
 from tests.support.weights import fetched, seeded_home, weights_manifest, weights_server
 
-# Fixtures that tests of several folders use.
+# Fixtures used by tests in several folders.
 __all__ = [
     "audiotag",
     "command_line",
@@ -44,30 +44,30 @@ __all__ = [
     "write_sound",
 ]
 
-# What is right in 100 ms is right in a second, on a machine that has more to do.
+# No deadline: a busy machine may be slow.
 hypothesis.settings.register_profile("audiotag", deadline=None)
 hypothesis.settings.load_profile("audiotag")
-# All that tests take from whoever runs them.
+# Environment variables of the user that tests may read.
 _KEPT = {"AUDIOTAG_FFMPEG", "AUDIOTAG_CHROMIUM", "AUDIOTAG_OFFICIAL_HOME"}
 
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """Real data that is not part of the project; tests that need it are skipped without it."""
+    """Real data outside the repository; tests that need it are skipped if it does not exist."""
     if not SHARED_DATA.is_dir():
-        pytest.skip("needs the development data, which is not there")
+        pytest.skip(f"needs the development data in {SHARED_DATA}")
     return SHARED_DATA
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _heed_interrupts() -> None:
-    """A shell's background job ignores SIGINT, and so would all processes that it starts."""
+def _handle_interrupts() -> None:
+    """Handle SIGINT, which background jobs of a shell and their children ignore by default."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _own_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """No settings or keys of whoever runs the tests, and no proxy before this machine itself."""
+def _clean_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Remove the user's settings and keys, and use no proxy for this machine."""
     with pytest.MonkeyPatch.context() as patch:
         for name in list(os.environ):
             if name.startswith("AUDIOTAG_") and name not in _KEPT:
@@ -80,7 +80,7 @@ def _own_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
 
 @pytest.fixture(autouse=True)
 def _own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test reads or writes the weights of whoever runs it, or those of another test."""
+    """Give each test an empty AUDIOTAG_HOME, apart from the user's and those of other tests."""
     monkeypatch.setenv("AUDIOTAG_HOME", str(tmp_path_factory.mktemp("home")))
     vggish.api._load_cached.cache_clear()
 

@@ -1,1 +1,1 @@
-"""Benchmark of the service under load."""
+"""Benchmark of the HTTP service under load."""

@@ -1,12 +1,11 @@
-"""The tagger without a service around it, in a process of its own: the limit of the service.
+"""The tagger without HTTP, in its own process: the upper limit of the service's throughput.
 
     python -m benchmarks.serve.direct_tagger EMBEDDER PRECISION FILE ...
 
-The precision "" is the usual one.
-
-A line of JSON in, a line of JSON out: {"n_tags": 12} gives (index, score) of each file's best
-tags, {"n_threads": 2, "seconds": 3} the clips/s of so many threads that share one tagger. Between
-lines it waits, and takes nothing of the processor.
+An empty precision ("") selects the default. The process reads one JSON request on each line of
+standard input and answers with one line of JSON: {"n_tags": 12} returns the (index, score) pairs
+of the best tags of each file, {"n_threads": 2, "seconds": 3} the clips/s of threads that share one
+tagger. While it waits for a line, it uses no processor time.
 """
 
 from __future__ import annotations
@@ -24,13 +23,13 @@ WARM_UP_SECONDS = 0.5
 
 
 def best_tags(tagger: Tagger, paths: list[str], n_tags: int) -> list[list[tuple[int, float]]]:
-    """(index, score) of the best tags of each file."""
+    """Return the (index, score) pairs of the best tags of each file."""
     tagged = (tagger.tag(path, top_k=n_tags).tags for path in paths)
     return [[(tag.index, tag.score) for tag in tags] for tags in tagged]
 
 
 def clips_per_second(tagger: Tagger, paths: list[str], n_threads: int, seconds: float) -> float:
-    """Of threads that take one file after the other, from the first to the last answer."""
+    """Measure the throughput of threads that tag the files in turn."""
     turn = count()
     done = [0] * n_threads
     end_at = time.perf_counter() + seconds
@@ -50,18 +49,18 @@ def clips_per_second(tagger: Tagger, paths: list[str], n_threads: int, seconds: 
 
 
 def main() -> None:
-    """Answer line after line."""
+    """Answer one request after the other."""
     embedder, precision, *paths = sys.argv[1:]
     tagger = Tagger.load(embedder=cast(Any, embedder), precision=cast(Any, precision or None))
     for line in sys.stdin:
-        asked = json.loads(line)
-        found: Any
-        if "n_tags" in asked:
-            found = best_tags(tagger, paths, asked["n_tags"])
+        request = json.loads(line)
+        answer: Any
+        if "n_tags" in request:
+            answer = best_tags(tagger, paths, request["n_tags"])
         else:
-            clips_per_second(tagger, paths, asked["n_threads"], WARM_UP_SECONDS)
-            found = clips_per_second(tagger, paths, asked["n_threads"], asked["seconds"])
-        print(json.dumps(found), flush=True)
+            clips_per_second(tagger, paths, request["n_threads"], WARM_UP_SECONDS)
+            answer = clips_per_second(tagger, paths, request["n_threads"], request["seconds"])
+        print(json.dumps(answer), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What the benchmark of the service found: figures, tables, marks, and the document."""
+"""Results of the service benchmark: figures, tables, targets, and the report."""
 
 from __future__ import annotations
 
@@ -13,123 +13,116 @@ from typing import Any
 
 from benchmarks.console import Table, as_markdown, print_table
 from benchmarks.embed import machine
-from benchmarks.serve.sounds import CLIP_SECONDS
+from benchmarks.serve.clips import CLIP_SECONDS
 
+# Numbers of concurrent clients: all, and those for the latency, throughput and soak targets.
 CLIENTS = (1, 4, 16, 64)
-
-ONE, MARKED, STORM = 1, 16, 64
-
-# Ways to serve: the first one is marked.
+N_LATENCY_CLIENTS, N_THROUGHPUT_CLIENTS, N_SOAK_CLIENTS = 1, 16, 64
+# Setups of the service; the targets apply to the first one.
 LARGE_BATCH_PATCHES = 64
-
-WORKERS, ALONE = "a worker a core", "one worker, no common batches"
-
+WORKERS, NO_BATCHING = "one worker for each core", "one worker, no shared batches"
 BATCHING = f"one worker, batches of up to {LARGE_BATCH_PATCHES}"
-
-WAYS = (WORKERS, ALONE, BATCHING)
-
-SHARE_MARK, TAIL_MARK, MEMORY_MARK, AFTER_MARK = 0.8, 1.6, 1.05, 1.2
-
+SETUPS = (WORKERS, NO_BATCHING, BATCHING)
+SHARE_TARGET, TAIL_TARGET, MEMORY_TARGET, RECOVERY_TARGET = 0.8, 1.6, 1.05, 1.2
 PERCENTILES = (0.5, 0.95, 0.99)
-
 PACKAGES = ("numpy", "onnxruntime", "fastapi", "uvicorn", "uvloop", "httptools")
+N_FAILURES_SHOWN = 5
+TARGET_COLUMNS = ("measurement", "result", "target", "met")
 
-N_COMPLAINTS = 5
-
-# What the clients found in one run: `load_generator.Result`.
-Found = dict[str, Any]
+# The `load_generator.Result` of one run, as a dictionary.
+LoadResult = dict[str, Any]
 
 
 @dataclass
 class Measured:
-    """Of one embedder, over all rounds.
+    """The results of one embedder over all rounds.
 
     Attributes:
-        title: the embedder.
-        direct: clips/s of the tagger alone, by threads.
-        served: what the clients found, by way of serving and number of clients.
-        patches_a_batch: on average, where there are common ones; NaN if that is not known.
+        title: name of the embedder.
+        direct: clips/s of the tagger alone, by number of threads.
+        served: results of the clients, by setup and number of clients.
+        mean_batch_patches: mean number of patches in a shared batch; NaN if unknown.
     """
 
     title: str
     direct: dict[int, list[float]] = field(default_factory=dict)
-    served: dict[tuple[str, int], list[Found]] = field(default_factory=dict)
-    patches_a_batch: float = math.nan
+    served: dict[tuple[str, int], list[LoadResult]] = field(default_factory=dict)
+    mean_batch_patches: float = math.nan
 
     @property
     def best_threads(self) -> int:
-        """With which the tagger alone is fastest."""
+        """The number of threads with which the tagger alone is fastest."""
         return max(self.direct, key=lambda n: statistics.median(self.direct[n]))
 
     @property
-    def every(self) -> list[Found]:
-        """All runs."""
-        return [found for each in self.served.values() for found in each]
+    def all_results(self) -> list[LoadResult]:
+        """The results of all setups, numbers of clients and rounds."""
+        return [result for results in self.served.values() for result in results]
 
-    def share_of_limit(self, way: str, n_clients: int) -> float:
-        """Throughput beside the limit of the same round: the median of the rounds."""
+    def share_of_limit(self, setup: str, n_clients: int) -> float:
+        """Return the throughput divided by the limit in the same round, as median of the rounds."""
         limits = self.direct[self.best_threads]
-        rates = [rate([found]) for found in self.served[way, n_clients]]
+        rates = [rate([result]) for result in self.served[setup, n_clients]]
         return statistics.median(rate / limit for rate, limit in zip(rates, limits, strict=True))
 
-    def row(self, way: str, n_clients: int) -> list[str]:
-        """Clips/s, share of the limit, p50, p95 and p99, in words."""
-        found = self.served[way, n_clients]
-        share = self.share_of_limit(way, n_clients)
-        return [f"{rate(found):.1f}", f"{share:.0%}", *percentiles(pooled(found))]
+    def row(self, setup: str, n_clients: int) -> list[str]:
+        """Format clips/s, share of the limit, p50, p95 and p99."""
+        results = self.served[setup, n_clients]
+        share = self.share_of_limit(setup, n_clients)
+        return [f"{rate(results):.1f}", f"{share:.0%}", *percentiles(pooled(results))]
 
 
 @dataclass
-class Storm:
-    """Of many clients for minutes, and of one client before and afterwards.
+class SoakTest:
+    """The results of many clients over minutes, and of one client before and after.
 
     Attributes:
-        title: what it was.
-        before, during, after: what the clients found.
-        mib: resident memory, once a second while it lasted.
-        rest_mib: afterwards.
+        title: name of the test.
+        before, during, after: results of the clients.
+        mib: resident memory, once a second during the test.
+        mib_after: resident memory after the test.
     """
 
     title: str
-    before: Found
-    during: Found
-    after: Found
+    before: LoadResult
+    during: LoadResult
+    after: LoadResult
     mib: Sequence[float]
-    rest_mib: float
+    mib_after: float
 
 
 class Findings:
-    """Tables and marks, as they come."""
+    """Tables and targets, in the order in which they are added."""
 
     def __init__(self) -> None:
         self.tables: list[Table] = []
-        self.marks: list[tuple[str, str, str, str]] = []
+        self.targets: list[tuple[str, str, str, str]] = []
 
     def add(self, measured: Measured) -> None:
-        """One embedder."""
-        rows = [[str(n), way, *measured.row(way, n)] for n in CLIENTS for way in WAYS]
+        """Add the table and the targets of one embedder."""
+        rows = [[str(n), setup, *measured.row(setup, n)] for n in CLIENTS for setup in SETUPS]
         head = ("clients", "service", "clips/s", "of limit", "p50", "p95", "p99")
         self._show(Table(measured.title, _note(measured), head, rows))
-        share = measured.share_of_limit(WORKERS, MARKED)
-        what = f"{measured.title}, {MARKED} clients: share of the limit"
-        self.mark(what, f"{share:.0%}", f">= {SHARE_MARK:.0%}", share >= SHARE_MARK)
-        latencies = pooled(measured.served[WORKERS, ONE])
+        share = measured.share_of_limit(WORKERS, N_THROUGHPUT_CLIENTS)
+        what = f"{measured.title}, {N_THROUGHPUT_CLIENTS} clients: share of the limit"
+        self.add_target(what, f"{share:.0%}", f">= {SHARE_TARGET:.0%}", share >= SHARE_TARGET)
+        latencies = pooled(measured.served[WORKERS, N_LATENCY_CLIENTS])
         tail = percentile(latencies, 0.99) / percentile(latencies, 0.5)
-        what = f"{measured.title}, {ONE} client: p99 / p50"
-        self.mark(what, f"{tail:.2f}", f"<= {TAIL_MARK:g}", tail <= TAIL_MARK)
-        stormy = measured.served[WORKERS, STORM]
-        self._mark_answers(f"{measured.title}, {STORM} clients", stormy)
-        others = [each for each in measured.every if each not in stormy]
-        self._mark_answers(f"{measured.title}, all other runs", others)
+        what = f"{measured.title}, {N_LATENCY_CLIENTS} client: p99 / p50"
+        self.add_target(what, f"{tail:.2f}", f"<= {TAIL_TARGET:g}", tail <= TAIL_TARGET)
+        busiest = measured.served[WORKERS, N_SOAK_CLIENTS]
+        self._add_answers(f"{measured.title}, {N_SOAK_CLIENTS} clients", busiest)
+        others = [each for each in measured.all_results if each not in busiest]
+        self._add_answers(f"{measured.title}, all other runs", others)
 
-    def add_storm(self, storm: Storm) -> None:
-        """A long run."""
-        third = max(1, len(storm.mib) // 3)
-        first, last = statistics.mean(storm.mib[:third]), statistics.mean(storm.mib[-third:])
+    def add_soak_test(self, soak: SoakTest) -> None:
+        """Add the table and the targets of a soak test."""
+        third = max(1, len(soak.mib) // 3)
+        first, last = statistics.mean(soak.mib[:third]), statistics.mean(soak.mib[-third:])
         before, after = (
-            percentile(found["latencies_ms"], 0.5) for found in (storm.before, storm.after)
+            percentile(result["latencies_ms"], 0.5) for result in (soak.before, soak.after)
         )
-        during = storm.during
+        during = soak.during
         rows = [
             ("right answers", str(during["right"])),
             ("refused (429, 503)", str(during["refused"])),
@@ -138,38 +131,40 @@ class Findings:
             ("p50, p95, p99, ms", ", ".join(percentiles(during["latencies_ms"]))),
             ("memory, first third, MiB", f"{first:.0f}"),
             ("memory, last third, MiB", f"{last:.0f}"),
-            ("memory, highest, MiB", f"{max(storm.mib):.0f}"),
-            ("memory, afterwards, MiB", f"{storm.rest_mib:.0f}"),
+            ("memory, highest, MiB", f"{max(soak.mib):.0f}"),
+            ("memory, afterwards, MiB", f"{soak.mib_after:.0f}"),
             ("p50 of one client before, ms", f"{before:.1f}"),
             ("p50 of one client afterwards, ms", f"{after:.1f}"),
         ]
-        self._show(Table(storm.title, "The first and last third of the time.", ("", ""), rows))
-        self._mark_answers(storm.title, [during])
-        what = f"{storm.title}: memory, last third / first"
-        flat = last <= MEMORY_MARK * first
-        self.mark(what, f"{last / first:.3f}", f"<= {MEMORY_MARK:g}", flat)
-        what = f"{storm.title}: p50 of one client, after / before"
-        recovered = after <= AFTER_MARK * before
-        self.mark(what, f"{after / before:.2f}", f"<= {AFTER_MARK:g}", recovered)
+        note = "Memory is the mean over the first and the last third of the time."
+        self._show(Table(soak.title, note, ("measurement", "result"), rows))
+        self._add_answers(soak.title, [during])
+        what = f"{soak.title}: memory, last third / first"
+        is_flat = last <= MEMORY_TARGET * first
+        self.add_target(what, f"{last / first:.3f}", f"<= {MEMORY_TARGET:g}", is_flat)
+        what = f"{soak.title}: p50 of one client, after / before"
+        has_recovered = after <= RECOVERY_TARGET * before
+        self.add_target(what, f"{after / before:.2f}", f"<= {RECOVERY_TARGET:g}", has_recovered)
 
-    def mark(self, what: str, value: str, mark: str, met: bool) -> None:
-        """Say what was asked for, and whether it was reached."""
-        self.marks.append((what, value, mark, "yes" if met else "**no**"))
+    def add_target(self, what: str, value: str, target: str, met: bool) -> None:
+        """Add a result that has a target, and whether it met the target."""
+        self.targets.append((what, value, target, "yes" if met else "**no**"))
 
-    def show_marks(self) -> None:
-        """For a terminal."""
-        print_table(Table("Marks", "", ("what", "measured", "mark", "met"), self.marks))
+    def show_targets(self) -> None:
+        """Print the table of targets."""
+        print_table(Table("Targets", "", TARGET_COLUMNS, self.targets))
 
-    def _mark_answers(self, what: str, found: Sequence[Found]) -> None:
-        ends = {
-            end: sum(each[end] for each in found) for end in ("right", "refused", "wrong", "lost")
+    def _add_answers(self, what: str, results: Sequence[LoadResult]) -> None:
+        outcomes = {
+            outcome: sum(each[outcome] for each in results)
+            for outcome in ("right", "refused", "wrong", "lost")
         }
-        told = ", ".join(f"{count} {end}" for end, count in ends.items())
-        clean = ends["wrong"] + ends["lost"] == 0 and ends["right"] > 0
-        self.mark(f"{what}: answers", told, "0 wrong, 0 lost", clean)
-        complaints = [complaint for each in found for complaint in each["complaints"]]
-        for complaint in complaints[:N_COMPLAINTS]:
-            print(f"  {what}: {complaint}", file=sys.stderr)
+        text = ", ".join(f"{count} {outcome}" for outcome, count in outcomes.items())
+        is_clean = outcomes["wrong"] + outcomes["lost"] == 0 and outcomes["right"] > 0
+        self.add_target(f"{what}: answers", text, "0 wrong, 0 lost", is_clean)
+        failures = [failure for each in results for failure in each["failures"]]
+        for failure in failures[:N_FAILURES_SHOWN]:
+            print(f"  {what}: {failure}", file=sys.stderr)
 
     def _show(self, table: Table) -> None:
         self.tables.append(table)
@@ -177,24 +172,24 @@ class Findings:
         print(f"\n{table.note}")
 
     def report(self) -> str:
-        """All tables, as a document."""
+        """Return the Markdown document with all tables."""
         versions = ", ".join(f"{name} {metadata.version(name)}" for name in PACKAGES)
         lines = [
             "# The service under load",
             "",
-            "Written by `make bench-serve`; do not edit by hand. Clients upload WAVs of "
-            f"{CLIP_SECONDS} s, 44.1 kHz, 16 bit, mono, one after the other on a connection that "
-            "stays open, from a second process on the same machine, which has the same cores to "
-            "share. Every answer is compared with the tagger's. Such a clip has ten patches, and "
-            "unless `full_batch_patches` is raised none waits for those of others: the table says "
-            "what that would bring.",
+            "Written by `make bench-serve`; do not edit by hand. Each client uploads WAVs "
+            f"({CLIP_SECONDS} s, 44.1 kHz, 16 bit, mono) one after the other over a persistent "
+            "connection. The clients run in one process on the same machine and share its cores "
+            "with the service. Every answer is compared with the tagger's. Such a clip has ten "
+            "patches, so with the default `full_batch_patches` it is never batched with others; "
+            "the setup with large batches shows what a higher value would bring.",
             "",
             f"- Machine: {machine()}",
             f"- Python {platform.python_version()}, {versions}",
-            "- VGGish with seeded weights, unless `--home` says where others are (its speed does "
-            "not depend on their values).",
+            "- VGGish has seeded weights unless `--home` names others; its speed does not depend "
+            "on their values.",
             "",
-            *as_markdown(("what", "measured", "mark", "met"), self.marks),
+            *as_markdown(TARGET_COLUMNS, self.targets),
             "",
         ]
         for table in self.tables:
@@ -206,33 +201,35 @@ class Findings:
 def _note(measured: Measured) -> str:
     limits = {n: statistics.median(clips) for n, clips in sorted(measured.direct.items())}
     n_rounds = len(measured.direct[measured.best_threads])
-    cpu_share = max(found["cpu_share"] for found in measured.every)
-    difference = max(found["largest_difference"] for found in measured.every)
-    batches = f"A common batch had {measured.patches_a_batch:.1f} patches on average. "
+    cpu_share = max(result["cpu_share"] for result in measured.all_results)
+    difference = max(result["largest_difference"] for result in measured.all_results)
+    by_threads = ", ".join(f"{n}: {clips:.1f}" for n, clips in limits.items())
+    batches = f"A shared batch had {measured.mean_batch_patches:.1f} patches on average. "
     return (
-        f"The limit is the tagger alone with {measured.best_threads} threads. Clips/s by threads, "
-        f"median of {n_rounds} rounds: {', '.join(f'{n}: {v:.1f}' for n, v in limits.items())}. "
-        f"Latency in ms, over all rounds. {'' if math.isnan(measured.patches_a_batch) else batches}"
-        f"The load generator took {cpu_share:.0%} of a core at most; no score differed from the "
+        f"The limit is the tagger alone with {measured.best_threads} threads. Its clips/s by "
+        f"number of threads, as median of {n_rounds} rounds: {by_threads}. Latencies are in ms, "
+        f"over all rounds. {'' if math.isnan(measured.mean_batch_patches) else batches}"
+        f"The load generator used at most {cpu_share:.0%} of a core; no score differed from the "
         f"tagger's by more than {difference:.1g}."
     )
 
 
-def rate(found: Sequence[Found]) -> float:
-    """Right answers per second."""
-    return float(sum(each["answered"] for each in found) / sum(each["seconds"] for each in found))
+def rate(results: Sequence[LoadResult]) -> float:
+    """Return the correct answers per second."""
+    n_answered = sum(each["answered"] for each in results)
+    return float(n_answered / sum(each["seconds"] for each in results))
 
 
-def pooled(found: Sequence[Found]) -> list[float]:
-    """Latencies of all rounds."""
-    return [latency for each in found for latency in each["latencies_ms"]]
+def pooled(results: Sequence[LoadResult]) -> list[float]:
+    """Return the latencies of all rounds."""
+    return [latency for each in results for latency in each["latencies_ms"]]
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """The smallest value that so large a share of the values does not exceed; NaN of none."""
+    """Return the smallest value that this share of the values does not exceed; NaN if empty."""
     return sorted(values)[math.ceil(share * len(values)) - 1] if values else math.nan
 
 
 def percentiles(values: Sequence[float]) -> list[str]:
-    """p50, p95 and p99, in words."""
+    """Format p50, p95 and p99."""
     return [f"{percentile(values, share):.1f}" for share in PERCENTILES]

@@ -1,11 +1,10 @@
-"""Clients of the service, each with one request under way at a time, in a process of their own.
+"""Load generator: clients of the service with one pending request each, in their own process.
 
     python -m benchmarks.serve.load_generator < plan.json > result.json
 
-It shares the processor with what it measures, so it does little: one thread, requests that lie
-ready in files and go from there to the socket within the kernel, answers compared as they come.
-Only addresses of the loopback are taken, and it stops by itself. What is asked of it: `Plan`;
-what it found: `Result`.
+It shares the processor with the service, so it does little work: it has one thread, the kernel
+copies prepared requests from files to sockets, and answers are compared as they arrive. It connects
+only to loopback addresses and stops by itself. `Plan` describes its input, `Result` its output.
 """
 
 from __future__ import annotations
@@ -23,33 +22,28 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 RECEIVE_BYTES = 1 << 16
-
 HEAD_END = b"\r\n\r\n"
-
 REFUSALS = (429, 503)
-
-# A client that is refused waits as it is told, but no longer than this.
+# A refused client waits for the time in Retry-After, but no longer than this.
 LONGEST_PAUSE_SECONDS = 1.0
-
 CONNECT_SECONDS = 5.0
-
-N_SAMPLES = 5
+N_FAILURES_KEPT = 5
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What to do.
+    """The load to generate.
 
     Attributes:
-        host, port: of the service; an address of the loopback.
-        requests: files that each hold one whole request, headers and body.
-        expected: for each of them, (index, score) of the best tags, a few more than are asked for.
-        tolerance: by how much a score may differ.
-        n_tags: that an answer must have.
-        n_clients: connections, kept alive.
-        warm_up_seconds, seconds: before the measurement, and of it.
-        timeout_seconds: an answer that takes longer is lost.
-        max_requests: no more are begun.
+        host, port: loopback address of the service.
+        requests: files with one whole request each, headers and body.
+        expected: for each request, the (index, score) pairs of the best tags, and a few more.
+        tolerance: largest accepted difference of a score.
+        n_tags: number of tags in a correct answer.
+        n_clients: number of clients, each with one persistent connection.
+        warm_up_seconds, seconds: duration before the measurement, and of the measurement.
+        timeout_seconds: an answer that takes longer counts as lost.
+        max_requests: largest number of requests to start.
     """
 
     host: str
@@ -66,21 +60,21 @@ class Plan:
 
     def __post_init__(self) -> None:
         if not ipaddress.ip_address(self.host).is_loopback:
-            raise ValueError(f"load goes to the loopback only. Received: {self.host}")
+            raise ValueError(f"host must be a loopback address. Received: {self.host}")
 
 
 @dataclass
 class Result:
-    """What came back.
+    """The result of a plan.
 
     Attributes:
-        right, wrong, refused, lost: requests by their end; refused is a clean 429 or 503.
-        answered: right answers within the measured time.
-        seconds: measured.
-        latencies_ms: of right answers to requests that were begun within it.
-        largest_difference: of a score from the expected one, of right answers.
-        cpu_share: of one core, that this process took while it measured.
-        complaints: what was wrong or lost, some of it.
+        right, wrong, refused, lost: number of requests by outcome; a refusal is a valid 429 or 503.
+        answered: number of correct answers within the measured time.
+        seconds: duration of the measurement.
+        latencies_ms: latencies of correct answers to requests that started within it.
+        largest_difference: largest difference of a score in a correct answer from the expected one.
+        cpu_share: share of one core that this process used during the measurement.
+        failures: descriptions of the first wrong or lost answers.
     """
 
     right: int = 0
@@ -92,17 +86,17 @@ class Result:
     latencies_ms: array[float] = field(default_factory=lambda: array("d"))
     largest_difference: float = 0.0
     cpu_share: float = 0.0
-    complaints: list[str] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
 
-    def complain(self, what: str) -> None:
-        """Keep some of what went wrong."""
-        if len(self.complaints) < N_SAMPLES:
-            self.complaints.append(what[:300])
+    def add_failure(self, description: str) -> None:
+        """Keep a description of a failure, unless there are enough."""
+        if len(self.failures) < N_FAILURES_KEPT:
+            self.failures.append(description[:300])
 
 
 @dataclass(frozen=True)
 class Answer:
-    """An HTTP answer, whole."""
+    """A complete HTTP answer."""
 
     status: int
     headers: Mapping[str, str]
@@ -110,7 +104,7 @@ class Answer:
 
 
 class Client:
-    """A connection, and the request that is under way on it."""
+    """A connection and its pending request."""
 
     def __init__(self, address: tuple[str, int]) -> None:
         self.address = address
@@ -118,16 +112,16 @@ class Client:
         self.request = 0
         self.file = -1
         self.sent = self.size = 0
-        self.turned_away = False
+        self.was_cut_off = False
         self.started = 0.0
         self.received = bytearray()
         self.answer_size = 0
 
     def begin(self, request: int, file: int, size: int, now: float) -> None:
-        """Connect where needed, and send what the kernel takes at once."""
+        """Start a request: connect if necessary, and send as much as the kernel accepts."""
         self.request, self.file, self.size = request, file, size
         self.sent, self.started, self.answer_size = 0, now, 0
-        self.turned_away = False
+        self.was_cut_off = False
         self.received.clear()
         if self.socket is None:
             self.socket = socket.create_connection(self.address, CONNECT_SECONDS)
@@ -137,11 +131,11 @@ class Client:
 
     @property
     def is_sending(self) -> bool:
-        """Whether some of the request is still to be sent, and the service takes it."""
-        return self.sent < self.size and not self.turned_away
+        """Whether a part of the request remains to be sent, and the service still accepts it."""
+        return self.sent < self.size and not self.was_cut_off
 
     def send(self) -> None:
-        """Send what the kernel takes."""
+        """Send as much as the kernel accepts."""
         assert self.socket is not None
         while self.is_sending:
             try:
@@ -151,19 +145,19 @@ class Client:
             except BlockingIOError:
                 return
             except (BrokenPipeError, ConnectionResetError):
-                # The service takes no more of it; what it answered may be there to be read.
-                self.turned_away = True
+                # The service stopped reading; its answer may be available.
+                self.was_cut_off = True
 
     def receive(self) -> Answer | None:
-        """The answer, once all of it is there.
+        """Receive data; return the answer once it is complete.
 
         Raises:
-            OSError: the connection is broken, or was closed before its time.
+            OSError: the connection broke or was closed early.
         """
         assert self.socket is not None
         data = self.socket.recv(RECEIVE_BYTES)
         if not data:
-            raise ConnectionError("closed without an answer")
+            raise ConnectionError("the connection was closed without an answer")
         self.received += data
         if not self.answer_size:
             end = self.received.find(HEAD_END)
@@ -177,7 +171,7 @@ class Client:
         return Answer(*_headers(head), body)
 
     def close(self) -> None:
-        """Close the connection; the next request opens another."""
+        """Close the connection; the next request opens a new one."""
         if self.socket is not None:
             self.socket.close()
             self.socket = None
@@ -190,7 +184,7 @@ def _headers(head: bytes) -> tuple[int, dict[str, str]]:
 
 
 class Load:
-    """All clients, from the first request to the last answer."""
+    """All clients of a plan."""
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
@@ -204,7 +198,7 @@ class Load:
         self.begin_at = self.end_at = 0.0
 
     def run(self) -> Result:
-        """Measure; see `Result`."""
+        """Generate the load until the last answer, and return the result."""
         address = (self.plan.host, self.plan.port)
         self.begin_at = time.perf_counter() + self.plan.warm_up_seconds
         self.end_at = self.begin_at + self.plan.seconds
@@ -213,7 +207,7 @@ class Load:
         cpu_before: float | None = None
         last_look = cpu_after = 0.0
         while self.busy or self.paused:
-            for key, events in self.selector.select(self._patience()):
+            for key, events in self.selector.select(self._select_timeout()):
                 self._serve(key.data, events)
             now = time.perf_counter()
             if cpu_before is None and now >= self.begin_at:
@@ -243,7 +237,7 @@ class Load:
         try:
             client.begin(request, self.files[request], self.sizes[request], now)
         except OSError as error:
-            self._lost(client, f"while it was sent: {error!r}")
+            self._lose(client, f"failed to send: {error!r}")
             return
         self.busy.add(client)
         self._watch(client)
@@ -259,10 +253,10 @@ class Load:
 
     def _serve(self, client: Client, events: int) -> None:
         try:
-            # An answer may come before the request is out: a refusal.
+            # A refusal may arrive before the whole request is sent.
             answer = client.receive() if events & selectors.EVENT_READ else None
         except OSError as error:
-            self._lost(client, f"after {client.sent} of {client.size} bytes: {error!r}")
+            self._lose(client, f"after {client.sent} of {client.size} bytes: {error!r}")
             return
         if answer is not None:
             self._end(client, answer)
@@ -272,15 +266,15 @@ class Load:
 
     def _end(self, client: Client, answer: Answer) -> None:
         now = time.perf_counter()
-        ended = answer.headers.get("connection", "").lower() == "close"
-        self._free(client, close=ended or client.sent < client.size)
+        is_closed = answer.headers.get("connection", "").lower() == "close"
+        self._free(client, close=is_closed or client.sent < client.size)
         result, pause = self.result, 0.0
         if answer.status in REFUSALS and (fault := refusal_fault(answer)) == "":
             result.refused += 1
             pause = min(float(answer.headers["retry-after"]), LONGEST_PAUSE_SECONDS)
         elif answer.status in REFUSALS:
             result.wrong += 1
-            result.complain(fault)
+            result.add_failure(fault)
         else:
             self._check(client, answer, now)
         if pause:
@@ -293,18 +287,18 @@ class Load:
         difference = tags_difference(answer, expected, self.plan.n_tags)
         if difference > self.plan.tolerance:
             result.wrong += 1
-            result.complain(f"{answer.status}, off by {difference:.4g}: {answer.body[:200]!r}")
+            result.add_failure(f"{answer.status}, off by {difference:.4g}: {answer.body[:200]!r}")
             return
         result.right += 1
         result.largest_difference = max(result.largest_difference, difference)
         if self.begin_at <= now < self.end_at:
             result.answered += 1
-        if client.started >= self.begin_at:  # also the slow ones, which end later
+        if client.started >= self.begin_at:  # includes slow answers that arrive after the end
             result.latencies_ms.append(round(1e3 * (now - client.started), 3))
 
-    def _lost(self, client: Client, why: str) -> None:
+    def _lose(self, client: Client, reason: str) -> None:
         self.result.lost += 1
-        self.result.complain(why)
+        self.result.add_failure(reason)
         self._free(client, close=True)
         self.paused.append((time.perf_counter() + LONGEST_PAUSE_SECONDS, client))
 
@@ -318,33 +312,33 @@ class Load:
     def _give_up(self, now: float) -> None:
         for client in list(self.busy):
             if now - client.started > self.plan.timeout_seconds:
-                self._lost(client, f"no answer in {self.plan.timeout_seconds:g} s")
+                self._lose(client, f"no answer in {self.plan.timeout_seconds:g} s")
 
-    def _patience(self) -> float:
-        """Seconds to wait for something to happen."""
+    def _select_timeout(self) -> float:
+        """Return the seconds until the next paused client resumes, at most 1."""
         now = time.perf_counter()
         return max(0.0, min([1.0, *(at - now for at, _ in self.paused)]))
 
 
 def refusal_fault(answer: Answer) -> str:
-    """What is not clean about a 429 or 503; "" for nothing."""
+    """Describe why a 429 or 503 is not a valid refusal; "" if it is."""
     try:
         if float(answer.headers["retry-after"]) < 0:
             raise ValueError
         problem = json.loads(answer.body)
-        complete = problem["status"] == answer.status and problem["type"] and problem["detail"]
+        is_complete = problem["status"] == answer.status and problem["type"] and problem["detail"]
     except (KeyError, ValueError, TypeError):
-        complete = False
-    problem_type = answer.headers.get("content-type", "").startswith("application/problem+json")
-    if complete and problem_type:
+        is_complete = False
+    is_problem = answer.headers.get("content-type", "").startswith("application/problem+json")
+    if is_complete and is_problem:
         return ""
-    return f"{answer.status} without Retry-After or problem: {answer.body[:200]!r}"
+    return f"{answer.status} without Retry-After or problem document: {answer.body[:200]!r}"
 
 
 def tags_difference(answer: Answer, expected: Sequence[tuple[int, float]], n_tags: int) -> float:
-    """By how much the tags of an answer differ from the expected ones; infinity for another kind.
+    """Return the largest score difference from the expected tags; infinity if they do not match.
 
-    Tags that are about equally likely may change places.
+    Tags with nearly equal scores may be in a different order.
     """
     try:
         if answer.status != 200:
@@ -361,10 +355,10 @@ def tags_difference(answer: Answer, expected: Sequence[tuple[int, float]], n_tag
 
 
 def main() -> None:
-    """Read a plan, print a result."""
+    """Read a plan from standard input and print its result."""
     result = Load(Plan(**json.load(sys.stdin))).run()
-    found: dict[str, Any] = {**asdict(result), "latencies_ms": list(result.latencies_ms)}
-    json.dump(found, sys.stdout)
+    document: dict[str, Any] = {**asdict(result), "latencies_ms": list(result.latencies_ms)}
+    json.dump(document, sys.stdout)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The processes of the benchmark of the service: the service, its clients, the bare tagger."""
+"""Processes of the service benchmark: the service, its clients, and the tagger alone."""
 
 from __future__ import annotations
 
@@ -21,31 +21,26 @@ from benchmarks.serve.load_generator import Plan
 ROOT = Path(__file__).resolve().parents[2]
 
 HOST = "127.0.0.1"
-
-READY_SECONDS = 120.0
-
-STOP_SECONDS = 60.0
-
-SAMPLE_SECONDS = 1.0
+READY_SECONDS, STOP_SECONDS, SAMPLE_SECONDS = 120.0, 60.0, 1.0
 
 
 def environment(home: Path, settings: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Of a process that knows this source tree and these settings, and none of its user's."""
+    """Return the environment of a process with these settings, without the settings of the user."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("AUDIOTAG_")}
-    said = {f"AUDIOTAG_{name.upper()}": value for name, value in (settings or {}).items()}
-    return {**kept, "PYTHONPATH": str(ROOT), "AUDIOTAG_HOME": str(home), **said}
+    given = {f"AUDIOTAG_{name.upper()}": value for name, value in (settings or {}).items()}
+    return {**kept, "PYTHONPATH": str(ROOT), "AUDIOTAG_HOME": str(home), **given}
 
 
 class Service:
-    """`audiotag serve`, from its start to its end."""
+    """A running `audiotag serve`."""
 
     def __init__(self, home: Path, settings: Mapping[str, str], log: Path) -> None:
         self.log = log
-        known = {"host": HOST, "port": "0", **settings}
+        all_settings = {"host": HOST, "port": "0", **settings}
         with log.open("wb") as stderr:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "cli", "serve"],
-                env=environment(home, known),
+                env=environment(home, all_settings),
                 cwd=log.parent,
                 stdout=stderr,
                 stderr=stderr,
@@ -53,28 +48,28 @@ class Service:
         self.port = self._wait_until_ready()
 
     def _wait_until_ready(self) -> int:
-        """Until it says that all workers are; the port."""
+        """Wait until all workers are ready, and return the port."""
         end_at = time.monotonic() + READY_SECONDS
         while time.monotonic() < end_at and self.process.poll() is None:
-            said = re.search(r"listening on http://[^/]+:(\d+)/", self.log.read_text("utf-8"))
-            if said:
-                return int(said[1])
+            found = re.search(r"listening on http://[^/]+:(\d+)/", self.log.read_text("utf-8"))
+            if found:
+                return int(found[1])
             time.sleep(0.1)
         self.process.kill()
         sys.exit(f"audiotag serve did not become ready:\n{self.log.read_text('utf-8')[-3000:]}")
 
     def resident_mib(self) -> float:
-        """Resident memory of the process and of its children."""
+        """Return the resident memory of the process and its children."""
         pids = [self.process.pid, *_children(self.process.pid)]
         return sum(_resident_kib(pid) for pid in pids) / 1024
 
     def metrics(self) -> str:
-        """What `GET /metrics` says."""
+        """Return the answer to `GET /metrics`."""
         with urllib.request.urlopen(f"http://{HOST}:{self.port}/metrics", timeout=10) as answer:
             return str(answer.read().decode())
 
     def stop(self) -> int:
-        """Ask it to end, and the exit status."""
+        """Stop it with SIGTERM, and return the exit status."""
         self.process.send_signal(signal.SIGTERM)
         try:
             return self.process.wait(STOP_SECONDS)
@@ -106,7 +101,7 @@ class MemorySamples:
 
 
 class DirectTagger:
-    """`benchmarks.serve.direct_tagger`, waiting for what it is asked."""
+    """A running `benchmarks.serve.direct_tagger`."""
 
     def __init__(self, home: Path, embedder: str, precision: str, clips: Sequence[Path]) -> None:
         command = [sys.executable, "-m", "benchmarks.serve.direct_tagger", embedder, precision]
@@ -118,26 +113,26 @@ class DirectTagger:
             text=True,
         )
 
-    def ask(self, **question: float) -> Any:
-        """Ask; see `benchmarks.serve.direct_tagger`."""
+    def ask(self, **request: float) -> Any:
+        """Send a request and return its answer; see `benchmarks.serve.direct_tagger`."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
-        self.process.stdin.write(json.dumps(question) + "\n")
+        self.process.stdin.write(json.dumps(request) + "\n")
         self.process.stdin.flush()
         line = self.process.stdout.readline()
         if not line:
-            sys.exit("the tagger without a service ended before its time")
+            sys.exit("the process of the tagger has exited early")
         return json.loads(line)
 
     def stop(self) -> None:
-        """End it."""
+        """Stop the process."""
         assert self.process.stdin is not None
         self.process.stdin.close()
         self.process.wait()
 
 
-def put_load(plan: Plan) -> dict[str, Any]:
-    """Run the clients of a plan in a process of their own; see `load_generator.Result`."""
+def generate_load(plan: Plan) -> dict[str, Any]:
+    """Run the clients of a plan in their own process; return a `load_generator.Result`."""
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.serve.load_generator"],
         input=json.dumps(vars(plan)),
@@ -148,8 +143,8 @@ def put_load(plan: Plan) -> dict[str, Any]:
     )
     if done.returncode != 0:
         sys.exit(f"the load generator failed:\n{done.stderr}")
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+    result: dict[str, Any] = json.loads(done.stdout)
+    return result
 
 
 def _children(pid: int) -> list[int]:

@@ -1,1 +1,1 @@
-"""The recipe of the built-in embedder and of the default bundle. See `README.md`."""
+"""Recipe of the built-in embedder and of the default bundle: see `README.md`."""

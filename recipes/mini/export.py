@@ -1,4 +1,4 @@
-"""Mini as ONNX files: float32, and int8 beside it for comparison."""
+"""Export of mini to ONNX: float32, and int8 for comparison."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from vggish.network.runtime import Embedder
 from vggish.params import N_BANDS, PATCH_FRAMES
 
 _OPSET = 17
-# Of the largest embedding value; sums in another order.
+# Largest accepted difference from Keras, relative to the largest embedding value.
 _MAX_DIFFERENCE = 1e-4
 
 
 def in_float32(model: Any) -> Any:
-    """The same network with the same weights, without bfloat16 between its layers."""
+    """Return the same network and weights with float32 activations in place of bfloat16."""
     exact = build_mini()
     exact.set_weights(model.get_weights())
     return exact
 
 
 def write_float32(model: Any, path: Path, check: npt.NDArray[np.float32]) -> None:
-    """Write the network, and compare it with Keras on the patches `check` [n, 96, 64].
+    """Write the network as ONNX, and compare it with Keras on the patches `check` [n, 96, 64].
 
     Raises:
-        ConversionError: they differ.
+        ConversionError: the embeddings differ from Keras.
     """
     import tf2onnx
 
@@ -50,14 +50,16 @@ def write_float32(model: Any, path: Path, check: npt.NDArray[np.float32]) -> Non
     expected = model(check, training=False)["embeddings"].numpy()
     difference = np.abs(_load(path)(check) - expected).max() / np.abs(expected).max()
     if not difference <= _MAX_DIFFERENCE:
-        raise ConversionError(f"{path} differs from Keras by {difference:.1e} of the largest value")
+        raise ConversionError(
+            f"{path} differs from Keras by {difference:.1e} of the largest embedding value"
+        )
 
 
 def _fold_rescaling(graph: Any) -> None:
-    """Let the first convolution rescale: `W (a x + b)` is `(a W) x + b sum(W)`.
+    """Fold the rescaling into the first convolution: `W (a x + b)` is `(a W) x + b sum(W)`.
 
-    Its padding, 0 behind the rescaling, is -b / a before it, and has to be written out. ONNX
-    Runtime spends a sixth of the time on the rescaling else.
+    Zero padding after the rescaling is padding with -b / a before it, which needs an explicit node.
+    A separate rescaling would take a sixth of ONNX Runtime's time.
     """
     from onnx import helper, numpy_helper
 
@@ -65,7 +67,7 @@ def _fold_rescaling(graph: Any) -> None:
     first_reshape, multiply, add, reshape, convolution, *rest = graph.node
     kinds = [node.op_type for node in graph.node[:5]]
     if kinds != ["Reshape", "Mul", "Add", "Reshape", "Conv"]:
-        raise ConversionError(f"mini does not begin with a rescaling any more, but with {kinds}")
+        raise ConversionError(f"mini must begin with a rescaling. Received: {kinds}")
     scale, shift = (
         float(numpy_helper.to_array(constants[node.input[1]])) for node in (multiply, add)
     )
@@ -93,7 +95,7 @@ def _fold_rescaling(graph: Any) -> None:
 
 
 def write_int8(float32: Path, path: Path, calibration: npt.NDArray[np.float32]) -> None:
-    """Write the int8 form of a network, its ranges as seen on patches [n, 96, 64]."""
+    """Write the int8 form of a network, calibrated on patches [n, 96, 64]."""
     quantize_onnx(float32, calibration, path)
 
 

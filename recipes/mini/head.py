@@ -1,6 +1,7 @@
-"""The head of the default bundle, for VGGish's frames and for mini's.
+"""The head of the default bundle, for frames of VGGish and of mini.
 
-It learns from released frames with AudioSet's labels, and from mini's with the teacher's word.
+It is trained on released frames with AudioSet's labels, and on frames of mini with the teacher's
+scores.
 """
 
 from __future__ import annotations
@@ -28,19 +29,18 @@ Frames = npt.NDArray[np.uint8]
 
 N_FRAMES = 10
 # Clips of each kind in a batch.
-_REAL, _TAUGHT = 128, 128
-# What mini's clips say counts beside what the released ones say, and of that what a frame says
-# beside what its clip says.
-_OF_TAUGHT, _OF_FRAMES = 0.3, 0.5
+N_RELEASED, N_TEACHER = 128, 128
+# Weight of the loss on the teacher's clips, and, within it, of the loss on their frames.
+_TEACHER_WEIGHT, _FRAME_WEIGHT = 0.3, 0.5
 
 
 @dataclass(frozen=True, eq=False)
-class RealClips:
+class ReleasedClips:
     """Released frames with AudioSet's labels.
 
     Attributes:
         frames: uint8 [n, 10, 128].
-        n_frames: int [n].
+        n_frames: int [n], number of frames of each clip.
         labels: bool [n, 527].
     """
 
@@ -50,13 +50,13 @@ class RealClips:
 
 
 @dataclass(frozen=True, eq=False)
-class TaughtClips:
-    """Mini's frames with what the teacher says of each.
+class TeacherClips:
+    """Frames of mini with the teacher's scores.
 
     Attributes:
         frames: uint8 [n, T, 128].
-        n_frames: int [n].
-        scores: float16 [n, T, 521], the teacher's.
+        n_frames: int [n], number of frames of each clip.
+        scores: float16 [n, T, 521], the teacher's scores of each frame.
     """
 
     frames: Frames
@@ -66,25 +66,25 @@ class TaughtClips:
 
 def train_head(
     config: TrainingConfig,
-    real: RealClips,
-    validation: RealClips,
-    taught: TaughtClips,
+    released: ReleasedClips,
+    validation: ReleasedClips,
+    teacher_clips: TeacherClips,
     n_steps: int,
     run: Run,
     validate: Callable[[Network], dict[str, float]],
     validate_every: int,
 ) -> None:
-    """Train a head on both kinds of clips and leave its weights in a run that has been begun.
+    """Train a head on both kinds of clips, and write its weights to a run.
 
     Args:
-        config: head, rate, schedule, average and seed; the rest does not apply.
-        real: released ones.
-        validation: others of them, for the run's metrics; there may be none.
-        taught: mini's.
-        n_steps: of 128 clips of each kind.
-        run: of `audiotag export`.
-        validate: more figures, printed now and then.
-        validate_every: in steps.
+        config: head, learning rate, schedule, moving average and seed; the rest is ignored.
+        released: released clips to train on.
+        validation: held-out released clips for the run's metrics; may be empty.
+        teacher_clips: clips with the teacher's scores to train on.
+        n_steps: number of steps, with 128 clips of each kind.
+        run: the run to write to, as `audiotag export` reads it.
+        validate: computes further figures to print.
+        validate_every: number of steps between validations.
     """
     keras.utils.set_random_seed(config.seed)
     n_classes = len(audioset_labels())
@@ -93,27 +93,28 @@ def train_head(
         config.head, config.head_settings, n_classes, n_frames=N_FRAMES, judge_frames=True
     )
     keras.mixed_precision.set_global_policy("float32")
-    start_at_shares(model, real.labels.mean(axis=0))
+    start_at_shares(model, released.labels.mean(axis=0))
     optimiser = make_optimiser(config, model.trainable_variables)
     average = MovingAverage(model, config.ema)
     network = Network([config], n_classes)
 
     def step(batch: dict[str, Any], n_done: Any) -> Any:
-        frames, n_frames, labels = _mixed(batch)
+        frames, n_frames, labels = _combined(batch)
         with tf.GradientTape() as tape:
             output = model({"frames": frames, "n_frames": n_frames}, training=True)
             logits = output["logits"]
-            of_real = _cross_entropy(labels, logits[:_REAL])
-            said = tf.cast(batch["scores"], tf.float32)
-            n_taught = tf.cast(batch["n_taught"], tf.float32)[:, tf.newaxis]
-            real_frames = tf.sequence_mask(batch["n_taught"], said.shape[1], tf.float32)
-            mean = tf.reduce_sum(said * real_frames[..., tf.newaxis], axis=1) / n_taught
-            most = tf.reduce_max(said * real_frames[..., tf.newaxis], axis=1)
-            of_taught = _cross_entropy((mean + most) / 2, _known(logits[_REAL:]))
-            by_frame = _known(output["frame_logits"][_REAL:, : said.shape[1]])
-            of_frames = _cross_entropy(said, by_frame) * real_frames / n_taught
-            of_taught += _OF_FRAMES * tf.reduce_sum(of_frames, axis=1)
-            loss = tf.reduce_mean(of_real) + _OF_TAUGHT * tf.reduce_mean(of_taught)
+            released_loss = _cross_entropy(labels, logits[:N_RELEASED])
+            scores = tf.cast(batch["scores"], tf.float32)
+            n_scored = tf.cast(batch["n_teacher"], tf.float32)[:, tf.newaxis]
+            mask = tf.sequence_mask(batch["n_teacher"], scores.shape[1], tf.float32)
+            mean = tf.reduce_sum(scores * mask[..., tf.newaxis], axis=1) / n_scored
+            highest = tf.reduce_max(scores * mask[..., tf.newaxis], axis=1)
+            clip_logits = _teacher_logits(logits[N_RELEASED:])
+            teacher_loss = _cross_entropy((mean + highest) / 2, clip_logits)
+            frame_logits = output["frame_logits"][N_RELEASED:, : scores.shape[1]]
+            frame_loss = _cross_entropy(scores, _teacher_logits(frame_logits)) * mask / n_scored
+            teacher_loss += _FRAME_WEIGHT * tf.reduce_sum(frame_loss, axis=1)
+            loss = tf.reduce_mean(released_loss) + _TEACHER_WEIGHT * tf.reduce_mean(teacher_loss)
         gradients = tape.gradient(loss, model.trainable_variables)
         optimiser.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
         average.update(n_done)
@@ -123,8 +124,8 @@ def train_head(
     total = 0.0
     for number in range(n_steps):
         rng = np.random.default_rng((config.seed, number))
-        optimiser.learning_rate.assign(learning_rate(config, number, n_steps, _REAL))
-        batch = _batch(config, real, taught, rng)
+        optimiser.learning_rate.assign(learning_rate(config, number, n_steps, N_RELEASED))
+        batch = _batch(config, released, teacher_clips, rng)
         total += float(compiled(batch, tf.constant(number, tf.float32)))
         if (number + 1) % validate_every and number + 1 < n_steps:
             continue
@@ -132,54 +133,58 @@ def train_head(
         weights = weights_of(model)
         average.swap()
         set_weights(network.model, weights)
-        measured = _measured(network, validation)
-        seen = number % validate_every + 1
-        row = {"loss": total / seen, **validate(network)}
+        measured = _evaluate(network, validation)
+        n_summed = number % validate_every + 1
+        row = {"loss": total / n_summed, **validate(network)}
         if measured:
             row["mAP"] = measured["mAP"]
         print(f"head: step {number + 1}/{n_steps}  " + _text(row), flush=True)
         total = 0.0
     write_arrays(run.best, weights, {"step": n_steps})
-    run.write_sample(real.frames[:64], real.n_frames[:64].astype(np.int32))
-    known = {name: None if np.isnan(value) else value for name, value in measured.items()}
-    run.write_metrics({"epoch": n_steps, **known})
+    run.write_sample(released.frames[:64], released.n_frames[:64].astype(np.int32))
+    defined = {name: None if np.isnan(value) else value for name, value in measured.items()}
+    run.write_metrics({"epoch": n_steps, **defined})
 
 
-def _measured(network: Network, clips: RealClips) -> dict[str, float]:
-    """All metrics; none if there are no clips."""
+def _evaluate(network: Network, clips: ReleasedClips) -> dict[str, float]:
+    """Compute all metrics; none if there are no clips."""
     if not len(clips.frames):
         return {}
     return metrics.evaluate(network.scores(clips.frames, clips.n_frames), clips.labels)
 
 
 def _batch(
-    config: TrainingConfig, real: RealClips, taught: TaughtClips, rng: np.random.Generator
+    config: TrainingConfig,
+    released: ReleasedClips,
+    teacher_clips: TeacherClips,
+    rng: np.random.Generator,
 ) -> dict[str, Any]:
-    some = rng.integers(0, len(real.frames), _REAL)
-    others = rng.integers(0, len(taught.frames), _TAUGHT)
-    choices = draw(config, _REAL, N_FRAMES, rng)
+    drawn = rng.integers(0, len(released.frames), N_RELEASED)
+    drawn_teacher = rng.integers(0, len(teacher_clips.frames), N_TEACHER)
+    choices = draw(config, N_RELEASED, N_FRAMES, rng)
     return {
-        "real": tf.constant(real.frames[some]),
-        "n_real": tf.constant(real.n_frames[some].astype(np.int32)),
-        "labels": tf.constant(real.labels[some].astype(np.float32)),
-        "taught": tf.constant(taught.frames[others]),
-        "n_taught": tf.constant(taught.n_frames[others].astype(np.int32)),
-        "scores": tf.constant(taught.scores[others]),
+        "released": tf.constant(released.frames[drawn]),
+        "n_released": tf.constant(released.n_frames[drawn].astype(np.int32)),
+        "labels": tf.constant(released.labels[drawn].astype(np.float32)),
+        "teacher": tf.constant(teacher_clips.frames[drawn_teacher]),
+        "n_teacher": tf.constant(teacher_clips.n_frames[drawn_teacher].astype(np.int32)),
+        "scores": tf.constant(teacher_clips.scores[drawn_teacher]),
         **{name: tf.constant(chosen) for name, chosen in choices.items()},
     }
 
 
-def _mixed(batch: dict[str, Any]) -> tuple[Any, Any, Any]:
-    """Both kinds in one batch, the real ones mixed as `audiotag train` does."""
-    real = augment({**batch, "frames": batch["real"], "n_frames": batch["n_real"]})
-    taught = tf.cast(batch["taught"], tf.float32)
-    taught = tf.pad(taught, [[0, 0], [0, N_FRAMES - taught.shape[1]], [0, 0]])
-    frames = tf.concat([real["frames"], taught], axis=0)
-    return frames, tf.concat([real["n_frames"], batch["n_taught"]], axis=0), real["labels"]
+def _combined(batch: dict[str, Any]) -> tuple[Any, Any, Any]:
+    """Combine both kinds of clips in one batch, with augmentation of the released ones."""
+    released = augment({**batch, "frames": batch["released"], "n_frames": batch["n_released"]})
+    teacher = tf.cast(batch["teacher"], tf.float32)
+    teacher = tf.pad(teacher, [[0, 0], [0, N_FRAMES - teacher.shape[1]], [0, 0]])
+    frames = tf.concat([released["frames"], teacher], axis=0)
+    n_frames = tf.concat([released["n_frames"], batch["n_teacher"]], axis=0)
+    return frames, n_frames, released["labels"]
 
 
-def _known(logits: Any) -> Any:
-    """Those of the teacher's classes."""
+def _teacher_logits(logits: Any) -> Any:
+    """Select the logits of the teacher's classes."""
     return tf.gather(logits, teacher_classes(), axis=-1)
 
 

@@ -1,6 +1,6 @@
-"""Mini: log-mel patches -> 128 numbers in VGGish's whitened space, in tf-keras.
+"""The network of mini in tf-keras: log-mel patches -> embeddings in VGGish's whitened space.
 
-A plain residual network (He et al., 2016), small where the maps are large.
+A plain residual network (He et al., 2016) with few filters where the feature maps are large.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from vggish.params import EMBEDDING_SIZE, N_BANDS, PATCH_FRAMES
 
 
 class Stage(NamedTuple):
-    """A convolution of stride 2, then residual blocks of two 3x3 convolutions each."""
+    """A convolution with stride 2, then residual blocks of two 3x3 convolutions each."""
 
     filters: int
     kernel: int
     blocks: int
 
 
-# 0.97 M parameters, 36 MMAC a patch: a twenty-fourth of VGGish's.
+# 0.97 M parameters and 36 MMAC for each patch, a twenty-fourth of VGGish.
 STAGES = (
     Stage(16, 5, 0),  # [48, 32, 16]
     Stage(32, 3, 0),  # [24, 16, 32]
@@ -27,12 +27,12 @@ STAGES = (
     Stage(128, 3, 2),  # [6, 4, 128]
 )
 FEATURES = 512
-# Log-mel runs from ln(0.01) for silence to about 5; the network wants numbers about zero.
+# Log-mel values range from ln(0.01) for silence to about 5; this centres them.
 _CENTRE, _SCALE = -2.0, 2.0
 
 
 def build_mini() -> Any:
-    """Patches float32 [n, 96, 64] -> `embeddings` [n, 128] and `features` [n, 512]."""
+    """Build the network: patches float32 [n, 96, 64] -> embeddings [n, 128], features [n, 512]."""
     layers = keras.layers
     patches = layers.Input((PATCH_FRAMES, N_BANDS), name="patches")
     hidden = layers.Reshape((PATCH_FRAMES, N_BANDS, 1))(patches)
@@ -49,7 +49,7 @@ def build_mini() -> Any:
 
 
 def _convolved(hidden: Any, filters: int, kernel: int, stride: int) -> Any:
-    """Batch-normalised; the bias is the normalisation's."""
+    """Apply a convolution with batch normalisation, which provides the bias."""
     hidden = keras.layers.Conv2D(filters, kernel, stride, padding="same", use_bias=False)(hidden)
     return keras.layers.BatchNormalization(momentum=0.98)(hidden)
 

@@ -1,4 +1,4 @@
-"""Pairs: the sound of an AudioSet clip, second by second, with its released embeddings."""
+"""Pairs of a second of audio from an AudioSet clip and its released embedding."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ FloatArray = npt.NDArray[np.float32]
 def cut_pairs(
     waveform: FloatArray, frames: Frames, shifts_seconds: Sequence[float] = (0.0,)
 ) -> Iterator[tuple[FloatArray, FloatArray]]:
-    """The sound of each released frame, [15600], with its embedding [128].
+    """Yield the audio [15600] of each released frame with its embedding [128].
 
     Args:
-        waveform: of the clip, [n_samples].
-        frames: uint8 [n, 128], one a second; those beyond the sound are left out.
-        shifts_seconds: how much later each is cut, once for each of these.
+        waveform: [n_samples], waveform of the clip.
+        frames: uint8 [n, 128], one frame each second; frames beyond the waveform are skipped.
+        shifts_seconds: offsets at which to cut the audio of each frame, one pair for each.
     """
     for second, embedding in enumerate(dequantize(frames)):
         for shift in shifts_seconds:

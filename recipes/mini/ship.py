@@ -1,4 +1,4 @@
-"""What training left -> `weights/mini` and `weights/audioset`."""
+"""Write the results of training to `weights/mini` and `weights/audioset`."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from classifier.frame_data.clip_store import ClipStore
 from classifier.frame_data.clips import Clip
 from classifier.labels import Labels, audioset_labels
 from classifier.training.runs import Run
-from recipes.mini.material import Material
-from recipes.mini.sounds import PAIRS, Part
+from recipes.mini.clip_index import PAIRS, Part
+from recipes.mini.data import RecipeData
 from vggish.common.checksums import sha256_of
 from vggish.common.choices import Precision
 from vggish.embedders.mini import MINI
@@ -27,26 +27,25 @@ from vggish.network.runtime import Embedder
 from vggish.postprocess import quantize
 
 MINI_VERSION = "1"
-# What the sounds allow, and what a network that learnt from them can be given away under.
+# The licences of the training clips limit those of the network and the bundle.
 MINI_LICENCE = (
-    "Apache-2.0 as far as it is ours to give; some of its training sounds are non-commercial, "
-    "see its README.md"
+    "Apache-2.0 as far as we can grant it; some training clips are non-commercial, see README.md"
 )
 BUNDLE_LICENCE = (
-    "CC BY 4.0 (AudioSet features and labels by Google); what it says of mini's frames was learnt "
-    "from the sounds in weights/mini/README.md, of which some are non-commercial"
+    "CC BY 4.0 (AudioSet features and labels by Google); the training for frames of mini used the "
+    "clips listed in weights/mini/README.md, some of which are non-commercial"
 )
 _NOTES = (
-    "One head for two embedders. It learnt from released frames with AudioSet's labels, and from "
-    "mini's frames with what YAMNet says of the same seconds. The scores are calibrated for each "
-    "embedder by the same head trained on nine tenths of the clips: on the tenth that was left, "
-    "and on mini's frames of held-out clips whose labels are AudioSet's. How good it is with each: "
-    "docs/mini-benchmarks.md."
+    "One head for two embedders, trained on released frames with AudioSet's labels, and on frames "
+    "of mini with YAMNet's scores for the same seconds. The scores are calibrated for each "
+    "embedder with the same head trained on nine tenths of the clips: on the remaining tenth, and "
+    "on frames of mini for held-out clips with AudioSet's labels. docs/mini-benchmarks.md compares "
+    "its accuracy with both."
 )
 
 
 def ship_mini(network: Path, precision: Precision, n_parameters: int, directory: Path) -> None:
-    """Put the network and its card into `weights/mini`; figures come from `make bench-mini`."""
+    """Write the network and its card to `weights/mini`; `make bench-mini` adds the figures."""
     directory.mkdir(parents=True, exist_ok=True)
     target = directory / "mini.onnx"
     shutil.copyfile(network, target)
@@ -63,9 +62,9 @@ def ship_mini(network: Path, precision: Precision, n_parameters: int, directory:
     (directory / "card.json").write_text(json.dumps(card, indent=2) + "\n", "utf-8")
 
 
-def calibrated(run: Run, material: Material, network: Path) -> Bundle:
-    """The bundle of a run that held clips out, calibrated on what it did not learn from."""
-    clips = [*_released(material, run.held_out()), *_heard(material, network, "validation")]
+def calibrated(run: Run, data: RecipeData, network: Path) -> Bundle:
+    """Export the bundle of a run with held-out clips, calibrated on those clips."""
+    clips = [*_released(data, run.held_out()), *_embedded(data, network, "validation")]
     store = ClipStore.from_clips(clips)
     options = ExportOptions(calibrate_on=store, half=True, overwrite=True)
     return export([run], run.bundle, options)
@@ -84,32 +83,31 @@ def ship_bundle(run: Run, calibrate_as: Bundle, directory: Path) -> None:
     export([run], directory, options)
 
 
-def _released(material: Material, ids: list[str]) -> Iterator[Clip]:
-    """Held-out clips of AudioSet as they were released."""
-    store = material.released
+def _released(data: RecipeData, ids: list[str]) -> Iterator[Clip]:
+    """Yield AudioSet clips with their released frames."""
+    store = data.released
     place_of = {clip_id: place for place, clip_id in enumerate(store.ids)}
     for clip_id in ids:
         yield store[place_of[clip_id]]
 
 
-def _heard(material: Material, network: Path, part: Part) -> Iterator[Clip]:
-    """The pairs' sounds through mini, with their labels."""
+def _embedded(data: RecipeData, network: Path, part: Part) -> Iterator[Clip]:
+    """Yield AudioSet clips with frames of mini, computed from their audio."""
     embedder = Embedder(network, name=MINI, weights_sha256="", device="cpu")
-    labels_of = {sound.clip_id: sound.label for sound in material.sounds if sound.source == PAIRS}
-    known = audioset_labels()
-    for index in material.indices(part, PAIRS):
-        clip_id = material.sounds[index].clip_id
-        frames = quantize(embedder(log_mel_patches(material.bank.waveform(index))))
-        yield Clip(clip_id, frames, _indices(labels_of[clip_id], known), MINI)
+    labels = audioset_labels()
+    for index in data.indices(part, PAIRS):
+        clip = data.clips[index]
+        frames = quantize(embedder(log_mel_patches(data.bank.waveform(index))))
+        yield Clip(clip.clip_id, frames, _indices(clip.label, labels), MINI)
 
 
 def _indices(text: str, labels: Labels) -> tuple[int, ...]:
-    """Names with `|` between them -> indices."""
+    """Convert names separated by `|` to indices."""
     return tuple(sorted({labels.names.index(name) for name in text.split("|")}))
 
 
 def agreement(near: npt.NDArray[np.float32], far: npt.NDArray[np.float32]) -> tuple[float, float]:
-    """Mean cosine of embeddings [n, 128], and the mean over dimensions of R2."""
+    """Mean cosine similarity of embeddings [n, 128], and mean R2 over their dimensions."""
     norms = np.linalg.norm(near, axis=1) * np.linalg.norm(far, axis=1)
     residue = np.square(near - far).mean(axis=0) / far.var(axis=0)
     return float(np.mean(np.sum(near * far, axis=1) / norms)), float(1 - residue.mean())

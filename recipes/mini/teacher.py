@@ -1,7 +1,7 @@
-"""The teacher, YAMNet: 0.975 s of sound -> what is heard in it.
+"""The teacher, YAMNet: 0.975 s of audio -> logits and features.
 
-Source: Plakal and Ellis, `research/audioset/yamnet` of tensorflow/models; any conversion of it to
-TFLite with a window of 15,600 samples as input will do.
+Source: Plakal and Ellis, `research/audioset/yamnet` of tensorflow/models. Any conversion to TFLite
+with a window of 15,600 samples as input works.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from vggish.params import PATCH_SAMPLES
 
 N_TEACHER_CLASSES = 521
 N_TEACHER_FEATURES = 1024
-# YAMNet has AudioSet's classes in their order, but for six of them.
-_UNKNOWN_TO_YAMNET = (
+# YAMNet has AudioSet's classes in the same order, except for these six.
+_NOT_IN_YAMNET = (
     "Male speech, man speaking",
     "Female speech, woman speaking",
     "Battle cry",
@@ -30,17 +30,17 @@ _UNKNOWN_TO_YAMNET = (
 
 
 class Teacher:
-    """YAMNet on LiteRT. Not to be shared by threads.
+    """YAMNet on LiteRT. Not thread-safe.
 
     Args:
-        path: of the TFLite file.
-        n_threads: of one call.
+        path: the TFLite file.
+        n_threads: number of threads within one call.
     """
 
     def __init__(self, path: Path, n_threads: int = 1) -> None:
         from ai_edge_litert.interpreter import Interpreter
 
-        # The pre-sigmoid scores and the features below them are inner tensors.
+        # The logits and the features are intermediate tensors.
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*experimental_preserve_all_tensors")
             self._net: Any = Interpreter(
@@ -59,7 +59,7 @@ class Teacher:
     def __call__(
         self, window: npt.NDArray[np.float32]
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-        """Waveform [15600] -> logits [521] and features [1024]."""
+        """Return the logits [521] and features [1024] of a waveform [15600]."""
         assert window.shape == (PATCH_SAMPLES,)
         self._net.set_tensor(self._input["index"], window.reshape(self._input["shape"]))
         self._net.invoke()
@@ -68,6 +68,6 @@ class Teacher:
 
 
 def teacher_classes() -> npt.NDArray[np.int64]:
-    """The place of each of the teacher's classes among AudioSet's, [521]."""
+    """Return the AudioSet index of each of the teacher's classes, [521]."""
     names = audioset_labels().names
-    return np.flatnonzero([name not in _UNKNOWN_TO_YAMNET for name in names])
+    return np.flatnonzero([name not in _NOT_IN_YAMNET for name in names])

@@ -1,4 +1,4 @@
-"""Training mini: through frozen heads, from the teacher directly, and on pairs, at once."""
+"""Training of mini with three kinds of targets: frozen heads, the teacher, and pairs."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from vggish.params import EMBEDDING_SIZE, QUANTIZE_MAX
 
 FloatArray = npt.NDArray[np.float32]
 
-BATCH_SIZE, PAIRS_A_BATCH = 256, 32
-# So many of the frozen heads judge a batch, in turn.
-HEADS_AT_ONCE = 4
-# Losses are sums over classes, or dimensions; these make each of them count.
+BATCH_SIZE, PAIRS_PER_BATCH = 256, 32
+# Number of frozen heads used in one batch; they take turns.
+HEADS_PER_BATCH = 4
+# Losses are sums over classes or dimensions; these weights balance them.
 _WEIGHTS = {"aligned": 1.0, "direct": 1.0, "hint": 0.05, "pairs": 0.1, "moments": 2.0, "range": 1.0}
 _HALF_A_LEVEL = 2.0 / 255
 _AVERAGE = 0.999
@@ -37,12 +37,12 @@ _SAVE_SECONDS = 240.0
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """Sound with the released embedding of the same second.
+    """Seconds of audio with their released embeddings.
 
     Attributes:
-        patches: float16 [n, 96, 64].
+        patches: float16 [n, 96, 64], log-mel.
         embeddings: float32 [n, 128], dequantised.
-        logits: float16 [n, 521], the teacher's.
+        logits: float16 [n, 521], logits of the teacher.
     """
 
     patches: npt.NDArray[np.float16]
@@ -59,7 +59,7 @@ class Moments:
 
     @classmethod
     def of(cls, embeddings: FloatArray) -> Moments:
-        """Of embeddings [n, 128]."""
+        """Compute the moments of embeddings [n, 128]."""
         covariance = np.cov(embeddings, rowvar=False).astype(np.float32)
         return cls(embeddings.mean(axis=0), covariance)
 
@@ -75,18 +75,18 @@ def train(
     validate: Callable[[Any], Mapping[str, float]],
     validate_every: int,
 ) -> Any:
-    """Train mini and return it with its averaged weights; what was stopped goes on.
+    """Train mini, resuming an interrupted training, and return it with its averaged weights.
 
     Args:
-        views: of sounds, to learn from the teacher.
-        pairs: to learn from the released embeddings.
-        moments: of all released embeddings.
-        heads: frozen, see `alignment`.
-        n_steps: in all.
-        seed: of the first weights and of the order of all batches.
-        directory: for checkpoints and `curves.csv`.
-        validate: model -> figures, called every `validate_every` steps and at the end.
-        validate_every: in steps.
+        views: views with the teacher's outputs.
+        pairs: pairs with released embeddings.
+        moments: moments of all released embeddings.
+        heads: frozen heads, see `alignment`.
+        n_steps: total number of steps.
+        seed: seed of the initial weights and of the order of all batches.
+        directory: directory for checkpoints and `curves.csv`.
+        validate: computes figures of the model, every `validate_every` steps and at the end.
+        validate_every: number of steps between validations.
     """
     directory.mkdir(parents=True, exist_ok=True)
     keras.utils.set_random_seed(seed)
@@ -110,26 +110,28 @@ def train(
     manager = tf.train.CheckpointManager(checkpoint, str(directory / "state"), max_to_keep=1)
     if manager.latest_checkpoint:
         checkpoint.restore(manager.latest_checkpoint)
-        print(f"mini: going on at step {int(done)} of {n_steps}", flush=True)
+        print(f"mini: resuming at step {int(done)} of {n_steps}", flush=True)
     feature_spread = tf.constant(views.features[:20000].astype(np.float32).std(axis=0) + 0.05)
     mean, covariance = tf.constant(moments.mean), tf.constant(moments.covariance)
 
-    def losses(batch: dict[str, Any], judges: Sequence[FrozenHead]) -> dict[str, Any]:
+    def losses(batch: dict[str, Any], batch_heads: Sequence[FrozenHead]) -> dict[str, Any]:
         output = model(tf.cast(batch["patches"], tf.float32), training=True)
         raw = output["embeddings"]
-        of_pairs, of_views = raw[:PAIRS_A_BATCH], raw[PAIRS_A_BATCH:]
-        said = batch["logits"]
+        of_pairs, of_views = raw[:PAIRS_PER_BATCH], raw[PAIRS_PER_BATCH:]
+        teacher_logits = batch["logits"]
         noise = tf.random.stateless_uniform(
             tf.shape(of_views), batch["seed"], -_HALF_A_LEVEL, _HALF_A_LEVEL
         )
-        kept = _clipped(of_views) + noise
-        aligned = [_cross_entropy(head.targets(said), head.logits(kept)) for head in judges]
-        hinted = hint(output["features"][PAIRS_A_BATCH:])
+        noisy = _clipped(of_views) + noise
+        aligned = [
+            _cross_entropy(head.targets(teacher_logits), head.logits(noisy)) for head in batch_heads
+        ]
+        hinted = hint(output["features"][PAIRS_PER_BATCH:])
         centred = of_views - tf.reduce_mean(of_views, axis=0)
         spread = tf.matmul(centred, centred, transpose_a=True) / float(BATCH_SIZE - 1)
         return {
             "aligned": tf.add_n(aligned) / len(aligned),
-            "direct": _cross_entropy(said, direct(kept)),
+            "direct": _cross_entropy(teacher_logits, direct(noisy)),
             "hint": _squared((hinted - batch["features"]) / feature_spread),
             "pairs": _squared(_clipped(of_pairs) - batch["embeddings"]),
             "moments": (
@@ -139,10 +141,10 @@ def train(
             "range": _squared(tf.nn.relu(tf.abs(raw) - QUANTIZE_MAX)),
         }
 
-    def make_step(judges: Sequence[FrozenHead]) -> Any:
+    def make_step(batch_heads: Sequence[FrozenHead]) -> Any:
         def step(batch: dict[str, Any]) -> dict[str, Any]:
             with tf.GradientTape() as tape:
-                found = losses(batch, judges)
+                found = losses(batch, batch_heads)
                 total = tf.add_n([_WEIGHTS[name] * loss for name, loss in found.items()])
             gradients = tape.gradient(total, variables)
             gradients, _ = tf.clip_by_global_norm(gradients, 20.0)
@@ -153,7 +155,7 @@ def train(
 
         return tf.function(step, autograph=False)
 
-    n_groups = math.ceil(len(heads) / HEADS_AT_ONCE)
+    n_groups = math.ceil(len(heads) / HEADS_PER_BATCH)
     groups = [heads[start::n_groups] for start in range(n_groups)]
     steps = [make_step(group) for group in groups]
     sums = dict.fromkeys(_WEIGHTS, 0.0)
@@ -185,13 +187,13 @@ def train(
 
 
 def _batch(views: Views, pairs: Pairs, rng: np.random.Generator) -> dict[str, Any]:
-    some = np.sort(rng.integers(0, len(views.patches), BATCH_SIZE))
-    few = rng.integers(0, len(pairs.patches), PAIRS_A_BATCH)
+    drawn = np.sort(rng.integers(0, len(views.patches), BATCH_SIZE))
+    drawn_pairs = rng.integers(0, len(pairs.patches), PAIRS_PER_BATCH)
     return {
-        "patches": tf.constant(np.concatenate([pairs.patches[few], views.patches[some]])),
-        "embeddings": tf.constant(pairs.embeddings[few]),
-        "logits": tf.constant(views.logits[some].astype(np.float32)),
-        "features": tf.constant(views.features[some].astype(np.float32)),
+        "patches": tf.constant(np.concatenate([pairs.patches[drawn_pairs], views.patches[drawn]])),
+        "embeddings": tf.constant(pairs.embeddings[drawn_pairs]),
+        "logits": tf.constant(views.logits[drawn].astype(np.float32)),
+        "features": tf.constant(views.features[drawn].astype(np.float32)),
         "seed": tf.constant(rng.integers(0, 2**31, 2).astype(np.int32)),
     }
 
@@ -206,7 +208,7 @@ def _squared(values: Any) -> Any:
 
 
 def _clipped(embeddings: Any) -> Any:
-    """As the quantiser will; what lies beyond has its slope in the loss `range`."""
+    """Clip as the quantiser does; values beyond get their gradient from the loss `range`."""
     return tf.clip_by_value(embeddings, -QUANTIZE_MAX, QUANTIZE_MAX)
 
 

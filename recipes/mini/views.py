@@ -1,6 +1,6 @@
-"""Views of the sounds: 0.975 s of sound, changed and mixed, and what the teacher says of each.
+"""Views of the clips: augmented and mixed excerpts with the teacher's outputs.
 
-A view is drawn from a seed of its own, so that a file of views does not depend on those before it.
+Each file of views has its own seed, so it does not depend on the files before it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from recipes.mini.sounds import Bank
+from recipes.mini.clip_index import Bank
 from recipes.mini.teacher import Teacher
 from vggish.mel_features import log_mel_patches, n_patches
 from vggish.params import PATCH_FRAMES, PATCH_SAMPLES, SAMPLE_RATE_HZ, STFT_HOP_SAMPLES
@@ -22,25 +22,25 @@ from vggish.params import PATCH_FRAMES, PATCH_SAMPLES, SAMPLE_RATE_HZ, STFT_HOP_
 Waveform = npt.NDArray[np.float32]
 
 _HOP_SAMPLES = PATCH_FRAMES * STFT_HOP_SAMPLES
-_PATCHES_A_FILE = 4096
-# How often a view is changed in each way, and how far.
-_MIXED, _SIGNAL_TO_NOISE_DB = 0.5, (-6.0, 15.0)
-_SPED, _SPEED = 0.3, (0.85, 1.18)
-_EQUALISED, _EQUALISATION_DB, _N_EQUALISER_POINTS = 0.5, 9.0, 7
-_NOISY, _NOISE_DB = 0.1, (-60.0, -35.0)
+_PATCHES_PER_FILE = 4096
+# Probability and range of each augmentation.
+_MIX_PROBABILITY, _SIGNAL_TO_NOISE_DB = 0.5, (-6.0, 15.0)
+_SPEED_PROBABILITY, _SPEED = 0.3, (0.85, 1.18)
+_EQUALISE_PROBABILITY, _EQUALISATION_DB, _N_EQUALISER_POINTS = 0.5, 9.0, 7
+_NOISE_PROBABILITY, _NOISE_DB = 0.1, (-60.0, -35.0)
 _GAIN_DB = (-24.0, 9.0)
 _EQUALISER_HZ = np.geomspace(60.0, 8000.0, _N_EQUALISER_POINTS)
 
 
 @dataclass(frozen=True, eq=False)
 class Views:
-    """Patches with what the teacher says of them, view after view.
+    """Patches with the teacher's outputs, concatenated view by view.
 
     Attributes:
-        lengths: int64 [n_views], patches of each.
+        lengths: int64 [n_views], number of patches in each view.
         patches: float16 [n, 96, 64], log-mel.
-        logits: float16 [n, 521].
-        features: float16 [n, 1024].
+        logits: float16 [n, 521], logits of the teacher.
+        features: float16 [n, 1024], features of the teacher.
     """
 
     lengths: npt.NDArray[np.int64]
@@ -50,15 +50,15 @@ class Views:
 
 
 @dataclass(frozen=True, eq=False)
-class Studio:
-    """What makes views.
+class ViewMaker:
+    """Makes random views of clips.
 
     Attributes:
         bank: the waveforms.
-        drawn: indices of the sounds that may be drawn.
-        weights: how often each of them is, [len(drawn)].
+        drawn: indices of the clips to draw from.
+        weights: [len(drawn)], probability of drawing each clip.
         teacher: path of YAMNet.
-        seed: of everything random.
+        seed: seed of all random choices.
     """
 
     bank: Bank
@@ -68,114 +68,115 @@ class Studio:
     seed: int
 
     def view(self, rng: np.random.Generator, n_patches: int = 1) -> Waveform:
-        """A waveform of so many patches, or of fewer where the sound is shorter."""
+        """Draw a waveform of `n_patches` patches, or fewer if the clip is shorter."""
         window = self._window(rng, n_patches)
-        if rng.random() < _MIXED:
+        if rng.random() < _MIX_PROBABILITY:
             other = _as_long_as(window, self._window(rng, n_patches), rng)
             level = _rms(window) / max(_rms(other), 1e-5)
             window = window + other * level * _db(-rng.uniform(*_SIGNAL_TO_NOISE_DB))
-        if rng.random() < _EQUALISED:
+        if rng.random() < _EQUALISE_PROBABILITY:
             window = _equalised(window, rng)
-        if rng.random() < _NOISY:
+        if rng.random() < _NOISE_PROBABILITY:
             noise = rng.standard_normal(len(window)).astype(np.float32)
             window = window + noise * _db(rng.uniform(*_NOISE_DB))
         window = window * _db(rng.uniform(*_GAIN_DB))
         return np.clip(window, -1, 1).astype(np.float32)
 
     def _window(self, rng: np.random.Generator, n_patches: int) -> Waveform:
-        """A part of a sound, with silence where the sound does not fill its last patch."""
+        """Draw an excerpt of a clip, padded with silence to whole patches."""
         waveform = self.bank.waveform(int(rng.choice(self.drawn, p=self.weights)))
-        speed = rng.uniform(*_SPEED) if rng.random() < _SPED else 1.0
+        speed = rng.uniform(*_SPEED) if rng.random() < _SPEED_PROBABILITY else 1.0
         n_patches = max(1, min(n_patches, round(len(waveform) / speed / _HOP_SAMPLES)))
         n_samples = (n_patches - 1) * _HOP_SAMPLES + PATCH_SAMPLES
         n_needed = int(np.ceil(n_samples * speed))
-        # Of two places the louder one: many clips are mostly silence.
+        # Take the louder of two excerpts, because many clips are mostly silent.
         starts = rng.integers(0, max(1, len(waveform) - n_needed + 1), 2)
-        parts = [waveform[start : start + n_needed] for start in starts]
-        part = max(parts, key=_rms)
-        part = np.pad(part, (0, max(0, n_needed - len(part))))
+        excerpts = [waveform[start : start + n_needed] for start in starts]
+        excerpt = max(excerpts, key=_rms)
+        excerpt = np.pad(excerpt, (0, max(0, n_needed - len(excerpt))))
         if speed == 1.0:
-            return part[:n_samples]
-        places = np.arange(n_samples) * speed
-        return np.interp(places, np.arange(n_needed), part).astype(np.float32)
+            return excerpt[:n_samples]
+        positions = np.arange(n_samples) * speed
+        return np.interp(positions, np.arange(n_needed), excerpt).astype(np.float32)
 
 
 def make_views(
-    studio: Studio, n_patches: int, n_patches_a_view: int, directory: Path, n_processes: int
+    view_maker: ViewMaker, n_patches: int, patches_per_view: int, directory: Path, n_processes: int
 ) -> list[Path]:
-    """Write about `n_patches` patches of views, each of at most `n_patches_a_view`, into files.
+    """Write files of views with about `n_patches` patches in total.
 
-    The files are `views-0000.npz`, ..., of the same number of views each. Those that are there
-    are kept.
+    The files `views-0000.npz`, ... contain the same number of views each, with at most
+    `patches_per_view` patches. Existing files are kept.
     """
-    paths = [directory / f"views-{n:04}.npz" for n in range(-(-n_patches // _PATCHES_A_FILE))]
+    paths = [directory / f"views-{n:04}.npz" for n in range(-(-n_patches // _PATCHES_PER_FILE))]
     missing = [(number, path) for number, path in enumerate(paths) if not path.exists()]
     if missing:
         directory.mkdir(parents=True, exist_ok=True)
         context = multiprocessing.get_context("fork")
-        with context.Pool(n_processes, _begin, (studio, n_patches_a_view)) as pool:
+        with context.Pool(n_processes, _begin, (view_maker, patches_per_view)) as pool:
             for done, _ in enumerate(pool.imap(_make_file, missing), start=1):
-                print(f"views: {done} of {len(missing)} files in {directory.name}", flush=True)
+                print(f"views: wrote {done} of {len(missing)} files in {directory}", flush=True)
     return paths
 
 
 def load_views(paths: Sequence[Path]) -> Views:
-    """All views of some files, in memory."""
-    parts: dict[str, list[npt.NDArray[Any]]] = {field.name: [] for field in fields(Views)}
+    """Load all views of several files into memory."""
+    columns: dict[str, list[npt.NDArray[Any]]] = {field.name: [] for field in fields(Views)}
     for path in paths:
         with np.load(path) as file:
-            for name, arrays in parts.items():
+            for name, arrays in columns.items():
                 arrays.append(file[name])
-    return Views(**{name: np.concatenate(parts.pop(name)) for name in list(parts)})
+    return Views(**{name: np.concatenate(columns.pop(name)) for name in list(columns)})
 
 
-def look(waveforms: Iterable[Waveform], teacher: Teacher) -> Views:
-    """Patches of waveforms [(n - 1) * 15360 + 15600], and what the teacher says of each."""
+def label_patches(waveforms: Iterable[Waveform], teacher: Teacher) -> Views:
+    """Cut waveforms [(n - 1) * 15360 + 15600] into patches, and run the teacher on each."""
     lengths, patches, logits, features = [], [], [], []
     for waveform in waveforms:
-        of_view = log_mel_patches(waveform, tail="drop").astype(np.float16)
-        lengths.append(len(of_view))
-        patches.append(of_view)
-        for number in range(len(of_view)):
+        view_patches = log_mel_patches(waveform, tail="drop").astype(np.float16)
+        lengths.append(len(view_patches))
+        patches.append(view_patches)
+        for number in range(len(view_patches)):
             start = number * _HOP_SAMPLES
-            said = teacher(waveform[start : start + PATCH_SAMPLES])
-            logits.append(said[0].astype(np.float16))
-            features.append(said[1].astype(np.float16))
+            outputs = teacher(waveform[start : start + PATCH_SAMPLES])
+            logits.append(outputs[0].astype(np.float16))
+            features.append(outputs[1].astype(np.float16))
     return Views(
         np.array(lengths, np.int64), np.concatenate(patches), np.stack(logits), np.stack(features)
     )
 
 
-def whole_patches(waveform: Waveform) -> Waveform:
-    """A sound up to the end of its last patch, with the silence that completes it."""
+def pad_to_whole_patches(waveform: Waveform) -> Waveform:
+    """Cut or pad a waveform with silence to the end of its last patch."""
     n_samples = (n_patches(len(waveform)) - 1) * _HOP_SAMPLES + PATCH_SAMPLES
     return np.pad(waveform, (0, max(0, n_samples - len(waveform))))[:n_samples]
 
 
-_studio: Studio
-_n_patches_a_view: int
+_view_maker: ViewMaker
+_patches_per_view: int
 _teacher: Teacher
 
 
-def _begin(studio: Studio, n_patches_a_view: int) -> None:
-    """Once in each process."""
-    global _studio, _n_patches_a_view, _teacher
-    _studio, _n_patches_a_view = studio, n_patches_a_view
-    _teacher = Teacher(studio.teacher)
+def _begin(view_maker: ViewMaker, patches_per_view: int) -> None:
+    """Initialise a worker process."""
+    global _view_maker, _patches_per_view, _teacher
+    _view_maker, _patches_per_view = view_maker, patches_per_view
+    _teacher = Teacher(view_maker.teacher)
 
 
 def _make_file(numbered: tuple[int, Path]) -> None:
     number, path = numbered
-    rng = np.random.default_rng((_studio.seed, number))
-    n_views = _PATCHES_A_FILE // _n_patches_a_view
-    views = look((_studio.view(rng, _n_patches_a_view) for _ in range(n_views)), _teacher)
+    rng = np.random.default_rng((_view_maker.seed, number))
+    n_views = _PATCHES_PER_FILE // _patches_per_view
+    waveforms = (_view_maker.view(rng, _patches_per_view) for _ in range(n_views))
+    views = label_patches(waveforms, _teacher)
     scratch = path.with_suffix(".part.npz")
     np.savez(scratch, **vars(views))
     scratch.replace(path)
 
 
 def _as_long_as(window: Waveform, other: Waveform, rng: np.random.Generator) -> Waveform:
-    """Another sound, cut, or put somewhere into silence."""
+    """Cut another excerpt to the same length, or pad it with silence at a random position."""
     missing = len(window) - len(other)
     if missing <= 0:
         return other[: len(window)]

@@ -1,4 +1,4 @@
-"""The classes of ESC-50 and UrbanSound8K in AudioSet's words: naming them without learning them."""
+"""Zero-shot classification: the classes of ESC-50 and UrbanSound8K as AudioSet classes."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ _DIRECTORY = Path(__file__).parent
 
 
 def esc50_names() -> dict[str, list[int]]:
-    """The classes of ESC-50 that AudioSet has names for -> the indices of those, 45 of 50.
+    """Map 45 of the 50 classes of ESC-50 to indices of AudioSet classes.
 
-    Left out: drinking_sipping, can_opening, washing_machine and mouse_click, for which AudioSet
-    has no name, and insects, whose name there includes crickets.
+    AudioSet has no class for drinking_sipping, can_opening, washing_machine and mouse_click, and
+    its class for insects includes crickets, so these are omitted.
     """
     return _read("esc50", _DIRECTORY / "esc50_audioset.csv")
 
 
 def urbansound8k_names() -> dict[str, list[int]]:
-    """The 10 classes of UrbanSound8K -> the indices of AudioSet's names for them."""
+    """Map the 10 classes of UrbanSound8K to indices of AudioSet classes."""
     return _read("urbansound8k", _DIRECTORY / "urbansound8k_audioset.csv")
 
 
 def zero_shot(
     scores: npt.NDArray[np.floating], labels: Sequence[str], names: Names | None = None
 ) -> tuple[float, float]:
-    """Accuracy, and how often the truth is among the best five, of AudioSet's scores [n, 527].
+    """Top-1 and top-5 accuracy of AudioSet scores for the classes of another data set.
 
-    A class scores what the best of its names scores.
+    The score of a class is the highest score of the AudioSet classes that match it.
 
     Args:
-        scores: [n, 527].
-        labels: n, all of them with names.
-        names: of the classes to choose from; ESC-50's if None.
+        scores: [n, 527], AudioSet scores of each clip.
+        labels: the class of each clip; each must be in `names`.
+        names: the classes to choose from, with their AudioSet indices; ESC-50's if None.
     """
     names = esc50_names() if names is None else names
     restricted = np.stack([scores[:, indices].max(axis=1) for indices in names.values()], axis=1)

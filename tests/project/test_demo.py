@@ -1,4 +1,4 @@
-"""`make demo` runs the main job on the recordings that the repository ships."""
+"""Tests of `make demo` and of the recordings that it uses."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from tests.support.paths import ROOT
 from vggish.embedders.install import shipped_recordings
 
 DEMO = ROOT / "examples" / "demo.py"
-# What is to be heard first in each; of two names both are right.
-HEARD = {
+# Accepted best tags of each recording.
+BEST_TAGS = {
     "speech_voicemail.wav": ("Speech",),
     "water_stream.ogg": ("Water", "Stream"),
     "guitar_chord.ogg": ("Music", "Guitar"),
 }
 
 
-def test_on_a_fresh_machine_it_names_embeds_and_draws(in_directory: Path) -> None:
+def test_demo_tags_embeds_and_draws_without_installed_weights(in_directory: Path) -> None:
     done = subprocess.run([sys.executable, str(DEMO)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    for name, best in HEARD.items():
+    for name, best in BEST_TAGS.items():
         first = done.stdout.split(f"{name}  ")[1].splitlines()[1]
         assert first.strip().startswith(best), first
     assert "audiotag weights fetch vggish" in done.stderr

@@ -1,4 +1,4 @@
-"""Clips of ten seconds for the benchmark of the service, and the requests that upload them."""
+"""Clips of ten seconds for the service benchmark, and the requests that upload them."""
 
 from __future__ import annotations
 
@@ -13,18 +13,15 @@ import soxr
 from vggish.embedders.install import shipped_recordings
 
 RATE_HZ = 44_100
-
 CLIP_SECONDS = 10
-
-N_MADE = 4
-
+N_SYNTHETIC = 4
 _BOUNDARY = "audiotag-benchmark-boundary"
 
 Waveform = npt.NDArray[np.float32]
 
 
 def write_clips(directory: Path, n_channels: int) -> list[Path]:
-    """Write WAV files, 16-bit at 44.1 kHz: the shipped recordings, looped, and made sounds."""
+    """Write 16-bit WAVs at 44.1 kHz: the included recordings, looped, and synthetic clips."""
     paths = []
     for name, mono in _waveforms():
         path = directory / f"{name}.wav"
@@ -40,16 +37,16 @@ def _waveforms() -> Iterator[tuple[str, Waveform]]:
         mono = soxr.resample(waveform.mean(axis=1), rate_hz, RATE_HZ)
         yield path.stem, np.resize(mono, RATE_HZ * CLIP_SECONDS).astype(np.float32)
     times = np.arange(RATE_HZ * CLIP_SECONDS) / RATE_HZ
-    for seed in range(N_MADE):
+    for seed in range(N_SYNTHETIC):
         rng = np.random.default_rng(seed)
         pitches = rng.uniform(80, 4000, 3)
         tones = sum(np.sin(2 * np.pi * pitch * times) for pitch in pitches)
         bursts = rng.normal(size=len(times)) * (np.sin(2 * np.pi * (seed + 1) * times) > 0.5)
-        yield f"made_{seed}", (0.2 * tones + 0.1 * bursts).clip(-0.99, 0.99).astype(np.float32)
+        yield f"synthetic_{seed}", (0.2 * tones + 0.1 * bursts).clip(-0.99, 0.99).astype(np.float32)
 
 
 def write_requests(clips: list[Path], directory: Path) -> list[Path]:
-    """Write, for each clip, the request that uploads it as a form, headers and body."""
+    """Write the request that uploads each clip as a form, with headers and body."""
     paths = []
     for clip in clips:
         path = directory / f"{clip.stem}.http"
@@ -59,7 +56,7 @@ def write_requests(clips: list[Path], directory: Path) -> list[Path]:
 
 
 def upload_request(name: str, content: bytes) -> bytes:
-    """`POST /classify` with a form whose field `file` is the content."""
+    """Return the bytes of a `POST /classify` with a form whose field `file` has the content."""
     opening = (
         f"--{_BOUNDARY}\r\n"
         f'Content-Disposition: form-data; name="file"; filename="{name}"\r\n'
