@@ -1,4 +1,4 @@
-"""The structure of the code: which package, folder and file may import which."""
+"""Tests of the structure of the code: which package, folder and file may import which."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ import pytest
 from tests.support.paths import ROOT
 from vggish import errors
 
-# A package imports those to its left, and a room (a folder, or a file beside the folders)
-# imports those in the rows above its own.
+# A package may import the packages to its left. Within a package, a room (a folder, or a module
+# beside the folders) may import the rooms in the rows above its own.
 PACKAGES = ("vggish", "classifier", "service", "audiotag", "cli")
 ROOMS = {
     "vggish": (
@@ -52,27 +52,27 @@ HEAVY = {
 
 
 def source_files(root: Path = ROOT) -> dict[str, Path]:
-    """Modules of the product by name: `{"vggish.audio": Path, ...}`."""
+    """Return the modules of the packages by name: `{"vggish.audio": Path, ...}`."""
     files = {"cli": root / "cli.py"}
     for package in PACKAGES[:-1]:
         for path in sorted((root / package).rglob("*.py")):
             parts = path.relative_to(root).with_suffix("").parts
             name = ".".join(parts).removesuffix(".__init__")
-            # The vendored libraries of the page come with a script, not with a package.
+            # A directory without `__init__.py` is not a package, even if it contains a script.
             if (path.parent / "__init__.py").exists():
                 files[name] = path
     return files
 
 
 def imported(tree: ast.AST) -> set[str]:
-    """Every name imported anywhere below a node: in functions, in `try:`, for typing only."""
+    """Return all names imported below a node, also in functions, in `try:`, and for typing only."""
     names: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, "relative imports hide the layer"
-            # What is imported from a package may be a module of it.
+            assert node.level == 0, "a relative import hides its layer"
+            # A name imported from a package may be a module.
             names |= {f"{node.module}.{alias.name}" for alias in node.names}
         elif (
             isinstance(node, ast.Call)
@@ -84,14 +84,14 @@ def imported(tree: ast.AST) -> set[str]:
 
 
 def module_of(name: str, modules: dict[str, Path]) -> str | None:
-    """The module that an imported name is, or is taken from; None if it is not ours."""
+    """Return the module that an imported name is or belongs to; None if it is not ours."""
     while name and name not in modules:
         name = name.rpartition(".")[0]
     return name or None
 
 
 def edges(modules: dict[str, Path]) -> dict[str, set[str]]:
-    """For each module of ours, the others of ours that it imports."""
+    """Return the modules of ours that each module imports."""
     graph = {}
     for module, path in modules.items():
         names = imported(ast.parse(path.read_text("utf-8")))
@@ -109,17 +109,17 @@ def package_of(module: str) -> str:
 
 
 def row_of(module: str) -> int | None:
-    """The row of a module's room in `ROOMS`; None for the face of a package."""
+    """Return the row of a module's room in `ROOMS`; None for a package's `__init__`."""
     package, _, rest = module.partition(".")
     if not rest:
         return None
     rows = [i for i, row in enumerate(ROOMS[package]) if rest.split(".")[0] in row]
-    assert len(rows) == 1, f"{module} has no place in the order of {package}"
+    assert len(rows) == 1, f"{module} must be in one row of ROOMS[{package!r}]"
     return rows[0]
 
 
 def out_of_order(graph: dict[str, set[str]]) -> list[str]:
-    """Imports against the order of packages, or against the order of rooms in a package."""
+    """Return the imports that violate the order of packages, or of rooms within a package."""
     found = []
     for module, others in graph.items():
         for other in others:
@@ -141,16 +141,16 @@ def test_imports_flow_one_way() -> None:
     assert out_of_order(imports()) == []
 
 
-def test_no_files_import_each_other_in_a_circle() -> None:
+def test_imports_are_acyclic() -> None:
     graph = {
-        # The face of a package names what is in it, under `TYPE_CHECKING`.
+        # A package's `__init__` imports its modules for type checkers only.
         module: set() if "." not in module else others
         for module, others in imports().items()
     }
     try:
         graphlib.TopologicalSorter(graph).prepare()
     except graphlib.CycleError as error:
-        pytest.fail(f"a circle of imports: {' <- '.join(error.args[1])}")
+        pytest.fail(f"circular imports: {' <- '.join(error.args[1])}")
 
 
 @pytest.mark.parametrize(
@@ -163,7 +163,7 @@ def test_no_files_import_each_other_in_a_circle() -> None:
         "application = importlib.import_module('service.app')",
     ],
 )
-def test_an_import_against_the_order_is_seen_wherever_it_stands(
+def test_import_of_a_higher_layer_is_detected_anywhere_in_a_module(
     tmp_path: Path, statement: str
 ) -> None:
     module = tmp_path / "tagger.py"
@@ -173,20 +173,20 @@ def test_an_import_against_the_order_is_seen_wherever_it_stands(
     assert out_of_order(graph) == ["classifier.tagger imports service.app"]
 
 
-def test_an_import_of_a_later_room_is_seen() -> None:
+def test_import_of_a_higher_room_is_detected() -> None:
     assert out_of_order({"vggish.audio.stream": {"vggish.api"}}) != []
     assert out_of_order({"vggish.audio.stream": {"vggish.frames.clip"}}) != []
     assert out_of_order({"vggish.frames.clip": {"vggish.errors"}}) == []
 
 
 @pytest.mark.parametrize("module", ["errors", "params", "mel_features", "postprocess"])
-def test_stages_of_the_front_end_need_only_numpy(module: str) -> None:
+def test_front_end_depends_only_on_numpy(module: str) -> None:
     names = imported(ast.parse((ROOT / "vggish" / f"{module}.py").read_text("utf-8")))
     others = {package_of(name) for name in names} - set(PACKAGES)
     assert others <= sys.stdlib_module_names | {"numpy"}
 
 
-def test_heavy_packages_are_imported_where_they_are_used() -> None:
+def test_heavy_packages_are_imported_inside_functions() -> None:
     for module, path in source_files().items():
         tree = ast.parse(path.read_text("utf-8"))
         statements = [node for node in tree.body if isinstance(node, (ast.Import, ast.ImportFrom))]
@@ -195,7 +195,7 @@ def test_heavy_packages_are_imported_where_they_are_used() -> None:
 
 
 @pytest.mark.parametrize("package", ["audiotag", "vggish", "classifier", "service", "cli"])
-def test_importing_loads_neither_numpy_nor_what_is_heavy(package: str) -> None:
+def test_importing_a_package_loads_neither_numpy_nor_heavy_packages(package: str) -> None:
     program = f"import sys, {package}; print(*(name for name in sys.modules if '.' not in name))"
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT
@@ -205,11 +205,11 @@ def test_importing_loads_neither_numpy_nor_what_is_heavy(package: str) -> None:
     assert not loaded & {*HEAVY, "numpy"}
 
 
-def test_every_error_descends_from_one_and_is_drawn_in_the_tree() -> None:
+def test_every_error_has_one_root_and_is_in_the_documented_tree() -> None:
     classes = [
         c for _, c in inspect.getmembers(errors, inspect.isclass) if c.__module__ == errors.__name__
     ]
     assert len(classes) > 5
     assert all(issubclass(c, errors.AudiotagError) for c in classes)
-    drawn = errors.__doc__ or ""
-    assert [c.__name__ for c in classes if c.__name__ not in drawn] == []
+    tree = errors.__doc__ or ""
+    assert [c.__name__ for c in classes if c.__name__ not in tree] == []
