@@ -196,7 +196,7 @@ async def _read(
     request: Request, form: Form, config: ServiceConfig, write: Callable[[bytes], object]
 ) -> None:
     """Pass the body to `write` in pieces, within the limits of size and time."""
-    limit, n_bytes = config.max_upload_bytes, 0
+    limit, n_bytes = int(config.max_upload_bytes), 0
     if request.headers.get("content-type", "").lower().startswith(_MULTIPART):
         limit += _OVERHEAD_BYTES
     clock = asyncio.get_running_loop().time

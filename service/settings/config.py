@@ -1,252 +1,326 @@
-"""The settings of the service, in one table."""
+"""The settings of the service: one class with their types, limits, defaults and descriptions."""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import difflib
+import ipaddress
+import os
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import Annotated, Any, Literal, TypeAlias
+from urllib.parse import urlsplit
 
-from service.settings import rules
-from service.settings.rules import Kind, Rule, Setting, checked, refusal
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ByteSize,
+    Field,
+    PrivateAttr,
+    SecretStr,
+    ValidationError,
+)
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from vggish.common.choices import Device, EmbedderName, Precision
+from vggish.errors import OptionError
 from vggish.params import MAX_SOURCE_RATE_HZ, MIN_SOURCE_RATE_HZ
-
-if TYPE_CHECKING:
-    from vggish.common.choices import Device, EmbedderName, Precision
-
 
 MIB, GIB = 1 << 20, 1 << 30
 
+# A longer wait is a mistake, and too long for some clocks.
+_LONGEST_SECONDS = 1e6
 
-@dataclass(frozen=True, repr=False)
-class ServiceConfig:
-    """All settings of the service, checked; `SETTINGS` says what each of them decides.
 
-    Lists are taken for tuples, and text for paths. API keys are not in its `repr`.
+# --- checks: each error completes the sentence "SETTING ..." ----------------------------------
+
+
+def _items(value: Any) -> Any:
+    if isinstance(value, str):
+        return tuple(item.strip() for item in value.split(",")) if value else ()
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _size(value: Any) -> Any:
+    # ByteSize alone would read "1,5GB" as one byte, and take 1.5 and true for numbers of bytes.
+    pattern = r"\s*\d+(\.\d+)?\s*([kmgt]?i?b)?\s*"
+    if isinstance(value, (bool, float)) or not re.fullmatch(pattern, str(value).lower()):
+        raise ValueError('must be a number of bytes or a size such as "256MiB"')
+    return value
+
+
+def _path(value: Any) -> Any:
+    if not isinstance(value, (str, Path)):
+        raise ValueError("must be a path")
+    return Path(value)
+
+
+def _host(text: str) -> str:
+    if not text or re.search(r"[/\[\]\s]", text):
+        raise ValueError(
+            "must be an address or a host name without a port, such as 127.0.0.1, ::1, or 0.0.0.0 "
+            "for all addresses of this machine"
+        )
+    return text
+
+
+def _root_path(text: str) -> str:
+    if text and not re.fullmatch(r"(/[\w.~-]+)+", text, re.ASCII):
+        raise ValueError("must be empty, or start with / and not end with it, such as /audiotag")
+    return text
+
+
+def _origin(text: str) -> str:
+    parts = urlsplit(text)
+    is_origin = parts.netloc and text == f"{parts.scheme}://{parts.netloc}".lower()
+    if text != "*" and not (is_origin and parts.scheme in ("http", "https")):
+        raise ValueError(
+            "must contain origins such as https://example.org, in lower case and without a path, "
+            "or * for all"
+        )
+    return text
+
+
+def _network(text: str) -> str:
+    try:
+        ipaddress.ip_network(text)
+    except ValueError:
+        raise ValueError("must contain addresses or networks such as 10.0.0.0/8") from None
+    return text
+
+
+def _key(key: SecretStr) -> SecretStr:
+    if not re.fullmatch(r"[!-~]+", key.get_secret_value()):
+        raise ValueError("must contain keys of printable ASCII characters without spaces")
+    return key
+
+
+def _keys_file(path: Path) -> Path:
+    keys_in(path)
+    return path
+
+
+def _writable_directory(path: Path) -> Path:
+    if not path.is_dir() or not os.access(path, os.W_OK | os.X_OK):
+        raise ValueError("must be a writable directory")
+    return path
+
+
+def keys_in(path: Path) -> tuple[str, ...]:
+    """Read a file of API keys: one key per line; # starts a comment.
 
     Raises:
-        OptionError: a value breaks its rule, or there are no keys in `api_keys_file`.
+        ValueError: the file cannot be read, contains no key, or contains an invalid one.
     """
-
-    host: str = "127.0.0.1"
-    port: int = 8000
-    workers: int = 1
-    models: tuple[str, ...] = ("audioset",)
-    embedder: EmbedderName = "auto"
-    precision: Precision | None = None
-    device: Device = "auto"
-    max_upload_bytes: int = 256 * MIB
-    max_batch_files: int = 16
-    max_audio_seconds: float = 3600.0
-    max_channels: int = 32
-    max_sample_rate_hz: int = MAX_SOURCE_RATE_HZ
-    max_decoded_bytes: int = 4 * GIB
-    threads: int = 0
-    queue_size: int = 64
-    max_uploads: int = 128
-    batch_window_ms: float = 2.0
-    full_batch_patches: int = 8
-    upload_timeout_seconds: float = 60.0
-    upload_idle_seconds: float = 10.0
-    request_timeout_seconds: float = 60.0
-    shutdown_seconds: float = 30.0
-    max_streams: int = 16
-    stream_idle_seconds: float = 60.0
-    reload_seconds: float = 5.0
-    api_keys: tuple[str, ...] = ()
-    api_keys_file: Path | None = None
-    rate_limit_per_minute: int = 0
-    max_requests_per_client: int = 64
-    max_streams_per_client: int = 8
-    cors_origins: tuple[str, ...] = ()
-    trusted_proxies: tuple[str, ...] = ()
-    root_path: str = ""
-    temporary_directory: Path | None = None
-    log_format: str = "auto"
-    log_level: str = "info"
-    _keys: tuple[str, ...] = field(default=(), init=False, compare=False)
-
-    def __post_init__(self) -> None:
-        for name, setting in SETTINGS.items():
-            object.__setattr__(self, name, checked(setting, getattr(self, name)))
-        keys = self.api_keys + (() if self.api_keys_file is None else keys_in(self.api_keys_file))
-        object.__setattr__(self, "_keys", tuple(dict.fromkeys(keys)))
-
-    def __repr__(self) -> str:
-        shown = [
-            f"{name}={'(hidden)' if setting.rule.secret else repr(getattr(self, name))}"
-            for name, setting in SETTINGS.items()
-            if getattr(self, name) != setting.default
-        ]
-        return f"ServiceConfig({', '.join(shown)})"
-
-    @property
-    def keys(self) -> tuple[str, ...]:
-        """All API keys, those of `api_keys_file` among them; empty where anybody may ask."""
-        return self._keys
-
-
-def keys_in(path: Path, where: str = "") -> tuple[str, ...]:
-    """The keys of a file: one a line; # begins a comment.
-
-    Raises:
-        OptionError: the file cannot be read, holds no key, or something that is none.
-    """
-    setting = SETTINGS["api_keys_file"]
     try:
         lines = path.read_text("utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is no UTF-8 text"
-        raise refusal(setting, f"must be a file that can be read: {reason}", path, where) from error
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise ValueError(f"must be a readable file: {reason}") from error
     keys = [key for line in lines if (key := line.partition("#")[0].strip())]
     if not keys:
-        raise refusal(setting, "must hold a key, for without one anybody may ask", path, where)
-    try:
-        for key in keys:
-            rules.key(key)
-    except ValueError as error:
-        raise refusal(
-            setting, f"must have keys that are legal: they {error}", path, where
-        ) from None
+        raise ValueError("must contain a key; without one, everybody would have access")
+    for key in keys:
+        _key(SecretStr(key))
     return tuple(keys)
 
 
-# Longer waits than this are a mistake, and too long for some clocks.
-_LONGEST_SECONDS = 1e6
+# --- types ------------------------------------------------------------------------------------
 
-_TABLE: dict[str, dict[str, Rule]] = {
-    "address": {
-        "host": Rule(
-            "address to listen on; 0.0.0.0 or :: for all of this machine", check=rules.host
-        ),
-        "port": Rule("port to listen on; 0 for a free one", 0, 65535),
-        "root_path": Rule(
-            "path that a proxy has the service under, such as /audiotag", check=rules.root_path
-        ),
-        "workers": Rule("processes, each with models of its own; 0 for one a core", 0, 256),
-    },
-    "models": {
-        "models": Rule(
-            "bundles, runs, or names of what comes with audiotag; the first is the default one",
-            least=1,
-            check=rules.name,
-        ),
-        "embedder": Rule(
-            "auto takes the one that a model is made for, and VGGish before mini",
-            choices=("auto", "vggish", "mini"),
-        ),
-        "precision": Rule(
-            "precision of VGGish; float32 if not set",
-            choices=("float32", "int8"),
-            kind="text",
-            optional=True,
-        ),
-        "device": Rule("auto takes a GPU if onnxruntime has one", choices=("auto", "cpu", "gpu")),
-        "reload_seconds": Rule(
-            "seconds between looks for changed bundles; 0 for none but on SIGHUP",
-            0,
-            _LONGEST_SECONDS,
-        ),
-    },
-    "limits of a request": {
-        "max_upload_bytes": Rule("size of its body", 1, kind="size"),
-        "max_batch_files": Rule("sounds in one POST /classify/batch", 1, 10_000),
-        "max_audio_seconds": Rule("length of a sound", 0.001),
-        "max_channels": Rule("channels of a sound", 1),
-        "max_sample_rate_hz": Rule(
-            "sample rate of a sound", MIN_SOURCE_RATE_HZ, MAX_SOURCE_RATE_HZ
-        ),
-        "max_decoded_bytes": Rule(
-            "size of a sound when decoded, 4 bytes a sample of each channel", 1, kind="size"
-        ),
-    },
-    "work at once": {
-        "threads": Rule("sounds at once in each process; 0 for one a core", 0, 1024),
-        "queue_size": Rule("requests that may wait for a thread", 1),
-        "max_uploads": Rule("bodies that may be on their way", 1),
-        "batch_window_ms": Rule(
-            "milliseconds that patches wait for those of other requests; 0 for no common batches",
-            0,
-            1000,
-        ),
-        "full_batch_patches": Rule(
-            "patches (0.96 s of sound) of a batch that waits for no more", 1, 4096
-        ),
-    },
-    "time limits": {
-        "upload_timeout_seconds": Rule(
-            "seconds that a whole body may take to arrive", 0.001, _LONGEST_SECONDS
-        ),
-        "upload_idle_seconds": Rule(
-            "seconds without a byte of a body, or for the head before it", 0.001, _LONGEST_SECONDS
-        ),
-        "request_timeout_seconds": Rule(
-            "seconds from the whole body to the answer", 0.001, _LONGEST_SECONDS
-        ),
-        "shutdown_seconds": Rule(
-            "seconds for requests to end when the service is asked to", 0, _LONGEST_SECONDS
-        ),
-    },
-    "streams": {
-        "max_streams": Rule("streams open at once in each process; 0 for none at all", 0),
-        "stream_idle_seconds": Rule(
-            "seconds without a message of the client", 0.001, _LONGEST_SECONDS
-        ),
-    },
-    "access": {
-        "api_keys": Rule(
-            "keys, one of which a request must have; if there are none, anybody may ask",
-            check=rules.key,
-            secret=True,
-        ),
-        "api_keys_file": Rule(
-            "more keys, one a line; # begins a comment", kind="path", optional=True
-        ),
-        "rate_limit_per_minute": Rule(
-            "requests of a key, or of an address without one; 0 for any number", 0
-        ),
-        "max_requests_per_client": Rule(
-            "requests at once of one key or address; 0 for any number", 0
-        ),
-        "max_streams_per_client": Rule("open streams of one key or address; 0 for any number", 0),
-        "cors_origins": Rule(
-            "other web sites whose pages may ask, such as https://example.org; * for all",
-            check=rules.origin,
-        ),
-        "trusted_proxies": Rule(
-            "addresses or networks whose X-Forwarded-... headers are believed",
-            check=rules.network,
-        ),
-    },
-    "system": {
-        "temporary_directory": Rule(
-            "where uploads are kept while they are needed; the system's if not set",
-            check=rules.writable_directory,
-            kind="path",
-            optional=True,
-        ),
-        "log_format": Rule(
-            "auto is text on a terminal, else json", choices=("auto", "text", "json")
-        ),
-        "log_level": Rule(
-            "the least that is logged", choices=("debug", "info", "warning", "error")
-        ),
-    },
+_List = BeforeValidator(_items)
+_Unique = AfterValidator(lambda items: tuple(dict.fromkeys(items)))
+_Optional = BeforeValidator(lambda value: value or None)  # TOML has no null; "" stands for it
+
+Names: TypeAlias = Annotated[
+    tuple[Annotated[str, Field(min_length=1)], ...], Field(min_length=1), _List, _Unique
+]
+Keys: TypeAlias = Annotated[tuple[Annotated[SecretStr, AfterValidator(_key)], ...], _List, _Unique]
+Origins: TypeAlias = Annotated[tuple[Annotated[str, AfterValidator(_origin)], ...], _List, _Unique]
+Networks: TypeAlias = Annotated[
+    tuple[Annotated[str, AfterValidator(_network)], ...], _List, _Unique
+]
+KeysFile: TypeAlias = Annotated[Path, BeforeValidator(_path), AfterValidator(_keys_file)]
+Directory: TypeAlias = Annotated[Path, BeforeValidator(_path), AfterValidator(_writable_directory)]
+Size: TypeAlias = Annotated[ByteSize, BeforeValidator(_size), Field(ge=1)]
+SampleRate: TypeAlias = Annotated[int, Field(ge=MIN_SOURCE_RATE_HZ, le=MAX_SOURCE_RATE_HZ)]
+Seconds: TypeAlias = Annotated[float, Field(ge=0.001, le=_LONGEST_SECONDS)]
+SecondsOrZero: TypeAlias = Annotated[float, Field(ge=0, le=_LONGEST_SECONDS)]
+Count: TypeAlias = Annotated[int, Field(ge=1)]
+CountOrZero: TypeAlias = Annotated[int, Field(ge=0)]
+
+
+class ServiceConfig(BaseSettings):
+    """All settings of the service, validated. Immutable; its `repr` hides the API keys.
+
+    Values come from the arguments alone; `service.settings.sources.load_settings` reads flags,
+    environment variables and the settings file. Lists are accepted for tuples, text for paths.
+
+    Raises:
+        OptionError: a value is invalid, or `api_keys_file` contains no keys.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="AUDIOTAG_",
+        env_ignore_empty=True,
+        enable_decoding=False,  # lists are "a,b", not JSON
+        frozen=True,
+        strict=True,
+        allow_inf_nan=False,
+        hide_input_in_errors=True,
+        use_attribute_docstrings=True,
+    )
+
+    host: Annotated[str, AfterValidator(_host)] = "127.0.0.1"
+    """address to listen on; 0.0.0.0 or :: for all addresses of this machine"""
+    port: Annotated[int, Field(ge=0, le=65535)] = 8000
+    """port to listen on; 0 for a free one"""
+    root_path: Annotated[str, AfterValidator(_root_path)] = ""
+    """path under which a proxy serves audiotag, such as /audiotag"""
+    workers: Annotated[int, Field(ge=0, le=256)] = 1
+    """number of processes, each with its own models; 0 for one per core"""
+
+    models: Names = ("audioset",)
+    """bundles, training runs or names of built-in models; the first is the default model"""
+    embedder: EmbedderName = "auto"
+    """auto uses the embedder a model was trained on, and prefers VGGish to mini"""
+    precision: Annotated[Precision | None, _Optional] = None
+    """precision of VGGish; float32 if not set"""
+    device: Device = "auto"
+    """auto uses a GPU if ONNX Runtime supports one"""
+    reload_seconds: SecondsOrZero = 5.0
+    """seconds between checks for changed bundles; 0 to reload on SIGHUP only"""
+
+    max_upload_bytes: Size = ByteSize(256 * MIB)
+    """maximum size of the request body"""
+    max_batch_files: Annotated[int, Field(ge=1, le=10_000)] = 16
+    """maximum number of clips in one POST /classify/batch"""
+    max_audio_seconds: Annotated[float, Field(ge=0.001)] = 3600.0
+    """maximum duration of a clip in seconds"""
+    max_channels: Count = 32
+    """maximum number of channels of a clip"""
+    max_sample_rate_hz: SampleRate = MAX_SOURCE_RATE_HZ
+    """maximum sample rate of a clip in Hz"""
+    max_decoded_bytes: Size = ByteSize(4 * GIB)
+    """maximum size of a decoded clip, at 4 bytes per sample and channel"""
+
+    threads: Annotated[int, Field(ge=0, le=1024)] = 0
+    """clips processed at once in each process; 0 for one per core"""
+    queue_size: Count = 64
+    """maximum number of requests waiting for a thread"""
+    max_uploads: Count = 128
+    """maximum number of request bodies received at once"""
+    batch_window_ms: Annotated[float, Field(ge=0, le=1000)] = 2.0
+    """milliseconds that patches wait for those of other requests; 0 for no shared batches"""
+    full_batch_patches: Annotated[int, Field(ge=1, le=4096)] = 8
+    """number of patches (0.96 s of audio each) at which a shared batch runs without waiting"""
+
+    upload_timeout_seconds: Seconds = 60.0
+    """seconds allowed for receiving a whole request body"""
+    upload_idle_seconds: Seconds = 10.0
+    """seconds allowed between two parts of a request body"""
+    request_timeout_seconds: Seconds = 60.0
+    """seconds allowed from the end of the request body to the response"""
+    shutdown_seconds: SecondsOrZero = 30.0
+    """seconds allowed for running requests to finish when the service stops"""
+
+    max_streams: CountOrZero = 16
+    """maximum number of open streams in each process; 0 disables streams"""
+    stream_idle_seconds: Seconds = 60.0
+    """seconds allowed between two messages of a stream's client"""
+
+    api_keys: Keys = ()
+    """API keys, one of which a request must send; without keys, everybody has access"""
+    api_keys_file: Annotated[KeysFile | None, _Optional] = None
+    """file with more API keys, one per line; # starts a comment"""
+    rate_limit_per_minute: CountOrZero = 0
+    """maximum requests per minute for each key, or address without a key; 0 for no limit"""
+    max_requests_per_client: CountOrZero = 64
+    """maximum number of concurrent requests for each key or address; 0 for no limit"""
+    max_streams_per_client: CountOrZero = 8
+    """maximum number of open streams for each key or address; 0 for no limit"""
+    cors_origins: Origins = ()
+    """other web sites whose pages may use the service, such as https://example.org; * for all"""
+    trusted_proxies: Networks = ()
+    """addresses or networks of proxies whose X-Forwarded-... headers are trusted"""
+
+    temporary_directory: Annotated[Directory | None, _Optional] = None
+    """directory for uploads while they are processed; the system's if not set"""
+    log_format: Literal["auto", "text", "json"] = "auto"
+    """auto is text on a terminal and JSON elsewhere"""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """minimum level of the messages that are logged"""
+
+    _keys: tuple[str, ...] = PrivateAttr(())
+
+    def __init__(
+        self, _origins: Mapping[str, str] = MappingProxyType({}), /, **values: Any
+    ) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise OptionError(_explained(error, _origins)) from error
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        *_: PydanticBaseSettingsSource,
+        **__: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Use the arguments only."""
+        return (init_settings,)
+
+    def model_post_init(self, _: Any) -> None:
+        """Collect the keys."""
+        keys = tuple(key.get_secret_value() for key in self.api_keys)
+        keys += keys_in(self.api_keys_file) if self.api_keys_file else ()
+        self._keys = tuple(dict.fromkeys(keys))
+
+    def __repr_args__(self) -> Iterator[tuple[str, Any]]:
+        for name, field in type(self).model_fields.items():
+            if getattr(self, name) != field.default:
+                yield name, getattr(self, name)
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """All API keys, those of `api_keys_file` included; empty if no key is needed."""
+        return self._keys
+
+
+SETTINGS: Mapping[str, FieldInfo] = MappingProxyType(ServiceConfig.model_fields)
+
+SECRET = "api_keys"  # noqa: S105 - a name, not a value
+
+# Headings for the help, the documentation and the settings file: each starts at a setting.
+HEADINGS = {
+    "host": "address",
+    "models": "models",
+    "max_upload_bytes": "limits of a request",
+    "threads": "concurrency",
+    "upload_timeout_seconds": "time limits",
+    "max_streams": "streams",
+    "api_keys": "access",
+    "temporary_directory": "system",
 }
 
-_KINDS: dict[type, Kind] = {int: "whole", float: "number", str: "text", tuple: "list"}
 
-
-def _settings() -> Mapping[str, Setting]:
-    defaults = {each.name: each.default for each in dataclasses.fields(ServiceConfig)}
-    settings = {}
-    for group, table in _TABLE.items():
-        for name, rule in table.items():
-            kind = rule.kind or _KINDS[type(defaults[name])]
-            settings[name] = Setting(name, kind, defaults[name], group, rule)
-    return MappingProxyType(settings)
-
-
-SETTINGS: Mapping[str, Setting] = _settings()
+def _explained(error: ValidationError, origins: Mapping[str, str]) -> str:
+    """Describe the first invalid setting: the rule, the value unless secret, and its origin."""
+    first = error.errors()[0]
+    name = str(first["loc"][0])
+    where = f" ({origins[name]})" if name in origins else ""
+    if first["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(name.lower().replace("-", "_"), SETTINGS, 1)
+        hint = f"did you mean {near[0]!r}?" if near else "audiotag serve --help lists them all"
+        return f"unknown setting {name!r}; {hint}{where}"
+    rule = re.sub(r"^(Value error, |\w+ should )", "", first["msg"])
+    rule = rule if rule.startswith("must ") else f"must {rule}"
+    received = first["input"]
+    if name == SECRET:
+        received = "(hidden)"
+    elif not isinstance(received, SecretStr):
+        received = repr(str(received) if isinstance(received, Path) else received)
+    return f"{name} {rule}. Received: {received}{where}"

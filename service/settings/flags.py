@@ -1,53 +1,55 @@
-"""Command-line flags and documentation of the settings."""
+"""Command-line flags and documentation generated from the settings."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Literal, get_args
 
-from service.settings.config import SETTINGS
-from service.settings.rules import Setting
-from service.settings.text import flag, format_size, variable
+from pydantic import ByteSize
+from pydantic.fields import FieldInfo
 
-# --- the command line and the documentation ---------------------------------------------------
+from service.settings.config import HEADINGS, SECRET, SETTINGS
+from service.settings.sources import flag, format_size, variable
+
+_METAVARS: dict[Any, str] = {int: "N", float: "X", ByteSize: "SIZE", tuple: "A,B", Path: "PATH"}
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    """Give a parser a flag for each setting that is not secret, in groups."""
-    for title, settings in _groups():
-        group = parser.add_argument_group(title)
-        for setting in settings:
-            if setting.rule.secret:
-                group.description = (
-                    f"{variable(setting.name)}, or {setting.name} in the settings file: "
-                    f"{setting.rule.help}. There is no flag, for others could read what it says."
-                )
-                # Refused by name, or what it was given would be in the error, or taken for a file.
-                name = flag(setting.name)
-                group.add_argument(
-                    name, name.removesuffix("s"), help=argparse.SUPPRESS, type=_no_flag(setting)
-                )
-                continue
-            group.add_argument(
-                flag(setting.name),
-                action="append" if setting.kind == "list" else "store",
-                metavar=_metavar(setting),
-                help=f"{setting.rule.help} (default: {_default(setting)})",
+    """Add a flag for each setting but the API keys, in groups.
+
+    pydantic-settings can do so, too, but without groups and sizes, and with a flag for the keys.
+    """
+    group: Any = parser
+    for name, field in SETTINGS.items():
+        if name in HEADINGS:
+            group = parser.add_argument_group(HEADINGS[name])
+        if name == SECRET:
+            group.description = (
+                f"{variable(name)}, or {name} in the settings file: {field.description}. "
+                "There is no flag, since other users of the machine could read it."
             )
-
-
-def _no_flag(setting: Setting) -> Callable[[str], str]:
-    def refuse(_: str) -> str:
-        raise argparse.ArgumentTypeError(
-            f"there is no such flag, for others could read what it says; use {flag(setting.name)}"
-            f"-file, {variable(setting.name)}, or {setting.name} in the settings file"
+            # Without this, argparse would take the key for an abbreviation or a file, and print it.
+            group.add_argument(flag(name), "--api-key", help=argparse.SUPPRESS, type=_refuse_key)
+            continue
+        kind, choices = _type(field)
+        group.add_argument(
+            flag(name),
+            action="append" if kind is tuple else "store",
+            metavar=f"{{{','.join(choices)}}}" if choices else _METAVARS.get(kind, "TEXT"),
+            help=f"{field.description} (default: {_default(field)})",
         )
 
-    return refuse
+
+def _refuse_key(_: str) -> str:
+    raise argparse.ArgumentTypeError(
+        "there is no such flag, since other users of the machine could read it; use "
+        f"--api-keys-file, {variable(SECRET)}, or {SECRET} in the settings file"
+    )
 
 
 def flags_of(options: argparse.Namespace) -> dict[str, str]:
-    """What the flags of `add_flags` were given, those that were; a list's may come repeatedly."""
+    """The flags that were given, by setting; values of a repeated flag are joined by commas."""
     given = {name: getattr(options, name, None) for name in SETTINGS}
     return {
         name: ",".join(text) if isinstance(text, list) else text
@@ -57,43 +59,38 @@ def flags_of(options: argparse.Namespace) -> dict[str, str]:
 
 
 def as_markdown() -> str:
-    """The table of all settings, for the documentation."""
+    """The tables of all settings in docs/service.md."""
     lines: list[str] = []
-    for title, settings in _groups():
-        lines += [f"**{title.capitalize()}**", "", "| setting | variable | default | |"]
-        lines.append("|---|---|---|---|")
-        for setting in settings:
-            default = _default(setting)
-            shown = default if default == _NONE else f"`{default}`"
-            what = setting.rule.help
-            if setting.rule.choices:
-                what += f" ({', '.join(setting.rule.choices)})"
-            lines.append(f"| `{setting.name}` | `{variable(setting.name)}` | {shown} | {what} |")
-        lines.append("")
-    return "\n".join(lines)
+    for name, field in SETTINGS.items():
+        if name in HEADINGS:
+            lines += ["", f"**{HEADINGS[name].capitalize()}**", ""]
+            lines += ["| setting | variable | default | description |", "|---|---|---|---|"]
+        default, choices = _default(field), ", ".join(_type(field)[1])
+        cells = [
+            f"`{name}`",
+            f"`{variable(name)}`",
+            default if default == "none" else f"`{default}`",
+        ]
+        cells.append(f"{field.description} ({choices})" if choices else f"{field.description}")
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines[1:]) + "\n"
 
 
-_NONE = "none"
+def _type(field: FieldInfo) -> tuple[Any, tuple[str, ...]]:
+    """The type of a setting's values, and their list if there is a fixed one."""
+    annotation = field.annotation
+    if type(None) in get_args(annotation):
+        annotation = get_args(annotation)[0]
+    origin = getattr(annotation, "__origin__", annotation)
+    return origin, get_args(annotation) if origin is Literal else ()
 
 
-def _groups() -> Iterator[tuple[str, list[Setting]]]:
-    for title in dict.fromkeys(setting.group for setting in SETTINGS.values()):
-        yield title, [setting for setting in SETTINGS.values() if setting.group == title]
-
-
-def _metavar(setting: Setting) -> str:
-    if setting.rule.choices:
-        return f"{{{','.join(setting.rule.choices)}}}"
-    by_kind = {"whole": "N", "number": "X", "size": "SIZE", "list": "A,B", "path": "PATH"}
-    return by_kind.get(setting.kind, "TEXT")
-
-
-def _default(setting: Setting) -> str:
-    default = setting.default
+def _default(field: FieldInfo) -> str:
+    default = field.default
     if default in (None, "", ()):
-        return _NONE
-    if setting.kind == "list":
+        return "none"
+    if isinstance(default, tuple):
         return ",".join(default)
-    if setting.kind == "number":
+    if isinstance(default, float):
         return f"{default:g}"
-    return format_size(default) if setting.kind == "size" else str(default)
+    return format_size(default) if isinstance(default, ByteSize) else str(default)

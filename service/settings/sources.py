@@ -1,42 +1,53 @@
-"""Where settings come from: flags, then the environment, then a file, then defaults."""
+"""Load the settings from flags, environment variables, a TOML file and defaults."""
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import json
 import os
 import re
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from service.settings.config import SETTINGS, ServiceConfig
-from service.settings.rules import checked
-from service.settings.text import PREFIX, flag, from_text, from_toml, to_toml, variable
-from vggish.common.extras import import_extra
+from pydantic import ByteSize
+from pydantic.fields import FieldInfo
+from pydantic_settings import EnvSettingsSource, TomlConfigSettingsSource
+
+from service.settings.config import HEADINGS, SECRET, SETTINGS, ServiceConfig
 from vggish.common.wording import one_line
 from vggish.errors import OptionError
 
-DEFAULT = "default"
+PREFIX = "AUDIOTAG_"
 
 CONFIG_VARIABLE = f"{PREFIX}CONFIG"
 
 # Of other parts of audiotag.
 _OTHER_VARIABLES = (CONFIG_VARIABLE, f"{PREFIX}HOME", f"{PREFIX}FFMPEG")
 
-# A Kubernetes service called audiotag puts AUDIOTAG_PORT=tcp://10.0.0.7:8000 into its pods.
+# A Kubernetes Service called audiotag puts AUDIOTAG_PORT=tcp://10.0.0.7:8000 into pods.
 _SERVICE_LINK = re.compile(r"(tcp|udp|sctp)://")
 
 
+def flag(name: str) -> str:
+    """The flag of a setting: "--max-uploads"."""
+    return f"--{name.replace('_', '-')}"
+
+
+def variable(name: str) -> str:
+    """The environment variable of a setting: "AUDIOTAG_MAX_UPLOADS"."""
+    return PREFIX + name.upper()
+
+
 @dataclass(frozen=True)
-class Settings:
-    """A configuration that knows where each of its values comes from.
+class LoadedSettings:
+    """A configuration and the origin of each of its values.
 
     Attributes:
         origins: name -> "default", "flag --port", "environment variable AUDIOTAG_PORT" or
             "file PATH".
-        notes: sentences on what looks like a mistake, and may be none.
+        notes: warnings about environment variables that look misspelt.
     """
 
     config: ServiceConfig
@@ -44,97 +55,95 @@ class Settings:
     notes: tuple[str, ...] = ()
 
     def describe(self) -> str:
-        """All settings as a settings file that gives them again; but keys, which it hides."""
+        """All settings as a settings file, each with its origin. API keys are hidden."""
         lines: list[str] = []
-        title = ""
-        for name, setting in SETTINGS.items():
-            if setting.group != title:
-                title = setting.group
-                lines += [""] * bool(lines) + [f"# {title}"]
-            origin, value = one_line(self.origins[name]), getattr(self.config, name)
-            line = f"{name} = {to_toml(setting, value)}"
-            if setting.rule.secret and value:
+        for name in SETTINGS:
+            if name in HEADINGS:
+                lines += [""] * bool(lines) + [f"# {HEADINGS[name]}"]
+            value, origin = getattr(self.config, name), one_line(self.origins[name])
+            line = f"{name} = {as_toml(value)}"
+            if name == SECRET and value:
                 line = f"# {name}: hidden"
-                origin += "; a file made of this needs them again"
+                origin += "; add them again to a file made from this output"
             lines.append(f"{line:<40}  # {origin}")
         return "\n".join(lines) + "\n"
 
 
-def load_settings(
-    flags: Mapping[str, str],
-    config_file: str | None = None,
-    environ: Mapping[str, str] = os.environ,
-) -> Settings:
-    """Find the value of each setting: a flag goes before a variable, and that before the file.
+def load_settings(flags: Mapping[str, str], config_file: str | None = None) -> LoadedSettings:
+    """Read all settings; a flag overrides a variable, and a variable overrides the file.
 
     Args:
-        flags: name of a setting -> what its flag was given.
-        config_file: a TOML file; None for that of AUDIOTAG_CONFIG, if there is one.
-        environ: AUDIOTAG_PORT sets `port`, and so on; an empty variable sets nothing.
+        flags: setting name -> text of its flag.
+        config_file: a TOML file; None for the one that AUDIOTAG_CONFIG names, if any.
 
     Raises:
-        OptionError: a value breaks its rule, or the file cannot be read or has other keys.
+        OptionError: a value is invalid, or the file is unreadable or has unknown settings.
     """
-    values: dict[str, Any] = {}
-    origins = dict.fromkeys(SETTINGS, DEFAULT)
-    for source in (_in_file(config_file, environ), _in_environment(environ), _in_flags(flags)):
-        for name, value, where in source:
-            values[name] = checked(SETTINGS[name], value, where)
-            origins[name] = where
-    try:
-        config = ServiceConfig(**values)
-    except OptionError as error:  # of what is in the file of keys; all else is checked
-        raise OptionError(f"{error} ({origins['api_keys_file']})") from error
-    return Settings(config, origins, tuple(_notes(environ)))
-
-
-Source = Iterator[tuple[str, Any, str]]
-
-
-def _in_flags(flags: Mapping[str, str]) -> Source:
-    for name, text in flags.items():
-        yield name, from_text(SETTINGS[name], text), f"flag {flag(name)}"
-
-
-def _in_environment(environ: Mapping[str, str]) -> Source:
-    for name, setting in SETTINGS.items():
-        text = environ.get(variable(name), "")
-        if text and not _SERVICE_LINK.match(text):
-            yield name, from_text(setting, text), f"environment variable {variable(name)}"
-
-
-def _in_file(path: str | None, environ: Mapping[str, str]) -> Source:
-    where = "flag --config"
+    where, path = "flag --config", config_file
     if path is None:
-        path, where = environ.get(CONFIG_VARIABLE), f"environment variable {CONFIG_VARIABLE}"
-    if not path:
-        return
-    for name, value in _read_toml(path, where).items():
-        if name not in SETTINGS:
-            near = difflib.get_close_matches(name.lower().replace("-", "_"), SETTINGS, 1)
-            hint = f"did you mean {near[0]!r}?" if near else "audiotag serve --help names them all"
-            raise OptionError(f"there is no setting {name!r}; {hint} (file {path})")
-        yield name, from_toml(SETTINGS[name], value), f"file {path}"
+        where, path = f"environment variable {CONFIG_VARIABLE}", os.environ.get(CONFIG_VARIABLE)
+    # pydantic-settings merges sources, too, but does not say which one a value comes from.
+    values: dict[str, Any] = _read_toml(path, where) if path else {}
+    origins = {**dict.fromkeys(SETTINGS, "default"), **dict.fromkeys(values, f"file {path}")}
+    for name, value in _Environment(ServiceConfig)().items():
+        values[name], origins[name] = value, f"environment variable {variable(name)}"
+    for name, text in flags.items():
+        values[name], origins[name] = _parsed(SETTINGS[name], text), f"flag {flag(name)}"
+    return LoadedSettings(ServiceConfig(origins, **values), origins, tuple(_notes()))
+
+
+class _Environment(EnvSettingsSource):
+    """Environment variables, with numbers parsed and without the links of Kubernetes Services."""
+
+    def prepare_field_value(
+        self, field_name: str, field: FieldInfo, value: Any, value_is_complex: bool
+    ) -> Any:
+        is_text = isinstance(value, str) and not _SERVICE_LINK.match(value)
+        return _parsed(field, value) if is_text else None
+
+
+def _parsed(field: FieldInfo, text: str) -> Any:
+    """Parse the number in a flag or variable; validation rejects text that is not a number."""
+    with contextlib.suppress(ValueError):
+        if field.annotation is int:
+            return int(text)
+        if field.annotation is float:
+            return float(text)
+    return text
 
 
 def _read_toml(path: str, where: str) -> dict[str, Any]:
-    name = "tomllib" if sys.version_info >= (3, 11) else "tomli"
-    tomllib = import_extra(name, extra="serve", purpose="a settings file")
     try:
-        found: dict[str, Any] = tomllib.loads(Path(path).read_text("utf-8"))
+        open(path, "rb").close()  # pydantic-settings skips files that do not exist
+        return TomlConfigSettingsSource(ServiceConfig, path)()
     except OSError as error:
         reason = error.strerror or error
         raise OptionError(f"cannot read the settings file {path}: {reason} ({where})") from error
-    except ValueError as error:  # of TOML, or of UTF-8
+    except ValueError as error:  # invalid TOML or UTF-8
         raise OptionError(f"the settings file {path} is not TOML: {error} ({where})") from error
-    return found
 
 
-def _notes(environ: Mapping[str, str]) -> Iterator[str]:
-    """Variables that nothing reads, and that are nearly called as one that is read."""
+def _notes() -> Iterator[str]:
     known = {*map(variable, SETTINGS), *_OTHER_VARIABLES}
-    for name in sorted(environ):
+    for name in sorted(os.environ):
         if name.startswith(PREFIX) and name not in known:
             near = difflib.get_close_matches(name, sorted(known), 1, cutoff=0.85)
             if near:
-                yield f"the service does not read the variable {name}; did you mean {near[0]}?"
+                yield f"the service ignores the variable {name}; did you mean {near[0]}?"
+
+
+def as_toml(value: Any) -> str:
+    """A value as in a settings file: `"256MiB"`, `["a", "b"]`, `8000`."""
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(as_toml, value))}]"
+    if isinstance(value, (int, float)) and not isinstance(value, ByteSize):
+        return repr(value)
+    text = format_size(value) if isinstance(value, ByteSize) else str(value or "")
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def format_size(size: ByteSize) -> str:
+    """An exact size in the largest unit that divides it: "256MiB"."""
+    units = ("TiB", "GiB", "MiB", "KiB", "B")
+    unit = next(unit for unit in units if size.to(unit).is_integer())
+    return f"{size.to(unit):.0f}{unit}"

@@ -22,8 +22,8 @@ import pytest
 from deploy import dockerfile
 from service.server.process import TIDY_SECONDS
 from service.settings.config import ServiceConfig
-from service.settings.sources import load_settings
 from tests.support.paths import ROOT
+from tests.support.settings import load_settings
 
 yaml = pytest.importorskip("yaml")
 requirements = pytest.importorskip("packaging.requirements")
