@@ -5,59 +5,77 @@ from __future__ import annotations
 import argparse
 import sys
 
-from audiotag.terminal.signals import EXIT_OK
+from audiotag.terminal.signals import EXIT_OK, EXIT_USAGE
 from audiotag.terminal.stdout import print_result
-from vggish.common.wording import printable as _printable
+from vggish.common.extras import import_extra
+from vggish.common.wording import printable
+from vggish.errors import MissingPackageError
 
-# --- audiotag serve ----------------------------------------------------------------------
-
+# Modules of the extra `serve` that the service needs.
+REQUIRED = (
+    "pydantic_settings",
+    "python_multipart",
+    "prometheus_client",
+    "uvicorn",
+    "websockets",
+    "fastapi",
+)
 
 _SERVE_EPILOG = """\
-Each setting is also a variable (--max-uploads: AUDIOTAG_MAX_UPLOADS) and a line of the settings
-file (max_uploads = 128). A flag goes before a variable, and a variable before the file.
+Each setting has a flag (--max-uploads), an environment variable (AUDIOTAG_MAX_UPLOADS) and a name
+in the settings file (max_uploads = 128). A flag overrides a variable, and a variable the file.
 
 examples:
-  audiotag serve                                http://127.0.0.1:8000/, for this machine
+  audiotag serve                                http://127.0.0.1:8000/, for this machine only
   audiotag serve --host 0.0.0.0 --api-keys-file keys.txt
-                                                for others, who need one of the keys
+                                                for other machines, with an API key
   audiotag serve --models runs/mine,audioset --workers 2
   audiotag serve --config service.toml --show-config > all.toml
 
-SIGTERM and Ctrl-C let requests end, a second one does not. SIGHUP loads changed bundles.
+SIGTERM and Ctrl-C let running requests finish; a second Ctrl-C does not. SIGHUP reloads changed
+bundles.
 
 exit status:
-  0 stopped as told    1 could not start, or not end in time    2 a setting is wrong
+  0 stopped by a signal    1 could not start, or was interrupted twice    2 invalid setting
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `audiotag serve`."""
+    try:
+        import_extra("pydantic_settings", extra="serve", purpose="audiotag serve")
+    except MissingPackageError as error:
+        parser.exit(EXIT_USAGE, f"audiotag: error: {error}\n")
     from service.settings.flags import add_flags
 
     parser.usage = "audiotag serve [options]"
-    parser.description = "Serve the tagger over HTTP, with a page to hear and see with."
+    parser.description = "Serve the tagger over HTTP, with a web page."
     parser.epilog = _SERVE_EPILOG
     parser.add_argument(
-        "--config", metavar="FILE", help="a settings file, TOML (or AUDIOTAG_CONFIG names it)"
+        "--config", metavar="FILE", help="settings file in TOML format (default: AUDIOTAG_CONFIG)"
     )
     parser.add_argument(
         "--show-config",
         action="store_true",
-        help="print all settings, and where each comes from, as a settings file; serve nothing",
+        help="print all settings as a settings file, each with its origin, and exit",
     )
     parser.add_argument("--debug", action="store_true", help="show tracebacks of errors")
     add_flags(parser)
 
 
 def run(options: argparse.Namespace) -> int:
+    """Run `audiotag serve`."""
     from service.settings.flags import flags_of
     from service.settings.sources import load_settings
 
     settings = load_settings(flags_of(options), options.config)
     for note in settings.notes:
-        print(_printable(f"audiotag: note: {note}"), file=sys.stderr)
+        print(printable(f"audiotag: note: {note}"), file=sys.stderr)
     if options.show_config:
         print_result(settings.describe().rstrip())
         return EXIT_OK
+    for module in REQUIRED:
+        import_extra(module, extra="serve", purpose="audiotag serve")
     from service.server.serve import serve
 
     return serve(settings.config)

@@ -25,7 +25,7 @@ BATCHING = f"one worker, batches of up to {LARGE_BATCH_PATCHES}"
 SETUPS = (WORKERS, NO_BATCHING, BATCHING)
 SHARE_TARGET, TAIL_TARGET, MEMORY_TARGET, RECOVERY_TARGET = 0.8, 1.6, 1.05, 1.2
 PERCENTILES = (0.5, 0.95, 0.99)
-PACKAGES = ("numpy", "onnxruntime", "fastapi", "uvicorn", "uvloop", "httptools")
+PACKAGES = ("numpy", "onnxruntime", "fastapi", "uvicorn", "uvloop", "h11")
 N_FAILURES_SHOWN = 5
 TARGET_COLUMNS = ("measurement", "result", "target", "met")
 

@@ -20,7 +20,6 @@ from typing import Any
 import pytest
 
 from deploy import dockerfile
-from service.server.process import TIDY_SECONDS
 from service.settings.config import ServiceConfig
 from tests.support.paths import ROOT
 from tests.support.settings import load_settings
@@ -38,6 +37,8 @@ HEALTHCHECK = "/opt/audiotag/healthcheck.py"
 # Of what only training and testing need.
 UNWANTED = {"tensorflow", "tf-keras", "tf2onnx", "onnx", "matplotlib", "pytest", "setuptools"}
 DEFAULTS = ServiceConfig()
+# For everything that ends after the last request.
+TIDY_SECONDS = 10.0
 
 
 @functools.cache

@@ -106,7 +106,9 @@ def served(app: Any, **options: Any) -> Iterator[str]:
     """A real server in a thread; its address, as "127.0.0.1:8123"."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
-        settings: dict[str, Any] = {"log_config": None, "access_log": False, **options}
+        settings: dict[str, Any] = {
+            "http": "h11", "log_config": None, "access_log": False, **options
+        }  # fmt: skip
         server = uvicorn.Server(uvicorn.Config(app, proxy_headers=False, **settings))
         thread = threading.Thread(target=server.run, args=([listener],))
         thread.start()
@@ -123,23 +125,17 @@ def served(app: Any, **options: Any) -> Iterator[str]:
 # --- for processes of their own: made there by name ----------------------------------------
 
 
-class State:
-    """What the server may tell an application."""
-
-    draining = False
-
-
 def say(word: str) -> None:
-    """A line on stderr, in one piece: several processes write there at once."""
+    """Write a line to stderr, in one piece: several processes write there at once."""
     os.write(2, f"{word}\n".encode())
 
 
 def process_app(
     config: ServiceConfig, start_seconds: float = 0.0, failure: Exception | None = None
 ) -> Starlette:
-    """An application that tells of its process; it may take its time to start, or fail to."""
+    """An application that describes its process; it may start slowly, or fail to start."""
     say("made")
-    state, hangups = State(), []
+    hangups: list[int] = []
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> Any:
@@ -148,20 +144,21 @@ def process_app(
         if failure is not None:
             raise failure
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hangups.append, 1)
-        app.state.audiotag = state
-        yield
-        say("closed")
+        try:
+            yield
+        finally:
+            say("closed")
 
     async def tell(request: Request) -> Response:
         say("asked")
-        while request.query_params.get("until") == "draining" and not state.draining:
+        until = request.query_params.get("until")
+        while until and not os.path.exists(until):
             await asyncio.sleep(0.01)
         await asyncio.sleep(float(request.query_params.get("seconds", 0)))
         return JSONResponse(
             {
                 "pid": os.getpid(),
                 "hangups": len(hangups),
-                "draining": state.draining,
                 "counts": os.environ.get("PROMETHEUS_MULTIPROC_DIR"),
             },
             headers={"Connection": "close"},

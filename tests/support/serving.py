@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import socket
 import threading
 import time
@@ -16,7 +15,6 @@ import uvicorn
 
 from service.app import create_app
 from service.engine.service import Service
-from service.server.connections import Connection
 from service.settings.config import ServiceConfig
 
 PATIENCE_SECONDS = 60.0
@@ -65,12 +63,8 @@ def running(app: Any = None, **settings: Any) -> Iterator[Running]:
     app = create_app(config) if app is None else app
     listener = socket.create_server(("127.0.0.1", 0))
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    # As the service has it.
-    connection: Any = functools.partial(Connection, patience_seconds=config.upload_idle_seconds)
     server = uvicorn.Server(
-        uvicorn.Config(
-            app, http=connection, log_config=None, timeout_graceful_shutdown=5, lifespan="on"
-        )
+        uvicorn.Config(app, http="h11", log_config=None, timeout_graceful_shutdown=5, lifespan="on")
     )
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
