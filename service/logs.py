@@ -23,7 +23,8 @@ LOGGED = "_audiotag_logged"
 _REPEATED = frozenset(
     {
         "Application startup failed. Exiting.",
-        "Invalid HTTP request received.",
+        # Java's client and `curl --http2` ask for h2c in every request, and go on without it.
+        "Unsupported upgrade request.",
         # Logged for a WebSocket that was refused.
         "ASGI callable returned without completing handshake.",
     }

@@ -52,6 +52,8 @@ OptionsT = TypeVar("OptionsT", ClassifyOptions, EmbedRequestOptions)
 
 def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The problem documents of a route, for OpenAPI."""
+    # uvicorn itself refuses a request whose head is malformed, or larger than 64 KiB.
+    by_uvicorn = {400: {"text/plain": {"schema": {"type": "string"}}}}
     return {
         status: {
             "description": "; ".join(
@@ -59,7 +61,10 @@ def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
                 for slug, kind in PROBLEMS.items()
                 if kind.status == status
             ),
-            "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+            "content": {
+                MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}},
+                **by_uvicorn.get(status, {}),
+            },
         }
         for status in statuses
     }
