@@ -280,8 +280,8 @@ def test_what_the_server_below_tells_is_in_our_format_and_not_told_twice(
     logged(log_level="info")
     server = logging.getLogger("uvicorn.error")
     server.info("Started server process [%d]", 1)
-    server.warning("Invalid HTTP request received.")  # the service answers it with a problem
-    server.warning("Unsupported upgrade request.")
+    server.warning("Invalid HTTP request received.")
+    server.warning("Unsupported upgrade request.")  # it is ignored, and the request answered
     known = ValueError("told already")
     known._audiotag_logged = True  # type: ignore[attr-defined]
     for error in (known, ValueError("not told yet")):
@@ -295,7 +295,7 @@ def test_what_the_server_below_tells_is_in_our_format_and_not_told_twice(
         logging.captureWarnings(False)
     lines = [json.loads(line) for line in logged()]
     assert [line["message"].split("\n")[0][-20:] for line in lines[:3]] == [
-        "ted upgrade request.",
+        "TP request received.",
         "ion in ASGI application"[-20:],
         "of another library",
     ]
