@@ -6,17 +6,15 @@ Commons Attribution 4.0 International licence (CC BY 4.0).
 
 from __future__ import annotations
 
-import csv
 import difflib
 import functools
-import io
 import types
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from vggish.common.csv_table import read_table
+from vggish.common.csv_table import csv_text, read_table
 from vggish.errors import OptionError
 
 COLUMNS = ("index", "mid", "display_name")
@@ -157,11 +155,8 @@ def read_labels(path: Path) -> Labels:
 
 def write_labels(file: IO[bytes], labels: Labels) -> None:
     """Write class labels as a UTF-8 CSV that `read_labels` reads."""
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    writer.writerows(zip(range(len(labels)), labels.mids, labels.names, strict=True))
-    file.write(text.getvalue().encode())
+    rows = zip(range(len(labels)), labels.mids, labels.names, strict=True)
+    file.write(csv_text(COLUMNS, *rows).encode())
 
 
 def _is_index(text: str) -> bool:

@@ -34,20 +34,20 @@ class AudioClip:
     Attributes:
         path: the audio file.
         clip_id: path relative to the folder or the CSV, with `@start-end` for a part.
+        where: place in the folder or the CSV, for messages.
         labels: distinct class indices; empty for a clip of no class.
         start_seconds: start of the part; 0 for the start of the file.
         end_seconds: end of the part; None for the end of the file.
         fold: fold of cross-validation, if the CSV has one.
-        where: place in the folder or the CSV, for messages.
     """
 
     path: Path
     clip_id: str
-    labels: tuple[int, ...]
-    start_seconds: float
-    end_seconds: float | None
-    fold: int | None
     where: str
+    labels: tuple[int, ...] = ()
+    start_seconds: float = 0.0
+    end_seconds: float | None = None
+    fold: int | None = None
 
     @property
     def is_whole(self) -> bool:
@@ -77,17 +77,8 @@ class ClipList:
         return [*self.leftovers, *([merged] if self.n_repeated else [])]
 
 
-@dataclass(frozen=True)
-class _Entry:
-    """A clip with the names of its classes."""
-
-    path: Path
-    clip_id: str
-    classes: tuple[str, ...]
-    where: str
-    start_seconds: float = 0.0
-    end_seconds: float | None = None
-    fold: int | None = None
+# A clip without labels, and the names of its classes.
+_Entry = tuple[AudioClip, tuple[str, ...]]
 
 
 def read_clip_list(source: Path, labels: Labels | None = None) -> ClipList:
@@ -113,26 +104,18 @@ def read_clip_list(source: Path, labels: Labels | None = None) -> ClipList:
         labels = _collect_labels(entries, source)
     indices = _class_indices(entries, labels)
     merged: dict[tuple[Path, float, float | None], AudioClip] = {}
-    for entry in entries:
-        key = (entry.path, entry.start_seconds, entry.end_seconds)
-        merged[key] = _merge(merged.get(key), entry, [indices[name] for name in entry.classes])
-    order = {path: place for place, path in enumerate(dict.fromkeys(e.path for e in entries))}
+    for clip, classes in entries:
+        key = (clip.path, clip.start_seconds, clip.end_seconds)
+        earlier = merged.setdefault(key, clip)
+        if earlier.fold != clip.fold:
+            raise OptionError(
+                f"{clip.where}: the fold is {clip.fold}, but {earlier.fold} in {earlier.where}"
+            )
+        distinct = dict.fromkeys((*earlier.labels, *(indices[name] for name in classes)))
+        merged[key] = replace(earlier, labels=tuple(distinct))
+    order = {path: place for place, path in enumerate(dict.fromkeys(c.path for c, _ in entries))}
     clips = sorted(merged.values(), key=lambda clip: order[clip.path])
     return ClipList(tuple(clips), labels, leftovers, len(entries) - len(merged))
-
-
-def _merge(earlier: AudioClip | None, entry: _Entry, labels: Sequence[int]) -> AudioClip:
-    if earlier is None:
-        start, end = entry.start_seconds, entry.end_seconds
-        part = f"@{_short(start)}-{_short(end)}" if start or end is not None else ""
-        distinct = tuple(dict.fromkeys(labels))
-        clip_id = entry.clip_id + part
-        return AudioClip(entry.path, clip_id, distinct, start, end, entry.fold, entry.where)
-    if earlier.fold != entry.fold:
-        raise OptionError(
-            f"{entry.where}: the fold is {entry.fold}, but {earlier.fold} in {earlier.where}"
-        )
-    return replace(earlier, labels=tuple(dict.fromkeys((*earlier.labels, *labels))))
 
 
 # --- Folders -----------------------------------------------------------------------------
@@ -149,9 +132,8 @@ def _read_folder(root: Path) -> tuple[list[_Entry], tuple[str, ...]]:
             leftovers += unused
             for file in files:
                 clip_id = as_text(file.relative_to(root).as_posix())
-                entries.append(
-                    _Entry(file, clip_id, (_class_name(path.name),), one_line(str(file)))
-                )
+                clip = AudioClip(file, clip_id, one_line(str(file)))
+                entries.append((clip, (_class_name(path.name),)))
         elif path.suffix.lower() in AUDIO_SUFFIXES:
             misplaced.append(path.name)
         else:
@@ -193,7 +175,7 @@ def _read_csv(path: Path, labels: Labels | None) -> tuple[list[_Entry], tuple[st
     entries = [_entry(path, f"{path}, line {line}", row, known) for line, row in table.rows]
     if not entries:
         raise OptionError(f"{path} has no rows below its header")
-    files = {entry.path: entry.where for entry in reversed(entries)}
+    files = {clip.path: clip.where for clip, _ in reversed(entries)}
     missing = [f"{file} ({where})" for file, where in files.items() if not file.is_file()][::-1]
     if missing:
         raise OptionError(
@@ -221,15 +203,16 @@ def _entry(csv_path: Path, where: str, row: Mapping[str, str], known: Mapping[st
     fold = re.fullmatch(r"(\d+)(\.0*)?", row.get("fold", ""))
     if row.get("fold") and fold is None:
         raise OptionError(f"{where}: fold must be an integer. Received: {row['fold']!r}")
-    return _Entry(
+    part = f"@{_short(start)}-{_short(end)}" if start or end is not None else ""
+    clip = AudioClip(
         path,
-        as_text(clip_id.as_posix()),
-        tuple(map(_class_name, split_labels(row["labels"], known))),
+        as_text(clip_id.as_posix()) + part,
         where,
-        start,
-        end,
-        None if fold is None else int(fold[1]),
+        start_seconds=start,
+        end_seconds=end,
+        fold=None if fold is None else int(fold[1]),
     )
+    return clip, tuple(map(_class_name, split_labels(row["labels"], known)))
 
 
 def _seconds(text: str, column: str, where: str) -> float | None:
@@ -245,13 +228,22 @@ def _seconds(text: str, column: str, where: str) -> float | None:
 # --- Classes -----------------------------------------------------------------------------
 
 
+def _first_places(entries: Sequence[_Entry]) -> dict[str, str]:
+    """The classes that occur, with the place of the first clip of each."""
+    places: dict[str, str] = {}
+    for clip, classes in entries:
+        for name in classes:
+            places.setdefault(name, clip.where)
+    return places
+
+
 def _collect_labels(entries: Sequence[_Entry], source: Path) -> Labels:
     """The classes that occur: numbers in numerical order, then names in alphabetical order."""
-    where = {name: entry.where for entry in reversed(entries) for name in entry.classes}
+    where = _first_places(entries)
     names = sorted(where, key=lambda name: (int(name) if name.isdecimal() else math.inf, name))
     if not names:
         raise OptionError(f"no clip in {source} has a label, so there is nothing to learn")
-    if len(names) == 1 and all(entry.classes for entry in entries):
+    if len(names) == 1 and all(classes for _, classes in entries):
         raise OptionError(
             f"{source} has only one class, {names[0]!r} ({count(len(entries), 'clip')}). Add clips "
             "of other classes, or rows without labels to a CSV"
@@ -269,17 +261,14 @@ def _collect_labels(entries: Sequence[_Entry], source: Path) -> Labels:
 
 def _class_indices(entries: Sequence[_Entry], labels: Labels) -> dict[str, int]:
     indices: dict[str, int] = {}
-    unknown: dict[str, str] = {}
-    where = {name: entry.where for entry in reversed(entries) for name in entry.classes}
-    for name in dict.fromkeys(name for entry in entries for name in entry.classes):
+    unknown = []
+    for name, where in _first_places(entries).items():
         try:
             indices[name] = labels.index_of(name)
         except OptionError as error:
-            unknown[name] = f"{where[name]}: {error}"
+            unknown.append(f"{where}: {error}")
     if unknown:
-        raise OptionError(
-            f"not among the {len(labels)} classes:\n{first_few(list(unknown.values()))}"
-        )
+        raise OptionError(f"not among the {len(labels)} classes:\n{first_few(unknown)}")
     return indices
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gzip
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -81,64 +82,48 @@ def _too_many(bad: BadRecord, n_bad: int, max_bad: int) -> str:
 
 def _records(path: str) -> Iterator[Record | BadRecord]:
     suffix = Path(path).suffix.lower().lstrip(".")
-    if suffix == "tfrecord" or suffix not in FRAME_FORMATS:
-        return _tfrecords(path)
-    return _clips_of_embed(path, suffix)
-
-
-def _clips_of_embed(path: str, file_format: str) -> Iterator[Record | BadRecord]:
-    if is_remote(path):
+    is_tfrecord = suffix == "tfrecord" or suffix not in FRAME_FORMATS
+    if is_remote(path) and not is_tfrecord:
         yield BadRecord(path, "only TFRecord files can be read remotely; download this one first")
         return
     number = 0
-    clips = read_frames(path, file_format)
-    while True:
-        number += 1
-        try:
-            clip = next(clips, None)
-        except FrameFileError as error:
-            # Its message starts with the file, as in "FILE, line 2: ..." or "FILE is damaged".
-            reason = re.sub(rf"^{re.escape(path)}(, |: )", "", str(error).rstrip("."))
-            yield _unreadable(path, number, reason.replace(path, "the file"))
-            return
-        except AudiotagError:
-            raise
-        except Exception as error:  # a damaged archive makes numpy and zlib fail in many ways
-            yield _unreadable(path, number, f"damaged: {first_line(error)}")
-            return
-        if clip is None:
-            return
-        try:
-            yield decode_clip(clip, f"audiotag {file_format}")
-        except (ValueError, TypeError) as error:
-            yield BadRecord(f"{path}, record {number}", str(error))
-
-
-def _unreadable(path: str, number: int, reason: str) -> BadRecord:
-    if number == 1:  # perhaps a file of another kind
-        return BadRecord(path, f"{_NOT_FRAMES}: {reason}")
-    return BadRecord(f"{path}, record {number}", reason + _REST_IS_LOST)
-
-
-def _tfrecords(path: str) -> Iterator[Record | BadRecord]:
-    number = 0
-    parse = message_class("UnparsedSequenceExample").FromString
     try:
-        with _open(path) as file:
-            for number, data in enumerate(scan_records(file, path), start=1):
-                where = f"{path}, record {number}"
-                if isinstance(data, FrameFileError):
-                    yield BadRecord(where, str(data).removeprefix(f"{where}: "))
-                else:
-                    yield _decode(data, parse, where)
+        if is_tfrecord:
+            parse = message_class("UnparsedSequenceExample").FromString
+            with _open(path) as file:
+                for number, data in enumerate(scan_records(file, path), start=1):
+                    yield _decode(
+                        f"{path}, record {number}", data, lambda d: decode_message(parse(d))
+                    )
+        else:
+            decode = functools.partial(decode_clip, kind=f"audiotag {suffix}")
+            for number, clip in enumerate(read_frames(path, suffix), start=1):
+                yield _decode(f"{path}, record {number}", clip, decode)
+        return
+    except FrameFileError as error:
+        # Its message starts with the file, as in "FILE, line 2: ..." or "FILE is damaged".
+        reason = re.sub(rf"^{re.escape(path)}(, |: )", "", str(error).rstrip("."))
+        reason = reason.replace(path, "the file")
     except AudiotagError:
         raise
-    except Exception as error:  # from the disk, gzip or a remote file system
-        reason = f"cannot be read: {getattr(error, 'strerror', None) or first_line(error)}"
-        if number == 0:
-            yield BadRecord(path, reason)
-        else:
-            yield BadRecord(f"{path}, record {number + 1}", reason + _REST_IS_LOST)
+    except Exception as error:  # from disks, gzip, remote file systems, numpy and zlib
+        reason = getattr(error, "strerror", None) or first_line(error)
+        reason = f"{'cannot be read' if is_tfrecord else 'damaged'}: {reason}"
+    if number:
+        yield BadRecord(f"{path}, record {number + 1}", reason + _REST_IS_LOST)
+    else:  # perhaps a file of another kind
+        yield BadRecord(path, reason if is_tfrecord else f"{_NOT_FRAMES}: {reason}")
+
+
+def _decode(where: str, item: Any, decode: Callable[[Any], Record]) -> Record | BadRecord:
+    if isinstance(item, FrameFileError):
+        return BadRecord(where, str(item).removeprefix(f"{where}: "))
+    try:
+        return decode(item)
+    except (ValueError, TypeError, LookupError) as error:
+        return BadRecord(where, str(error))
+    except Exception:  # protobuf's DecodeError is in another module in each version
+        return BadRecord(where, "not a SequenceExample or Example")
 
 
 @contextmanager
@@ -152,12 +137,3 @@ def _open(path: str) -> Iterator[Any]:
                 yield decompressed
         else:
             yield file
-
-
-def _decode(data: bytes, parse: Callable[[bytes], Any], where: str) -> Record | BadRecord:
-    try:
-        return decode_message(parse(data))
-    except (ValueError, TypeError, LookupError) as error:
-        return BadRecord(where, str(error))
-    except Exception:  # protobuf's DecodeError is in another module in each version
-        return BadRecord(where, "not a SequenceExample or Example")

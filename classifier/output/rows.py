@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from classifier.tags.types import ClipTags, Tag, TagSegment, in_time_order
+from vggish.common.csv_table import csv_text
 
 _TAG_COLUMNS = ("label", "mid", "index", "score")
 
@@ -25,7 +24,7 @@ def as_json(
 def csv_header(*, frames: bool = False, segments: bool = False) -> str:
     """The header line of a CSV file."""
     times = (*(("start_seconds",) * (frames or segments)), *(("end_seconds",) * segments))
-    return _csv([("file", *times, *_TAG_COLUMNS)])
+    return csv_text(("file", *times, *_TAG_COLUMNS))
 
 
 def as_csv(name: str, tags: ClipTags, *, frames: bool = False, segments: bool = False) -> str:
@@ -41,14 +40,8 @@ def as_csv(name: str, tags: ClipTags, *, frames: bool = False, segments: bool = 
         )
     else:
         rows = ((name, *_cells(tag)) for tag in tags.tags)
-    return _csv(rows)
+    return csv_text(*rows)
 
 
 def _cells(tag: Tag | TagSegment) -> tuple[Any, ...]:
     return tuple(getattr(tag, column) for column in _TAG_COLUMNS)
-
-
-def _csv(rows: Iterable[Sequence[Any]]) -> str:
-    text = io.StringIO(newline="")
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue()

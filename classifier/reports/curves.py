@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import csv
-import io
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from vggish.common.csv_table import csv_text
 from vggish.common.files import atomic_write
 from vggish.errors import RunError, write_errors_as
 
@@ -41,7 +41,7 @@ class CurveWriter:
                 f"{', '.join(columns)}. Was it made by another version? Move it away to continue"
             )
         with write_errors_as(RunError, path), atomic_write(path) as file:
-            file.write(_csv_line(self._columns))
+            file.write(csv_text(self._columns).encode())
             file.writelines(map(self._line, kept))
 
     def append(self, row: Row) -> None:
@@ -55,7 +55,7 @@ class CurveWriter:
             file.write(self._line(row))
 
     def _line(self, row: Row) -> bytes:
-        return _csv_line(_text(row.get(column, math.nan)) for column in self._columns)
+        return csv_text([_text(row.get(column, math.nan)) for column in self._columns]).encode()
 
 
 def read_curves(path: Path) -> list[dict[str, float]]:
@@ -93,9 +93,3 @@ def _text(value: float) -> str:
         return ""
     # Nine digits identify every float32; counts may have more.
     return f"{value:.9g}" if value % 1 else f"{value:.0f}"
-
-
-def _csv_line(values: Iterable[str]) -> bytes:
-    text = io.StringIO(newline="")
-    csv.writer(text, lineterminator="\n").writerow(values)
-    return text.getvalue().encode()

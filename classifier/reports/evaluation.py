@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +23,7 @@ from classifier.reports.figures import (
     save_figure,
 )
 from classifier.tags.types import Scores
+from vggish.common.csv_table import csv_text
 from vggish.common.wording import score, shortened
 
 MEANINGS = {
@@ -124,15 +123,14 @@ class Evaluation:
             "threshold": per_class.threshold,
             "F1": per_class.f1,
         }
-        text = io.StringIO(newline="")
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["index", "mid", "display_name", *columns])
-        numbers = zip(*(column.tolist() for column in columns.values()), strict=True)
-        rows = zip(self.labels.mids, self.labels.names, numbers, strict=True)
-        for index, (mid, name, values) in enumerate(rows):
-            cells = ["" if math.isnan(value) else f"{value:.9g}" for value in values]
-            writer.writerow([index, mid, name, *cells])
-        file.write(text.getvalue().encode())
+        cells = [
+            ["" if math.isnan(value) else f"{value:.9g}" for value in column.tolist()]
+            for column in columns.values()
+        ]
+        header = ("index", "mid", "display_name", *columns)
+        names = self.labels.names
+        rows = zip(range(len(names)), self.labels.mids, names, *cells, strict=True)
+        file.write(csv_text(header, *rows).encode())
 
     def plot(self, path: str | Path) -> None:
         """Plot average precision by class, precision against recall, and calibration.

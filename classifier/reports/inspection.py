@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -253,11 +253,10 @@ class AudioInspection:
 
     def lines(self, max_files: int = 20) -> list[str]:
         """Format as lines of text, one a file if there are at most `max_files`."""
-        readable = self.readable
-        seconds = [file.seconds for file in readable]
+        found, readable = self.as_json(), self.readable
         lines = [
-            f"audio files: {len(self.files):,} ({duration(math.fsum(seconds))}); "
-            f"frames when embedded: {sum(file.n_frames for file in readable):,}"
+            f"audio files: {found['n_files']:,} ({duration(found['duration_seconds'])}); "
+            f"frames when embedded: {found['n_frames']:,}"
         ]
         if len(self.files) <= max_files:
             for file in readable:
@@ -265,11 +264,10 @@ class AudioInspection:
                 facts = f"{file.seconds:9.2f} s  {file.n_frames:6,} frames  {rate:<16}"
                 lines.append(f"  {facts}  {file.format:<19}  {one_line(file.path)}")
         elif readable:
-            rates = {f"{rate:,} Hz": n for rate, n in tally(f.sample_rate_hz for f in readable)}
-            channels = {f"{n} ch": count for n, count in tally(f.n_channels for f in readable)}
-            lines += _counts_line("format", Counter(file.format for file in readable))
-            lines += [*_counts_line("sample rate", rates), *_counts_line("channels", channels)]
-            low, median, high = np.quantile(seconds, (0, 0.5, 1))
+            rates = {f"{int(rate):,} Hz": n for rate, n in found["sample_rates_hz"].items()}
+            lines += _counts_line("format", found["formats"]) + _counts_line("sample rate", rates)
+            lines += _counts_line("channels", found["channels"])
+            low, median, high = np.quantile([file.seconds for file in readable], (0, 0.5, 1))
             lines.append(f"duration: {low:.2f} to {high:.2f} s, median {median:.2f} s")
         warnings = [(file.path, text) for file in self.files for text in file.warnings]
         errors = [(file.path, file.error) for file in self.files if file.error is not None]
@@ -280,9 +278,8 @@ class AudioInspection:
 Inspection = FramesInspection | BundleInspection | AudioInspection
 
 
-def tally(values: Iterable[int]) -> list[tuple[int, int]]:
-    """Distinct values with their counts, in ascending order."""
-    return sorted(Counter(values).items())
+def _by_number(counts: Mapping[int, int]) -> dict[str, int]:
+    return {str(number): counts[number] for number in sorted(counts)}
 
 
 def binned(counts: Mapping[int, int], n_bins: int = N_BARS) -> list[tuple[str, int]]:
@@ -302,10 +299,6 @@ def duration(seconds: float) -> str:
     if seconds < 120:
         return f"{seconds:.1f} s"
     return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
-
-
-def _by_number(counts: Mapping[int, int]) -> dict[str, int]:
-    return {str(number): counts[number] for number in sorted(counts)}
 
 
 def _counts_line(name: str, counts: Mapping[str, int]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,6 @@ from classifier.reports.inspection import (
     Inspection,
     binned,
     duration,
-    tally,
 )
 from vggish.errors import OptionError
 
@@ -127,9 +127,9 @@ def _plot_audio(figure: Any, files: Sequence[AudioFile]) -> None:
     durations.hist(seconds, bins=30, color=BLUE, edgecolor="white", linewidth=0.5)
     durations.set_title(f"{len(files):,} files, {duration(float(seconds.sum()))}")
     durations.set(xlabel="seconds", ylabel="files")
-    named = tally(file.sample_rate_hz for file in files)
-    rates.barh(range(len(named)), [n for _, n in named], color=BLUE)
-    rates.set_yticks(range(len(named)), labels=[f"{rate:,} Hz" for rate, _ in named])
+    named = sorted(Counter(file.sample_rate_hz for file in files).items(), reverse=True)
+    names = [f"{rate:,} Hz" for rate, _ in named]
+    plot_named_bars(rates, names, [n for _, n in named], [BLUE] * len(named), "{:,.0f}")
     rates.set(title="sample rates", xlabel="files")
     for axis in (durations.yaxis, rates.xaxis):
         axis.get_major_locator().set_params(integer=True)

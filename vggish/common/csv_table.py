@@ -1,11 +1,13 @@
-"""Read CSV files that people and spreadsheets write."""
+"""Read CSV files that people and spreadsheets write, and write CSV rows."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+import io
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from vggish.errors import OptionError
 
@@ -64,6 +66,13 @@ def read_table(
         raise OptionError(f"cannot read {content} {path}: {reason}") from error
     used = set(places.values())
     return Table(rows, [name for place, name in enumerate(names) if place not in used])
+
+
+def csv_text(*rows: Iterable[Any]) -> str:
+    """Rows as the lines of a CSV file."""
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
 
 
 def _find_columns(

@@ -183,11 +183,11 @@ def test_every_format_has_the_same_segments_at_each_time(
     ]
     for tenths in range(5, 520, 10):
         at = tenths / 10
-        heard = {label for start, end, label in spans if start <= at < end}
+        expected = {label for start, end, label in spans if start <= at < end}
         shown = [line for start, end, lines in cues if start <= at < end for line in lines]
-        assert sorted(shown) == sorted(label.replace("<b>", "\u2039b\u203a") for label in heard)
+        assert sorted(shown) == sorted(label.replace("<b>", "\u2039b\u203a") for label in expected)
         for table in tables:
-            assert {label for start, end, label in table if start <= at < end} == heard
+            assert {label for start, end, label in table if start <= at < end} == expected
     for table in tables:
         assert table == sorted(table, key=lambda span: span[0])
 

@@ -40,10 +40,10 @@ def test_tags_are_labelled_with_their_scores_best_on_top(
     tags = tagged(tmp_path, max(1, round(seconds / 0.96)), top_k=3)
     plot_tags(waveform, tags, tmp_path / "p.png", title="clip.wav")
     assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
-    wave, _, heard = drawn[0].axes[:3]
-    names = [label.get_text() for label in heard.get_yticklabels()]
+    wave, _, scores = drawn[0].axes[:3]
+    names = [label.get_text() for label in scores.get_yticklabels()]
     assert names == [f"{tag.label}  {tag.score:.0%}" for tag in tags.tags]
-    assert heard.yaxis_inverted()
+    assert scores.yaxis_inverted()
     assert {tag.label for tag in tags.tags} <= set(NAMES)
     assert wave.get_title(loc="left") == "clip.wav"
 
@@ -53,9 +53,9 @@ def test_dollar_signs_in_names_are_not_formulas(tmp_path: Path, drawn: list[Figu
     bundle = make_bundle(tmp_path / "tiny", names=names)
     tags = Tagger(bundle).tag_frames(np.zeros((1, 128), np.uint8), top_k=1)
     plot_tags(np.zeros(16_000, np.float32), tags, tmp_path / "p.png", title="a$x^{$b.wav")
-    wave, _, heard = drawn[0].axes[:3]
+    wave, _, scores = drawn[0].axes[:3]
     assert wave.get_title(loc="left") == "a$x^{$b.wav"
-    assert heard.get_yticklabels()[0].get_text().startswith("$x^{$")
+    assert scores.get_yticklabels()[0].get_text().startswith("$x^{$")
 
 
 def test_characters_missing_in_the_font_raise_no_warnings(tmp_path: Path) -> None:
