@@ -1,14 +1,14 @@
-"""Metrics of multi-label classification: each takes scores and labels, and returns a number.
+"""Metrics of multi-label classification; each takes scores and labels and returns a number.
 
     from classifier import metrics
 
     metrics.mean_average_precision(scores, labels)    # float [n_clips, n_classes], 0 or 1 alike
     metrics.evaluate(scores, labels)                  # all of them, by name
 
-`ranks` and `arrays` hold what they share.
+`ranks` and `arrays` hold what the metrics share.
 """
 
-from classifier.metrics.reliability import N_BINS, calibration_error
+from classifier.metrics.calibration import N_BINS, Reliability, calibration_error, reliability
 from classifier.metrics.tagging import (
     TOP_K,
     PerClass,
@@ -29,6 +29,7 @@ __all__ = [
     "N_BINS",
     "TOP_K",
     "PerClass",
+    "Reliability",
     "calibration_error",
     "d_prime",
     "d_prime_of",
@@ -40,5 +41,6 @@ __all__ = [
     "mean_average_precision",
     "per_class",
     "perr",
+    "reliability",
     "truncated_mean_average_precision",
 ]

@@ -1,4 +1,4 @@
-"""Validated arrays of scores and labels, and means that ignore undefined classes."""
+"""Validation of scores and labels, and means that ignore undefined values."""
 
 from __future__ import annotations
 
@@ -11,24 +11,22 @@ import numpy.typing as npt
 from vggish.errors import OptionError
 
 Floats = npt.NDArray[np.floating]
-
 Bools = npt.NDArray[np.bool_]
-
 Counts = npt.NDArray[np.int64]
 
 
 def validate(scores: npt.ArrayLike, labels: npt.ArrayLike) -> tuple[Floats, Bools]:
-    """Check scores and labels, and give them their types.
+    """Check scores and labels, and convert their types.
 
     Args:
         scores: finite numbers [n_clips, n_classes].
         labels: booleans, or 0 and 1, of the same shape.
 
     Returns:
-        scores as float32 if they were, else as float64; labels as bool.
+        Scores as float64, or float32 if they were; labels as bool.
 
     Raises:
-        OptionError: they are no such arrays; the message guesses the mistake.
+        OptionError: the arrays are different; the message guesses the mistake.
     """
     given_scores, given_labels = _numbers(scores, "scores"), _numbers(labels, "labels")
     _check_shapes(given_scores, given_labels)
@@ -39,8 +37,8 @@ def validate(scores: npt.ArrayLike, labels: npt.ArrayLike) -> tuple[Floats, Bool
         clip, class_index = np.argwhere(~finite)[0]
         raise OptionError(
             f"scores must be finite numbers. Received: {values[clip, class_index]} for clip "
-            f"{clip}, class {class_index}, and {np.count_nonzero(~finite)} such in all (did "
-            "training diverge?)"
+            f"{clip}, class {class_index}; {np.count_nonzero(~finite)} in all (did training "
+            "diverge?)"
         )
     if given_labels.dtype != np.bool_ and not _is_binary(given_labels):
         raise OptionError(
@@ -51,25 +49,21 @@ def validate(scores: npt.ArrayLike, labels: npt.ArrayLike) -> tuple[Floats, Bool
     return values, given_labels.astype(np.bool_, copy=False)
 
 
-# --- Means that may be of nothing --------------------------------------------------------
-
-
 def mean(values: npt.NDArray[Any]) -> float:
+    """Mean; NaN of an empty array."""
     return float(np.mean(values)) if values.size else math.nan
 
 
 def nan_mean(values: Floats) -> float:
+    """Mean of the values that are not NaN; NaN if all are."""
     return mean(values[~np.isnan(values)])
 
 
 def divide(sums: npt.ArrayLike, counts: npt.ArrayLike) -> Floats:
-    """NaN where the count is 0."""
+    """Quotients; NaN where the count is 0."""
     totals, n = np.asarray(sums, np.float64), np.asarray(counts)
     quotients: Floats = np.divide(totals, n, out=np.full(n.shape, np.nan), where=n > 0)
     return quotients
-
-
-# --- Checks ------------------------------------------------------------------------------
 
 
 def _numbers(values: npt.ArrayLike, what: str) -> npt.NDArray[Any]:
@@ -105,7 +99,7 @@ def _check_shapes(scores: npt.NDArray[Any], labels: npt.NDArray[Any]) -> None:
             f"{scores.shape} and {labels.shape} ({guess})"
         )
     if scores.shape[1] == 0:
-        raise OptionError(f"there must be a class at least. Received the shape {scores.shape}")
+        raise OptionError(f"there must be at least one class. Received the shape {scores.shape}")
 
 
 def _guess_at_labels(labels: npt.NDArray[Any], scores: Floats) -> str:
@@ -121,8 +115,9 @@ def _guess_at_labels(labels: npt.NDArray[Any], scores: Floats) -> str:
 
 
 def check_count(value: int, name: str) -> None:
+    """Raise an `OptionError` for a count below 1."""
     if value < 1:
-        raise OptionError(f"`{name}` must be 1 at least. Received: {value}")
+        raise OptionError(f"`{name}` must be at least 1. Received: {value}")
 
 
 def _is_binary(values: npt.NDArray[Any]) -> bool:
@@ -130,4 +125,5 @@ def _is_binary(values: npt.NDArray[Any]) -> bool:
 
 
 def are_probabilities(values: npt.NDArray[Any]) -> bool:
+    """Whether all values are from 0 to 1."""
     return bool(((values >= 0) & (values <= 1)).all())

@@ -1,27 +1,20 @@
-"""Ranks of labels within the scores of a clip."""
+"""Ranks of labels within lists of scores."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from classifier.metrics.arrays import divide
-
-if TYPE_CHECKING:
-    from classifier.metrics.arrays import Bools, Counts, Floats
-
-
-# --- Ranks -------------------------------------------------------------------------------
+from classifier.metrics.arrays import Bools, Counts, Floats, divide
 
 
 @dataclass(frozen=True, eq=False)
 class _HitRanks:
-    """Where the hits stand in their rows, each row a list: one entry a hit, by row.
+    """Ranks of the hits within their rows, each row a list; one entry per hit, by row.
 
-    `above` counts scores strictly above the hit's own; `down_to` also those equal to it, itself
-    included. All these metrics are sums over hits, so nothing else of the order is needed.
+    `above` counts the scores strictly above that of the hit; `down_to` also those equal to it,
+    including itself. All metrics are sums over hits, so they need nothing else of the order.
     """
 
     row: Counts
@@ -30,32 +23,32 @@ class _HitRanks:
     down_to: Counts
     hits_above: Counts
     hits_down_to: Counts
-    n_hits: Counts  # of each row
+    n_hits: Counts  # per row
     row_length: int
 
     @property
     def precision(self) -> Floats:
-        """Of the list down to each hit."""
+        """Precision of the list down to each hit."""
         return self.hits_down_to / self.down_to
 
     def average_precision(self) -> Floats:
-        """Of each row."""
+        """Average precision of each row."""
         sums = np.bincount(self.row, self.precision, minlength=len(self.n_hits))
         return divide(sums, self.n_hits)
 
     def auc(self) -> Floats:
-        """Of each row."""
+        """Area under the ROC curve of each row."""
         misses_above = self.above - self.hits_above
         misses_down_to = self.down_to - self.hits_down_to
-        # A miss above a hit is lost, one that equals it half lost.
+        # A miss above a hit counts as lost, one equal to it as half lost.
         lost = np.bincount(
             self.row, (misses_above + misses_down_to) / 2, minlength=len(self.n_hits)
         )
         return 1 - divide(lost, self.n_hits * (self.row_length - self.n_hits))
 
     def best_threshold(self) -> tuple[Floats, Floats]:
-        """Of each row: the threshold of the best F1, and that F1."""
-        # Down from one hit to the next, each miss lowers F1: the best is at a hit's score.
+        """Threshold of the best F1 of each row, and that F1."""
+        # Between two hits each miss lowers F1, so the best threshold is a hit's score.
         f1 = 2 * self.hits_down_to / (self.down_to + self.n_hits[self.row])
         order = np.lexsort((-self.score, -f1, self.row))
         rows, first = np.unique(self.row[order], return_index=True)
@@ -65,12 +58,12 @@ class _HitRanks:
 
 
 def rank_clips(scores: Floats, labels: Bools) -> _HitRanks:
-    """A list for each class, of all clips."""
+    """Rank all clips, separately for each class."""
     return rank_hits(scores.T, labels.T)
 
 
 def rank_hits(scores: Floats, labels: Bools) -> _HitRanks:
-    """A list for each row, of all columns."""
+    """Rank all columns, separately for each row."""
     ordered = np.array(scores, order="C")
     truth = np.ascontiguousarray(labels)
     n_hits = np.count_nonzero(truth, axis=1)
@@ -102,11 +95,11 @@ def rank_hits(scores: Floats, labels: Bools) -> _HitRanks:
 
 
 def top_k_mask(scores: Floats, k: int | Counts) -> Bools:
-    """Mask of each row's k highest scores; of those equal at the cut, the first ones."""
+    """Mask of the k highest scores of each row; the first columns win ties."""
     n_rows, n_columns = scores.shape
     n_taken = np.broadcast_to(np.minimum(k, n_columns), n_rows)
     most = int(n_taken.max(initial=1))
-    # Only the best need an order; a partition is several times as fast where no SIMD sorts.
+    # Only the best need sorting; a partition is several times as fast where no SIMD sorts.
     best = np.partition(scores, n_columns - most, axis=1)[:, n_columns - most :]
     best.sort(axis=1)
     cut = best[np.arange(n_rows), most - np.maximum(n_taken, 1)][:, None]

@@ -1,21 +1,22 @@
-"""How good scores are: the metrics of AudioSet, YouTube-8M and Freesound, in plain numpy.
+"""Metrics of AudioSet, YouTube-8M and Freesound, in plain numpy.
 
 Conventions
 -----------
 Each metric takes the same two arrays and returns one number.
 
-    scores  float [n_clips, n_classes]   the higher, the surer; finite
-    labels  bool  [n_clips, n_classes]   True (or 1) where the class is in the clip
+    scores  float [n_clips, n_classes]   finite; a higher score means more certain
+    labels  bool  [n_clips, n_classes]   True (or 1) where the clip has the class
 
-- Only order matters, save for PERR, which counts no score of 0 or less, and for calibration, which
-  needs probabilities.
-- A **positive** is a pair of clip and class whose label is True. A **hit** is a positive seen
-  from the list that ranks it.
-- Equal scores share a rank: those of one list are all taken or all left, and its precision there
-  counts them all. So neither the order of clips nor that of classes matters. Two metrics must
-  cut through ties, and take the first classes: Hit@1, and whatever takes the top k of a clip.
-- What is not defined is NaN: a mean over no clips or no classes. GAP without positives is 0, as
-  YouTube-8M has it.
+- Only the order of scores matters, except for PERR, which ignores scores of 0 or less, and for
+  calibration, which needs probabilities.
+- A **positive** is a pair of clip and class whose label is True; a **hit** is a positive within
+  a ranked list.
+- Equal scores share a rank, and the precision at that rank counts all of them, so neither the
+  order of clips nor that of classes matters. Hit@1 and everything that takes the top k of a clip
+  have to break ties, and take the first classes.
+- Undefined results are NaN, such as a mean over no clips or no classes. Only GAP without
+  positives is 0, as in YouTube-8M.
+- `OptionError` is raised for arrays of another shape or type; see `arrays.validate`.
 
 Example:
     >>> scores = [[0.9, 0.1, 0.4, 0.3], [0.2, 0.8, 0.7, 0.1], [0.5, 0.5, 0.5, 0.5]]
@@ -43,28 +44,19 @@ from classifier.metrics.arrays import (
     validate,
 )
 from classifier.metrics.ranks import rank_clips, rank_hits, top_k_mask
-from classifier.metrics.reliability import calibration_error
+from classifier.metrics.calibration import calibration_error
 from vggish.errors import OptionError
 
 if TYPE_CHECKING:
     from classifier.metrics.arrays import Counts, Floats
 
-
 TOP_K = 20
 
 
 def hit_at_1(scores: npt.ArrayLike, labels: npt.ArrayLike) -> float:
-    """Share of clips whose highest score is a label; of equal scores, the first class's.
+    """Share of clips whose highest score is that of a label; clips without labels are misses.
 
-    Args:
-        scores: [n_clips, n_classes].
-        labels: [n_clips, n_classes]; a clip without labels counts as a miss.
-
-    Returns:
-        0 to 1; NaN without clips.
-
-    Source:
-        `calculate_hit_at_one` of the YouTube-8M starter code.
+    Source: `calculate_hit_at_one` of the YouTube-8M starter code.
     """
     values, truth = validate(scores, labels)
     best = values.argmax(axis=1)
@@ -74,15 +66,9 @@ def hit_at_1(scores: npt.ArrayLike, labels: npt.ArrayLike) -> float:
 def perr(scores: npt.ArrayLike, labels: npt.ArrayLike) -> float:
     """Precision at equal recall rate: precision within a clip's top |labels| scores, averaged.
 
-    Args:
-        scores: [n_clips, n_classes]; those of 0 or less are never hits.
-        labels: [n_clips, n_classes]; a clip without labels counts 0.
+    Scores of 0 or less are never hits; clips without labels count as 0.
 
-    Returns:
-        0 to 1; NaN without clips.
-
-    Source:
-        `calculate_precision_at_equal_recall_rate` of the YouTube-8M starter code.
+    Source: `calculate_precision_at_equal_recall_rate` of the YouTube-8M starter code.
     """
     values, truth = validate(scores, labels)
     n_labels = np.count_nonzero(truth, axis=1)
@@ -91,19 +77,12 @@ def perr(scores: npt.ArrayLike, labels: npt.ArrayLike) -> float:
 
 
 def gap(scores: npt.ArrayLike, labels: npt.ArrayLike, k: int = TOP_K) -> float:
-    """Global average precision: of one list that pools the top k scores of all clips.
+    """Global average precision: that of one list of the top k scores of all clips.
 
-    Args:
-        scores: [n_clips, n_classes].
-        labels: [n_clips, n_classes].
-        k: scores that each clip puts into the list.
+    It is the sum of the precisions at the hits, divided by the number of all positives, including
+    those outside the list; 0 without positives.
 
-    Returns:
-        0 to 1: the sum of the precisions at the hits, divided by all positives, those outside
-        the list included. 0 without positives.
-
-    Source:
-        `calculate_gap` of the YouTube-8M starter code, which orders equal scores at random.
+    Source: `calculate_gap` of the YouTube-8M starter code, which orders equal scores at random.
     """
     values, truth = validate(scores, labels)
     check_count(k, "k")
@@ -115,15 +94,7 @@ def gap(scores: npt.ArrayLike, labels: npt.ArrayLike, k: int = TOP_K) -> float:
 def mean_average_precision(scores: npt.ArrayLike, labels: npt.ArrayLike) -> float:
     """mAP: non-interpolated average precision, averaged over the classes with a positive.
 
-    Args:
-        scores: [n_clips, n_classes].
-        labels: [n_clips, n_classes].
-
-    Returns:
-        0 to 1; NaN without positives.
-
-    Source:
-        the area of `sklearn.metrics.average_precision_score`, as AudioSet's papers use it.
+    Source: `sklearn.metrics.average_precision_score`, as used for AudioSet.
     """
     return nan_mean(rank_clips(*validate(scores, labels)).average_precision())
 
@@ -131,24 +102,16 @@ def mean_average_precision(scores: npt.ArrayLike, labels: npt.ArrayLike) -> floa
 def truncated_mean_average_precision(
     scores: npt.ArrayLike, labels: npt.ArrayLike, k: int = TOP_K
 ) -> float:
-    """Truncated mAP: after each clip has been cut to its top k scores, as YouTube-8M has it.
+    """Truncated mAP: that of the top k scores of each clip, as in YouTube-8M.
 
-    Args:
-        scores: [n_clips, n_classes].
-        labels: [n_clips, n_classes].
-        k: scores that are left of each clip; a positive that is cut away adds nothing to its
-            class and still counts as one.
+    A positive outside the top k adds no precision to its class, but counts as a positive.
 
-    Returns:
-        0 to 1; NaN without positives.
-
-    Source:
-        `top_k_by_class` and `MeanAveragePrecisionCalculator` of the YouTube-8M starter code.
+    Source: `top_k_by_class` and `MeanAveragePrecisionCalculator` of the YouTube-8M starter code.
     """
     values, truth = validate(scores, labels)
     check_count(k, "k")
     taken = top_k_mask(values, k)
-    # Below all that is left, what was cut away changes no rank.
+    # Below all other scores, those that are left out change no rank.
     left = rank_clips(np.where(taken, values, -np.inf), truth & taken)
     sums = np.bincount(left.row, left.precision, minlength=truth.shape[1])
     return nan_mean(divide(sums, np.count_nonzero(truth, axis=0)))
@@ -157,43 +120,33 @@ def truncated_mean_average_precision(
 def mean_auc(scores: npt.ArrayLike, labels: npt.ArrayLike) -> float:
     """mAUC: area under the ROC curve, averaged over the classes with a positive and a negative.
 
-    Args:
-        scores: [n_clips, n_classes].
-        labels: [n_clips, n_classes].
+    Chance is 0.5.
 
-    Returns:
-        0 to 1, chance being 0.5; NaN where no class has both.
-
-    Source:
-        `sklearn.metrics.roc_auc_score`: how often a positive beats a negative, a tie being half.
+    Source: `sklearn.metrics.roc_auc_score`: how often a positive scores above a negative; a tie
+    counts half.
     """
     return nan_mean(rank_clips(*validate(scores, labels)).auc())
 
 
 def d_prime(scores: npt.ArrayLike, labels: npt.ArrayLike) -> float:
-    """The d' of the mean AUC: how far apart two unit normal distributions of that AUC are.
+    """The d' of the mean AUC: the distance of two unit normal distributions with that AUC.
 
-    Args:
-        scores: [n_clips, n_classes].
-        labels: [n_clips, n_classes].
-
-    Returns:
-        see `d_prime_of`; NaN where no class has both a positive and a negative.
-
-    Source:
-        Hershey et al., "CNN architectures for large-scale audio classification", 2017.
+    Source: Hershey et al., "CNN architectures for large-scale audio classification", 2017.
     """
     return d_prime_of(mean_auc(scores, labels))
 
 
 def d_prime_of(auc: float) -> float:
-    """`sqrt(2) * inverse normal distribution of the AUC`.
+    """The d' of an AUC: `sqrt(2) * inverse normal distribution of the AUC`.
 
     Args:
         auc: 0 to 1.
 
     Returns:
         0 at chance, infinity at AUC 1, minus infinity at AUC 0, NaN for NaN.
+
+    Raises:
+        OptionError: the AUC is out of range.
     """
     if math.isnan(auc):
         return math.nan
@@ -205,34 +158,28 @@ def d_prime_of(auc: float) -> float:
 
 
 def lwlrap(scores: npt.ArrayLike, labels: npt.ArrayLike) -> float:
-    """Label-weighted label-ranking average precision: of classes within a clip, over positives.
+    """Label-weighted label-ranking average precision.
 
-    Args:
-        scores: [n_clips, n_classes].
-        labels: [n_clips, n_classes]; a clip without labels is skipped.
+    It is the precision of a clip's ranked classes down to a label, averaged over all labels of all
+    clips.
 
-    Returns:
-        0 to 1: the precision of the clip's list down to a label, averaged over all labels of all
-        clips; NaN without positives.
-
-    Source:
-        Fonseca et al., "Audio tagging with noisy labels and minimal supervision", 2019; with
-        ties as `sklearn.metrics.label_ranking_average_precision_score` has them.
+    Source: Fonseca et al., "Audio tagging with noisy labels and minimal supervision", 2019; ties
+    as in `sklearn.metrics.label_ranking_average_precision_score`.
     """
     return mean(rank_hits(*validate(scores, labels)).precision)
 
 
 @dataclass(frozen=True, eq=False)
 class PerClass:
-    """Metrics of each class; NaN where a class lacks the positives or negatives for it.
+    """Metrics of each class; NaN for a class without the positives or negatives they need.
 
     Attributes:
         ap: average precision, float64 [n_classes].
         auc: area under the ROC curve, float64 [n_classes].
-        d_prime: `d_prime_of` it, float64 [n_classes].
-        threshold: the score from which on to say yes, for the best F1, float64 [n_classes]; the
-            highest of several.
-        f1: the F1 that it reaches on these clips, float64 [n_classes].
+        d_prime: `d_prime_of` the AUC, float64 [n_classes].
+        threshold: the lowest score to accept for the best F1, float64 [n_classes]; the highest
+            of several.
+        f1: the F1 at that threshold on these clips, float64 [n_classes].
         n_positives: int64 [n_classes].
     """
 
@@ -245,12 +192,7 @@ class PerClass:
 
 
 def per_class(scores: npt.ArrayLike, labels: npt.ArrayLike) -> PerClass:
-    """Average precision, AUC, d', best threshold and count of each class.
-
-    Args:
-        scores: [n_clips, n_classes].
-        labels: [n_clips, n_classes].
-    """
+    """Average precision, AUC, d', best threshold and number of positives of each class."""
     ranks = rank_clips(*validate(scores, labels))
     auc = ranks.auc()
     threshold, f1 = ranks.best_threshold()
@@ -265,19 +207,12 @@ def per_class(scores: npt.ArrayLike, labels: npt.ArrayLike) -> PerClass:
 
 
 def evaluate(scores: npt.ArrayLike, labels: npt.ArrayLike) -> dict[str, float]:
-    """All metrics, by name.
-
-    Args:
-        scores: [n_clips, n_classes].
-        labels: [n_clips, n_classes].
+    """Compute all metrics, by name.
 
     Returns:
         mAP, mAUC, d_prime, lwlrap, GAP, Hit@1, PERR, mAP@20, ECE; and the counts n_clips,
-        n_classes (those with a positive) and n_positives. ECE is NaN for scores that are no
-        probabilities, since logits rank as well.
-
-    Raises:
-        OptionError: the arrays are not as `validate` wants them.
+        n_classes (only those with a positive) and n_positives. ECE is NaN unless all scores are
+        from 0 to 1.
     """
     values, truth = validate(scores, labels)
     ranks = rank_clips(values, truth)

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from classifier.labels import Labels
-from classifier.metrics.reliability import reliability
+from classifier.metrics.calibration import reliability
 from classifier.metrics.tagging import PerClass
 from classifier.reports.figures import (
     BLUE,

@@ -422,8 +422,8 @@ def test_without_clips_all_is_nan_but_gap() -> None:
         ([[0.5, 0.5]], [[0], [1]], r"\(1, 2\) and \(2, 1\) \(is one of them transposed\?\)"),
         ([[0.5, 0.5]], [[0, 1], [0, 1]], "were clips left out"),
         ([[0.5, 0.5]], [[0, 1, 1]], "the same list of classes"),
-        (np.zeros((2, 0)), np.zeros((2, 0)), r"a class at least.*\(2, 0\)"),
-        ([[0.5, math.nan]], [[0, 1]], "finite numbers.*nan for clip 0, class 1, and 1 such"),
+        (np.zeros((2, 0)), np.zeros((2, 0)), r"at least one class.*\(2, 0\)"),
+        ([[0.5, math.nan]], [[0, 1]], "finite numbers.*nan for clip 0, class 1; 1 in all"),
         ([[0.5, math.inf]], [[0, 1]], "finite numbers.*did training diverge"),
         ([[0, 1]], [[0.25, 0.75]], r"0\.25 to 0\.75 \(are the arguments swapped\?\)"),
         ([[0.5, 0.5]], [[0.25, 0.75]], "are these scores, or soft labels"),
@@ -455,7 +455,7 @@ def test_calibration_of_logits_is_refused() -> None:
     ids=["gap", "mAP", "ECE"],
 )
 def test_a_count_below_one_is_refused(function: Any, name: str) -> None:
-    with pytest.raises(OptionError, match=f"`{name}` must be 1 at least. Received: 0"):
+    with pytest.raises(OptionError, match=f"`{name}` must be at least 1. Received: 0"):
         function(SCORES, LABELS, **{name: 0})
 
 

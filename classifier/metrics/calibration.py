@@ -3,30 +3,32 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from classifier.metrics.arrays import are_probabilities, check_count, divide, validate
+from classifier.metrics.arrays import (
+    Counts,
+    Floats,
+    are_probabilities,
+    check_count,
+    divide,
+    validate,
+)
 from vggish.errors import OptionError
-
-if TYPE_CHECKING:
-    from classifier.metrics.arrays import Counts, Floats
-
 
 N_BINS = 15
 
 
 @dataclass(frozen=True, eq=False)
 class Reliability:
-    """What a reliability diagram shows, by bins of equal width.
+    """The data of a reliability diagram, by bins of equal width.
 
     Attributes:
-        edges: float64 [n_bins + 1], from 0 to 1; a bin holds its lower edge, the last both.
+        edges: float64 [n_bins + 1], from 0 to 1; a bin includes its lower edge, the last both.
         n_pairs: pairs of clip and class in each bin, int64 [n_bins].
-        mean_score: of those pairs, float64 [n_bins]; NaN in an empty bin.
-        share_positive: of those pairs, float64 [n_bins]; NaN in an empty bin.
+        mean_score: mean score of those pairs, float64 [n_bins]; NaN in an empty bin.
+        share_positive: share of positives in those pairs, float64 [n_bins]; NaN in an empty bin.
     """
 
     edges: Floats
@@ -43,12 +45,12 @@ class Reliability:
 
 
 def reliability(scores: npt.ArrayLike, labels: npt.ArrayLike, n_bins: int = N_BINS) -> Reliability:
-    """How scores, taken as probabilities, compare with how often they come true.
+    """Compare scores, as probabilities, with the share of positives among similar scores.
 
     Args:
         scores: [n_clips, n_classes], 0 to 1.
         labels: [n_clips, n_classes].
-        n_bins: bins of equal width.
+        n_bins: number of bins of equal width.
 
     Raises:
         OptionError: a score is below 0 or above 1.
@@ -62,7 +64,7 @@ def reliability(scores: npt.ArrayLike, labels: npt.ArrayLike, n_bins: int = N_BI
         )
     n_pairs, n_positives = np.zeros((2, n_bins), np.int64)
     total_score = np.zeros(n_bins)
-    # Blocks that fit into a cache are twice as fast as all at once.
+    # Blocks that fit into the cache are twice as fast as all at once.
     step = max(1, 2**16 // values.shape[1])
     for start in range(0, len(values), step):
         block = values[start : start + step].ravel()
@@ -80,24 +82,12 @@ def reliability(scores: npt.ArrayLike, labels: npt.ArrayLike, n_bins: int = N_BI
 
 
 def calibration_error(scores: npt.ArrayLike, labels: npt.ArrayLike, n_bins: int = N_BINS) -> float:
-    """Expected calibration error over all pairs of clip and class.
+    """Expected calibration error over all pairs of clip and class; see `reliability`.
 
-    Where most scores are near 0, as with hundreds of classes, so is this; compare it only
-    between heads on the same clips.
+    With hundreds of classes most scores are near 0, and so is the error; compare it only between
+    heads on the same clips. It is NaN without clips.
 
-    Args:
-        scores: [n_clips, n_classes], 0 to 1.
-        labels: [n_clips, n_classes].
-        n_bins: bins of equal width.
-
-    Returns:
-        0 to 1; NaN without clips.
-
-    Raises:
-        OptionError: a score is below 0 or above 1.
-
-    Source:
-        Guo et al., "On calibration of modern neural networks", 2017; each pair is one binary
-        prediction here.
+    Source: Guo et al., "On calibration of modern neural networks", 2017; each pair is one binary
+    prediction here.
     """
     return reliability(scores, labels, n_bins).error
