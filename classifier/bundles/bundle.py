@@ -1,4 +1,4 @@
-"""Bundles, loaded and run: a directory that is all one needs to tag. See `bundle_files`."""
+"""Bundles, loaded to score clips; see `classifier.bundles.files` for their contents."""
 
 from __future__ import annotations
 
@@ -25,33 +25,38 @@ if TYPE_CHECKING:
     from classifier.tags.types import Scores
 
 
-# Frames in a head at once, padding included: 8192 hidden units for each are 128 MiB.
+# Frames in a head at once, padding included: with 8192 hidden units per frame, 128 MiB.
 BATCH_FRAMES = 1 << 12
 
-# Up to so many frames are scored by the thread that asks. More threads are no faster with them,
-# and where other work keeps the cores busy they wait for one another: 2 ms become 8.
+# The calling thread alone scores up to this many frames. More threads are no faster, and on busy
+# cores they wait for one another: 2 ms become 8.
 ONE_THREAD_FRAMES = 1 << 9
+
+# Frames of AudioSet's clips: 10 s, about a frame per second.
+DEFAULT_WINDOW = 10
+
+WEIGHTS_FILE = "weights.npz"
 
 _INPUTS = {"frames": "tensor(uint8)", "n_frames": "tensor(int32)"}
 
 
 class Scorer(Protocol):
-    """What gives scores for frames: a bundle, or a head that is being trained."""
+    """Scores clips of frames: a bundle, or a head in training."""
 
     def scores(self, frames: Frames, n_frames: npt.ArrayLike, embedder: str = "") -> Scores:
-        """Frames uint8 [B, T, 128] and n_frames int [B] -> scores float32 [B, C]."""
+        """Score clips: frames uint8 [B, T, 128], n_frames int [B] -> float32 [B, C]."""
 
 
 class Bundle:
-    """A head loaded once: frames -> scores. Safe to call from several threads. See `load`.
+    """A loaded head that scores clips of frames; thread-safe. See `load`.
 
     Attributes:
-        directory: where it lies.
-        card: what `bundle.json` says.
+        directory: of the bundle.
+        card: contents of `bundle.json`.
         labels: the classes, in the order of the scores.
         sha256: of `head.onnx`.
-        clip_frames: how many frames the clips had that it was trained on.
-        has_frame_scores: whether the head scores each frame too.
+        clip_frames: number of frames of the clips that it was trained on.
+        has_frame_scores: whether the head also scores single frames.
     """
 
     def __init__(self, directory: Path, card: dict[str, Any], labels: Labels, model: bytes) -> None:
@@ -64,47 +69,47 @@ class Bundle:
         self._model = model
         self._session = _session(model, directory, n_threads=1)
         self.has_frame_scores = len(self._session.get_outputs()) > 1
-        # Shapes in a graph may be left open; one frame of silence tells them.
+        # A graph may leave shapes open, so they are checked on one frame.
         self.clip_and_frame_scores(np.zeros((1, 1, EMBEDDING_SIZE), np.uint8), [1])
 
     @functools.cached_property
     def _wide_session(self) -> Any:
-        """For many frames: a thread per core."""
+        """A session with a thread per core, for many frames."""
         return _session(self._model, self.directory, n_threads=0)
 
     @property
     def name(self) -> str:
-        """What the bundle is called."""
+        """Name of the bundle."""
         return str(self.card["name"])
 
     @property
     def provenance(self) -> dict[str, str]:
-        """What outputs say of it: name, head, sha256 of `head.onnx`."""
+        """Description for outputs: name, head, and sha256 of `head.onnx`."""
         head = str(self.card["head"].get("name", ""))
         return {"name": self.name, "head": head, "sha256": self.sha256}
 
     def scores(self, frames: Frames, n_frames: npt.ArrayLike, embedder: str = "") -> Scores:
-        """Scores of clips, in [0, 1], calibrated if the bundle knows how for this embedder.
+        """Score clips, calibrated if the bundle has a calibration for the embedder.
 
         Args:
-            frames: uint8 [B, T, 128]; any B and T, 0 included. At most `BATCH_FRAMES` frames
-                (or one clip) are in the head at once.
-            n_frames: int [B], how many rows of each clip are real; the others never matter.
-            embedder: name of what made the frames; "" stands for AudioSet's own.
+            frames: uint8 [B, T, 128]; B and T may be 0. At most `BATCH_FRAMES` frames (or one
+                clip) are in the head at once.
+            n_frames: int [B], the number of real frames of each clip; later rows are ignored.
+            embedder: name of the embedder of the frames; "" means that of AudioSet.
 
         Returns:
-            float32 [B, C].
+            float32 [B, C], from 0 to 1.
 
         Raises:
             OptionError: an array has another shape or dtype, or n_frames is out of range.
-            BundleError: the head fails, or gives what is no number.
+            BundleError: the head fails, or returns NaN or infinite scores.
         """
         return self._run(frames, n_frames, ["scores"], embedder)[0]
 
     def frame_scores(
         self, frames: Frames, n_frames: npt.ArrayLike, embedder: str = ""
     ) -> Scores | None:
-        """Scores of each frame, float32 [B, T, C], 0 beyond n_frames; None if it has none.
+        """Score each frame: float32 [B, T, C], 0 beyond n_frames; None if the head cannot.
 
         Arguments and errors are those of `scores`.
         """
@@ -113,7 +118,7 @@ class Bundle:
     def clip_and_frame_scores(
         self, frames: Frames, n_frames: npt.ArrayLike, embedder: str = ""
     ) -> tuple[Scores, Scores | None]:
-        """What `scores` and `frame_scores` give, at the price of one of them."""
+        """Score clips and their frames in one pass; see `scores` and `frame_scores`."""
         if not self.has_frame_scores:
             return self.scores(frames, n_frames, embedder), None
         outputs = ["scores", "frame_scores"]
@@ -121,23 +126,23 @@ class Bundle:
         return scores, frame_scores
 
     def accepts(self, embedder: str) -> bool:
-        """Whether the head was made for frames of `embedder`; "" stands for AudioSet's own."""
+        """Whether the head accepts frames of an embedder; "" means that of AudioSet."""
         return (embedder or RELEASED_EMBEDDER) in self.card["embedders"]
 
     def check_embedder(
         self, embedder: str, force: bool = False, *, what: str = "these frames"
     ) -> None:
-        """Refuse frames that the head was not made for.
+        """Check that the head accepts frames of an embedder.
 
         Raises:
-            BundleError: the head does not accept them, and `force` is False.
+            BundleError: it does not, and `force` is False; `what` begins the message.
         """
         if force or self.accepts(embedder):
             return
         raise BundleError(
             f"{what}: made by the embedder {embedder or RELEASED_EMBEDDER!r}, but the bundle "
-            f"{self.name!r} is for {quoted(self.card['embedders'])}; its scores would mean "
-            "nothing.\nEmbed the sounds with that one, or insist with --force"
+            f"{self.name!r} is for {quoted(self.card['embedders'])}; its scores would be "
+            "meaningless.\nEmbed the audio with that one, or override this check with --force"
         )
 
     def _run(
@@ -161,8 +166,8 @@ class Bundle:
                     result[batch] = part
         if not all(np.isfinite(result).all() for result in results):
             raise BundleError(
-                f"the head of the bundle {self.directory} gives scores that are no numbers; it "
-                "was badly trained, or its file is wrong. Use another bundle"
+                f"the head of the bundle {self.directory} returned NaN or infinite scores: its "
+                "training diverged, or its file is wrong. Use another bundle"
             )
         calibration = self._calibrations.get(embedder or RELEASED_EMBEDDER)
         return results if calibration is None else [calibration(result) for result in results]
@@ -170,14 +175,14 @@ class Bundle:
     def _run_batch(
         self, frames: Frames, lengths: npt.NDArray[np.int32], outputs: list[str]
     ) -> list[Scores]:
-        # Rows that no clip has are left out; a graph may not like a time of 0.
+        # Rows beyond all clips are left out, but a graph may not accept a time of 0.
         n_rows = max(1, int(lengths.max()))
         part = np.ascontiguousarray(frames[:, :n_rows])
         if part.shape[1] == 0:
             part = np.zeros((len(frames), 1, EMBEDDING_SIZE), np.uint8)
         try:
-            is_much = part.shape[0] * part.shape[1] > ONE_THREAD_FRAMES
-            session = self._wide_session if is_much else self._session
+            is_large = part.shape[0] * part.shape[1] > ONE_THREAD_FRAMES
+            session = self._wide_session if is_large else self._session
             results = session.run(outputs, {"frames": part, "n_frames": lengths})
         except Exception as error:  # ONNX Runtime's errors share no public base class
             raise BundleError(
@@ -189,7 +194,7 @@ class Bundle:
         for name, result in zip(outputs, results, strict=True):
             if result.shape != (*expected[name], n_classes):
                 raise BundleError(
-                    f"the bundle {self.directory} has {n_classes} labels, but its head gives "
+                    f"the bundle {self.directory} has {n_classes} labels, but its head returns "
                     f"{name} of the shape {list(result.shape)} for frames {list(part.shape)}.\n"
                     f"{HOW_TO_REPAIR}"
                 )
@@ -197,20 +202,20 @@ class Bundle:
 
 
 def load(directory: str | Path) -> Bundle:
-    """Load a bundle, once its files have their checksums. TensorFlow is not needed.
+    """Load a bundle and verify the checksums of its files. Needs no TensorFlow.
 
     Args:
-        directory: of a bundle, or of a run of training that has one in it; or the name of a
-            bundle that comes with audiotag, such as `audioset-gru`.
+        directory: a bundle, or a training run that contains one; or the name of a bundle that
+            comes with audiotag, such as `audioset-gru`.
 
     Raises:
-        BundleError: there is none, it is damaged, or it is of a newer format.
+        BundleError: there is none, it is damaged, or it needs a newer version of audiotag.
     """
     return Bundle(*read_bundle(Path(directory)))
 
 
 def pad(clips: Sequence[Frames]) -> tuple[Frames, npt.NDArray[np.int32]]:
-    """Frames of clips, uint8 [n, 128] each -> uint8 [B, T, 128] with zeros, int32 lengths [B]."""
+    """Pad clips, uint8 [n, 128] each, with zeros: uint8 [B, T, 128] and lengths int32 [B]."""
     lengths = np.array([len(frames) for frames in clips], np.int32)
     padded = np.zeros((len(clips), lengths.max(initial=0), EMBEDDING_SIZE), np.uint8)
     for row, frames in zip(padded, clips, strict=True):
@@ -219,9 +224,9 @@ def pad(clips: Sequence[Frames]) -> tuple[Frames, npt.NDArray[np.int32]]:
 
 
 def score_batches(scorer: Scorer, clips: Iterable[Clip]) -> Iterator[tuple[list[Clip], Scores]]:
-    """Clips in their order, some at a time, with their scores float32 [len(clips), C].
+    """Score clips in batches and in order; yield clips with their scores float32 [B, C].
 
-    Not more than `BATCH_FRAMES` frames are held, padding included, or one clip that has more.
+    A batch has at most `BATCH_FRAMES` frames, padding included, or one longer clip.
     """
     for batch in _batches(clips):
         frames, n_frames = pad([clip.frames for clip in batch])
@@ -256,12 +261,12 @@ def _checked_lengths(frames: Frames, n_frames: npt.ArrayLike) -> npt.NDArray[np.
     lengths = np.asarray(n_frames)
     if lengths.shape != frames.shape[:1] or (lengths.size and lengths.dtype.kind not in "iu"):
         raise OptionError(
-            f"n_frames must be {len(frames)} whole numbers, one a clip. "
+            f"n_frames must be {len(frames)} whole numbers, one per clip. "
             f"Received: {lengths.dtype} {list(lengths.shape)}"
         )
     if lengths.size and not 0 <= lengths.min() <= lengths.max() <= frames.shape[1]:
         raise OptionError(
-            f"n_frames must be from 0 to {frames.shape[1]}, the time of frames. "
+            f"n_frames must be from 0 to {frames.shape[1]}, the number of rows. "
             f"Received: {lengths.min()} to {lengths.max()}"
         )
     return lengths.astype(np.int32)
@@ -271,7 +276,7 @@ def _clip_frames(card: dict[str, Any], directory: Path) -> int:
     value = card.get("clip_frames", DEFAULT_WINDOW)
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise BundleError(
-            f"{directory / CARD_FILE}: 'clip_frames' must be a whole number from 1. "
+            f"{directory / CARD_FILE}: 'clip_frames' must be a whole number, at least 1. "
             f"Received: {value!r}.\n{HOW_TO_REPAIR}"
         )
     return value
@@ -290,12 +295,12 @@ def _calibrations(card: dict[str, Any], directory: Path) -> dict[str, Calibratio
 
 
 def _session(model: bytes, directory: Path, n_threads: int) -> Any:
-    """A session on the CPU, where such small networks are fastest."""
+    """Make a session on the CPU, where such small networks are fastest."""
     onnxruntime = import_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = n_threads
-    # Idle threads that spin would take the cores from the embedder.
+    # Idle threads that spin would take cores from the embedder.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
@@ -307,20 +312,17 @@ def _session(model: bytes, directory: Path, n_threads: int) -> Any:
     outputs = [tensor.name for tensor in session.get_outputs()]
     if inputs != _INPUTS or sorted(outputs) not in (["scores"], ["frame_scores", "scores"]):
         raise BundleError(
-            f"{directory / HEAD_FILE} is no head from frames (uint8) and n_frames (int32) to "
-            f"scores. It has {inputs} -> {outputs}.\n{HOW_TO_MAKE}"
+            f"{directory / HEAD_FILE} is not a head: it must map frames (uint8) and n_frames "
+            f"(int32) to scores. Received: {inputs} -> {outputs}.\n{HOW_TO_MAKE}"
         )
     return session
 
 
-WEIGHTS_FILE = "weights.npz"
-
-
 def read_weights(bundle: Bundle) -> Weights:
-    """The weights of a bundle's head, to train on from.
+    """Read the weights of a bundle's head, for fine-tuning.
 
     Raises:
-        RunError: the bundle has none, being an ensemble or stripped of them.
+        RunError: the bundle has none, because it is an ensemble or they were deleted.
     """
     path = bundle.directory / WEIGHTS_FILE
     try:
@@ -328,12 +330,8 @@ def read_weights(bundle: Bundle) -> Weights:
             return {name: file[name].astype(np.float32) for name in file.files}
     except FileNotFoundError as error:
         raise RunError(
-            f"{bundle.directory} cannot be trained on: it has no {WEIGHTS_FILE} (ensembles have "
+            f"{bundle.directory} cannot be fine-tuned: it has no {WEIGHTS_FILE} (ensembles have "
             "none)"
         ) from error
     except Exception as error:  # zipfile, zlib and numpy each have their own
         raise RunError(f"{path} is damaged: {error}") from error
-
-
-# AudioSet's clips: 10 s, a frame a second.
-DEFAULT_WINDOW = 10

@@ -1,7 +1,7 @@
-"""Calibration: scores -> how likely a tag is right, by two numbers for each embedder.
+"""Calibration of scores to probabilities, by two numbers per embedder.
 
 A score becomes `sigmoid(scale * logit(score) + offset)`. The scale is positive, so the order of
-scores, and with it every metric of ranking, stays as it is.
+scores and every ranking metric stay the same.
 
 Source: Platt, "Probabilistic outputs for support vector machines" (1999), with his smoothed
 targets; Newton's method as in Lin, Lin & Weng, "A note on Platt's probabilistic outputs" (2007).
@@ -19,14 +19,13 @@ import numpy.typing as npt
 
 from vggish.errors import OptionError
 
-# Scores of 0 and 1 have no logit; float32 knows none between 1 - 6e-8 and 1.
-_LEAST_SCORE = 1e-7
+# Scores of 0 and 1 have no logit; float32 has no number between 1 - 6e-8 and 1.
+_MIN_SCORE = 1e-7
 
-# Of fewer right tags nothing can be learnt.
-_LEAST_RIGHT = 10
+# Fewer pairs are too few to fit to.
+_MIN_PAIRS = 10
 
 _MAX_STEPS = 50
-
 _SMALL_STEP = 1e-9
 
 _Floats = npt.NDArray[np.float64]
@@ -34,14 +33,14 @@ _Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Calibration:
-    """What is done to the logits of scores.
+    """A linear function of the logits of scores.
 
     Attributes:
-        scale: more than 0; above 1 makes scores more extreme, below 1 less.
-        offset: is added.
+        scale: positive; above 1 it makes scores more extreme, below 1 less.
+        offset: added to the scaled logits.
 
     Raises:
-        OptionError: the numbers are not finite, or the scale is not positive.
+        OptionError: a number is not finite, or the scale is not positive.
     """
 
     scale: float = 1.0
@@ -55,28 +54,28 @@ class Calibration:
             )
 
     def __call__(self, scores: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Scores in [0, 1], of any shape -> the same, calibrated; 0 and 1 stay.
+        """Calibrate scores from 0 to 1, of any shape; 0 and 1 stay the same.
 
         >>> Calibration(scale=1.0, offset=0.0)(np.array([0.0, 0.25, 1.0], np.float32))
         array([0.  , 0.25, 1.  ], dtype=float32)
         """
         with np.errstate(divide="ignore", over="ignore"):
             values = scores.astype(np.float64)
-            # sigmoid(a * logit(s) + b), without the detour that would lose small scores.
+            # sigmoid(a * logit(s) + b), in a form that keeps small scores exact.
             odds = np.exp(self.offset) * (values / (1 - values)) ** self.scale
             calibrated = 1 / (1 + 1 / odds)
         return np.asarray(calibrated, np.float32)
 
     def as_json(self) -> dict[str, float]:
-        """As `bundle.json` has it."""
+        """The form in `bundle.json`."""
         return {"scale": self.scale, "offset": self.offset}
 
     @classmethod
     def from_json(cls, values: Any) -> Calibration:
-        """The inverse of `as_json`.
+        """Parse the result of `as_json`.
 
         Raises:
-            OptionError: it is something else.
+            OptionError: the value has another form.
         """
         if not isinstance(values, Mapping) or values.keys() != {"scale", "offset"}:
             raise OptionError(f"a calibration has scale and offset. Received: {values!r}")
@@ -86,17 +85,18 @@ class Calibration:
 
 
 def fit_calibration(scores: npt.ArrayLike, labels: npt.ArrayLike) -> Calibration:
-    """The calibration that makes scores fit labels best, over all classes pooled.
+    """Fit a calibration to labelled clips, over all classes pooled.
 
-    Clips with which the head was not trained must be taken, for of those it knows it is too sure.
+    The head must not have been trained on these clips, because its scores of those are too
+    confident.
 
     Args:
-        scores: float [B, C], in [0, 1].
+        scores: float [B, C], from 0 to 1.
         labels: bool [B, C].
 
     Returns:
-        The maximum likelihood estimate; one that changes nothing where there is none: fewer than
-        ten pairs are right or wrong, or higher scores are less often right.
+        The maximum likelihood estimate; the identity if there is none, because fewer than ten
+        pairs are positive or negative, or higher scores are less often right.
 
     Raises:
         OptionError: the shapes differ.
@@ -109,9 +109,9 @@ def fit_calibration(scores: npt.ArrayLike, labels: npt.ArrayLike) -> Calibration
         )
     n_right = int(np.count_nonzero(truth))
     n_wrong = truth.size - n_right
-    if min(n_right, n_wrong) < _LEAST_RIGHT:
+    if min(n_right, n_wrong) < _MIN_PAIRS:
         return Calibration()
-    clipped = values.ravel().clip(_LEAST_SCORE, 1 - _LEAST_SCORE)
+    clipped = values.ravel().clip(_MIN_SCORE, 1 - _MIN_SCORE)
     logits = np.log(clipped / (1 - clipped))
     targets = np.where(truth.ravel(), (n_right + 1) / (n_right + 2), 1 / (n_wrong + 2))
     scale, offset = _maximum_likelihood(logits, targets)
@@ -128,7 +128,7 @@ def _maximum_likelihood(logits: _Floats, targets: _Floats) -> tuple[float, float
         gradient = np.array([error @ logits, error.sum()])
         mixed = curvature @ logits
         hessian = np.array([[curvature @ logits**2, mixed], [mixed, curvature.sum()]])
-        # Without it, logits that are all the same would have no single solution.
+        # The small term gives a unique solution if all logits are equal.
         step = np.linalg.solve(hessian + 1e-9 * np.eye(2), gradient)
         factor = 1.0
         while factor > _SMALL_STEP:
@@ -145,6 +145,6 @@ def _maximum_likelihood(logits: _Floats, targets: _Floats) -> tuple[float, float
 
 
 def _loss(place: _Floats, logits: _Floats, targets: _Floats) -> float:
-    """Cross-entropy, in a form that no logit makes overflow."""
+    """Cross-entropy, in a form that cannot overflow."""
     values = place[0] * logits + place[1]
     return float((np.logaddexp(0, values) - targets * values).sum())

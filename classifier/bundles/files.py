@@ -1,10 +1,13 @@
-"""The files of a bundle: checked and read, and written.
+"""Reading and writing the files of a bundle.
 
 head.onnx    frames uint8 [batch, time, 128], n_frames int32 [batch] -> scores [batch, C],
-             and frame_scores [batch, time, C] where the head has them
+             and frame_scores [batch, time, C] if the head scores frames
 labels.csv   index, mid, display_name
-bundle.json  the card: what the head is, what it was trained on, how good it is, checksums
-weights.npz  the form that training goes on from; tagging does without it
+bundle.json  the card: the head, its input, training data, metrics, and checksums of the files
+weights.npz  the weights, for fine-tuning; not needed for tagging
+
+`input` in the card is {"kind": "frames", "embedders": [...]}. Older cards have only `embedders`,
+which new ones keep, for older versions of audiotag.
 """
 
 from __future__ import annotations
@@ -20,11 +23,14 @@ from typing import Any, NamedTuple
 
 import numpy.typing as npt
 
+import weights
 from classifier.labels import Labels, read_labels
 from classifier.names import CARD_FILE, HEAD_FILE, LABELS_FILE, RUN_BUNDLE
 from vggish.common.checksums import sha256_of
 from vggish.errors import BundleError, OptionError, first_line, write_errors_as
 from vggish.params import VERSION
+
+Weights = dict[str, npt.NDArray[Any]]
 
 FORMAT = 1
 
@@ -34,6 +40,8 @@ HOW_TO_MAKE = (
 )
 
 HOW_TO_REPAIR = "Fetch or copy it again, or make it again with: audiotag export RUN -o DIR"
+
+FRAMES_INPUT = "frames"
 
 _CARD_TYPES: dict[str, type] = {
     "name": str,
@@ -46,7 +54,7 @@ _CARD_TYPES: dict[str, type] = {
 
 
 class Contents(NamedTuple):
-    """What is in a bundle: where it lies, its card, the classes, `head.onnx`."""
+    """The contents of a bundle: its directory, card, classes and `head.onnx`."""
 
     directory: Path
     card: dict[str, Any]
@@ -55,55 +63,57 @@ class Contents(NamedTuple):
 
 
 def read_bundle(directory: Path) -> Contents:
-    """Read a bundle, once its files have their checksums.
+    """Read a bundle and verify the checksums of its files.
 
     Args:
-        directory: of a bundle, or of a run of training that has one in it; or the name of a
-            bundle that comes with audiotag.
+        directory: a bundle, or a training run that contains one; or the name of a bundle that
+            comes with audiotag.
 
     Raises:
-        BundleError: there is none, it is damaged, or it is of a newer format.
+        BundleError: there is none, it is damaged, or it needs a newer version of audiotag.
     """
-    place = find_bundle(directory)
-    card = _read_card(place)
+    directory = find_bundle(directory)
+    card = _read_card(directory)
     for name in (HEAD_FILE, LABELS_FILE):
         if name not in card["files"]:
-            raise BundleError(f"{place / CARD_FILE} names no {name}.\n{HOW_TO_REPAIR}")
+            raise BundleError(f"{directory / CARD_FILE} does not list {name}.\n{HOW_TO_REPAIR}")
     for name, facts in card["files"].items():
         if name != HEAD_FILE:
-            _check_file(place, name, facts)
+            _check_file(directory, name, facts)
     try:
-        model = (place / HEAD_FILE).read_bytes()
+        model = (directory / HEAD_FILE).read_bytes()
     except OSError as error:
-        raise BundleError(_missing(place, HEAD_FILE, error)) from error
-    if hashlib.sha256(model).hexdigest() != _sha256_in(place, HEAD_FILE, card["files"][HEAD_FILE]):
-        raise BundleError(_changed(place, HEAD_FILE))
+        raise BundleError(_missing(directory, HEAD_FILE, error)) from error
+    if hashlib.sha256(model).hexdigest() != _sha256_in(
+        directory, HEAD_FILE, card["files"][HEAD_FILE]
+    ):
+        raise BundleError(_changed(directory, HEAD_FILE))
     try:
-        labels = read_labels(place / LABELS_FILE)
+        labels = read_labels(directory / LABELS_FILE)
     except OptionError as error:
-        raise BundleError(f"the labels of the bundle {place} are wrong: {error}") from error
+        raise BundleError(f"the labels of the bundle {directory} are wrong: {error}") from error
     if len(labels) != card["n_classes"]:
         raise BundleError(
-            f"the bundle {place} is damaged: {LABELS_FILE} has {len(labels)} classes, "
+            f"the bundle {directory} is damaged: {LABELS_FILE} has {len(labels)} classes, "
             f"{CARD_FILE} says {card['n_classes']}.\n{HOW_TO_REPAIR}"
         )
-    return Contents(place, card, labels, model)
+    return Contents(directory, card, labels, model)
 
 
 def write_bundle(
     directory: Path, files: Mapping[str, bytes], card: Mapping[str, Any], *, overwrite: bool = False
 ) -> None:
-    """Write a bundle; the directory has its name only when the bundle is whole.
+    """Write a bundle; the directory gets its name only when the bundle is complete.
 
     Args:
-        directory: of the bundle. An empty one may be there.
-        files: contents by name, `head.onnx` and `labels.csv` among them; a name may have a
-            directory before it.
-        card: what `bundle.json` says; `format`, `audiotag_version` and `files` are added.
-        overwrite: replace the bundle that is there. What is no bundle is never replaced.
+        directory: of the bundle; an empty one may exist.
+        files: contents by path, including `head.onnx` and `labels.csv`.
+        card: contents of `bundle.json`; `format`, `audiotag_version`, `input` and `files` are
+            added.
+        overwrite: replace an existing bundle; a directory that is not a bundle never is.
 
     Raises:
-        BundleError: the card or a file is missing, the directory is taken, or it cannot be
+        BundleError: the card or a file is incomplete, the directory exists, or it cannot be
             written.
     """
     listed = {
@@ -113,6 +123,7 @@ def write_bundle(
     ours = {"format": FORMAT, "audiotag_version": VERSION}
     whole = {**ours, **card, **ours, "files": listed}
     _check_card(whole, "this card")
+    whole["input"] = {"kind": FRAMES_INPUT, "embedders": card["embedders"]}
     for name in (HEAD_FILE, LABELS_FILE):
         if name not in files:
             raise BundleError(f"a bundle needs {name}. Received: {quoted(files)}")
@@ -135,36 +146,34 @@ def write_bundle(
 
 
 def shipped_bundles() -> dict[str, Path]:
-    """The bundles that come with audiotag, by name."""
-    import weights
-
+    """Directories of the bundles that come with audiotag, by name."""
     root = Path(weights.__path__[0])
     return {path.parent.name: path.parent for path in sorted(root.glob(f"*/{CARD_FILE}"))}
 
 
 def find_bundle(path: Path) -> Path:
-    """The directory of a bundle: this one, that of a run, or one that comes with audiotag.
+    """Find the directory of a bundle; see `read_bundle`.
 
     Raises:
         BundleError: there is none.
     """
-    for place in (path, path / RUN_BUNDLE, shipped_bundles().get(str(path), path)):
-        if (place / CARD_FILE).is_file():
-            return place
+    for directory in (path, path / RUN_BUNDLE, shipped_bundles().get(str(path), path)):
+        if (directory / CARD_FILE).is_file():
+            return directory
     if not path.exists():
         known = ", ".join(shipped_bundles()) or "none"
         trouble = f"there is no {path}, and no bundle of this name comes with audiotag ({known})"
     elif not path.is_dir():
-        trouble = f"{path} is a file, no bundle"
+        trouble = f"{path} is a file, not a bundle"
     elif (path / "config.json").is_file():
-        trouble = f"{path} is a run of training without a bundle"
+        trouble = f"{path} is a training run without a bundle"
     else:
-        trouble = f"{path} is no bundle: it has no {CARD_FILE}"
+        trouble = f"{path} is not a bundle: it has no {CARD_FILE}"
     raise BundleError(f"{trouble}.\n{HOW_TO_MAKE}")
 
 
-def _read_card(place: Path) -> dict[str, Any]:
-    path = place / CARD_FILE
+def _read_card(directory: Path) -> dict[str, Any]:
+    path = directory / CARD_FILE
     try:
         card = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
@@ -175,12 +184,17 @@ def _read_card(place: Path) -> dict[str, Any]:
 
 def _check_card(card: Any, where: str) -> None:
     if not isinstance(card, dict) or not isinstance(card.get("format"), int):
-        raise BundleError(f"{where} is no card of a bundle: it has no format.\n{HOW_TO_MAKE}")
+        raise BundleError(f"{where} is not the card of a bundle: it has no format.\n{HOW_TO_MAKE}")
     if card["format"] > FORMAT:
+        raise _too_new(f"{where} has the format {card['format']}, but", f"reads {FORMAT}")
+    source = card.get("input", {"kind": FRAMES_INPUT})
+    if not isinstance(source, dict) or not isinstance(source.get("kind"), str):
         raise BundleError(
-            f"{where} has the format {card['format']}, and this audiotag ({VERSION}) knows "
-            f"{FORMAT}. Get a newer one with: pip install --upgrade audiotag"
+            f"{where} must have an 'input' with a kind. Received: {source!r}.\n{HOW_TO_REPAIR}"
         )
+    if source["kind"] != FRAMES_INPUT:
+        raise _too_new(f"the input of {where} is {source['kind']!r}, but", "takes only 'frames'")
+    card.setdefault("embedders", source.get("embedders"))
     for key, kind in _CARD_TYPES.items():
         if not isinstance(card.get(key), kind):
             raise BundleError(
@@ -188,44 +202,51 @@ def _check_card(card: Any, where: str) -> None:
             )
 
 
-def _check_file(place: Path, name: str, facts: Any) -> None:
-    path = place / _inside(name)
-    expected = _sha256_in(place, name, facts)
+def _too_new(found: str, known: str) -> BundleError:
+    return BundleError(
+        f"{found} this audiotag ({VERSION}) {known}. Get a newer one with: pip install --upgrade "
+        "audiotag"
+    )
+
+
+def _check_file(directory: Path, name: str, facts: Any) -> None:
+    path = directory / _inside(name)
+    expected = _sha256_in(directory, name, facts)
     if not path.is_file() and name != LABELS_FILE:
-        return  # what tagging does without may be deleted
+        return  # may be deleted, as tagging does not need it
     try:
         actual = sha256_of(path)
     except OSError as error:
-        raise BundleError(_missing(place, name, error)) from error
+        raise BundleError(_missing(directory, name, error)) from error
     if actual != expected:
-        raise BundleError(_changed(place, name))
+        raise BundleError(_changed(directory, name))
 
 
-def _sha256_in(place: Path, name: str, facts: Any) -> str:
+def _sha256_in(directory: Path, name: str, facts: Any) -> str:
     if not isinstance(facts, dict) or not isinstance(facts.get("sha256"), str):
-        raise BundleError(f"{place / CARD_FILE} has no sha256 of {name}.\n{HOW_TO_REPAIR}")
+        raise BundleError(f"{directory / CARD_FILE} has no sha256 for {name}.\n{HOW_TO_REPAIR}")
     return str(facts["sha256"])
 
 
-def _missing(place: Path, name: str, error: OSError) -> str:
+def _missing(directory: Path, name: str, error: OSError) -> str:
     return (
-        f"the bundle {place} is damaged: cannot read {name} ({error.strerror or error}).\n"
+        f"the bundle {directory} is damaged: cannot read {name} ({error.strerror or error}).\n"
         f"{HOW_TO_REPAIR}"
     )
 
 
-def _changed(place: Path, name: str) -> str:
+def _changed(directory: Path, name: str) -> str:
     return (
-        f"the bundle {place} is damaged: {name} is not the file that {CARD_FILE} describes "
-        f"(its sha256 differs).\n{HOW_TO_REPAIR}"
+        f"the bundle {directory} is damaged: {name} is not the file that {CARD_FILE} lists (its "
+        f"sha256 differs).\n{HOW_TO_REPAIR}"
     )
 
 
 def _inside(name: str) -> PurePosixPath:
-    """The name of a file as a path that cannot leave the bundle."""
+    """Path of a file within its bundle, which it cannot leave."""
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or "\\" in name or not path.parts:
-        raise BundleError(f"the name of a file of a bundle must lie inside it. Received: {name!r}")
+        raise BundleError(f"a file of a bundle must be inside it. Received: {name!r}")
     return path
 
 
@@ -233,10 +254,10 @@ def _check_replaceable(target: Path, overwrite: bool) -> None:
     if not target.exists() or (target.is_dir() and not any(target.iterdir())):
         return
     if not (target / CARD_FILE).is_file():
-        raise BundleError(f"{target} is there, and no bundle. Name another directory")
+        raise BundleError(f"{target} exists and is not a bundle. Choose another directory")
     if not overwrite:
         raise BundleError(
-            f"{target} is a bundle already. Name another directory, or replace it with --overwrite"
+            f"{target} is already a bundle. Choose another directory, or use --overwrite"
         )
 
 
@@ -255,8 +276,5 @@ def _put_in_place(partial: Path, target: Path) -> None:
 
 
 def quoted(names: Iterable[str]) -> str:
-    """Names in quotes, parted by commas."""
+    """Names in quotes, separated by commas."""
     return ", ".join(repr(name) for name in names) or "none"
-
-
-Weights = dict[str, npt.NDArray[Any]]

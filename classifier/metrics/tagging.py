@@ -43,8 +43,8 @@ from classifier.metrics.arrays import (
     nan_mean,
     validate,
 )
-from classifier.metrics.ranks import rank_clips, rank_hits, top_k_mask
 from classifier.metrics.calibration import calibration_error
+from classifier.metrics.ranks import rank_clips, rank_hits, top_k_mask
 from vggish.errors import OptionError
 
 if TYPE_CHECKING:

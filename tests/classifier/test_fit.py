@@ -342,7 +342,7 @@ def test_a_bundle_without_weights_is_refused_before_the_run_begins(
     ensemble = cross_validated[1].bundle
     with pytest.raises(OptionError, match="is an ensemble; fine-tune one of its members"):
         start_config(CONFIG, ensemble, head_was_given=False)
-    with pytest.raises(RunError, match="cannot be trained on"):
+    with pytest.raises(RunError, match="cannot be fine-tuned"):
         fit(CONFIG, data, None, Run(tmp_path / "run"), FitOptions(initial=ensemble))
     assert not (tmp_path / "run").exists()
 

@@ -300,7 +300,7 @@ def test_silence_is_said(classify: Classify) -> None:
         (["a.wav", "--server", ""], "the address of a service begins with"),
         (["a.wav", "--server", "http://a..b"], "no address of a service"),
         (["a.wav", "--model", "nowhere"], "there is no nowhere"),
-        (["a.wav", "--model", "d"], r"d is no bundle: it has no bundle\.json"),
+        (["a.wav", "--model", "d"], r"d is not a bundle: it has no bundle\.json"),
         (["a.wav", "--embedder", "mini"], r"by the embedder 'mini', but the bundle 'tiny'"),
         (["tiny"], "no audio files found"),
     ],

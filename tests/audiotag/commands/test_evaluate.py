@@ -125,7 +125,7 @@ class TestEvaluate:
             ("--frames eval", r"name a bundle to evaluate, or a run to --watch \(and not both\)"),
             (f"{RUN} --watch {RUN} --frames eval", "and not both"),
             ("nowhere --frames eval", "there is no nowhere"),
-            ("data --frames eval", r"data is no bundle: it has no bundle\.json"),
+            ("data --frames eval", r"data is not a bundle: it has no bundle\.json"),
             (f"{RUN} --frames nowhere", "no file or directory nowhere"),
             (f"{RUN} --frames unlabelled.tfrecord", "none of the 20 clips has labels"),
             (f"{RUN} --frames six.tfrecord", r"\(six.tfrecord, record 5\) has the label 4, and th"),
@@ -356,7 +356,7 @@ class TestExport:
         n_bytes = Path("mine/head.onnx").stat().st_size
         status, _, err = export()
         assert status == 2
-        assert "mine is a bundle already" in err
+        assert "mine is already a bundle" in err
         status, _, _ = export("--overwrite", "--float16", "--saved-model", "--name", "other")
         assert status == 0
         assert classifier.load("mine").name == "other"
@@ -381,9 +381,9 @@ class TestExport:
             ("nowhere -o x", "nowhere is no directory of a run: it has no config.json"),
             ("data -o x", "data is no directory of a run: it has no config.json"),
             (f"{RUN}/bundle -o x", "bundle is no directory of a run: it has no config.json"),
-            (f"{RUN} -o {RUN}", "is there, and no bundle. Name another directory"),
-            (f"{RUN} -o {RUN} --overwrite", "is there, and no bundle. Name another directory"),
-            (f"{RUN} -o classes.csv", "is there, and no bundle"),
+            (f"{RUN} -o {RUN}", "exists and is not a bundle. Choose another directory"),
+            (f"{RUN} -o {RUN} --overwrite", "exists and is not a bundle. Choose another directory"),
+            (f"{RUN} -o classes.csv", "exists and is not a bundle"),
             (f"{RUN} -o classes.csv/x", r"cannot write classes\.csv/x"),
             (f"{RUN} -o x --metrics nowhere.json", r"cannot read nowhere\.json as a JSON object"),
             (f"{RUN} -o x --metrics classes.csv", r"cannot read classes\.csv as a JSON object"),

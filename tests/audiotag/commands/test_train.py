@@ -516,7 +516,7 @@ def test_without_weights_the_error_names_the_three_ways(
         ("--frames data --resume", "there is no run of gru in runs/ to resume; say which with -o"),
         ("--frames data --resume -o none", "none is no directory of a run: it has no config.json"),
         ("--frames data --init-from nowhere", "there is no nowhere"),
-        ("--frames data --init-from empty", "empty is no bundle: it has no bundle.json"),
+        ("--frames data --init-from empty", "empty is not a bundle: it has no bundle.json"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_done_is_said_in_words(train: Train, arguments: str, message: str) -> None:

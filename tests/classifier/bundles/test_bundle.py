@@ -271,7 +271,7 @@ def test_a_run_of_training_loads_as_the_bundle_in_it(bundle: Bundle, tmp_path: P
     run = tmp_path / "run"
     run.mkdir()
     (run / "config.json").write_text("{}")
-    with pytest.raises(BundleError, match=r"run of training without a bundle[\s\S]*audiotag exp"):
+    with pytest.raises(BundleError, match=r"training run without a bundle[\s\S]*audiotag exp"):
         load(run)
     shutil.copytree(bundle.directory, run / "bundle")
     assert load(run).directory == run / "bundle"
@@ -304,14 +304,14 @@ def test_files_may_lie_deeper_and_never_outside(tmp_path: Path) -> None:
     assert (tmp_path / "b/saved_model/x/y.pb").read_bytes() == b"graph"
     assert load(tmp_path / "b").card["files"]["saved_model/x/y.pb"]["bytes"] == 5
     for name in ("../x", "/x", "a/../../x", "..\\x", ""):
-        with pytest.raises(BundleError, match="must lie inside"):
+        with pytest.raises(BundleError, match="must be inside it"):
             write_bundle(tmp_path / "c", {**files, name: b""}, make_card())
     assert [path.name for path in tmp_path.iterdir()] == ["b"]
 
 
-def test_a_bundle_is_replaced_only_when_that_is_asked_for(copied: Path) -> None:
+def test_a_bundle_is_replaced_only_with_overwrite(copied: Path) -> None:
     files = {"head.onnx": tiny_head(), "labels.csv": label_file(make_labels())}
-    with pytest.raises(BundleError, match=r"bundle already.*--overwrite"):
+    with pytest.raises(BundleError, match=r"already a bundle.*--overwrite"):
         write_bundle(copied, files, make_card(name="new"))
     assert load(copied).name == "tiny"
     write_bundle(copied, files, make_card(name="new"), overwrite=True)
@@ -320,7 +320,7 @@ def test_a_bundle_is_replaced_only_when_that_is_asked_for(copied: Path) -> None:
     assert [path.name for path in copied.parent.iterdir()] == ["copied"]
 
 
-def test_what_is_no_bundle_is_never_replaced(tmp_path: Path) -> None:
+def test_a_directory_that_is_not_a_bundle_is_never_replaced(tmp_path: Path) -> None:
     files = {"head.onnx": tiny_head(), "labels.csv": label_file(make_labels())}
     (tmp_path / "home").mkdir()
     write_bundle(tmp_path / "home", files, make_card())  # an empty directory is no loss
@@ -328,7 +328,7 @@ def test_what_is_no_bundle_is_never_replaced(tmp_path: Path) -> None:
     (tmp_path / "photos/cat.jpg").write_bytes(b"cat")
     (tmp_path / "file").write_bytes(b"")
     for name in ("photos", "file"):
-        with pytest.raises(BundleError, match="no bundle"):
+        with pytest.raises(BundleError, match="not a bundle"):
             write_bundle(tmp_path / name, files, make_card(), overwrite=True)
     assert (tmp_path / "photos/cat.jpg").read_bytes() == b"cat"
 
@@ -420,17 +420,19 @@ def rewrite(place: Path, name: str, data: bytes) -> None:
         (lambda p: (p / "weights.npz").write_bytes(b"x"), "damaged: weights.npz is not the file"),
         (lambda p: (p / "bundle.json").write_text("{"), "cannot read .*bundle.json"),
         (lambda p: (p / "bundle.json").write_bytes(b"\xff"), "cannot read .*bundle.json"),
-        (lambda p: (p / "bundle.json").write_text("[]"), "no card of a bundle"),
-        (lambda p: change_card(p, format=None), "no card of a bundle"),
-        (lambda p: change_card(p, format=2), "format 2.*knows 1.*pip install --upgrade"),
+        (lambda p: (p / "bundle.json").write_text("[]"), "not the card of a bundle"),
+        (lambda p: change_card(p, format=None), "not the card of a bundle"),
+        (lambda p: change_card(p, format=2), "format 2.*reads 1.*pip install --upgrade"),
+        (lambda p: change_card(p, input={"kind": "log-mel"}), "input .*'log-mel'.*--upgrade"),
+        (lambda p: change_card(p, input="frames"), "'input' with a kind. Received: 'frames'"),
         (lambda p: change_card(p, n_classes=4), "5 classes, bundle.json says 4"),
         (lambda p: change_card(p, n_classes=None), "'n_classes', a int. Received: None"),
-        (lambda p: change_card(p, files={}), "names no head.onnx"),
+        (lambda p: change_card(p, files={}), "does not list head.onnx"),
         (lambda p: change_card(p, files={"head.onnx": 1, "labels.csv": {}}), "has no sha256"),
         (lambda p: rewrite(p, "labels.csv", b"nonsense"), "the labels .* are wrong"),
         (lambda p: rewrite(p, "head.onnx", b"nonsense"), "cannot load the head"),
         (lambda p: rewrite(p, "head.onnx", tiny_head(4)), r"5 labels, but .*\[1, 4\]"),
-        (lambda p: rewrite(p, "head.onnx", tiny_head(factor=np.nan)), "no numbers"),
+        (lambda p: rewrite(p, "head.onnx", tiny_head(factor=np.nan)), "NaN or infinite scores"),
     ],
 )
 def test_damage_is_found_and_named(
@@ -442,13 +444,27 @@ def test_damage_is_found_and_named(
     assert "copied" in str(caught.value)
 
 
-def test_another_network_is_no_head(copied: Path, small_network: Path) -> None:
+def test_another_network_is_refused(copied: Path, small_network: Path) -> None:
     rewrite(copied, "head.onnx", small_network.read_bytes())
-    with pytest.raises(BundleError, match=r"no head from frames.*patches"):
+    with pytest.raises(BundleError, match=r"not a head: it must map frames.*patches"):
         load(copied)
 
 
-def test_what_tagging_does_without_may_be_deleted(copied: Path) -> None:
+def test_the_card_describes_the_input(bundle: Bundle) -> None:
+    assert bundle.card["input"] == {"kind": "frames", "embedders": ["vggish"]}
+    assert bundle.card["embedders"] == ["vggish"]
+
+
+def test_the_embedders_may_be_given_in_the_old_or_in_the_new_place(copied: Path) -> None:
+    card = json.loads((copied / "bundle.json").read_text())
+    for missing in ("input", "embedders"):
+        rest = {key: value for key, value in card.items() if key != missing}
+        (copied / "bundle.json").write_text(json.dumps(rest))
+        assert load(copied).accepts("vggish")
+        assert not load(copied).accepts("mini")
+
+
+def test_files_that_tagging_does_not_need_may_be_deleted(copied: Path) -> None:
     (copied / "weights.npz").unlink()
     assert load(copied).name == "tiny"
 
@@ -456,7 +472,7 @@ def test_what_tagging_does_without_may_be_deleted(copied: Path) -> None:
 def test_a_card_cannot_point_outside_its_bundle(copied: Path) -> None:
     files = json.loads((copied / "bundle.json").read_text())["files"]
     change_card(copied, files={**files, "../../secret": {"sha256": "0" * 64, "bytes": 1}})
-    with pytest.raises(BundleError, match="must lie inside"):
+    with pytest.raises(BundleError, match="must be inside it"):
         load(copied)
 
 
