@@ -7,8 +7,6 @@ import io
 import re
 from typing import Any
 
-import fsspec
-
 from vggish.errors import MissingPackageError, OptionError, first_line
 
 
@@ -55,6 +53,8 @@ def open_remote(url: str) -> io.BufferedReader:
 
 
 def _file_system(url: str) -> tuple[Any, str]:
+    import fsspec  # takes 0.2 s, and most runs have no URLs
+
     try:
         files, path = fsspec.core.url_to_fs(url)
     except ImportError as error:
