@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
+from audiotag.terminal.help import help_formatter
 from audiotag.terminal.signals import (
     EXIT_INTERRUPTED,
     EXIT_OK,
@@ -18,7 +19,7 @@ from audiotag.terminal.signals import (
     Terminated,
     install_signal_handlers,
 )
-from audiotag.terminal.stderr import explain
+from audiotag.terminal.stderr import explain, log
 from audiotag.terminal.stdout import discard_stdout, flush_stdout
 from vggish.common.wording import printable
 from vggish.params import VERSION
@@ -56,16 +57,16 @@ class _Parser(argparse.ArgumentParser):
 
 def build_parser(command: str | None = None) -> argparse.ArgumentParser:
     """The parser of the command line, with the arguments of one command."""
+    formatter = help_formatter()
     parser = _Parser(
         prog="audiotag",
+        formatter_class=formatter,
         description="Tag audio with AudioSet's sound classes, or with classes of your own.",
     )
     parser.add_argument("--version", action="version", version=f"audiotag {VERSION}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for name, (module, summary) in COMMANDS.items():
-        subparser = commands.add_parser(
-            name, help=summary, formatter_class=argparse.RawDescriptionHelpFormatter
-        )
+        subparser = commands.add_parser(name, help=summary, formatter_class=formatter)
         if name == command:
             importlib.import_module(module).add_arguments(subparser)
     return parser
@@ -79,12 +80,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = sys.argv[1:] if arguments is None else list(arguments)
     # The first argument that is no option: the top parser has only --help and --version.
     command = next((argument for argument in given if not argument.startswith("-")), "")
-    parsed = build_parser(command).parse_args(given)
     # matplotlib logs about its caches and fonts.
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
     install_signal_handlers()
+    parsed = argparse.Namespace(debug="--debug" in given)
     try:
-        status = int(importlib.import_module(COMMANDS[command][0]).run(parsed))
+        parsed = build_parser(command).parse_args(given)
+        status: int = importlib.import_module(COMMANDS[command][0]).run(parsed)
         flush_stdout()
     except BrokenPipeError:
         discard_stdout()
@@ -95,7 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if parsed.debug:
             raise
-        print(printable(f"audiotag: error: {explain(error)}"), file=sys.stderr)
+        log(f"error: {explain(error)}")
         return EXIT_USAGE
     return status
 

@@ -11,6 +11,10 @@
     clip = audiotag.embed("clip.wav")             # frames uint8 [n, 128], start_seconds [n]
     audiotag.write_frames("clip.npz", clip)
 
+    config = audiotag.TrainingConfig(head="attention", epochs=20)
+    fitted = audiotag.train(frames="data/", labels="classes.csv", config=config)
+    audiotag.evaluate(fitted.bundle, "eval/").metrics["mAP"]
+
 Names are imported when they are first used, so importing this package costs almost nothing.
 """
 
@@ -22,7 +26,20 @@ from vggish.common.lazy import lazy_attributes
 from vggish.params import VERSION
 
 if TYPE_CHECKING:
+    from classifier.api import classify as classify, evaluate as evaluate, train as train
+    from classifier.bundles.bundle import Bundle as Bundle
+    from classifier.fit import Fitted as Fitted
+    from classifier.labels import Labels as Labels
+    from classifier.reports.evaluation import Evaluation as Evaluation
     from classifier.tagger import Tagger as Tagger
+    from classifier.tags.types import (
+        ClipTags as ClipTags,
+        FrameTags as FrameTags,
+        Tag as Tag,
+        Tags as Tags,
+        TagSegment as TagSegment,
+    )
+    from classifier.training.config import TrainingConfig as TrainingConfig
     from service.client.client import AsyncClient as AsyncClient, Client as Client
     from vggish.api import embed as embed
     from vggish.errors import AudiotagError as AudiotagError
@@ -35,7 +52,14 @@ __version__ = VERSION
 __getattr__, __dir__, __all__ = lazy_attributes(
     __name__,
     {
+        "classifier.api": ("classify", "evaluate", "train"),
+        "classifier.bundles.bundle": ("Bundle",),
+        "classifier.fit": ("Fitted",),
+        "classifier.labels": ("Labels",),
+        "classifier.reports.evaluation": ("Evaluation",),
         "classifier.tagger": ("Tagger",),
+        "classifier.tags.types": ("ClipTags", "FrameTags", "Tag", "Tags", "TagSegment"),
+        "classifier.training.config": ("TrainingConfig",),
         "service.client.client": ("AsyncClient", "Client"),
         "vggish.api": ("embed",),
         "vggish.errors": ("AudiotagError",),

@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -15,7 +16,8 @@ from classifier import metrics
 from classifier.bundles.bundle import Bundle, Scorer, score_batches
 from classifier.labels import Labels
 from classifier.reports.evaluation import Evaluation, Truth
-from vggish.errors import FrameFileError, OptionError
+from classifier.training.runs import Run, read_arrays
+from vggish.errors import FrameFileError, OptionError, RunError
 
 if TYPE_CHECKING:
     from classifier.frame_data.clips import Clip
@@ -119,6 +121,59 @@ def watch(
             return
         if not new:
             stop.wait(poll_seconds)
+
+
+def watch_run(
+    run: Run,
+    clips: Iterable[Clip],
+    stop: threading.Event,
+    *,
+    force: bool = False,
+    log: Callable[[str], None] = lambda line: None,
+) -> Iterator[tuple[int, Evaluation]]:
+    """Evaluate each checkpoint of a training run, until training ends or `stop` is set.
+
+    Args:
+        run: the run to watch.
+        clips: labelled clips that can be iterated over repeatedly.
+        stop: ends the watch.
+        force: accept frames of an embedder that the head was not trained on.
+        log: called with a note about checkpoints that training removed too early.
+
+    Yields:
+        The epoch of each checkpoint, and its evaluation.
+
+    Raises:
+        RunError: the directory is not a run, or a checkpoint is damaged.
+    """
+    # These import TensorFlow.
+    from classifier.training.network import Network
+    from classifier.training.transfer import set_weights
+
+    config, labels = run.config(), run.labels()
+    network = Network([config], len(labels))
+
+    def evaluate_one(path: Path) -> tuple[int, Evaluation] | None:
+        try:
+            weights, facts = read_arrays(path)
+        except RunError:
+            if path.exists():
+                raise
+            return None  # training removed it
+        set_weights(network.model, weights)
+        return int(facts["epoch"]), evaluate(network, clips, labels, force=force)
+
+    results = watch(run.checkpoints, evaluate_one, stop, is_finished=lambda: run.is_finished)
+    expected = 1
+    for _, result in results:
+        if result is None:
+            continue
+        epoch, found = result
+        if epoch > expected:
+            missed = f"{expected}" if epoch == expected + 1 else f"{expected} to {epoch - 1}"
+            log(f"note: not evaluated: epoch {missed}; a run keeps its latest checkpoints only")
+        expected = epoch + 1
+        yield epoch, found
 
 
 @dataclass

@@ -28,7 +28,7 @@ from classifier.training.splits import (
     hold_out,
 )
 from classifier.training.transfer import start_from
-from vggish.errors import OptionError, TrainingError
+from vggish.errors import TrainingError
 
 # Enough to compare the exported head with the trained one.
 _SAMPLE_CLIPS = 64
@@ -178,23 +178,6 @@ def cross_validate(
         if not fitted.is_finished:
             return Fitted(results, None)
     return Fitted(results, _export(parts, run, options))
-
-
-def start_config(config: TrainingConfig, initial: Bundle, head_was_given: bool) -> TrainingConfig:
-    """Replace the head of a configuration by that of the bundle to start from.
-
-    Raises:
-        OptionError: the configuration asks for another head, or the bundle is an ensemble.
-    """
-    head = initial.card["head"]
-    if head["name"] == "ensemble":
-        raise OptionError(f"{initial.directory} is an ensemble; fine-tune one of its members")
-    if head_was_given and (config.head, dict(config.settings)) != (head["name"], head["settings"]):
-        raise OptionError(
-            f"--head and --set ask for another head than {initial.directory} has "
-            f"({head['name']}); leave them out to fine-tune it"
-        )
-    return replace(config, head=head["name"], settings=head["settings"])
 
 
 def _fit(

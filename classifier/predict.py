@@ -59,6 +59,21 @@ class PredictReport:
         return asdict(self)
 
 
+def format_of(path: str) -> str:
+    """The format of predictions that the suffix of a file names.
+
+    Raises:
+        OptionError: the suffix names none.
+    """
+    formats = {".csv": "yt8m", ".jsonl": "jsonl", ".parquet": "parquet"}
+    file_format = formats.get(Path(path).suffix.lower())
+    if file_format is None:
+        raise OptionError(
+            f"cannot tell the format of {path}; use .csv, .jsonl or .parquet, or --format"
+        )
+    return file_format
+
+
 def predict(
     bundle: Bundle,
     clips: Iterable[Clip],

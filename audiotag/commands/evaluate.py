@@ -3,160 +3,157 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from audiotag.commands.options import (
+    CommonOptions,
     add_common,
     add_force,
     add_frames,
     add_max_bad,
-    load_frames,
     nonempty_name,
 )
 from audiotag.terminal.bars import counting_bar
-from audiotag.terminal.outputs import check_writable, refuse_overwriting
-from audiotag.terminal.signals import EXIT_INTERRUPTED, EXIT_OK, stop_on_signals
-from audiotag.terminal.stderr import hide_native_logs, print_status, warn_bad_records
-from audiotag.terminal.stdout import print_result, require_stdout, to_json
+from audiotag.terminal.outputs import Output, check_writable, refuse_overwriting
+from audiotag.terminal.signals import EXIT_OK, stop_on_signals
+from audiotag.terminal.stderr import hide_native_logs
+from audiotag.terminal.stdout import print_json, print_result, require_stdout
+from classifier.bundles.bundle import load
+from classifier.evaluate import evaluate, watch_run
+from classifier.frame_data.clip_store import load_clips
+from classifier.frame_data.clips import ReadReport
+from classifier.frame_data.finding import find_frame_files
+from classifier.frame_data.records import read_clips
+from classifier.reports.evaluation import Evaluation
+from classifier.reports.figures import check_drawable
+from classifier.training.runs import Run
+from vggish.common.files import atomic_write
 from vggish.common.wording import score
-from vggish.errors import AudiotagError, FrameFileError, OptionError, write_errors_as
+from vggish.errors import FrameFileError, OptionError, write_errors_as
 
-if TYPE_CHECKING:
-    from classifier.reports.evaluation import Evaluation
-
-
-# --- audiotag evaluate, predict, export, inspect -----------------------------------------
-
-
-_EVALUATE_EPILOG = """\
+_EPILOG = """\
 examples:
   audiotag evaluate runs/gru-1 --frames eval/*.tfrecord
-  audiotag evaluate weights/audioset-gru --frames eval/ --json --per-class classes.csv
+  audiotag evaluate audioset-gru --frames eval/ --json --per-class classes.csv
   audiotag evaluate --watch runs/gru-1 --frames eval/
-                                    each new checkpoint while `audiotag train` goes on
+                                    each new checkpoint during `audiotag train`
 
 exit status:
-  0 evaluated    2 nothing could be done, or a file not be written    130 interrupted
+  0 evaluated    2 not evaluated, or an output not written    130 interrupted
 """
 
 
+@dataclass(frozen=True, kw_only=True)
+class Options(CommonOptions):
+    """The options of `audiotag evaluate`; the help of its parser describes them."""
+
+    bundle: str | None
+    watch: Path | None
+    frames: Sequence[str]
+    max_bad: int
+    json: bool
+    per_class: Path | None
+    plot: Path | None
+    force: bool
+
+    def __post_init__(self) -> None:
+        if (self.bundle is None) == (self.watch is None):
+            raise OptionError("name a bundle to evaluate, or a run to --watch (and not both)")
+        if self.watch is not None and (self.per_class or self.plot):
+            raise OptionError("--per-class and --plot are for one bundle, not for --watch")
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `audiotag evaluate`."""
     parser.usage = "audiotag evaluate BUNDLE --frames FILE ... [options]"
-    parser.description = "Measure a bundle on labelled frames."
-    parser.epilog = _EVALUATE_EPILOG
+    parser.description = "Evaluate a bundle on labelled frames: mAP, mAUC, lwlrap and more."
+    parser.epilog = _EPILOG
     parser.add_argument(
         "bundle",
         type=nonempty_name,
         nargs="?",
         metavar="BUNDLE",
-        help="a bundle, a run, or audioset-gru, audioset-best",
+        help="a bundle, a run, or a built-in model such as audioset-gru or audioset-best",
     )
     parser.add_argument(
-        "--watch", type=Path, metavar="RUN", help="evaluate each new checkpoint of a run instead"
+        "--watch",
+        type=Path,
+        metavar="RUN",
+        help="instead evaluate each checkpoint of a run as training writes it",
     )
-    add_frames(parser, "--frames", "labelled frames", required=True)
+    add_frames(
+        parser, "--frames", "labelled frames: files, directories, quoted patterns", required=True
+    )
     add_max_bad(parser)
     out = parser.add_argument_group("output")
     out.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    out.add_argument("--per-class", type=Path, metavar="CSV", help="write a row for each class")
-    out.add_argument("--plot", type=Path, metavar="PNG", help="draw it (.png, .svg, .pdf)")
+    out.add_argument(
+        "--per-class", type=Path, metavar="CSV", help="write a CSV with a row per class"
+    )
+    out.add_argument("--plot", type=Path, metavar="PNG", help="draw the results (.png, .svg, .pdf)")
     add_force(out)
     add_common(out)
 
 
-def run(options: argparse.Namespace) -> int:
-    from classifier.bundles.bundle import load
-    from classifier.evaluate import evaluate
-    from classifier.frame_data.clips import ReadReport
-    from classifier.frame_data.finding import find_frame_files
-    from classifier.frame_data.records import read_clips
-    from classifier.reports.figures import check_drawable
+def run(arguments: argparse.Namespace) -> int:
+    """Run `audiotag evaluate`."""
+    options = Options(**vars(arguments))
+    return evaluate_bundle(options) if options.bundle is not None else evaluate_checkpoints(options)
 
-    if (options.bundle is None) == (options.watch is None):
-        raise OptionError("name a bundle to evaluate, or a run to --watch (and not both)")
-    if options.watch is not None:
-        return _watch(options)
-    outputs = {"--per-class": options.per_class, "--plot": options.plot}
-    if not any(outputs.values()):
+
+def evaluate_bundle(options: Options) -> int:
+    """Print the metrics of a bundle, and write them where options ask for it."""
+    assert options.bundle is not None
+    outputs: list[Output] = [("--per-class", options.per_class), ("--plot", options.plot)]
+    if options.per_class is None and options.plot is None:
         require_stdout()
-    refuse_overwriting(outputs.items(), [])
-    for option, path in outputs.items():
+    refuse_overwriting(outputs, [])
+    for option, path in outputs:
         if path is not None:
-            check_writable(path, option)
+            check_writable(Path(path), option)
     if options.plot is not None:
         check_drawable(options.plot)
     bundle, report = load(options.bundle), ReadReport()
     paths = find_frame_files(options.frames)
-    refuse_overwriting(outputs.items(), [*paths, *bundle.directory.rglob("*")])
+    refuse_overwriting(outputs, [*paths, *bundle.directory.rglob("*")])
     clips = read_clips(paths, max_bad=options.max_bad, report=report)
-    with counting_bar(options, "evaluating", None) as advance:
+    with counting_bar("evaluating", quiet=options.quiet) as advance:
         found = evaluate(bundle, clips, bundle.labels, force=options.force, on_progress=advance)
-    warn_bad_records(options, report)
+    options.warn_bad_records(report)
     try:
-        print_result(to_json(found.as_json()) if options.json else found.as_table())
-    finally:  # one place that is full must not keep it from the others
-        _write_evaluation(options, found)
+        if options.json:
+            print_json(found.as_json())
+        else:
+            print_result(found.as_table())
+    finally:  # a full disk behind stdout must not keep the files from being written
+        if options.per_class is not None:
+            path = options.per_class
+            with write_errors_as(FrameFileError, path), atomic_write(path) as file:
+                found.write_per_class_csv(file)
+        if options.plot is not None:
+            found.plot(options.plot)
     return EXIT_OK
 
 
-def _write_evaluation(options: argparse.Namespace, found: Evaluation) -> None:
-    from vggish.common.files import atomic_write
-
-    path = options.per_class
-    if path is not None:
-        with write_errors_as(FrameFileError, path), atomic_write(path) as file:
-            found.write_per_class_csv(file)
-    if options.plot is not None:
-        found.plot(options.plot)
-
-
-def _watch(options: argparse.Namespace) -> int:
-    """Evaluate checkpoints as they come, until the run is finished or a signal comes."""
-    from classifier.evaluate import evaluate, watch
-    from classifier.training.runs import Run, read_arrays
-
-    if options.per_class is not None or options.plot is not None:
-        raise OptionError("--per-class and --plot are for one bundle, not for --watch")
+def evaluate_checkpoints(options: Options) -> int:
+    """Print a line for each checkpoint, until training ends or a signal comes."""
+    assert options.watch is not None
     require_stdout()
-    run = Run(options.watch)
-    config, labels = run.config(), run.labels()
-    store = load_frames(options, options.frames)
-    with hide_native_logs(options), stop_on_signals() as stop:
-        from classifier.training.network import Network
-        from classifier.training.transfer import set_weights
-
-        network = Network([config], len(labels))
-
-        def evaluate_one(path: Path) -> tuple[int, Evaluation] | None:
-            try:
-                weights, meta = read_arrays(path)
-            except AudiotagError:
-                if path.exists():
-                    raise
-                return None  # training has removed it meanwhile
-            set_weights(network.model, weights)
-            found = evaluate(network, store, labels, force=options.force)
-            return int(meta["epoch"]), found
-
-        results = watch(run.checkpoints, evaluate_one, stop, is_finished=lambda: run.is_finished)
-        due = 1
-        for _, result in results:
-            if result is not None:
-                epoch, found = result
-                if epoch > due:
-                    gone = f"{due}" if epoch == due + 1 else f"{due} to {epoch - 1}"
-                    print_status(options, f"note: not evaluated: epoch {gone}; a run keeps its latest "
-                            "checkpoints only")  # fmt: skip
-                due = epoch + 1
-                print_result(_watched(epoch, found, as_json=options.json))
-    if stop.is_set():
-        return getattr(stop, "status", EXIT_INTERRUPTED)
-    return EXIT_OK
+    run, report = Run(options.watch), ReadReport()
+    run.described()  # raises if it is not a run, before the frames are read
+    clips = load_clips(find_frame_files(options.frames), max_bad=options.max_bad, report=report)
+    options.warn_bad_records(report)
+    with hide_native_logs(debug=options.debug), stop_on_signals() as stop:
+        for epoch, found in watch_run(run, clips, stop, force=options.force, log=options.log):
+            if options.json:
+                print_json({"epoch": epoch, **found.as_json()}, indent=None)
+            else:
+                print_result(_line(epoch, found))
+    return stop.status if stop.is_set() else EXIT_OK
 
 
-def _watched(epoch: int, found: Evaluation, *, as_json: bool) -> str:
-    if as_json:
-        return to_json({"epoch": epoch, **found.as_json()}, indent=None)
+def _line(epoch: int, found: Evaluation) -> str:
     names = ("mAP", "mAUC", "d_prime", "lwlrap", "GAP", "Hit@1", "PERR")
     return f"epoch {epoch:>3}  " + "  ".join(f"{n} {score(found.metrics[n])}" for n in names)

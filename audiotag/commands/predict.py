@@ -5,95 +5,126 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from audiotag.commands.options import add_common, add_force, add_frames, add_max_bad, nonempty_name
+from audiotag.commands.options import (
+    CommonOptions,
+    add_common,
+    add_force,
+    add_frames,
+    add_max_bad,
+    nonempty_name,
+)
 from audiotag.terminal.bars import counting_bar
 from audiotag.terminal.outputs import refuse_overwriting
 from audiotag.terminal.signals import EXIT_OK
-from audiotag.terminal.stderr import print_status, warn_bad_records
 from audiotag.terminal.stdout import STDOUT, require_stdout
-from vggish.common.wording import count as _count
+from classifier.bundles.bundle import load
+from classifier.frame_data.clips import ReadReport
+from classifier.frame_data.finding import find_frame_files
+from classifier.frame_data.records import read_clips
+from classifier.names import PREDICTION_FORMATS
+from classifier.predict import DEFAULT_TOP_K, format_of, predict
+from vggish.common.wording import count
 from vggish.errors import OptionError
 
-if TYPE_CHECKING:
-    pass
-
-
-_PREDICT_EPILOG = """\
+_EPILOG = """\
 formats:
-  yt8m      VideoId,LabelConfidencePairs, as YouTube-8M's (the default of .csv)
-  wide      a column for each class, as Kaggle's submissions
-  jsonl     a line for each clip, with names (.jsonl)
-  parquet   scores of all classes (.parquet)
+  yt8m      VideoId,LabelConfidencePairs, as YouTube-8M (the default for .csv)
+  wide      CSV with a column per class, as Kaggle's submissions
+  jsonl     one line of JSON per clip, with class names (.jsonl)
+  parquet   the scores of all classes (.parquet)
 
 exit status:
-  0 predicted    2 nothing could be done    130 interrupted
+  0 predicted    2 no prediction was written    130 interrupted
 """
 
 
+@dataclass(frozen=True, kw_only=True)
+class Options(CommonOptions):
+    """The options of `audiotag predict`; the help of its parser describes them."""
+
+    bundle: str
+    frames: Sequence[str]
+    max_bad: int
+    out: str
+    format: str | None
+    top_k: int
+    force: bool
+
+    def __post_init__(self) -> None:
+        if self.top_k < 1:
+            raise OptionError(f"--top-k must be at least 1. Received: {self.top_k}")
+        if self.out == STDOUT and self.format is None:
+            raise OptionError("-o - needs --format, as there is no suffix to take it from")
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `audiotag predict`."""
     parser.usage = "audiotag predict BUNDLE --frames FILE ... -o predictions.csv [options]"
-    parser.description = "Write what a bundle says of each clip."
-    parser.epilog = _PREDICT_EPILOG
+    parser.description = "Predict the scores of clips of frames, and write them to a file."
+    parser.epilog = _EPILOG
     parser.add_argument(
         "bundle",
         type=nonempty_name,
         metavar="BUNDLE",
-        help="a bundle, a run, or audioset-gru, audioset-best",
+        help="a bundle, a run, or a built-in model such as audioset-gru or audioset-best",
     )
-    add_frames(parser, "--frames", "frames, labelled or not", required=True)
+    add_frames(
+        parser,
+        "--frames",
+        "frames, labelled or not: files, directories, quoted patterns",
+        required=True,
+    )
     add_max_bad(parser)
     out = parser.add_argument_group("output")
-    out.add_argument("-o", "--out", required=True, metavar="FILE", help="- for standard output")
     out.add_argument(
-        "--format", choices=("yt8m", "wide", "jsonl", "parquet"), help="(default: by the suffix)"
+        "-o", "--out", required=True, metavar="FILE", help="file to write, or - for stdout"
     )
     out.add_argument(
-        "--top-k", type=int, default=20, metavar="K", help="tags of a clip (default 20)"
+        "--format",
+        choices=PREDICTION_FORMATS,
+        help="format of the file (default: that of its suffix)",
+    )
+    out.add_argument(
+        "--top-k",
+        type=int,
+        default=DEFAULT_TOP_K,
+        metavar="K",
+        help=f"number of tags per clip in yt8m and jsonl (default: {DEFAULT_TOP_K})",
     )
     add_force(out)
     add_common(out)
 
 
-def run(options: argparse.Namespace) -> int:
-    from classifier.bundles.bundle import load
-    from classifier.frame_data.clips import ReadReport
-    from classifier.frame_data.finding import find_frame_files
-    from classifier.frame_data.records import read_clips
-    from classifier.predict import predict
+def run(arguments: argparse.Namespace) -> int:
+    """Run `audiotag predict`."""
+    return predict_clips(Options(**vars(arguments)))
 
-    if options.top_k < 1:
-        raise OptionError(f"--top-k must be at least 1. Received: {options.top_k}")
+
+def predict_clips(options: Options) -> int:
+    """Write the scores of all clips, and log how many there were."""
     if options.out == STDOUT:
-        if options.format is None:
-            raise OptionError("-o - needs --format, for there is no suffix to tell it")
         require_stdout()
-    kinds = {".csv": "yt8m", ".jsonl": "jsonl", ".parquet": "parquet"}
-    file_format = options.format or kinds.get(Path(options.out).suffix.lower())
-    if file_format is None:
-        raise OptionError(
-            f"cannot tell the format of {options.out}; use .csv, .jsonl or .parquet, or --format"
-        )
+    file_format = options.format or format_of(options.out)
     paths = find_frame_files(options.frames)
     bundle, report = load(options.bundle), ReadReport()
     refuse_overwriting([("-o", options.out)], [*paths, *bundle.directory.rglob("*")])
-    clips = read_clips(paths, max_bad=options.max_bad, report=report)
     started = time.perf_counter()
-    with counting_bar(options, "predicting", None) as advance:
+    with counting_bar("predicting", quiet=options.quiet) as advance:
         done = predict(
             bundle,
-            clips,
+            read_clips(paths, max_bad=options.max_bad, report=report),
             sys.stdout.buffer if options.out == STDOUT else Path(options.out),
             file_format,
             top_k=options.top_k,
             force=options.force,
             on_progress=advance,
         )
-    warn_bad_records(options, report)
-    seconds = time.perf_counter() - started
+    options.warn_bad_records(report)
+    speed = done.n_clips / max(time.perf_counter() - started, 1e-9)
     where = "standard output" if options.out == STDOUT else options.out
-    print_status(options, f"{_count(done.n_clips, 'clip')} -> {where}, "
-            f"{done.n_clips / max(seconds, 1e-9):,.0f} clips/s")  # fmt: skip
+    options.log(f"{count(done.n_clips, 'clip')} -> {where}, {speed:,.0f} clips/s")
     return EXIT_OK

@@ -3,89 +3,112 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from audiotag.commands.options import add_common
+from audiotag.commands.options import CommonOptions, add_common
 from audiotag.terminal.bars import download_bar
 from audiotag.terminal.signals import EXIT_OK
-from audiotag.terminal.stderr import hide_native_logs, status_printer
-from vggish.errors import AudiotagError
-
-if TYPE_CHECKING:
-    from vggish.embedders.installed import InstalledWeights
-
-
-# --- audiotag weights --------------------------------------------------------------------
+from audiotag.terminal.stderr import hide_native_logs
+from vggish.embedders.install import install
+from vggish.embedders.installed import InstalledWeights, find_installed
+from vggish.embedders.manifest import find_known, known_weights
+from vggish.embedders.mini import MINI, find_mini
+from vggish.errors import AudiotagError, WeightsNotInstalledError
 
 
-_WHICH = "which weights (default: vggish)"
+@dataclass(frozen=True, kw_only=True)
+class Options(CommonOptions):
+    """The options of `audiotag weights`; the help of its parsers describes them."""
+
+    action: str
+    name: str = "vggish"
+    files: Sequence[Path] = ()
+    calibration: Sequence[Path] = ()
+    manifest: Path | None = None
+    force: bool = False
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.description = "Get VGGish's weights onto this machine, and look after them. They live in $AUDIOTAG_HOME (default ~/.cache/audiotag). The small embedder mini is built in."
+    """Add the actions of `audiotag weights`."""
+    parser.description = (
+        "Fetch, install and verify the weights of VGGish, in $AUDIOTAG_HOME (default:\n"
+        "~/.cache/audiotag). The small embedder mini is built in."
+    )
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
 
-    def add(name: str, run: Any, summary: str) -> argparse.ArgumentParser:
+    def add(name: str, summary: str) -> argparse.ArgumentParser:
         action: argparse.ArgumentParser = actions.add_parser(
-            name, help=summary, description=summary[0].upper() + summary[1:] + "."
+            name,
+            help=summary,
+            description=summary[0].upper() + summary[1:] + ".",
+            formatter_class=parser.formatter_class,
         )
-        action.set_defaults(run_action=run)
         add_common(action)
         return action
 
-    def add_install_options(action: argparse.ArgumentParser) -> None:
+    add("list", "show which weights are known and which are installed")
+    fetch_parser = add("fetch", "download weights, convert, verify and install them")
+    fetch_parser.add_argument(
+        "name", nargs="?", default="vggish", metavar="NAME", help="weights (default: vggish)"
+    )
+    install_parser = add("install", "install weights from downloaded files")
+    install_parser.add_argument(
+        "files",
+        nargs="+",
+        type=Path,
+        metavar="FILE",
+        help="vggish_model.ckpt, and vggish_pca_params.npz if it is in another directory",
+    )
+    install_parser.add_argument("--name", default="vggish", help="weights (default: vggish)")
+    for action in (fetch_parser, install_parser):
         action.add_argument(
             "--calibration",
             nargs="+",
+            type=Path,
             default=[],
-            metavar="SOUND",
+            metavar="AUDIO",
             help="recordings to calibrate int8 on (default: those that come with audiotag)",
         )
         action.add_argument(
             "--manifest",
             type=Path,
             metavar="FILE",
-            help="another list of known weights, such as one with the URLs of a mirror",
+            help="another manifest of known weights, such as one with the URLs of a mirror",
         )
         action.add_argument(
-            "--force", action="store_true", help="install again what is installed already"
+            "--force", action="store_true", help="install weights again if they are installed"
         )
-
-    add("list", _weights_list, "show which weights are known and installed")
-    fetch = add("fetch", _weights_fetch, "download weights, convert, check and install them")
-    fetch.add_argument("name", nargs="?", default="vggish", metavar="NAME", help=_WHICH)
-    add_install_options(fetch)
-    install = add("install", _weights_install, "install weights from files fetched elsewhere")
-    install.add_argument(
-        "files",
-        nargs="+",
-        type=Path,
-        metavar="FILE",
-        help="vggish_model.ckpt, and vggish_pca_params.npz unless it lies beside it",
-    )
-    install.add_argument("--name", default="vggish", help=_WHICH)
-    add_install_options(install)
-    for name, run, summary in (
-        ("verify", _weights_verify, "check installed weights against their checksums"),
-        ("path", _weights_path, "print the directory of installed weights"),
+    for name, summary in (
+        ("verify", "verify installed weights against their checksums"),
+        ("path", "print the directory of installed weights"),
     ):
-        action = add(name, run, summary)
-        action.add_argument(
-            "name", nargs="?", default="vggish", metavar="NAME", help="vggish (default) or mini"
+        add(name, summary).add_argument(
+            "name",
+            nargs="?",
+            default="vggish",
+            metavar="NAME",
+            help="vggish or mini (default: vggish)",
         )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    status: int = arguments.run_action(arguments)
-    return status
+    """Run `audiotag weights`."""
+    options = Options(**vars(arguments))
+    actions = {
+        "list": list_weights,
+        "fetch": install_weights,
+        "install": install_weights,
+        "verify": verify_weights,
+        "path": print_path,
+    }
+    actions[options.action](options)
+    return EXIT_OK
 
 
-def _weights_list(options: argparse.Namespace) -> int:
-    from vggish.embedders.installed import find_installed
-    from vggish.embedders.manifest import known_weights
-    from vggish.errors import WeightsNotInstalledError
-
+def list_weights(options: Options) -> None:
+    """Print the known weights, and how they are installed."""
     for known in known_weights().values():
         print(f"{known.name}: {known.description} ({known.licence})")
         try:
@@ -97,14 +120,7 @@ def _weights_list(options: argparse.Namespace) -> int:
         else:
             _print_installed(installed)
             if not installed.is_made_from(known):
-                print("  these are NOT the weights described above: another manifest was used")
-    _print_mini()
-    return EXIT_OK
-
-
-def _print_mini() -> None:
-    from vggish.embedders.mini import find_mini
-
+                print("  these are NOT the weights above: they were installed by another manifest")
     try:
         mini = find_mini()
     except AudiotagError as error:
@@ -118,68 +134,38 @@ def _print_mini() -> None:
     print(f"  sha256 {mini.sha256}")
 
 
-def _weights_fetch(options: argparse.Namespace) -> int:
-    from vggish.embedders.install import install
-    from vggish.embedders.manifest import find_known
-
+def install_weights(options: Options) -> None:
+    """Install weights from the network, or from files."""
     known = find_known(options.name, options.manifest)
-    with hide_native_logs(options), download_bar(options) as on_progress:
+    with hide_native_logs(debug=options.debug), download_bar(quiet=options.quiet) as on_progress:
         installed = install(
             known,
-            status_printer(options),
+            options.log,
+            paths=options.files or None,
             on_progress=on_progress,
-            calibration=[Path(sound) for sound in options.calibration],
+            calibration=options.calibration,
             force=options.force,
         )
-    _tell_installed(options, installed)
-    return EXIT_OK
-
-
-def _weights_install(options: argparse.Namespace) -> int:
-    from vggish.embedders.install import install
-    from vggish.embedders.manifest import find_known
-
-    known = find_known(options.name, options.manifest)
-    with hide_native_logs(options):
-        installed = install(
-            known,
-            status_printer(options),
-            paths=options.files,
-            calibration=[Path(sound) for sound in options.calibration],
-            force=options.force,
-        )
-    _tell_installed(options, installed)
-    return EXIT_OK
-
-
-def _weights_verify(options: argparse.Namespace) -> int:
-    from vggish.embedders.installed import find_installed
-    from vggish.embedders.mini import MINI, find_mini
-
-    if options.name == MINI:
-        mini = find_mini(verify=True)
-        if not options.quiet:
-            print(f"{MINI}: 1 file in {mini.directory}, all right")
-        return EXIT_OK
-    installed = find_installed(options.name, verify=True)
     if not options.quiet:
-        print(f"{options.name}: {len(installed.files)} files in {installed.directory}, all right")
-    return EXIT_OK
+        print(f"{installed.name} is installed and verified")
+        _print_installed(installed)
 
 
-def _weights_path(options: argparse.Namespace) -> int:
-    from vggish.embedders.installed import find_installed
-    from vggish.embedders.mini import MINI, find_mini
+def verify_weights(options: Options) -> None:
+    """Compare installed weights with their checksums."""
+    if options.name == MINI:
+        n_files, directory = "1 file", find_mini(verify=True).directory
+    else:
+        installed = find_installed(options.name, verify=True)
+        n_files, directory = f"{len(installed.files)} files", installed.directory
+    if not options.quiet:
+        print(f"{options.name}: {n_files} in {directory}, intact")
 
+
+def print_path(options: Options) -> None:
+    """Print the directory of installed weights."""
     found = find_mini() if options.name == MINI else find_installed(options.name)
     print(found.directory)
-    return EXIT_OK
-
-
-def _tell_installed(options: argparse.Namespace, installed: InstalledWeights) -> None:
-    if not options.quiet:
-        print(f"{installed.name} is installed and checked")
-        _print_installed(installed)
 
 
 def _print_installed(installed: InstalledWeights) -> None:

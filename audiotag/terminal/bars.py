@@ -1,70 +1,90 @@
-"""Progress bars on stderr."""
+"""Progress bars on stderr, where that is a terminal.
+
+rich is imported when a bar is shown: it takes 60 ms, which a pipeline need not pay.
+"""
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import os
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
-from vggish.common.wording import clock_time, count as _count
-
-if TYPE_CHECKING:
-    from vggish.audio.inputs import Item
-    from vggish.frames.clip import ClipFrames
+from vggish.audio.inputs import Item
+from vggish.common.wording import count
+from vggish.frames.clip import ClipFrames
 
 
-class ProgressBar:
-    """A progress bar over the bytes of the inputs, with speed in times real time.
+def shows_bars(*, quiet: bool) -> bool:
+    """Whether to show progress bars."""
+    return sys.stderr.isatty() and not quiet
 
-    The sizes of files are known before any is opened, their durations are not; within a file
-    the share of its seconds stands for the share of its bytes.
+
+def make_bar(*columns: Any, **options: Any) -> Any:
+    """A `rich.progress.Progress` on stderr that disappears at its end."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    return Progress(*columns, console=Console(stderr=True), transient=True, **options)
+
+
+class ClipBar:
+    """A progress bar over the bytes of audio files, with the speed in times real time.
+
+    The sizes of files are known before any file is opened, their durations are not; within a
+    file, the share of its seconds stands for the share of its bytes.
+
+    Args:
+        items: the audio files.
+        verb: what is done with them, such as "embedding".
+        quiet: show no bar.
     """
 
-    def __init__(self, items: Sequence[Item], what: str = "embedding") -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn
+    def __init__(self, items: Sequence[Item], verb: str, *, quiet: bool) -> None:
+        self._bar: Any = None
+        if not shows_bars(quiet=quiet):
+            return
+        from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 
-        self._size = {item.source: max(1, _file_size(item.source)) for item in items}
-        self._total = sum(self._size.values())
+        self._sizes = {item.source: max(1, _file_size(item.source)) for item in items}
+        # Of files under way: bytes, and seconds of audio.
         self._bytes: dict[str, float] = {}
         self._seconds: dict[str, float] = {}
-        # What failed, or was done by an earlier run, takes no time and tells nothing of speed.
-        self._skipped_bytes, self._done_bytes, self._done_seconds = 0.0, 0.0, 0.0
-        self._n_done = 0
+        self._done_bytes, self._done_seconds, self._n_done = 0, 0.0, 0
         self._lock = threading.Lock()
         self._started = time.perf_counter()
-        self._bar = Progress(
-            TextColumn(what),
+        self._bar = make_bar(
+            TextColumn(verb),
             BarColumn(bar_width=None),
-            TextColumn("{task.percentage:>3.0f}%  {task.fields[state]}"),
-            console=Console(stderr=True),
+            TextColumn("{task.percentage:>3.0f}%  {task.fields[state]} "),
+            TimeRemainingColumn(compact=True),
+            TextColumn("left"),
             expand=True,
-            transient=True,
             redirect_stdout=False,  # it would break lines of results; see `hidden`
         )
-        self._task = self._bar.add_task("", total=self._total, state="")
-        self._show()
+        self._task = self._bar.add_task("", total=sum(self._sizes.values()), state="")
+        self._update()
 
-    def __enter__(self) -> ProgressBar:
-        self._bar.start()
+    def __enter__(self) -> ClipBar:
+        if self._bar is not None:
+            self._bar.start()
         return self
 
     def __exit__(self, *exception: object) -> None:
         self.stop()
 
     def stop(self) -> None:
-        """Take the bar off the screen."""
-        self._bar.stop()
+        """Remove the bar from the screen."""
+        if self._bar is not None:
+            self._bar.stop()
 
     @contextlib.contextmanager
     def hidden(self) -> Iterator[None]:
-        """Off the screen meanwhile, for results that go to the same terminal, if they do."""
-        if sys.stdout is None or not sys.stdout.isatty():
+        """Hide the bar while results are printed to the same terminal."""
+        if self._bar is None or sys.stdout is None or not sys.stdout.isatty():
             yield
             return
         self._bar.stop()
@@ -74,39 +94,44 @@ class ProgressBar:
             self._bar.start()
 
     def progress(self, item: Item, seconds: float, total_seconds: float | None) -> None:
+        """Advance within a file."""
+        if self._bar is None:
+            return
         with self._lock:
             self._seconds[item.source] = seconds
             if total_seconds:
                 share = min(1.0, seconds / total_seconds)
-                self._bytes[item.source] = share * self._size[item.source]
-            self._show()
+                self._bytes[item.source] = share * self._sizes[item.source]
+            self._update()
 
     def finished(self, item: Item, clip: ClipFrames | None) -> None:
+        """Count a file as done; as skipped if there is no clip."""
         self.done(item, skipped=clip is None)
 
     def done(self, item: Item, *, skipped: bool) -> None:
+        """Count a file as done."""
+        if self._bar is None:
+            return
         with self._lock:
             self._bytes.pop(item.source, None)
             seconds = self._seconds.pop(item.source, 0.0)
             if skipped:
-                self._skipped_bytes += self._size[item.source]
+                # It took no time, and must not count as speed.
+                self._bar.tasks[0].total -= self._sizes[item.source]
             else:
-                self._done_bytes += self._size[item.source]
+                self._done_bytes += self._sizes[item.source]
                 self._done_seconds += seconds
             self._n_done += 1
-            self._show()
+            self._update()
 
-    def _show(self) -> None:
+    def _update(self) -> None:
         elapsed = max(time.perf_counter() - self._started, 1e-3)
         speed = (self._done_seconds + sum(self._seconds.values())) / elapsed
-        embedded = self._done_bytes + sum(self._bytes.values())
-        left = self._total - self._skipped_bytes - embedded
-        seconds_left = left * elapsed / embedded if embedded else None
-        count = f"{self._n_done}/{_count(len(self._size), 'file')}"
+        files = f"{self._n_done}/{count(len(self._sizes), 'file')}"
         self._bar.update(
             self._task,
-            completed=self._total - left,
-            state=f"{count}  {speed:.0f}x real time  {clock_time(seconds_left)} left",
+            completed=self._done_bytes + sum(self._bytes.values()),
+            state=f"{files}  {speed:.0f}x real time",
         )
 
 
@@ -117,46 +142,55 @@ def _file_size(path: str) -> int:
         return 0
 
 
+class CountFn(Protocol):
+    """Sets how many clips are done, and of how many if that is known."""
+
+    def __call__(self, n_done: int, n_clips: int | None = None) -> None:
+        """Set the number of clips."""
+
+
 @contextlib.contextmanager
-def counting_bar(
-    options: argparse.Namespace, what: str, total: int | None
-) -> Iterator[Callable[[int], None]]:
-    """A progress bar over a count on a terminal, and nothing elsewhere."""
-    if options.quiet or not sys.stderr.isatty():
-        yield lambda done: None
+def counting_bar(verb: str, *, quiet: bool) -> Iterator[CountFn]:
+    """Show a bar over a number of clips, from the first one on."""
+    if not shows_bars(quiet=quiet):
+        yield lambda n_done, n_clips=None: None
         return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 
-    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=total)
-        yield lambda done: bar.update(task, completed=done)
+    bar = make_bar(TextColumn(verb), BarColumn(), MofNCompleteColumn())
+    task = bar.add_task("", total=None)
+
+    def count_clips(n_done: int, n_clips: int | None = None) -> None:
+        bar.start()
+        bar.update(task, completed=n_done, total=n_clips)
+
+    try:
+        yield count_clips
+    finally:
+        bar.stop()
 
 
 @contextlib.contextmanager
-def download_bar(options: argparse.Namespace) -> Iterator[Callable[[int, int], None] | None]:
-    """A progress bar for a download on a terminal, and nothing elsewhere."""
-    if options.quiet or not sys.stderr.isatty():
+def download_bar(*, quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
+    """Show a bar for downloads; yields the function that sets bytes done and bytes in total."""
+    if not shows_bars(quiet=quiet):
         yield None
         return
-    from rich.console import Console
     from rich.progress import (
         BarColumn,
         DownloadColumn,
-        Progress,
         TimeRemainingColumn,
         TransferSpeedColumn,
     )
 
     columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    with make_bar(*columns) as bar:
         task = bar.add_task("", total=None, visible=False)
 
-        def show(done: int, total: int) -> None:
+        def on_progress(done: int, total: int) -> None:
             if not bar.tasks[0].visible:
-                # Another file; what an earlier attempt brought must not count as speed.
+                # Another file; bytes of an earlier attempt must not count as speed.
                 bar.reset(task, total=total, completed=done)
             bar.update(task, completed=done, visible=done < total)
 
-        yield show
+        yield on_progress

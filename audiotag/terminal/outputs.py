@@ -2,36 +2,40 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from audiotag.terminal.stdout import STDOUT, print_result
-from vggish.common.wording import count as _count, printable as _printable
+from audiotag.terminal.stdout import STDOUT
+from vggish.common.wording import count
 from vggish.errors import FrameFileError, OptionError
 
-# Up to so many outputs are named one by one on a terminal or in a log.
-MAX_OUTPUTS_NAMED = 10
+# Longer lists of outputs are counted, not named one by one.
+_MAX_OUTPUTS_NAMED = 10
+
+Output = tuple[str, str | Path | None]
 
 
-def report_outputs(written: Sequence[tuple[str, Path]], directory: str) -> None:
-    if len(written) > MAX_OUTPUTS_NAMED:
-        print_result(_printable(f"{_count(len(written), 'file')} -> {directory}{os.sep}"))
-        return
-    for source, path in written:
-        print_result(_printable(f"{source} -> {path}"))
+def outputs_summary(written: Sequence[tuple[str, Path]], directory: str | Path) -> list[str]:
+    """Lines `input -> output`, or one line with the number of files if there are many."""
+    if len(written) > _MAX_OUTPUTS_NAMED:
+        return [f"{count(len(written), 'file')} -> {directory}{os.sep}"]
+    return [f"{source} -> {path}" for source, path in written]
 
 
-def refuse_both_outputs(options: argparse.Namespace) -> None:
-    if options.out is not None and options.out_dir is not None:
+def check_one_destination(out: str | None, out_dir: str | None) -> None:
+    """Raise if both -o and --out-dir are given."""
+    if out is not None and out_dir is not None:
         raise OptionError("use -o for one file or --out-dir for one file per input, not both")
 
 
-def refuse_overwriting(
-    outputs: Iterable[tuple[str, str | Path | None]], read: Iterable[str | Path]
-) -> None:
-    """Raise if a file that an option names is among those that are read, or named twice."""
+def refuse_overwriting(outputs: Iterable[Output], read: Iterable[str | Path]) -> None:
+    """Raise if an output is one of the files that are read, or is named twice.
+
+    Args:
+        outputs: pairs of an option and the path that it names, if it is given.
+        read: the inputs.
+    """
     inputs = {os.path.realpath(path) for path in read if path != STDOUT}
     named: dict[str, str] = {}
     for option, path in outputs:
@@ -46,13 +50,13 @@ def refuse_overwriting(
 
 
 def check_writable(path: Path, option: str) -> None:
-    """Raise if what an option names cannot be written; what is there stays as it is."""
+    """Raise if the file that an option names cannot be written; an existing file is kept."""
     try:
         is_new = not path.exists()
         if path.is_dir():
             raise IsADirectoryError(None, "it is a directory")
         if not is_new and not path.is_file():
-            # Whoever reads a pipe would take a trial for the end.
+            # Opening a pipe would look like the end of the data to its reader.
             if not os.access(path, os.W_OK):
                 raise PermissionError(None, "Permission denied")
             return

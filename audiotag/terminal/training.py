@@ -2,36 +2,33 @@
 
 from __future__ import annotations
 
-import argparse
+import math
 import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from vggish.common.wording import clock_time, printable as _printable, score
+from audiotag.terminal.bars import make_bar, shows_bars
+from vggish.common.wording import clock_time, printable, score
 
 if TYPE_CHECKING:
     from classifier.training.observers import TrainingProgress
 
 
 class TrainingDisplay:
-    """Epochs as lines on stderr, and on a terminal a bar with the steps between them."""
+    """Epochs as lines on stderr, and on a terminal a bar over the steps of an epoch."""
 
-    def __init__(self, options: argparse.Namespace) -> None:
-        self._quiet = options.quiet
+    def __init__(self, *, quiet: bool) -> None:
+        self._quiet = quiet
         self._bar: Any = None
-        self._n_epochs, self._rate = 0, 0.0
-        self._left: float | None = None
-        if sys.stderr.isatty() and not options.quiet:
-            from rich.console import Console
-            from rich.progress import BarColumn, Progress, TextColumn
+        self._n_epochs, self._speed, self._left = 0, "", ""
+        if shows_bars(quiet=quiet):
+            from rich.progress import BarColumn, TextColumn
 
-            self._bar = Progress(
+            self._bar = make_bar(
                 TextColumn("epoch {task.fields[epoch]}"),
                 BarColumn(bar_width=None),
                 TextColumn("{task.fields[state]}"),
-                console=Console(stderr=True),
                 expand=True,
-                transient=True,
             )
             self._task = self._bar.add_task("", epoch="1", state="starting")
 
@@ -45,43 +42,39 @@ class TrainingDisplay:
             self._bar.stop()
 
     def log(self, message: str) -> None:
-        """Print a line."""
-        if not self._quiet:
-            self._print(f"audiotag: {message}")
+        """Print a line above the bar."""
+        self._print(f"audiotag: {message}")
 
     def on_step(self, progress: TrainingProgress) -> None:
-        """Move the bar."""
-        self._n_epochs, self._rate = progress.n_epochs, progress.examples_per_second
-        self._left = progress.seconds_left
-        if self._bar is not None:
-            self._bar.update(
-                self._task,
-                total=progress.n_steps,
-                completed=progress.step,
-                epoch=f"{progress.epoch}/{progress.n_epochs}",
-                state=f"loss {progress.loss:.3f}  {self._score(progress.mean_average_precision)}"
-                f"{progress.examples_per_second:,.0f} examples/s  {clock_time(self._left)} left",
-            )
-
-    @staticmethod
-    def _score(mean_average_precision: float) -> str:
-        measured = mean_average_precision == mean_average_precision  # NaN before the first epoch
-        return f"mAP {mean_average_precision:.4f}  " if measured else ""
+        """Advance the bar by a step."""
+        self._n_epochs = progress.n_epochs
+        self._speed = f"{progress.examples_per_second:,.0f} examples/s"
+        self._left = f"{clock_time(progress.seconds_left)} left"
+        if self._bar is None:
+            return
+        measured = progress.mean_average_precision
+        so_far = "" if math.isnan(measured) else f"mAP {measured:.4f}  "
+        self._bar.update(
+            self._task,
+            total=progress.n_steps,
+            completed=progress.step,
+            epoch=f"{progress.epoch}/{progress.n_epochs}",
+            state=f"loss {progress.loss:.3f}  {so_far}{self._speed}  {self._left}",
+        )
 
     def on_epoch(self, row: Mapping[str, float], is_best: bool) -> None:
-        """Print the epoch's line."""
-        if self._quiet:
-            return
+        """Print the line of a finished epoch."""
         names = [name for name in ("mAP", "mAUC") if name in row]
         scores = "  ".join(f"{name} {score(row[name])}" for name in names)
         self._print(
             f"epoch {row['epoch']:>3.0f}/{self._n_epochs}  loss {row['loss']:.3f}  {scores}"
-            f"{' *' if is_best and scores else '  '}  {self._rate:,.0f} examples/s  "
-            f"{clock_time(self._left)} left"
+            f"{' *' if is_best and scores else '  '}  {self._speed}  {self._left}"
         )
 
     def _print(self, line: str) -> None:
+        if self._quiet:
+            return
         if self._bar is not None:
-            self._bar.console.print(_printable(line), markup=False, highlight=False)
+            self._bar.console.print(printable(line), markup=False, highlight=False)
         else:
-            print(_printable(line), file=sys.stderr, flush=True)
+            print(printable(line), file=sys.stderr, flush=True)

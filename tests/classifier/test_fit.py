@@ -11,13 +11,14 @@ import pytest
 
 import classifier.fit
 from classifier import Bundle, Clip, ClipStore, Labels, load
-from classifier.fit import FitOptions, Fitted, LabelledClips, cross_validate, fit, start_config
+from classifier.fit import FitOptions, Fitted, LabelledClips, cross_validate, fit
 from classifier.heads.backend import tf
 from classifier.reports.curves import read_curves
 from classifier.training.config import TrainingConfig
 from classifier.training.examples import FrameExamples
 from classifier.training.loop import Result
 from classifier.training.runs import Run
+from classifier.training_setup import start_config
 from tests.support.training import (
     LABELS,
     assert_same_arrays,
@@ -329,11 +330,11 @@ def test_a_stopped_fine_tuning_goes_on(tmp_path: Path, data: LabelledClips, fini
 def test_the_head_is_that_of_the_bundle(finished: Any) -> None:
     bundle = finished[1].bundle
     asked = TrainingConfig(epochs=7)
-    config = start_config(asked, bundle, head_was_given=False)
+    config = start_config(asked, bundle, head_is_given=False)
     assert (config.head, config.settings, config.epochs) == ("logistic", CONFIG.settings, 7)
-    assert start_config(CONFIG, bundle, head_was_given=True) == CONFIG
+    assert start_config(CONFIG, bundle, head_is_given=True) == CONFIG
     with pytest.raises(OptionError, match=r"another head than .* has \(logistic\)"):
-        start_config(asked, bundle, head_was_given=True)
+        start_config(asked, bundle, head_is_given=True)
 
 
 def test_a_bundle_without_weights_is_refused_before_the_run_begins(
@@ -341,7 +342,7 @@ def test_a_bundle_without_weights_is_refused_before_the_run_begins(
 ) -> None:
     ensemble = cross_validated[1].bundle
     with pytest.raises(OptionError, match="is an ensemble; fine-tune one of its members"):
-        start_config(CONFIG, ensemble, head_was_given=False)
+        start_config(CONFIG, ensemble, head_is_given=False)
     with pytest.raises(RunError, match="cannot be fine-tuned"):
         fit(CONFIG, data, None, Run(tmp_path / "run"), FitOptions(initial=ensemble))
     assert not (tmp_path / "run").exists()

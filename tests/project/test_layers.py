@@ -31,9 +31,11 @@ ROOMS = {
         {"heads", "labels", "metrics", "names"},
         {"frame_data", "tags"},
         {"audio_data", "bundles", "reports"},
-        {"evaluate", "inspect", "output", "predict", "tagger", "training"},
-        {"export", "live"},
+        {"inspect", "output", "predict", "tagger", "training"},
+        {"evaluate", "export", "live"},
         {"fit"},
+        {"training_setup"},
+        {"api"},
     ),
     "service": (
         {"documents", "problems", "scratch", "settings", "static"},

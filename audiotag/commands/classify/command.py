@@ -6,290 +6,258 @@ import argparse
 import contextlib
 import functools
 import os
-import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from audiotag.commands.classify.live import run_live
-from audiotag.commands.classify.taggers import local_tagger, read_source, remote_tagger
-from audiotag.commands.classify.writer import (
-    SharedOutputError,
-    draw_plot,
-    open_tag_writer,
-    plot_path,
-    text_path,
-)
-from audiotag.commands.options import (
-    add_common,
-    add_device,
-    add_force,
-    add_inputs,
-    input_names,
-    option_name,
-)
-from audiotag.terminal.bars import ProgressBar
-from audiotag.terminal.outputs import check_writable, refuse_both_outputs, refuse_overwriting
+from audiotag.commands.classify.options import Options
+from audiotag.commands.classify.taggers import TagFn, local_tagger, read_source, remote_tagger
+from audiotag.commands.classify.writer import ClipOutputError, draw_plot, open_tag_writer
+from audiotag.commands.options import add_common, add_device, add_force, add_inputs, input_names
+from audiotag.terminal.bars import ClipBar
+from audiotag.terminal.outputs import Output, check_writable, refuse_overwriting
 from audiotag.terminal.signals import EXIT_OK, EXIT_SOME_FAILED
-from audiotag.terminal.stderr import print_status, warn_source
+from audiotag.terminal.stderr import log
 from audiotag.terminal.stdout import STDOUT, require_stdout
+from classifier.output.formats import SINGLE_CLIP_TRACKS
+from classifier.reports.figures import check_drawable
+from classifier.tags.types import ClipTags
+from vggish.audio.inputs import Inputs, Item, find_inputs
+from vggish.audio.mono import SILENCE
+from vggish.audio.sources import source_name
 from vggish.common.choices import EMBEDDERS, PRECISIONS
-from vggish.common.wording import count as _count, printable as _printable
+from vggish.common.wording import count, prefix_location
 from vggish.errors import AudioError, OptionError, ServiceError, ServiceUnreachableError
 
-if TYPE_CHECKING:
-    from audiotag.commands.classify.taggers import Listen
-    from classifier.output.formats import TagFormat
-    from classifier.tags.types import ClipTags
-    from vggish.audio.inputs import Inputs, Item
-
-
-# --- audiotag classify -------------------------------------------------------------------
-
-
-_CLASSIFY_EPILOG = """\
+_EPILOG = """\
 examples:
-  audiotag classify clip.wav                    what is heard, and when
-  audiotag classify sounds/ --csv -o tags.csv   file,label,mid,index,score
-  audiotag classify clip.wav --json --frames    what is heard in each 0.96 s
-  audiotag classify clip.wav -o clip.srt        subtitles; --audacity, --raven: other tracks
-  audiotag classify sounds/ --srt --out-dir d   one file each, in the same tree
-  audiotag classify clip.wav --plot clip.png    waveform, log-mel and tags over time
+  audiotag classify clip.wav                  tags, and when each occurs
+  audiotag classify clips/ --csv -o tags.csv  file,label,mid,index,score
+  audiotag classify clip.wav --json --frames  the tags of each 0.96 s
+  audiotag classify clip.wav -o clip.srt      subtitles; or --audacity, --raven
+  audiotag classify clips/ --srt --out-dir d  one file each, in the same tree
+  audiotag classify clip.wav --plot clip.png  waveform, log-mel, tags over time
   audiotag classify clip.wav --labels Dog --labels Cat
-  audiotag classify sounds/ --model runs/mine   with a head of your own
-  audiotag classify --live                      the microphone, until Ctrl-C
-  audiotag classify sounds/ --server http://tags.example:8000
+  audiotag classify clips/ --model runs/mine  with a head that you trained
+  audiotag classify --live                    the microphone, until Ctrl-C
+  audiotag classify clips/ --server http://tags.example:8000
   ffmpeg -i film.mkv -f wav - | audiotag classify -
 
-A sound longer than the clips that the model was trained on (10 s for AudioSet's) is listened to
-in windows of that length; a tag's score is that of the window where it is heard best.
-The times are those where a tag has at least half of its highest score.
+A clip that is longer than those the model was trained on (10 s for AudioSet)
+is scored in windows of that length; the score of a tag is that of its best
+window. A tag occurs where it has at least half of its highest score.
 
 exit status:
-  0 all classified    1 some inputs failed    2 nothing could be done
+  0 all clips classified    1 some inputs failed    2 nothing was classified
   130 interrupted
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `audiotag classify`."""
     parser.usage = "audiotag classify INPUT ... [options]"
-    parser.description = "Say what is heard in sounds, and when."
-    parser.epilog = _CLASSIFY_EPILOG
+    parser.description = "Tag audio: which sounds occur in a clip, and when."
+    parser.epilog = _EPILOG
     add_inputs(parser)
     live = parser.add_argument_group("microphone")
     live.add_argument(
-        "--live", action="store_true", help="listen to the microphone: a line each 0.96 s"
+        "--live", action="store_true", help="tag the microphone, and print a line each 0.96 s"
     )
     live.add_argument(
-        "--live-device", metavar="NAME", help="which one, by number or words of its name"
+        "--live-device",
+        metavar="NAME",
+        help="microphone to use, by its number or words of its name (default: the system's)",
     )
-    how = parser.add_argument_group("method")
-    how.add_argument(
-        "--model",
-        metavar="BUNDLE",
-        help="a bundle, a run, or one that comes with audiotag (default: audioset)",
+    _add_model_options(parser)
+    tags = parser.add_argument_group("tags")
+    tags.add_argument(
+        "--top-k", type=int, default=5, metavar="K", help="maximum number of tags (default: 5)"
     )
-    how.add_argument(
-        "--embedder",
-        choices=EMBEDDERS,
-        default="auto",
-        help="auto (default) takes the one that the model is made for, and VGGish before mini",
+    tags.add_argument(
+        "--threshold",
+        type=float,
+        default=0.0,
+        metavar="X",
+        help="minimum score of a tag, from 0 to 1 (default: 0)",
     )
-    how.add_argument("--precision", choices=PRECISIONS, help="of VGGish (default: float32)")
-    add_device(how)
-    add_force(how)
-    how.add_argument(
-        "--server", metavar="URL",
-        help="let an audiotag service do it; --model names one of its models. The sounds are "
-        "sent there, with a key from --api-key-file or AUDIOTAG_API_KEY",
-    )  # fmt: skip
-    how.add_argument("--api-key-file", metavar="FILE", help="holds the key for --server")
-    what = parser.add_argument_group("what is told")
-    what.add_argument(
-        "--top-k", type=int, default=5, metavar="K", help="at most so many tags (default 5)"
+    tags.add_argument(
+        "--labels",
+        action="append",
+        metavar="NAME",
+        help="class to report, by name or AudioSet id; may be repeated (default: all)",
     )
-    what.add_argument(
-        "--threshold", type=float, default=0.0, metavar="X",
-        help="only tags with at least this score, from 0 to 1 (default 0)",
-    )  # fmt: skip
-    what.add_argument(
-        "--labels", action="append", metavar="NAME",
-        help="only this class, by name or AudioSet id; may be repeated",
-    )  # fmt: skip
-    what.add_argument(
-        "--exclude-labels", action="append", metavar="NAME", help="not this class; may be repeated"
+    tags.add_argument(
+        "--exclude-labels",
+        action="append",
+        metavar="NAME",
+        help="class to leave out, by name or AudioSet id; may be repeated",
     )
-    what.add_argument(
-        "--frames", action="store_true", help="in JSON and CSV: the tags of each 0.96 s"
+    tags.add_argument(
+        "--frames", action="store_true", help="add the tags of each 0.96 s to JSON and CSV"
     )
-    what.add_argument(
-        "--segments", action="store_true",
-        help="when each tag is heard: in JSON besides, in CSV and tables a row a span",
-    )  # fmt: skip
-    out = parser.add_argument_group("output")
-    out.add_argument(
-        "-o", "--out", metavar="FILE",
-        help="write there (.csv, .json, .jsonl, .srt, .selections.txt, .txt)",
-    )  # fmt: skip
-    out.add_argument(
-        "--out-dir", metavar="DIR", help="one file per input, in the tree of the inputs"
+    tags.add_argument(
+        "--segments",
+        action="store_true",
+        help="report when each tag occurs: a list in JSON, one row per span in CSV and tables",
     )
-    kind = out.add_mutually_exclusive_group()
-    kind.add_argument("--json", action="store_true", help="JSON; of several files, a line each")
-    kind.add_argument("--csv", action="store_true", help="CSV, a row a tag")
-    kind.add_argument("--srt", action="store_true", help="subtitles, for players")
-    kind.add_argument("--audacity", action="store_true", help="an Audacity label track")
-    kind.add_argument("--raven", action="store_true", help="a Raven Pro selection table")
-    out.add_argument(
-        "--plot", metavar="PNG",
-        help="draw it, too (.png, .svg, .pdf); of several inputs, a directory for the pictures",
-    )  # fmt: skip
+    _add_output_options(parser)
     add_common(parser)
 
 
-def run(options: argparse.Namespace) -> int:
-    from classifier.tags.choice import Choice
-    from vggish.audio.inputs import find_inputs
+def _add_model_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("model")
+    group.add_argument(
+        "--model",
+        metavar="BUNDLE",
+        help="a bundle, a run, or the name of a built-in model (default: audioset)",
+    )
+    group.add_argument(
+        "--embedder",
+        choices=EMBEDDERS,
+        default="auto",
+        help="network that embeds the audio: auto is the one that the model was trained on, and "
+        "VGGish if it was trained on both (default: auto)",
+    )
+    group.add_argument(
+        "--precision", choices=PRECISIONS, help="precision of VGGish (default: float32)"
+    )
+    add_device(group)
+    add_force(group)
+    group.add_argument(
+        "--server",
+        metavar="URL",
+        help="send the clips to an audiotag service instead, with the key of --api-key-file or "
+        "AUDIOTAG_API_KEY; --model then names one of its models",
+    )
+    group.add_argument("--api-key-file", metavar="FILE", help="file with the key for --server")
 
-    Choice(options.top_k, options.threshold)
+
+def _add_output_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("output")
+    group.add_argument(
+        "-o",
+        "--out",
+        # A stdout that leads to a file must not be replaced by another file.
+        type=lambda name: STDOUT if name in ("/dev/stdout", "/dev/fd/1") else name,
+        metavar="FILE",
+        help="file to write (.csv, .json, .jsonl, .srt, .selections.txt, .txt; default: print)",
+    )
+    group.add_argument(
+        "--out-dir", metavar="DIR", help="directory for one file per input, in the same tree"
+    )
+    formats = group.add_mutually_exclusive_group()
+    for name, meaning in (
+        ("json", "write JSON; for several files, one line each"),
+        ("csv", "write CSV, with a row per tag"),
+        ("srt", "write subtitles, for players"),
+        ("audacity", "write an Audacity label track"),
+        ("raven", "write a Raven Pro selection table"),
+    ):
+        formats.add_argument(
+            f"--{name}", dest="file_format", action="store_const", const=name, help=meaning
+        )
+    group.add_argument(
+        "--plot",
+        metavar="PNG",
+        help="also draw a plot (.png, .svg, .pdf); for several inputs, a directory for the plots",
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run `audiotag classify`."""
+    return classify(Options(**vars(arguments)))
+
+
+def classify(options: Options) -> int:
+    """Tag the inputs, or the microphone; returns the exit status."""
     if options.live:
         return run_live(options)
-    if options.out in ("/dev/stdout", "/dev/fd/1"):
-        options.out = STDOUT  # where that leads to a file, it is not to be replaced
-    names = input_names(options, "classify")
-    content = _classify_content(options)
-    inputs = find_inputs(names)
-    _check_classify_outputs(options, inputs, content)
+    inputs = find_inputs(input_names(options.inputs, options.files_from, "classify"))
+    _check_outputs(options, inputs)
     with contextlib.ExitStack() as stack:
-        listen = (local_tagger if options.server is None else remote_tagger)(
-            options, content, stack
-        )
-        failures = _classify_each(options, listen, inputs, content)
+        tag = local_tagger(options) if options.server is None else remote_tagger(options, stack)
+        n_failed = _classify_each(options, tag, inputs)
     for directory, reason in inputs.unreadable:
-        print(_printable(f"audiotag: error: cannot search {directory}: {reason}"), file=sys.stderr)
+        log(f"error: cannot search {directory}: {reason}")
     if inputs.skipped:
-        print_status(options, f"note: {_count(len(inputs.skipped), 'file')} not taken for sound")
-    return EXIT_SOME_FAILED if failures or inputs.unreadable else EXIT_OK
+        options.log(f"note: {count(len(inputs.skipped), 'file')} skipped as not audio")
+    return EXIT_SOME_FAILED if n_failed or inputs.unreadable else EXIT_OK
 
 
-def _classify_content(options: argparse.Namespace) -> TagFormat:
-    """What is written of each sound: as an option says, or the suffix of -o."""
-    from classifier.output.formats import SUFFIXES, TagFormat, format_of
-
-    found = next((kind for kind in SUFFIXES if getattr(options, kind, False)), None)
-    if found is None:
-        found = "table" if options.out is None else format_of(options.out)
-    if options.frames and found not in ("json", "csv"):
-        raise OptionError("--frames needs --json or --csv; the table says when each tag is heard")
-    if options.frames and options.segments and found == "csv":
-        raise OptionError("a CSV has rows of --frames or of --segments; --json holds both")
-    for option, needed in (("live_device", "live"), ("api_key_file", "server")):
-        if getattr(options, option) is not None and not getattr(options, needed):
-            raise OptionError(f"{option_name(option)} is for --{needed}, which is missing")
-    return TagFormat(found, options.frames, options.segments)
-
-
-def _check_classify_outputs(
-    options: argparse.Namespace, inputs: Inputs, content: TagFormat
-) -> None:
-    """Raise before the work if what is to be written cannot be, or would replace an input."""
-    from classifier.output.formats import SINGLE_CLIP_TRACKS
-
-    n_sounds, out = len(inputs.items), options.out
-    refuse_both_outputs(options)
+def _check_outputs(options: Options, inputs: Inputs) -> None:
+    """Raise before the work if an output cannot be written, or would replace an input."""
+    n_clips, out = len(inputs.items), options.out
     if options.out_dir is None:
         if out in (None, STDOUT):
             require_stdout()
-        elif out.endswith(("/", os.sep)):
-            raise OptionError(f"-o {out} names a directory; use --out-dir for one file per input")
-    elif not options.out_dir:
-        raise OptionError("--out-dir must name a directory. Received: ''")
-    elif os.path.isfile(options.out_dir):
-        raise OptionError(f"cannot write --out-dir {options.out_dir}: it is a file")
-    if options.out_dir is None and content.file_format in SINGLE_CLIP_TRACKS and n_sounds > 1:
-        raise OptionError(
-            f"a label track ({content.file_format}) is of one sound, and here are {n_sounds}: use "
-            "--out-dir DIR for one each"
-        )
+        kind = options.tag_format.file_format
+        if kind in SINGLE_CLIP_TRACKS and n_clips > 1:
+            raise OptionError(
+                f"a label track ({kind}) describes one clip, but there are {n_clips}: use "
+                "--out-dir DIR to write one each"
+            )
     read = [item.source for item in inputs.items]
     read += [] if options.files_from is None else [options.files_from]
-    pictures = {item.source: plot_path(options, item, n_sounds) for item in inputs.items}
-    outputs: list[tuple[str, str | Path | None]] = [("-o", out)]
-    outputs += [("--plot", picture) for picture in pictures.values()]
+    plots = [options.plot_path(item, n_clips) for item in inputs.items]
+    outputs: list[Output] = [("-o", out), *(("--plot", plot) for plot in plots)]
     if options.out_dir is not None:
-        outputs += [("--out-dir", text_path(options, item, content)) for item in inputs.items]
+        outputs += [("--out-dir", options.text_path(item)) for item in inputs.items]
     refuse_overwriting(outputs, read)
     if options.out_dir is not None and not os.path.isdir(options.out_dir):
         check_writable(Path(options.out_dir) / "x", "--out-dir")
-    if out not in (None, STDOUT):
+    if out is not None and out != STDOUT:
         check_writable(Path(out), "-o")
-    if options.plot is not None:
-        from classifier.reports.figures import check_drawable
-
-        for picture in list(pictures.values())[:1]:
-            check_drawable(str(picture))
-            check_writable(Path(str(picture)), "--plot")
+    if plots[0] is not None:
+        check_drawable(str(plots[0]))
+        check_writable(plots[0], "--plot")
 
 
-def _classify_each(
-    options: argparse.Namespace, listen: Listen, inputs: Inputs, content: TagFormat
-) -> int:
-    """Tag each sound, write what is heard and draw it; the number of sounds that failed."""
-    n_failed, n_sounds = 0, len(inputs.items)
+def _classify_each(options: Options, tag: TagFn, inputs: Inputs) -> int:
+    """Tag each clip, write and draw its tags; returns the number of clips that failed."""
+    n_failed, n_clips = 0, len(inputs.items)
     with contextlib.ExitStack() as stack:
-        write = stack.enter_context(open_tag_writer(options, content, n_sounds))
-        shown = sys.stderr.isatty() and not options.quiet
-        bar = stack.enter_context(ProgressBar(inputs.items, "listening")) if shown else None
+        write = stack.enter_context(open_tag_writer(options, n_clips))
+        bar = stack.enter_context(ClipBar(inputs.items, "tagging", quiet=options.quiet))
         for n_done, item in enumerate(inputs.items):
             try:
-                picture = plot_path(options, item, n_sounds)
-                tags = _classify_one(listen, item, picture, write, bar)
-            except (AudioError, ServiceError, SharedOutputError) as error:
-                is_over = isinstance(error, ServiceUnreachableError)
-                if is_over and n_failed == n_done:
+                tags = _classify_one(tag, item, options.plot_path(item, n_clips), write, bar)
+            except (AudioError, ServiceError, ClipOutputError) as error:
+                is_unreachable = isinstance(error, ServiceUnreachableError)
+                if is_unreachable and n_failed == n_done:
                     raise
                 n_failed += 1
                 if options.debug:
                     traceback.print_exception(error)
-                warn_source(item.source, "error", str(error))
-                if bar is not None:
-                    bar.done(item, skipped=True)
-                n_left = n_sounds - n_done - 1
-                if is_over and n_left:
-                    # The next sound would fare no better; what was heard is written all the same.
-                    print(f"audiotag: error: {_count(n_left, 'sound')} not sent", file=sys.stderr)
+                log(f"error: {prefix_location(source_name(item.source), str(error))}")
+                bar.done(item, skipped=True)
+                n_left = n_clips - n_done - 1
+                if is_unreachable and n_left:
+                    # The next clip would fail, too. The tags so far are still written.
+                    log(f"error: {count(n_left, 'clip')} not sent")
                     return n_failed + n_left
-                continue
-            if bar is not None:
+            else:
                 bar.done(item, skipped=False)
-            _tell_warnings(options, item, tags, content)
+                for warning in tags.warnings:
+                    # The table itself shows silence.
+                    if warning != SILENCE or options.tag_format.file_format != "table":
+                        options.log(
+                            f"warning: {prefix_location(source_name(item.source), warning)}"
+                        )
     return n_failed
 
 
 def _classify_one(
-    listen: Listen,
+    tag: TagFn,
     item: Item,
-    picture: Path | None,
+    plot: Path | None,
     write: Callable[[Item, ClipTags], None],
-    bar: ProgressBar | None,
+    bar: ClipBar,
 ) -> ClipTags:
-    """Tag one sound, write what is heard and draw it."""
-    source = read_source(item.source) if picture is not None else item.source
-    tags = listen(source, None if bar is None else functools.partial(bar.progress, item))
-    with contextlib.nullcontext() if bar is None else bar.hidden():
+    source = item.source if plot is None else read_source(item.source)
+    tags = tag(source, functools.partial(bar.progress, item))
+    with bar.hidden():
         write(item, tags)
-    if picture is not None:
-        draw_plot(item, source, tags, picture)
+    if plot is not None:
+        draw_plot(item, source, tags, plot)
     return tags
-
-
-def _tell_warnings(
-    options: argparse.Namespace, item: Item, tags: ClipTags, content: TagFormat
-) -> None:
-    from vggish.audio.mono import SILENCE
-
-    told = SILENCE if content.file_format == "table" else None  # the table says it itself
-    for warning in () if options.quiet else tags.warnings:
-        if warning != told:
-            warn_source(item.source, "warning", warning)

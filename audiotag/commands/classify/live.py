@@ -2,37 +2,25 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
 
-from audiotag.commands.classify.taggers import load_tagger, tag_options
-from audiotag.commands.options import option_name
+from audiotag.commands.classify.options import Options
+from audiotag.commands.classify.taggers import load_tagger
 from audiotag.terminal.signals import EXIT_OK, Terminated
-from audiotag.terminal.stderr import print_status
-from audiotag.terminal.stdout import text_output
-from vggish.errors import OptionError
+from audiotag.terminal.text_output import text_output
+from classifier.live import LiveTagger
+from classifier.output.live_report import LiveReport
+from classifier.tags.types import LiveTags
+from vggish.audio.microphone import Microphone
 
-if TYPE_CHECKING:
-    from classifier.tags.types import LiveTags
 
-
-def run_live(options: argparse.Namespace) -> int:
-    """Listen to the microphone until Ctrl-C, and sum up."""
-    for option, usual in _NOT_LIVE.items():
-        if getattr(options, option) != usual:
-            what = {"inputs": "inputs", "out": "-o"}.get(option, option_name(option))
-            raise OptionError(f"--live takes no {what}: it prints lines, or JSON with --json")
-    from classifier.live import LiveTagger
-    from classifier.output.live_report import LiveReport
-    from vggish.audio.microphone import Microphone
-
+def run_live(options: Options) -> int:
+    """Tag the microphone until Ctrl-C, then log a summary."""
     microphone = Microphone(options.live_device)
-    tagger = load_tagger(options)
-    live = LiveTagger(tagger, microphone.sample_rate_hz, **tag_options(options))
-    with text_output(None) as (write, look):
-        report = LiveReport(microphone.sample_rate_hz, look, as_json=options.json)
+    live = LiveTagger(load_tagger(options), microphone.sample_rate_hz, **options.choice)
+    with text_output(None) as (write, style):
+        report = LiveReport(microphone.sample_rate_hz, style, as_json=options.file_format == "json")
 
         def show(found: Iterable[LiveTags]) -> None:
             for line in report.lines(found):
@@ -40,10 +28,10 @@ def run_live(options: argparse.Namespace) -> int:
 
         try:
             with microphone:
-                print_status(options, f"listening to {microphone.name}; Ctrl-C stops")
+                options.log(f"listening to {microphone.name}; press Ctrl-C to stop")
                 for block in microphone.blocks():
                     for note in report.notes(block):
-                        print_status(options, note)
+                        options.log(note)
                     show(live.feed(block.samples))
             show(live.finish())
         except KeyboardInterrupt as interrupt:
@@ -51,13 +39,5 @@ def run_live(options: argparse.Namespace) -> int:
                 raise
             print(file=sys.stderr)  # after the ^C that the terminal shows
         finally:
-            print_status(options, report.summary())
+            options.log(report.summary())
     return EXIT_OK
-
-
-# What the microphone has no use for, with what it is when it is not given.
-_NOT_LIVE: dict[str, Any] = {
-    "inputs": [],
-    **dict.fromkeys(("files_from", "out", "out_dir", "plot", "server", "api_key_file")),
-    **dict.fromkeys(("csv", "srt", "audacity", "raven", "frames", "segments"), False),
-}

@@ -1,99 +1,82 @@
-"""Where tags come from: a bundle on this machine, or a running service."""
+"""Taggers of the command line: a bundle on this machine, or a running service."""
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
 
+from audiotag.commands.classify.options import Options
 from audiotag.commands.options import option_name
-from audiotag.terminal.stderr import print_status
 from audiotag.terminal.stdout import STDOUT
+from classifier.tagger import DEFAULT_MODEL, Tagger, choose_embedder
+from classifier.tags.choice import Choice
+from classifier.tags.types import ClipTags
+from vggish.audio.sources import source_name
+from vggish.audio.stream import open_audio
+from vggish.embedders.choice import find_embedder
 from vggish.errors import OptionError
+from vggish.extractor import OnAudioProgress
 
-if TYPE_CHECKING:
-    from classifier.output.formats import TagFormat
-    from classifier.tagger import Tagger
-    from classifier.tags.types import ClipTags
-    from vggish.extractor import OnAudioProgress
+AudioSource = str | bytes
 
+TagFn = Callable[[AudioSource, OnAudioProgress], ClipTags]
 
-if TYPE_CHECKING:
-    Sound = str | bytes
-
-if TYPE_CHECKING:
-    Listen = Callable[[Sound, OnAudioProgress | None], ClipTags]
+# Options that the service decides on, with their defaults.
+_LOCAL_OPTIONS = {"embedder": "auto", "precision": None, "device": "auto", "force": False}
 
 
-def local_tagger(
-    options: argparse.Namespace, content: TagFormat, stack: contextlib.ExitStack
-) -> Listen:
-    """What tags sounds on this machine."""
-    from vggish.audio.sources import source_name
-    from vggish.audio.stream import open_audio
-
+def local_tagger(options: Options) -> TagFn:
+    """A tagger on this machine."""
     tagger = load_tagger(options)
-    _refuse_times(tagger.bundle.name, content, tagger.bundle.has_frame_scores)
+    _check_times(options, tagger.bundle.name, tagger.bundle.has_frame_scores)
 
-    def listen(source: Sound, on_progress: OnAudioProgress | None) -> ClipTags:
-        sound = open_audio(source, source_name(STDOUT)) if isinstance(source, bytes) else source
-        return tagger.tag(sound, **tag_options(options), on_progress=on_progress)
+    def tag(source: AudioSource, on_progress: OnAudioProgress) -> ClipTags:
+        audio = open_audio(source, source_name(STDOUT)) if isinstance(source, bytes) else source
+        return tagger.tag(audio, **options.choice, on_progress=on_progress)
 
-    return listen
+    return tag
 
 
-def remote_tagger(
-    options: argparse.Namespace, content: TagFormat, stack: contextlib.ExitStack
-) -> Listen:
-    """What has sounds tagged by a service."""
+def remote_tagger(options: Options, stack: contextlib.ExitStack) -> TagFn:
+    """A tagger that sends clips to a service; the stack closes its connection."""
+    # httpx takes 60 ms to import.
     from audiotag.commands.classify.remote import open_service, read_key
 
-    usual = {"embedder": "auto", "precision": None, "device": "auto", "force": False}
-    for option, value in usual.items():
-        if getattr(options, option) != value:
+    for name, default in _LOCAL_OPTIONS.items():
+        if getattr(options, name) != default:
             raise OptionError(
-                f"with --server it is the service that decides on {option_name(option)}; leave it out"
+                f"with --server the service decides on {option_name(name)}; leave it out"
             )
+    assert options.server is not None
     client, model = open_service(
-        stack, options.server, read_key(options.api_key_file), options.model, tag_options(options)
+        stack, options.server, read_key(options.api_key_file), options.model, options.choice
     )
-    _refuse_times(model.name, content, model.has_frame_scores)
-    wanted = {
-        **tag_options(options),
-        "model": model.name,
-        "frames": content.frames,
-        "segments": content.shows_times and model.has_frame_scores,
-        "tracks": options.plot is not None and model.has_frame_scores,
-    }
+    _check_times(options, model.name, model.has_frame_scores)
 
-    def listen(source: Sound, on_progress: OnAudioProgress | None) -> ClipTags:
-        tags: ClipTags = client.classify(source, **wanted)
-        if on_progress is not None:
-            on_progress(tags.duration_seconds, tags.duration_seconds)
+    def tag(source: AudioSource, on_progress: OnAudioProgress) -> ClipTags:
+        tags: ClipTags = client.classify(
+            source,
+            model=model.name,
+            **options.choice,
+            frames=options.tag_format.frames,
+            segments=options.tag_format.shows_times and model.has_frame_scores,
+            tracks=options.plot is not None and model.has_frame_scores,
+        )
+        on_progress(tags.duration_seconds, tags.duration_seconds)
         return tags
 
-    return listen
+    return tag
 
 
-def tag_options(options: argparse.Namespace) -> dict[str, Any]:
-    names = ("top_k", "threshold", "labels", "exclude_labels")
-    return {name: getattr(options, name) for name in names}
-
-
-def _refuse_times(model: str, content: TagFormat, has_frame_scores: bool) -> None:
-    if content.requires_times and not has_frame_scores:
-        what = "--frames" if content.frames else "--segments or label tracks"
+def _check_times(options: Options, model: str, has_frame_scores: bool) -> None:
+    if options.tag_format.requires_times and not has_frame_scores:
+        what = "--frames" if options.frames else "--segments or label tracks"
         raise OptionError(f"the model {model!r} scores whole clips only, so there are no {what}")
 
 
-def load_tagger(options: argparse.Namespace) -> Tagger:
-    """The model and its embedder; says which embedder it is where that was left to audiotag."""
-    from classifier.tagger import DEFAULT_MODEL, Tagger, choose_embedder
-    from classifier.tags.choice import Choice
-    from vggish.embedders.choice import find_embedder
-
+def load_tagger(options: Options) -> Tagger:
+    """Load the model and its embedder, and log which embedder was chosen if that was left open."""
     tagger = Tagger.load(
         DEFAULT_MODEL if options.model is None else options.model,
         embedder=options.embedder,
@@ -101,16 +84,16 @@ def load_tagger(options: argparse.Namespace) -> Tagger:
         device=options.device,
         force=options.force,
     )
-    Choice(**tag_options(options)).classes(tagger.bundle.labels)  # refuses unknown ones now
-    wanted = choose_embedder(tagger.bundle, options.embedder, force=options.force)
-    reason = find_embedder(wanted, options.precision).reason
+    Choice(**options.choice).classes(tagger.bundle.labels)  # raises on unknown labels
+    embedder = choose_embedder(tagger.bundle, options.embedder, force=options.force)
+    reason = find_embedder(embedder, options.precision).reason
     if reason:
-        print_status(options, reason)
+        options.log(reason)
     return tagger
 
 
-def read_source(source: str) -> Sound:
-    """A sound that can be read twice: what comes from a pipe is kept in memory."""
+def read_source(source: str) -> AudioSource:
+    """A source that can be read twice: standard input is kept in memory."""
     if source != STDOUT or sys.stdin is None:
         return source
     return sys.stdin.buffer.read()

@@ -168,7 +168,9 @@ def test_a_raven_table_of_several_sounds_is_for_their_sequence(
 def test_every_sound_gets_a_file_of_its_own_in_the_tree_of_the_inputs(classify: Classify) -> None:
     status, out, err = classify("a.wav", "d", "bad.wav", "--srt", "--out-dir", "t")
     assert (status, out) == (1, "a.wav -> t/a.srt\nd/b.flac -> t/d/b.srt\n")
-    assert re.fullmatch(r"audiotag: error: .*bad\.wav.*\naudiotag: note: 1 file not.*\n", err)
+    assert re.fullmatch(
+        r"audiotag: error: .*bad\.wav.*\naudiotag: note: 1 file skipped as not audio\n", err
+    )
     assert Path("t/a.srt").read_text("utf-8") == as_srt(expected("a.wav"))
     assert Path("t/d/b.srt").read_text("utf-8") == as_srt(expected("d/b.flac"))
     assert sorted(path.name for path in Path("t").rglob("*.*")) == ["a.srt", "b.srt"]
@@ -265,7 +267,7 @@ def test_silence_is_said(classify: Classify) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "nothing to classify: name a sound file, a directory, or -"),
+        ([], "nothing to classify: name an audio file, a directory, or -"),
         (["a.wav", "--top-k", "0"], "top_k must be at least 1"),
         (["a.wav", "--threshold", "2"], "threshold must be from 0 to 1"),
         (["a.wav", "--frames"], "--frames needs --json or --csv"),
@@ -275,9 +277,9 @@ def test_silence_is_said(classify: Classify) -> None:
         (["a.wav", "--csv", "--frames", "--segments"], "rows of --frames or of --segments"),
         (
             ["a.wav", "d", "--srt"],
-            "is of one sound, and here are 2: use --out-dir",
+            "describes one clip, but there are 2: use --out-dir",
         ),
-        (["a.wav", "d", "-o", "all.srt"], "is of one sound, and here are 2"),
+        (["a.wav", "d", "-o", "all.srt"], "describes one clip, but there are 2"),
         (["a.wav", "-o", "x", "--out-dir", "y"], "use -o for one file or --out-dir"),
         (["a.wav", "--out-dir", "bad.wav"], "cannot write --out-dir bad.wav"),
         (["a.wav", "--labels", "Bork"], "no class 'Bork'; did you mean 'Bark'"),
@@ -285,7 +287,7 @@ def test_silence_is_said(classify: Classify) -> None:
         (["a.wav", "--plot", "a.wav"], "--plot a.wav is one of the inputs"),
         (["a.wav", "--plot", "p.x"], r"cannot draw p\.x: use a name that ends in \.png"),
         (["a.wav", "--plot", "p.png", "--csv", "-o", "p.png"], "name the same file"),
-        (["a.wav", "d", "--plot", "p.png"], "one picture, and here are 2 sounds: name a directory"),
+        (["a.wav", "d", "--plot", "p.png"], "one plot, but there are 2 clips: name a directory"),
         (["a.wav", "--live-device", "2"], "--live-device is for --live, which is missing"),
         (["a.wav", "--api-key-file", "k"], "--api-key-file is for --server, which is missing"),
         (["a.wav", "--csv", "-o", "a.wav"], "a.wav is one of the inputs"),
@@ -297,8 +299,8 @@ def test_silence_is_said(classify: Classify) -> None:
         (["a.wav", "--plot", "-"], "--plot needs a name"),
         (["a.wav", "--plot", "p.jpg"], r"cannot draw p\.jpg: use a name that ends in \.png"),
         (["", "a.wav"], "the name of an input is empty"),
-        (["a.wav", "--server", ""], "the address of a service begins with"),
-        (["a.wav", "--server", "http://a..b"], "no address of a service"),
+        (["a.wav", "--server", ""], "the address of a service must begin with"),
+        (["a.wav", "--server", "http://a..b"], "is not the address of a service"),
         (["a.wav", "--model", "nowhere"], "there is no nowhere"),
         (["a.wav", "--model", "d"], r"d is not a bundle: it has no bundle\.json"),
         (["a.wav", "--embedder", "mini"], r"by the embedder 'mini', but the bundle 'tiny'"),

@@ -59,7 +59,7 @@ def test_a_line_says_what_is_heard_in_each_frame(live: Any) -> None:
         assert line.startswith(f"  0:0{n * 0.96:.2f}  {tags.tags[0].label} ")
         assert re.search(r" \d+(\.\d)? %; ", line)
     first, last = err.splitlines()
-    assert first == "audiotag: listening to Built-in; Ctrl-C stops"
+    assert first == "audiotag: listening to Built-in; press Ctrl-C to stop"
     best = max((tag.score, tag.label) for tags in found for tag in tags.tags)
     assert last.startswith(
         f"audiotag: 5.0 s of audio, {len(found)} lines; highest scores: {best[1]} "

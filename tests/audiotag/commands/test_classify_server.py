@@ -157,7 +157,7 @@ def test_what_was_heard_before_a_service_went_away_is_kept(
     assert (status, out) == (1, "")
     assert err.splitlines() == [
         "audiotag: error: e.wav: cannot connect",
-        "audiotag: error: 1 sound not sent",
+        "audiotag: error: 1 clip not sent",
     ]
     n_asked = 2
     assert Path("tags.csv").read_text() == there("a.wav", "--csv")[1]
@@ -185,7 +185,7 @@ def test_the_key_comes_from_the_environment_or_a_file(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--embedder", "mini"], "service that decides on --embedder; leave it out"),
+        (["--embedder", "mini"], "the service decides on --embedder; leave it out"),
         (["--device", "cpu"], "decides on --device"),
         (["--precision", "int8"], "decides on --precision"),
         (["--force"], "decides on --force"),

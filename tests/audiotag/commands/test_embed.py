@@ -56,7 +56,7 @@ class TestEmbed:
         assert (status, err) == (0, VGGISH)
         assert re.fullmatch(
             r"d/c\.wav -> c\.npz\n"
-            r"3 frames \[128\] uint8, 3\.0 s of sound  \(vggish float32, \d+x real time\)\n",
+            r"3 frames \[128\] uint8, 3\.0 s of audio  \(vggish float32, \d+x real time\)\n",
             out,
         )
         (clip,) = read_frames("c.npz")
@@ -69,7 +69,7 @@ class TestEmbed:
         assert status == 0
         assert sorted(map(str, Path("out").rglob("*.csv"))) == ["out/a.csv", "out/d/c.csv"]
         assert "a.wav -> out/a.csv\nd/c.wav -> out/d/c.csv\n" in out
-        assert err == f"{VGGISH}audiotag: note: 1 file not taken for sound: d/notes.txt\n"
+        assert err == f"{VGGISH}audiotag: note: 1 file skipped as not audio: d/notes.txt\n"
 
     def test_many_outputs_are_counted_not_named(self, embed: Embed) -> None:
         for n in range(12):
@@ -126,7 +126,7 @@ class TestEmbed:
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [
-            ([], "nothing to embed: name a sound file"),
+            ([], "nothing to embed: name an audio file"),
             (["d/notes"], "cannot open d/notes: No such file"),
             (["a.wav", "--jobs", "0"], "--jobs must be at least 1. Received: 0"),
             (["a.wav", "--hop", "0.965"], "multiple of 0.01 s .* Received: 0.965"),
@@ -168,7 +168,7 @@ class TestEmbed:
         def fail(*arguments: Any) -> None:
             raise ZeroDivisionError("x")
 
-        monkeypatch.setattr("vggish.audio.inputs.find_inputs", fail)
+        monkeypatch.setattr("audiotag.commands.embed.find_inputs", fail)
         status, _, err = embed("a.wav")
         assert (status, err) == (
             2,
@@ -242,7 +242,7 @@ class TestEmbed:
         status, _, err = embed("cut.wav", "./cut.wav")
         assert status == 0
         assert "audiotag: warning: cut.wav: truncated" in err
-        assert "note: 1 input named more than once, done once" in err
+        assert "note: 1 input named repeatedly, embedded once" in err
 
     def test_resume_does_only_what_is_left(self, embed: Embed, write_sound: Any) -> None:
         arguments = ["a.wav", "bad.wav", "-o", "all.csv", "--resume"]
@@ -302,7 +302,7 @@ class TestEmbed:
         assert len(list(read_frames("target.csv"))) == 1
         os.mkfifo("fifo.csv")
         status, _, err = embed("a.wav", "-o", "fifo.csv")
-        assert (status, "no regular file; use -o -" in err) == (2, True)
+        assert (status, "not a regular file; use -o -" in err) == (2, True)
         assert Path("fifo.csv").is_fifo()
         assert embed("a.wav", "-o", "a.csv", "--errors", "/dev/null")[0] == 0
         assert Path("/dev/null").is_char_device()
@@ -379,7 +379,7 @@ class TestEmbed:
         assert percents == sorted(percents)
         assert (percents[0], percents[-1]) == (0, 100)
         assert steps[-1] is not None
-        assert steps[-1].groups() == ("100", "4", "0:00")
+        assert steps[-1].groups() == ("100", "4", "00:00")
         assert "long/0.wav -> out/0.npz" in seen
         assert "embedding" not in on_a_terminal("embed", "a.wav", "--quiet", columns=80)
 
@@ -439,7 +439,7 @@ class TestEmbedders:
         status, _, err = embed("a.wav")
         assert (status, err.count("\n")) == (0, 1)
         assert re.search(
-            rf"mini, for the weights 'vggish' are damaged: {damaged} has 5 bytes, not [\d,]+\. "
+            rf"mini: the weights 'vggish' are damaged: {damaged} has 5 bytes, not [\d,]+\. "
             "Install them again: audiotag weights fetch vggish$",
             err,
         )
@@ -447,7 +447,7 @@ class TestEmbedders:
 
     def test_a_precision_that_mini_lacks(self, embed: Embed) -> None:
         status, _, err = embed("a.wav", "--precision", "int8")
-        assert (status, "embedder mini (float32 is all it has), for VGGish is" in err) == (0, True)
+        assert (status, "embedder mini (float32 only): VGGish is" in err) == (0, True)
         status, out, err = embed("a.wav", "--precision", "int8", "--embedder", "mini")
         assert (status, out) == (2, "")
         assert "mini has the precision 'float32' only. Received: 'int8'" in err
@@ -471,7 +471,7 @@ class TestEmbedders:
         request.getfixturevalue("small_home")  # VGGish is installed meanwhile
         status, _, err = embed(*arguments)
         assert (status, before.read_bytes()) == (2, journal)
-        assert "embedder.name: 'mini' then, 'vggish' now" in err
+        assert "embedder.name: was 'mini', is now 'vggish'" in err
         assert "Use the same options (--embedder mini), or delete" in err
         write_sound("cwd/bad.wav")
         status, shown, _ = embed(*arguments, "--embedder", "mini")
@@ -488,7 +488,9 @@ class TestEmbedders:
         assert (status, "invalid choice: 'yamnet'" in err) == (2, True)
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["embed", "--help"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], *([name, "--help"] for name in cli.COMMANDS if name != "serve")]
+)
 def test_help_fits_a_terminal(
     arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -498,7 +500,7 @@ def test_help_fits_a_terminal(
     text = capsys.readouterr().out
     assert exit_.value.code == 0
     assert max(map(len, text.splitlines())) <= 80
-    assert "embed" in text
+    assert "embed" in text or arguments[0] in text
 
 
 def test_output_that_cannot_show_a_name_escapes_it(

@@ -291,7 +291,7 @@ class TestPredict:
             ("nowhere --frames eval -o x.csv", "there is no nowhere"),
             (f"{RUN} --frames nowhere -o x.csv", "no file or directory nowhere"),
             (f"{RUN} --frames eval -o x.txt", r"cannot tell the format of x\.txt; use \.csv, "),
-            (f"{RUN} --frames eval -o -", "-o - needs --format, for there is no suffix"),
+            (f"{RUN} --frames eval -o -", "-o - needs --format, as there is no suffix"),
             (f"{RUN} --frames eval -o x.csv --format tsv", "invalid choice: 'tsv'"),
             (f"{RUN} --frames eval -o x.csv --top-k 0", "--top-k must be at least 1. Received: 0"),
             (f"{RUN} --frames eval -o data --format wide", "cannot write data: Is a directory"),

@@ -157,7 +157,7 @@ class TestTrain:
             # Two epochs of the first fold are 10 steps of 8 clips.
             signalled(stopping, signal.SIGINT, after=13)
             status, out, _ = train(*arguments)
-        no_bundle = "no bundle yet in runs/folds: not every fold has ended\n"
+        no_bundle = "no bundle yet in runs/folds: not every fold has finished\n"
         assert (status, out) == (130, no_bundle)
         assert Path("runs/folds/fold-1/metrics.json").exists()
         assert not Path("runs/folds/bundle").exists()
@@ -192,7 +192,7 @@ class TestTrain:
         status, out, err = train(*QUICK, "--val", "one.tfrecord", "-o", "runs/one")
         assert status == 0
         assert "  mAUC -  " in out + err
-        assert "mAUC is not measured: no class has validation clips with and without it\n" in out
+        assert "mAUC is undefined: no class has validation clips with and without it\n" in out
         assert "nan" not in out + err
 
     def test_many_files_are_told_in_few_words(self, train: Train) -> None:
@@ -253,7 +253,7 @@ class TestStopped:
             out, err = process.communicate(timeout=60)
         assert process.returncode == 130, err
         assert err.endswith(
-            "audiotag: stopped; the same command with --resume -o runs/logistic-1 goes on\n"
+            "audiotag: stopped; the same command with --resume -o runs/logistic-1 continues\n"
         )
         assert "bundle: runs/logistic-1/bundle" in out
         assert 1 <= len(curves("runs/logistic-1")) < 8
@@ -280,8 +280,8 @@ class TestStopped:
         with monkeypatch.context() as stopping:
             signalled(stopping, signal.SIGTERM)
             status, out, err = train(*QUICK, "-o", "runs/x")
-        assert (status, out) == (143, "no bundle yet in runs/x: no epoch has ended\n")
-        assert err.endswith("audiotag: stopped; the same command with --resume goes on\n")
+        assert (status, out) == (143, "no bundle yet in runs/x: no epoch has finished\n")
+        assert err.endswith("audiotag: stopped; the same command with --resume continues\n")
         status, out, _ = train(*QUICK, "-o", "runs/x", "--resume")
         assert (status, out.splitlines()[-1]) == (0, "bundle: runs/x/bundle")
 
@@ -327,7 +327,7 @@ class TestOwnSounds:
     def test_a_folder_for_each_class_is_embedded_once(self, train: Train) -> None:
         status, _, err = train(*self.quick)
         assert status == 0
-        assert "audiotag: 16 sounds embedded, 0 cached\n" in err
+        assert "audiotag: 16 clips embedded, 0 cached\n" in err
         assert "audiotag: note: sounds/notes.txt: not an audio file\n" in err
         assert "audiotag: 16 clips, 2 classes; logistic -> runs/logistic-1\n" in err
         bundle = classifier.load("runs/logistic-1")
@@ -336,7 +336,7 @@ class TestOwnSounds:
         assert "audiotag: using VGGish; for the small embedder: --embedder mini" in err
         tagger = classifier.Tagger(bundle)
         assert {tag.label for tag in tagger.tag("sounds/low/0.wav").tags} == {"high", "low"}
-        assert "0 sounds embedded, 16 cached" in train(*self.quick)[2]
+        assert "0 clips embedded, 16 cached" in train(*self.quick)[2]
         os.rename("sounds/low", "sounds/deep")
         start = ("--init-from", "runs/logistic-1", "--epochs", "1")
         assert "which knows 1 of the 2 classes" in train("--audio", "sounds", *start)[2]
@@ -348,10 +348,10 @@ class TestOwnSounds:
         assert train(*self.quick, "--embedder", "vggish")[0] == 0
         status, _, err = train(*self.quick, "--embedder", "mini")
         assert status == 0
-        assert "16 sounds embedded, 0 cached" in err
+        assert "16 clips embedded, 0 cached" in err
         assert "using" not in err
         assert classifier.load("runs/logistic-2").card["embedders"] == ["mini"]
-        assert "0 sounds embedded, 16 cached" in train(*self.quick, "--embedder", "vggish")[2]
+        assert "0 clips embedded, 16 cached" in train(*self.quick, "--embedder", "vggish")[2]
         monkeypatch.setenv("AUDIOTAG_HOME", "fresh")
         status, _, err = train(*self.quick)
         assert (status, "built-in embedder mini: VGGish is not installed" in err) == (0, True)
@@ -372,16 +372,18 @@ class TestOwnSounds:
         self, train: Train, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         @contextlib.contextmanager
-        def counting_bar(*arguments: object) -> Iterator[Callable[[int], None]]:
-            yield lambda done: os.kill(os.getpid(), signal.SIGINT) if done == 3 else None
+        def counting_bar(*arguments: Any, **options: Any) -> Iterator[Callable[..., None]]:
+            yield (
+                lambda n_done, n_clips: os.kill(os.getpid(), signal.SIGINT) if n_done == 3 else None
+            )
 
         with monkeypatch.context() as stopping:
-            stopping.setattr(cli, "_counting_bar", counting_bar)
+            stopping.setattr("audiotag.commands.train.counting_bar", counting_bar)
             status, out, err = train(*self.quick, "--jobs", "1")
         assert (status, out) == (130, "")
         assert err.endswith("\naudiotag: interrupted\n")
         assert not Path("runs").exists()
-        found = re.search(r"(\d+) sounds embedded, (\d+) cached", train(*self.quick)[2])
+        found = re.search(r"(\d+) clips embedded, (\d+) cached", train(*self.quick)[2])
         assert found is not None
         assert int(found[2]) >= 3
 
@@ -403,7 +405,10 @@ class TestOwnSounds:
         assert (status, "fold of some clips only; 1 of 16 have none" in err) == (2, True)
         assert "embedded" not in err
         status, _, err = train(*arguments[:-1])
-        assert (status, "note: list.csv names folds, which only --folds heeds" in err) == (0, True)
+        assert (status, "note: list.csv has a column of folds, which only --folds uses" in err) == (
+            0,
+            True,
+        )
 
     def test_a_sound_that_cannot_be_read_is_named(self, train: Train) -> None:
         Path("sounds/low/bad.wav").write_bytes(b"no sound")
@@ -466,9 +471,9 @@ def test_without_weights_the_error_names_the_three_ways(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("", "say what to train on: --frames for files of frames, or --audio for sounds\n"),
-        ("--frames data --audio data", "for sounds, not both"),
-        ("--frames data --embedder mini", "--embedder says what embeds the sounds of --audio"),
+        ("", r"train on files of frames \(--frames\) or on audio \(--audio\); neither is given\n"),
+        ("--frames data --audio data", r"on audio \(--audio\); not on both"),
+        ("--frames data --embedder mini", "--embedder embeds --audio; --frames are embedded already"),
         ("--frames nowhere", "no file or directory nowhere"),
         ("--frames no*.tfrecord", r"no file matches the pattern no\*\.tfrecord"),
         ("--frames empty", "no files of frames in empty"),
@@ -507,7 +512,7 @@ def test_without_weights_the_error_names_the_three_ways(
         ("--frames nowhere -o data", r"data holds other things than a run \(a\.tfrecord, b\.tf"),
         ("--frames nowhere -o runs/feature-attention-1", "holds a run already"),
         ("--frames nowhere --resume -o empty", "empty is no directory of a run"),
-        ("--frames data --set units=9999999999", "units of the head gru must be at most 100,000"),
+        ("--frames data --set units=9999999999", "units of the head gru must be from 1 to 100000"),
         ("--frames data --weight-decay 100", "--weight-decay must be from 0 to 10"),
         ("--frames unlabelled.tfrecord", "none of the 20 clips has labels"),
         ("--frames unlabelled.tfrecord --folds 2", "none of the 20 clips has labels"),

@@ -255,7 +255,7 @@ class TestCommandLine:
 
     def test_mini_is_found_and_verified(self, command_line: CommandLine, small_mini: Path) -> None:
         assert command_line("weights", "path", "mini") == (0, f"{small_mini}\n", "")
-        verified = f"mini: 1 file in {small_mini}, all right\n"
+        verified = f"mini: 1 file in {small_mini}, intact\n"
         assert command_line("weights", "verify", "mini") == (0, verified, "")
         assert command_line("weights", "verify", "mini", "-q") == (0, "", "")
         edit_card(small_mini, sha256="0" * 64)

@@ -89,7 +89,7 @@ def test_fetch_downloads_converts_checks_and_installs(
     seeded_checkpoint: Path,
 ) -> None:
     _, done = fetched
-    assert "vggish is installed and checked" in done.stdout
+    assert "vggish is installed and verified" in done.stdout
     assert "int8 against float32, after PCA: cosine 0.99" in done.stdout
     lines = done.stderr.splitlines()
     # Every line is ours: nothing of TensorFlow's gets through.
@@ -387,12 +387,12 @@ def test_installed_weights_are_listed_verified_and_found(small_home: Path, audio
     assert (done.returncode, done.stdout, done.stderr) == (0, f"{small_home / 'vggish'}\n", "")
     done = audiotag("weights", "verify")
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == f"vggish: 3 files in {small_home / 'vggish'}, all right\n"
+    assert done.stdout == f"vggish: 3 files in {small_home / 'vggish'}, intact\n"
     assert audiotag("weights", "verify", "-q").stdout == ""
     done = audiotag("weights", "list")
     assert_said(done, status=0)
     assert "int8 against float32, after PCA: cosine 1.0000, mean change 0.00" in done.stdout
-    assert "NOT the weights described above" in done.stdout
+    assert "NOT the weights above" in done.stdout
 
 
 @pytest.mark.parametrize("damage", ["flipped", "missing", "longer"])

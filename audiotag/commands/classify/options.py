@@ -1,0 +1,127 @@
+"""The options of `audiotag classify`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from audiotag.commands.options import CommonOptions, option_name
+from audiotag.terminal.outputs import check_one_destination
+from audiotag.terminal.stdout import STDOUT
+from classifier.output.formats import SUFFIXES, TagFormat, format_of
+from classifier.tags.choice import Choice, ChoiceOptions
+from vggish.audio.inputs import Item
+from vggish.common.choices import Device, EmbedderName, Precision
+from vggish.errors import OptionError
+
+# What --live cannot be combined with.
+_NOT_LIVE = (
+    *("inputs", "files_from", "out", "out_dir", "plot", "server", "api_key_file"),
+    *("file_format", "frames", "segments"),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(CommonOptions):
+    """The options of `audiotag classify`; the help of its parser describes them.
+
+    Raises:
+        OptionError: a value is out of range, or options cannot be combined.
+    """
+
+    inputs: Sequence[str]
+    files_from: str | None
+    live: bool
+    live_device: str | None
+    model: str | None
+    embedder: EmbedderName
+    precision: Precision | None
+    device: Device
+    force: bool
+    server: str | None
+    api_key_file: str | None
+    top_k: int
+    threshold: float
+    labels: Sequence[str] | None
+    exclude_labels: Sequence[str] | None
+    frames: bool
+    segments: bool
+    out: str | None
+    out_dir: str | None
+    file_format: str | None
+    plot: str | None
+
+    def __post_init__(self) -> None:
+        Choice(**self.choice)
+        if self.live:
+            self._check_live()
+            return
+        for name, needed in (("live_device", "live"), ("api_key_file", "server")):
+            if getattr(self, name) is not None and not getattr(self, needed):
+                raise OptionError(f"{option_name(name)} is for --{needed}, which is missing")
+        kind = self.tag_format.file_format
+        if self.frames and kind not in ("json", "csv"):
+            raise OptionError(
+                "--frames needs --json or --csv; the table shows when each class is detected"
+            )
+        if self.frames and self.segments and kind == "csv":
+            raise OptionError("a CSV has rows of --frames or of --segments; --json has both")
+        check_one_destination(self.out, self.out_dir)
+        if self.out is not None and self.out.endswith(("/", os.sep)):
+            raise OptionError(
+                f"-o {self.out} names a directory; use --out-dir for one file per input"
+            )
+        if self.out_dir == "":
+            raise OptionError("--out-dir must name a directory. Received: ''")
+        if self.out_dir is not None and os.path.isfile(self.out_dir):
+            raise OptionError(f"cannot write --out-dir {self.out_dir}: it is a file")
+        if self.plot == STDOUT:
+            raise OptionError("a plot cannot be written to standard output: --plot needs a name")
+
+    def _check_live(self) -> None:
+        for name in _NOT_LIVE:
+            value = getattr(self, name)
+            if value not in (None, False, []) and (name, value) != ("file_format", "json"):
+                if name == "file_format":
+                    name = str(value)
+                shown = {"inputs": "inputs", "out": "-o"}.get(name, option_name(name))
+                raise OptionError(f"--live takes no {shown}: it prints lines, or JSON with --json")
+
+    @property
+    def choice(self) -> ChoiceOptions:
+        """The options that select tags."""
+        return {
+            "top_k": self.top_k,
+            "threshold": self.threshold,
+            "labels": self.labels,
+            "exclude_labels": self.exclude_labels,
+        }
+
+    @property
+    def tag_format(self) -> TagFormat:
+        """The format of the tags: that of an option, or of the suffix of -o."""
+        kind = self.file_format or ("table" if self.out is None else format_of(self.out))
+        return TagFormat(kind, self.frames, self.segments)
+
+    def text_path(self, item: Item) -> Path:
+        """The file of a clip's tags below --out-dir."""
+        return Path(self.out_dir or "") / f"{item.stem}{SUFFIXES[self.tag_format.file_format]}"
+
+    def plot_path(self, item: Item, n_clips: int) -> Path | None:
+        """The file of a clip's plot; None without --plot.
+
+        Raises:
+            OptionError: --plot names one file, and there are several clips.
+        """
+        if self.plot is None:
+            return None
+        if self.plot.endswith(("/", os.sep)) or os.path.isdir(self.plot):
+            return Path(self.plot) / f"{item.stem}.png"
+        if n_clips > 1:
+            raise OptionError(
+                f"--plot {self.plot} names one plot, but there are {n_clips} clips: name a "
+                "directory, as --plot plots/"
+            )
+        return Path(self.plot)
