@@ -24,7 +24,7 @@ import numpy as np
 
 from classifier.bundles.bundle import Bundle, score_batches
 from classifier.names import PREDICTION_FORMATS
-from classifier.tags.choice import Choice, top_indices, top_tags
+from classifier.tags.choice import Choice, top_indices
 from classifier.tags.types import Scores
 from vggish.common.files import atomic_write
 from vggish.common.wording import as_text
@@ -183,8 +183,9 @@ def _write_rows(file: IO[bytes], rows: Iterable[Sequence[str]]) -> None:
 
 
 def _write_jsonl(file: IO[bytes], bundle: Bundle, batches: Batches, top_k: int) -> None:
+    choice = Choice(top_k)
     for ids, scores in batches:
-        for clip_id, tags in zip(ids, top_tags(scores, bundle.labels, top_k), strict=True):
+        for clip_id, tags in zip(ids, choice.tags(scores, bundle.labels), strict=True):
             line = {"clip": clip_id, "tags": [tag.as_json() for tag in tags]}
             file.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
 

@@ -16,7 +16,7 @@ from classifier.bundles.files import quoted
 from classifier.tags.choice import DEFAULT_TOP_K, Choice, ChoiceOptions
 from classifier.tags.segments import find_segments
 from classifier.tags.types import FrameTags, Scores, Tags, TagSegment
-from classifier.tags.windows import WindowedScores, batches, window_starts
+from classifier.tags.windows import WindowedScores, window_starts
 from vggish.audio.mono import SILENCE
 from vggish.audio.sources import AudioSource, source_name
 from vggish.audio.stream import AudioStream, open_waveform
@@ -249,7 +249,9 @@ class Tagger:
             n_frames, len(bundle.labels), window, of_frames=bundle.has_frame_scores
         )
         views = np.lib.stride_tricks.sliding_window_view(frames, window, axis=0)
-        for starts in batches(window_starts(n_frames, window), max(1, BATCH_FRAMES // window)):
+        all_starts = window_starts(n_frames, window)
+        size = max(1, BATCH_FRAMES // window)
+        for starts in np.split(all_starts, range(size, len(all_starts), size)):
             # The view has the time last.
             windows = np.ascontiguousarray(views[starts].transpose(0, 2, 1))
             lengths = np.full(len(starts), window)

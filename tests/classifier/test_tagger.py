@@ -14,7 +14,7 @@ import vggish
 from classifier import Bundle, Tagger
 from classifier.bundles.calibration import Calibration
 from classifier.tagger import choose_embedder
-from classifier.tags.choice import top_indices, top_tags
+from classifier.tags.choice import Choice, top_indices
 from classifier.tags.types import Tag
 from tests.support.bundles import N_CLASSES, NAMES, make_bundle, make_labels, tiny_scores
 from tests.support.sounds import make_sound
@@ -49,7 +49,7 @@ def test_tags_are_sorted_and_ties_go_to_the_lower_index() -> None:
     scores = np.array([[0.5, 0.1, 0.9, 0.5, 0.5], [0.0, 0.0, 0.0, 0.0, 0.0]], np.float32)
     assert top_indices(scores, 3).tolist() == [[2, 0, 3], [0, 1, 2]]
     assert top_indices(scores, None).shape == top_indices(scores, 99).shape == (2, 5)
-    first, second = top_tags(scores, make_labels(), top_k=4, threshold=0.5)
+    first, second = Choice(top_k=4, threshold=0.5).tags(scores, make_labels())
     assert first == (
         Tag(NAMES[2], "/m/2", 2, 0.9),  # not 0.8999999761581421
         Tag(NAMES[0], "/m/0", 0, 0.5),
@@ -57,13 +57,13 @@ def test_tags_are_sorted_and_ties_go_to_the_lower_index() -> None:
         Tag(NAMES[4], "/m/4", 4, 0.5),
     )
     assert second == ()
-    assert top_tags(scores[:0], make_labels()) == []
+    assert Choice().tags(scores[:0], make_labels()) == []
 
 
 def test_a_tags_score_gives_the_float32_back(rng: np.random.Generator) -> None:
     scores = np.concatenate([rng.random((50, 5)), 10.0 ** rng.uniform(-40, 0, (50, 5))])
     scores = scores.astype(np.float32)
-    for row, tags in zip(scores, top_tags(scores, make_labels()), strict=True):
+    for row, tags in zip(scores, Choice(top_k=None).tags(scores, make_labels()), strict=True):
         assert [np.float32(tag.score) for tag in tags] == sorted(row, reverse=True)
 
 
