@@ -327,7 +327,7 @@ def test_what_is_odd_about_a_waveform_is_told_as_of_a_file(bundle: Bundle) -> No
     assert silent.is_silent
     assert len(silent.warnings) == 1
     assert not tagger.tag(make_sound(1.0) * 0.01, sample_rate=16_000).is_silent
-    with pytest.raises(EmptyAudioError, match="the waveform holds no sound: 0 samples"):
+    with pytest.raises(EmptyAudioError, match="the waveform holds no audio: 0 samples"):
         tagger.tag(np.zeros(0, np.float32), sample_rate=16_000)
 
 
@@ -343,7 +343,7 @@ def test_what_is_odd_about_a_waveform_is_told_as_of_a_file(bundle: Bundle) -> No
         (np.zeros(9, np.int64), 16_000, "Received: int64"),
         (np.zeros(9, complex), 16_000, "Received: complex128"),
         (np.zeros((2, 3, 4)), 16_000, r"\[n, channels\]. Received: \[2, 3, 4\]"),
-        (np.zeros((2, 16_000)), 16_000, r"give waveform\.T"),
+        (np.zeros((2, 16_000)), 16_000, r"pass waveform\.T"),
         (np.float32(1), 16_000, "Received"),
     ],
 )
