@@ -356,7 +356,7 @@ def test_what_is_no_waveform_is_refused(
 
 
 def test_a_file_says_its_own_rate(bundle: Bundle) -> None:
-    with pytest.raises(OptionError, match="says its sample rate itself"):
+    with pytest.raises(OptionError, match="has a sample rate of its own"):
         Tagger(bundle).tag("a.wav", sample_rate=16_000)
 
 
@@ -453,7 +453,7 @@ def test_an_embedder_that_the_bundle_is_not_made_for_is_refused(tmp_path: Path) 
     with pytest.raises(BundleError, match=r"'vggish'.*'mini'[\s\S]*--force"):
         Tagger.load(for_mini.directory, embedder="vggish")
     other = make_bundle(tmp_path / "o", embedders=["wavegram"])
-    with pytest.raises(BundleError, match=r"'wavegram'.*no such embedder"):
+    with pytest.raises(BundleError, match=r"'wavegram'.*the embedders of this version are"):
         Tagger.load(other.directory)
     with pytest.raises(OptionError, match=r"embedder must be one of .*'mini'"):
         Tagger.load(other.directory, embedder="yamnet")  # type: ignore[arg-type]
