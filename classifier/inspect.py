@@ -122,7 +122,7 @@ def inspect_bundle(directory: str) -> BundleInspection:
         load(path)
     except BundleError as error:
         problem = str(error)
-    return BundleInspection(directory, problem, files, card)
+    return BundleInspection(directory, card, files, problem)
 
 
 def _find(argument: str) -> _Paths:

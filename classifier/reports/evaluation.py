@@ -135,7 +135,13 @@ class Evaluation:
     def plot(self, path: str | Path) -> None:
         """Plot average precision by class, precision against recall, and calibration.
 
-        Path and errors are those of `new_figure` and `save_figure`.
+        Args:
+            path: output file; its suffix must be .png, .svg or .pdf.
+
+        Raises:
+            OptionError: the suffix is unknown.
+            FrameFileError: the file cannot be written.
+            MissingPackageError: matplotlib is not installed.
         """
         figure = new_figure(path, figsize=(15, 10))
         grid = figure.add_gridspec(2, 6, height_ratios=[1, 1.25])

@@ -1,10 +1,10 @@
-// Downloads of a result.
+// Answers of the service as files.
 
 /** All formats: {name, what, suffix, type, of(answer), has(answer)}. */
 export const FORMATS = [
   {
     name: "JSON",
-    what: "the complete response",
+    what: "the whole answer",
     suffix: ".json",
     type: "application/json",
     of: (answer) => `${JSON.stringify(answer, null, 2)}\n`,
@@ -12,7 +12,7 @@ export const FORMATS = [
   },
   {
     name: "CSV",
-    what: "one row per tag",
+    what: "a row a tag",
     suffix: ".csv",
     type: "text/csv",
     of: (answer) =>
@@ -24,7 +24,7 @@ export const FORMATS = [
   },
   {
     name: "CSV over time",
-    what: "one row per tag and frame of 0.96 s",
+    what: "a row for each tag and 0.96 s",
     suffix: ".frames.csv",
     type: "text/csv",
     of: ({ file, tracks }) =>
@@ -38,7 +38,7 @@ export const FORMATS = [
   },
   {
     name: "Audacity labels",
-    what: "segments of each tag",
+    what: "when each tag is heard",
     suffix: ".txt",
     type: "text/plain",
     of: (answer) =>
@@ -50,7 +50,7 @@ export const FORMATS = [
   },
 ];
 
-/** Save a result in a format. */
+/** Save an answer in a format. */
 export function download(answer, format) {
   const stem = (answer.file ?? "sound").replace(/\.[^.]*$/, "") || "sound";
   const url = URL.createObjectURL(new Blob([format.of(answer)], { type: format.type }));

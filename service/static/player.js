@@ -15,7 +15,7 @@ const RANGE_DB = 70;
 export const WAVE_HEIGHT = 88;
 export const SPECTROGRAM_HEIGHT = 112;
 
-/** Draws the result of readSound into `container`. */
+/** Draws a sound into `container`; see readSound for what a sound is. */
 export class Player {
   constructor(container, sound, nonce) {
     const { wave, played } = waveColours();
@@ -28,7 +28,7 @@ export class Player {
       height: WAVE_HEIGHT,
       waveColor: wave,
       progressColor: played,
-      cursorWidth: 0, // the figure has a cursor across all rows
+      cursorWidth: 0, // the figure has one over all its rows
       interact: false,
       hideScrollbar: true,
       normalize: true,
@@ -41,12 +41,12 @@ export class Player {
     });
     this.spectrogram = null;
     this.samples = sound.samples;
-    // The spectrogram is computed from these samples; the waveform uses the peaks.
+    // Of this the spectrogram is made; the waveform has its peaks.
     if (this.samples) this.surfer.getDecodedData = () => asBuffer(this.samples, sound.seconds);
     this.drawSpectrogram();
   }
 
-  /** Mark these segments of the result, and no others. */
+  /** Mark where something is heard, and nothing else: segments of the service's answer. */
   mark(segments) {
     this.regions.clearRegions();
     for (const { start_seconds: start, end_seconds: end } of segments) {
@@ -54,7 +54,7 @@ export class Player {
     }
   }
 
-  /** Redraw in the current colour scheme. */
+  /** Draw with the colours of the scheme that is on now. */
   recolour() {
     const { wave, played } = waveColours();
     this.surfer.setOptions({ waveColor: wave, progressColor: played });
@@ -82,13 +82,13 @@ export class Player {
         rangeDB: RANGE_DB,
         colorMap: spectrogramColours(),
         useWebWorker: true,
-        fallbackToMainThread: false, // a late spectrogram is better than a page that hangs
+        fallbackToMainThread: false, // a late picture is better than a page that hangs
       }),
     );
   }
 }
 
-/** The part of the AudioBuffer interface that the plugin uses. */
+/** What of an AudioBuffer is asked for. */
 const asBuffer = (samples, duration) => ({
   duration,
   length: samples.length,
