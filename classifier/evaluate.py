@@ -1,4 +1,4 @@
-"""Measure how good a head is on labelled clips, once or after each checkpoint of a run."""
+"""Evaluate a head on labelled clips, once or at each checkpoint of a run."""
 
 from __future__ import annotations
 
@@ -34,20 +34,20 @@ def evaluate(
     force: bool = False,
     on_progress: Callable[[int], None] | None = None,
 ) -> Evaluation:
-    """Score labelled clips and measure how good the scores are.
+    """Score labelled clips and compute all metrics.
 
     Args:
-        scorer: a bundle, or anything else that gives scores for frames.
-        clips: a `ClipStore`, or whatever is read clip by clip; only their scores are kept.
-            Those without labels are counted and left out.
+        scorer: a bundle, or a head in training.
+        clips: a `ClipStore`, or an iterator, of which only the scores are kept. Clips without
+            labels are counted and left out.
         labels: the classes, in the order of the scores.
-        force: take frames of an embedder that a bundle is not made for.
+        force: accept frames of an embedder that a bundle is not for.
         on_progress: called with the number of clips scored so far.
 
     Raises:
-        OptionError: no clip has labels, or there are not as many labels as scores.
-        FrameFileError: a clip has a label that is none of the classes.
-        BundleError: frames of an embedder that the bundle is not made for.
+        OptionError: no clip has labels, or the number of labels is not that of the scores.
+        FrameFileError: a clip has a label that is not one of the classes.
+        BundleError: the bundle is not for the embedder of the frames.
     """
     started = time.perf_counter()
     tally = _Tally()
@@ -58,8 +58,8 @@ def evaluate(
     for batch, batch_scores in score_batches(scorer, labelled):
         if batch_scores.shape[1] != len(labels):
             raise OptionError(
-                f"there are {len(labels)} labels, but {batch_scores.shape[1]} scores a clip; give "
-                "the labels that the head was trained with"
+                f"there are {len(labels)} labels, but {batch_scores.shape[1]} scores per clip; "
+                "give the labels that the head was trained with"
             )
         scores.append(batch_scores)
         truth.append(_label_matrix(batch, len(labels)))
@@ -70,8 +70,8 @@ def evaluate(
     if not all_truth.any():
         n_clips = n_scored + tally.n_unlabelled
         raise OptionError(
-            f"none of the {n_clips} clips has labels, so there is nothing to measure against.\n"
-            "To get scores for clips without labels use: audiotag predict"
+            f"none of the {n_clips} clips has labels, so there is nothing to compare with.\n"
+            "To score clips without labels, use: audiotag predict"
         )
     return Evaluation(
         metrics=metrics.evaluate(all_scores, all_truth),
@@ -96,20 +96,19 @@ def watch(
     """Evaluate every checkpoint of a run as training writes it, each once and in order.
 
     Args:
-        list_checkpoints: those there are now, in the order of training; hashable. A file that
-            is written again under its name should come with its time.
-        evaluate_one: called with each that is new; those that were removed between two looks
-            are not among them.
-        stop: ends it, at the next checkpoint or at once while it waits.
-        poll_seconds: from one look to the next, while nothing is new.
-        is_finished: whether training is over; what is left is evaluated, and that is the end.
+        list_checkpoints: returns the present checkpoints, hashable, in the order of training.
+        evaluate_one: called with each new checkpoint; one that is removed between two polls is
+            missed.
+        stop: ends the loop, at the next checkpoint or immediately while it waits.
+        poll_seconds: time between two polls while nothing is new.
+        is_finished: whether training is over; the loop ends after the remaining checkpoints.
 
     Yields:
-        The checkpoint, and what `evaluate_one` made of it.
+        The checkpoint and the result of `evaluate_one`.
     """
     seen: set[Checkpoint] = set()
     while not stop.is_set():
-        # Asked first: a checkpoint written between the two questions is not missed.
+        # Asked first, so that a checkpoint written between the two calls is not missed.
         finished = is_finished()
         new = [checkpoint for checkpoint in list_checkpoints() if checkpoint not in seen]
         for checkpoint in new:
@@ -192,7 +191,7 @@ def _labelled(
         beyond = [index for index in clip.labels if not 0 <= index < n_classes]
         if beyond:
             raise FrameFileError(
-                f"the clip {clip.clip_id!r} ({clip.source}) has the label {beyond[0]}, and there "
+                f"the clip {clip.clip_id!r} ({clip.source}) has the label {beyond[0]}, but there "
                 f"are {n_classes} classes, 0 to {n_classes - 1}. Was the head trained for the "
                 "classes of these clips?"
             )

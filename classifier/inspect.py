@@ -122,7 +122,7 @@ def inspect_bundle(directory: str) -> BundleInspection:
         load(path)
     except BundleError as error:
         problem = str(error)
-    return BundleInspection(directory, card, files, problem)
+    return BundleInspection(directory, problem, files, card)
 
 
 def _find(argument: str) -> _Paths:

@@ -1,4 +1,4 @@
-"""Sound that is still going on: samples in as they come, tags out as each frame completes."""
+"""Tag a live stream: samples in as they arrive, tags out as each frame completes."""
 
 from __future__ import annotations
 
@@ -24,20 +24,23 @@ if TYPE_CHECKING:
 
 
 class LiveTagger:
-    """Tags a sound while it goes on; for one sound, from one thread at a time.
+    """Tags one live stream, from one thread at a time.
 
-    Its frames are those that the tagger's extractor makes of the whole sound, bit for bit,
-    however the sound is cut into blocks. It never holds more than a second of sound and one clip
-    of frames. Tags of a frame come with the block that completes it; at other rates than 16 kHz
-    the resampler holds some samples back, less than 0.1 s of them.
+    The frames are bit for bit those that the tagger's extractor computes from the whole stream,
+    however it is cut into blocks. Memory holds at most a second of audio and one clip of frames.
+    The tags of a frame are returned with the block that completes it; at rates other than 16 kHz
+    the resampler delays less than 0.1 s of samples.
 
     Args:
-        tagger: may be shared with other sounds.
-        sample_rate_hz: of the samples that will come.
+        tagger: may be shared with other streams.
+        sample_rate_hz: sample rate of the stream.
         options: top_k, threshold, labels and exclude_labels, see `Tagger.tag`.
 
+    Attributes:
+        n_frames: number of frames so far.
+
     Raises:
-        OptionError: the rate is not from 4 to 384 kHz, or the choice of tags cannot be honoured.
+        OptionError: the rate is not from 4 to 384 kHz, or a tag option has an invalid value.
         WeightsNotInstalledError: the tagger's embedder is not installed.
     """
 
@@ -57,44 +60,44 @@ class LiveTagger:
         self._patches = PatchStream(embed_options.hop_seconds, embed_options.tail)
         self._mix = MonoMix()
         self._n_resampled = 0
-        self._n_heard = 0
+        self._n_samples = 0
         self._is_finished = False
-        self._before: Frames = np.zeros((0, EMBEDDING_SIZE), np.uint8)
+        self._earlier: Frames = np.zeros((0, EMBEDDING_SIZE), np.uint8)
         self.n_frames = 0
 
     @property
-    def seconds_heard(self) -> float:
+    def duration_seconds(self) -> float:
         """Duration of the samples so far."""
-        return self._n_heard / self._rate_hz
+        return self._n_samples / self._rate_hz
 
     def feed(self, samples: npt.NDArray[Any]) -> list[LiveTags]:
-        """Hear more of the sound.
+        """Process the next block of samples.
 
         Args:
             samples: [n] or [n, channels], float in [-1, 1] or int16; n may be 0.
 
         Returns:
-            Tags of each frame that these samples complete, in the order of time.
+            Tags of each frame that these samples complete, in order.
 
         Raises:
-            OptionError: the samples have another shape or dtype, or the sound was finished.
+            OptionError: the samples have another shape or dtype, or the stream is finished.
         """
         if self._is_finished:
-            raise OptionError("this sound is finished; another one needs a LiveTagger of its own")
+            raise OptionError("this stream is finished; use another LiveTagger for the next one")
         block = _checked(samples)
         if len(block) == 0:
             return []
-        self._n_heard += len(block)
+        self._n_samples += len(block)
         return self._tags(self._patches_of(self._resampler.feed(self._mix(block))))
 
     def finish(self) -> list[LiveTags]:
-        """The tags that remain when no more sound comes; none if none ever came."""
-        if self._is_finished or self._n_heard == 0:
+        """End the stream and return the tags of the remaining frames; none without samples."""
+        if self._is_finished or self._n_samples == 0:
             self._is_finished = True
             return []
         self._is_finished = True
         rest = self._patches_of(self._resampler.flush())
-        if self._n_resampled == 0:  # less than a sample at 16 kHz is still sound
+        if self._n_resampled == 0:  # even less than a sample at 16 kHz gives a frame
             rest = self._patches_of(np.zeros(1, np.float32))
         return self._tags(np.concatenate([rest, self._patches.flush()]))
 
@@ -106,34 +109,34 @@ class LiveTagger:
         if len(patches) == 0:
             return []
         new = self._extractor.postprocess(self._extractor.embedder(patches)).astype(np.uint8)
-        frames = np.concatenate([self._before, new])
+        frames = np.concatenate([self._earlier, new])
         longest = self._bundle.clip_frames
-        stops = range(len(self._before) + 1, len(frames) + 1)
+        stops = range(len(self._earlier) + 1, len(frames) + 1)
         windows = [frames[max(0, stop - longest) : stop] for stop in stops]
-        self._before = frames[max(0, len(frames) - longest + 1) :] if longest > 1 else frames[:0]
+        self._earlier = frames[max(0, len(frames) - longest + 1) :] if longest > 1 else frames[:0]
         starts = self._extractor.start_seconds(self.n_frames + len(new))[self.n_frames :]
         self.n_frames += len(new)
-        heard, clips = self._scores(windows)
+        frame_scores, clip_scores = self._scores(windows)
         known = self._bundle.labels
-        tags = self._choice.tags(heard, known)
-        clip_tags = self._choice.tags(clips, known)
+        tags = self._choice.tags(frame_scores, known)
+        clip_tags = self._choice.tags(clip_scores, known)
         return list(map(LiveTags, starts.tolist(), tags, clip_tags))
 
     def _scores(self, windows: Sequence[Frames]) -> tuple[Scores, Scores]:
-        """Scores of the last frame of each window, and of the whole window: [n, C] each."""
+        """Score the last frame of each window, and the whole window: [n, C] each."""
         bundle, embedder = self._bundle, self._extractor.embedder.provenance["name"]
-        heard, clips = [], []
+        frame_scores, clip_scores = [], []
         step = max(1, BATCH_FRAMES // bundle.clip_frames)
         for start in range(0, len(windows), step):
             frames, lengths = pad(windows[start : start + step])
             scores, of_frames = bundle.clip_and_frame_scores(frames, lengths, embedder)
-            clips.append(scores)
-            if of_frames is None:  # the head scores clips only: the frame is one of its own
+            clip_scores.append(scores)
+            if of_frames is None:  # the head scores only clips: the frame is scored as one
                 last = np.stack([window[-1:] for window in windows[start : start + step]])
-                heard.append(bundle.scores(last, np.ones(len(last), np.int32), embedder))
+                frame_scores.append(bundle.scores(last, np.ones(len(last), np.int32), embedder))
             else:
-                heard.append(of_frames[np.arange(len(lengths)), lengths - 1])
-        return np.concatenate(heard), np.concatenate(clips)
+                frame_scores.append(of_frames[np.arange(len(lengths)), lengths - 1])
+        return np.concatenate(frame_scores), np.concatenate(clip_scores)
 
 
 def _checked(samples: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -1,12 +1,12 @@
-"""Predictions for clips, written as they come: memory does not grow with their number.
+"""Predict scores for clips of frames and write them clip by clip, in constant memory.
 
-format   holds
-yt8m     YouTube-8M's CSV: `VideoId,LabelConfidencePairs`, then `id,label score ...`, the
-         best first, as `%i %g`
-wide     CSV with a column for each class, as Kaggle takes it: `fname`, then class names
-jsonl    {"clip", "tags": [{"label", "mid", "index", "score"}, ...]}, a line a clip
-parquet  clip, scores (float32 [C], one list a row); the schema's metadata `audiotag` has
-         the labels and the bundle
+format   contents
+yt8m     YouTube-8M's CSV: `VideoId,LabelConfidencePairs`, then `id,label score ...`, best first,
+         as `%i %g`
+wide     CSV with a column for each class, as for Kaggle: `fname`, then the class names
+jsonl    {"clip", "tags": [{"label", "mid", "index", "score"}, ...]}, one line per clip
+parquet  clip, scores (float32 [C], one list per row); the labels and the bundle are in the
+         schema's metadata `audiotag`
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import numpy as np
 
 from classifier.bundles.bundle import Bundle, score_batches
 from classifier.names import PREDICTION_FORMATS
-from classifier.tags.choice import Choice, top_indices, top_tags
+from classifier.tags.choice import Choice, top_indices
 from classifier.tags.types import Scores
 from vggish.common.files import atomic_write
 from vggish.common.wording import as_text
@@ -44,18 +44,18 @@ Batches = Iterator[tuple[Sequence[str], Scores]]
 
 @dataclass
 class PredictReport:
-    """What was predicted.
+    """Counts of predictions.
 
     Attributes:
-        n_clips: rows written.
-        embedders: number of clips by what made their frames, "" where the record does not say.
+        n_clips: number of clips written.
+        embedders: number of clips by embedder; "" if a record does not name one.
     """
 
     n_clips: int = 0
     embedders: dict[str, int] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
-        """Ready for JSON."""
+        """The counts, JSON-ready."""
         return asdict(self)
 
 
@@ -88,18 +88,18 @@ def predict(
 
     Args:
         bundle: the head and its labels.
-        clips: read one batch at a time, and in their order.
-        out: path of a file, which has its name only when it is whole; or a binary file.
+        clips: read batch by batch, in order.
+        out: path, which gets its name only when the file is complete; or a binary file.
         file_format: "yt8m", "wide", "jsonl" or "parquet".
-        top_k: classes a clip, in yt8m and jsonl; the others hold all.
-        force: take frames of an embedder that the bundle is not made for.
+        top_k: number of classes per clip in yt8m and jsonl; the other formats have all classes.
+        force: accept frames of an embedder that the bundle is not for.
         on_progress: called with the number of clips written so far.
 
     Raises:
-        OptionError: unknown format, or top_k is less than 1.
-        BundleError: frames of an embedder that the bundle is not made for.
+        OptionError: the format is unknown, or top_k is less than 1.
+        BundleError: the bundle is not for the embedder of the frames.
         FrameFileError: the file cannot be written.
-        MissingPackageError: Parquet is asked for and pyarrow is not installed.
+        MissingPackageError: the format is Parquet and pyarrow is not installed.
     """
     if file_format not in PREDICTION_FORMATS:
         raise OptionError(
@@ -115,7 +115,7 @@ def predict(
         with _opened(out) as file:
             _FORMATS[file_format](file, bundle, batches, top_k)
     except BrokenPipeError:
-        raise  # whoever reads has had enough; that is not an error
+        raise  # the reader of a pipe may stop early
     except OSError as error:
         raise FrameFileError(f"cannot write {_name(out)}: {error.strerror or error}") from error
     return report
@@ -169,7 +169,7 @@ def _write_yt8m(file: IO[bytes], bundle: Bundle, batches: Batches, top_k: int) -
 
 def _write_wide(file: IO[bytes], bundle: Bundle, batches: Batches, top_k: int) -> None:
     _write_rows(file, [["fname", *bundle.labels.names]])
-    # Nine digits give back every float32.
+    # Nine digits restore every float32.
     number = "%.9g".__mod__
     for ids, scores in batches:
         rows = zip(ids, scores.tolist(), strict=True)
@@ -183,8 +183,9 @@ def _write_rows(file: IO[bytes], rows: Iterable[Sequence[str]]) -> None:
 
 
 def _write_jsonl(file: IO[bytes], bundle: Bundle, batches: Batches, top_k: int) -> None:
+    choice = Choice(top_k)
     for ids, scores in batches:
-        for clip_id, tags in zip(ids, top_tags(scores, bundle.labels, top_k), strict=True):
+        for clip_id, tags in zip(ids, choice.tags(scores, bundle.labels), strict=True):
             line = {"clip": clip_id, "tags": [tag.as_json() for tag in tags]}
             file.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
 
@@ -212,7 +213,7 @@ def _write_parquet(file: IO[bytes], bundle: Bundle, batches: Batches, top_k: int
 
 
 def _row_groups(batches: Batches) -> Batches:
-    """Batches joined: a row group for each small one would be wasteful."""
+    """Join batches, because small row groups are wasteful."""
     ids: list[str] = []
     waiting: list[Scores] = []
     for some, scores in batches:

@@ -1,4 +1,4 @@
-"""The tagger: sound, or frames, -> tags. An embedder and a bundle, loaded once."""
+"""Tag audio, or frames that have been embedded already, with an embedder and a bundle."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from classifier.bundles.files import quoted
 from classifier.tags.choice import DEFAULT_TOP_K, Choice, ChoiceOptions
 from classifier.tags.segments import find_segments
 from classifier.tags.types import FrameTags, Scores, Tags, TagSegment
-from classifier.tags.windows import WindowedScores, batches, window_starts
+from classifier.tags.windows import WindowedScores, window_starts
 from vggish.audio.mono import SILENCE
 from vggish.audio.sources import AudioSource, source_name
 from vggish.audio.stream import AudioStream, open_waveform
@@ -33,20 +33,19 @@ DEFAULT_MODEL = "audioset"
 
 
 class Tagger:
-    """Sound in, tags out. Loaded once; safe to call from several threads. See `load`.
+    """Tags audio; thread-safe. See `load`.
 
-    What has more frames than the clips that the head was trained on is scored in windows of that
-    length, half overlapping: a clip's score is the highest of its windows, a frame's the mean of
-    those that it is in.
+    Clips longer than those that the head was trained on are scored in windows of that length,
+    which overlap by half: the score of a clip is the highest of its windows, that of a frame the
+    mean of the windows that contain it.
 
     Args:
         bundle: the head and its labels.
-        extractor: makes the frames; by default the embedder that `load` takes, loaded at the
-            first sound.
-        force: take frames of an embedder that the bundle is not made for.
+        extractor: computes the frames; None loads the default embedder for the first clip.
+        force: accept frames of an embedder that the bundle is not for.
 
     Raises:
-        BundleError: the bundle is not made for the extractor's embedder.
+        BundleError: the bundle is not for the extractor's embedder.
         OptionError: the extractor's frames are not quantised.
     """
 
@@ -68,22 +67,22 @@ class Tagger:
         device: Device = "auto",
         force: bool = False,
     ) -> Tagger:
-        """Load a bundle and an embedder, both at once: what is missing is said here.
+        """Load a bundle and an embedder.
 
         Args:
-            model: a bundle's directory, a run that has one, or the name of one that comes with
-                audiotag.
-            embedder: "vggish", "mini", or "auto" for the one that the bundle is made for; if it
-                is made for both, VGGish where it is installed and mini elsewhere.
+            model: directory of a bundle or of a training run that contains one, or the name of a
+                bundle that comes with audiotag.
+            embedder: "vggish", "mini", or "auto" for the one that the bundle is for; if it is for
+                both, VGGish if it is installed and mini otherwise.
             precision: see `vggish.load_extractor`.
             device: "auto", "cpu" or "gpu".
-            force: take an embedder that the bundle is not made for.
+            force: accept an embedder that the bundle is not for.
 
         Raises:
-            BundleError: there is no such bundle, it is damaged, or not made for the embedder.
-            WeightsNotInstalledError: the embedder is not installed; the message says how to get
-                it, or how to do without.
-            OptionError: an option has no such value.
+            BundleError: there is no such bundle, it is damaged, or it is not for the embedder.
+            WeightsNotInstalledError: the embedder is not installed; the message says how to
+                install it, or which bundle needs no installation.
+            OptionError: an option has an unknown value.
         """
         bundle = load(model)
         extractor = _load_extractor(bundle, embedder, precision, device, force)
@@ -91,10 +90,10 @@ class Tagger:
 
     @property
     def extractor(self) -> Extractor:
-        """What makes the frames; loaded when it is first asked for.
+        """The extractor that computes the frames, loaded at its first use.
 
         Raises:
-            WeightsNotInstalledError: it is not installed; the message says how to get it.
+            WeightsNotInstalledError: the embedder is not installed.
         """
         with self._loading:
             if self._extractor is None:
@@ -113,44 +112,34 @@ class Tagger:
         exclude_labels: Sequence[str] | None = None,
         on_progress: OnAudioProgress | None = None,
     ) -> Tags:
-        """Tag one sound.
+        """Tag one clip of audio.
 
         Args:
             source: path, "-" for standard input, bytes, or a binary file object; a stream of
                 `vggish.open_audio`, which is closed; or a waveform [n] or [n, channels],
                 float in [-1, 1], int16 or int32.
-            sample_rate: of a waveform, in Hz, 4 to 384 kHz; files say their own.
-            top_k: at most so many tags, of the clip and of each frame; None for all classes.
-            threshold: only tags with at least this score.
-            labels: only tags of these classes, by name or mid in any case; None for all.
-            exclude_labels: no tags of these classes.
+            sample_rate: of a waveform, in Hz, from 4 to 384 kHz; files have their own.
+            top_k: maximum number of tags of the clip and of each frame; None for all classes.
+            threshold: lowest score of a tag.
+            labels: the only classes to return, by name or mid in any case; None for all.
+            exclude_labels: classes not to return.
             on_progress: see `Extractor`.
 
         Raises:
-            AudioError: the sound cannot be read, or there is none.
-            OptionError: the choice of tags cannot be honoured, or the waveform has another shape
-                or dtype, or no sample rate.
-            WeightsNotInstalledError: the embedder is not installed; the message says how to get
-                it.
+            AudioError: the audio cannot be read, or is empty.
+            OptionError: a tag option has an invalid value, or the waveform has another shape or
+                dtype, or no sample rate.
+            WeightsNotInstalledError: the embedder is not installed.
         """
         choice = Choice(top_k, threshold, labels, exclude_labels)
-        choice.classes(self.bundle.labels)  # refuses unknown ones before any sound is read
-        sound: AudioSource | AudioStream
-        if isinstance(source, np.ndarray):
-            sound = open_waveform(source, sample_rate)
-        elif sample_rate is None:
-            sound = source
-        else:
-            raise OptionError(
-                f"{_name(source)} says its sample rate itself; sample_rate is for waveforms. "
-                f"Received: {sample_rate!r}"
-            )
+        choice.classes(self.bundle.labels)  # refuses unknown ones before any audio is read
+        audio = _open(source, sample_rate)
         extractor = self.extractor
-        clip = extractor(sound, on_progress=on_progress)
+        clip = extractor(audio, on_progress=on_progress)
         if len(clip) == 0:
             seconds = clip.metadata["duration_seconds"]
             raise EmptyAudioError(
-                f"{_name(sound)} is too short for a frame: {seconds:g} s, with "
+                f"{_name(audio)} is too short for a frame: {seconds:g} s, with "
                 f"--tail {extractor.options.tail}; use --tail pad"
             )
         return self._tags(
@@ -171,18 +160,18 @@ class Tagger:
         embedder: str = "",
         **options: Unpack[ChoiceOptions],
     ) -> Tags:
-        """Tag one clip whose frames are there already.
+        """Tag one clip that has been embedded already.
 
         Args:
             frames: uint8 [n, 128], n at least 1.
-            start_seconds: [n], where each frame begins; by default one follows the other.
-            embedder: name of what made the frames; "" stands for AudioSet's own.
+            start_seconds: [n], the start of each frame; by default they are contiguous.
+            embedder: name of the embedder of the frames; "" means that of AudioSet.
             options: top_k, threshold, labels and exclude_labels, see `tag`.
 
         Raises:
-            OptionError: the frames have another shape or dtype, there are none, or the choice of
-                tags cannot be honoured.
-            BundleError: the bundle is not made for this embedder.
+            OptionError: the frames have another shape or dtype, there are none, or a tag option
+                has an invalid value.
+            BundleError: the bundle is not for this embedder.
         """
         choice = Choice(**options)
         self.bundle.check_embedder(embedder, self._force)
@@ -196,7 +185,7 @@ class Tagger:
         starts = np.asarray(start_seconds, np.float64)
         if starts.shape != frames.shape[:1]:
             raise OptionError(
-                f"start_seconds must be {len(frames)} times, one a frame. "
+                f"start_seconds must be {len(frames)} times, one per frame. "
                 f"Received: {list(starts.shape)}"
             )
         duration_seconds = round(float(starts[-1]) + PATCH_SECONDS, 6)
@@ -213,9 +202,9 @@ class Tagger:
         warnings: tuple[str, ...] = (),
         timings: Mapping[str, float] | None = None,
     ) -> Tags:
-        began = time.perf_counter()
+        started = time.perf_counter()
         scores, frame_scores = self._scores(frames, str(embedder.get("name", "")))
-        head_seconds = time.perf_counter() - began
+        head_seconds = time.perf_counter() - started
         labels = self.bundle.labels
         (tags,) = choice.tags(scores[None], labels)
         by_frame: tuple[FrameTags, ...] | None = None
@@ -223,9 +212,8 @@ class Tagger:
         if frame_scores is not None:
             each = choice.tags(frame_scores, labels)
             by_frame = tuple(map(FrameTags, start_seconds.tolist(), each))
-            # In silence nothing is heard at any time.
             segments = ()
-            if SILENCE not in warnings:
+            if SILENCE not in warnings:  # silence has no sound event at any time
                 segments = find_segments(tags, frame_scores, start_seconds, duration_seconds)
         return Tags(
             tags=tags,
@@ -242,15 +230,17 @@ class Tagger:
         )
 
     def _scores(self, frames: Frames, embedder: str) -> tuple[Scores, Scores | None]:
-        """Scores [C] of a clip and [n, C] of its frames, in windows if it is long."""
+        """Score a clip, [C], and its frames, [n, C]; in windows if it is long."""
         bundle, n_frames = self.bundle, len(frames)
         window = min(bundle.clip_frames, n_frames)
         found = WindowedScores(
             n_frames, len(bundle.labels), window, of_frames=bundle.has_frame_scores
         )
         views = np.lib.stride_tricks.sliding_window_view(frames, window, axis=0)
-        for starts in batches(window_starts(n_frames, window), max(1, BATCH_FRAMES // window)):
-            # The view has the time last.
+        all_starts = window_starts(n_frames, window)
+        size = max(1, BATCH_FRAMES // window)
+        for starts in np.split(all_starts, range(size, len(all_starts), size)):
+            # Time is the last axis of the view.
             windows = np.ascontiguousarray(views[starts].transpose(0, 2, 1))
             lengths = np.full(len(starts), window)
             found.add(starts, *bundle.clip_and_frame_scores(windows, lengths, embedder))
@@ -259,33 +249,33 @@ class Tagger:
     def _checked(self, extractor: Extractor) -> Extractor:
         if extractor.options.values != "uint8":
             raise OptionError(
-                "a tagger needs an extractor of quantised frames, values='uint8'. "
+                "a tagger needs an extractor of quantised frames, with values='uint8'. "
                 f"Received: {extractor.options.values!r}"
             )
         name = extractor.embedder.provenance["name"]
-        self.bundle.check_embedder(name, self._force, what="these sounds")
+        self.bundle.check_embedder(name, self._force, what="this audio")
         return extractor
 
 
 def choose_embedder(
     bundle: Bundle, embedder: EmbedderName = "auto", *, force: bool = False
 ) -> EmbedderName:
-    """Which embedder a bundle is to be used with.
+    """Choose the embedder for a bundle.
 
     Args:
-        bundle: says for which embedders it is made.
-        embedder: "auto" is the one that the bundle is made for; it stays "auto" if it is made for
-            both, or if `force` makes that no matter.
-        force: allow an embedder that the bundle is not made for.
+        bundle: whose card names the embedders that it is for.
+        embedder: "auto" chooses the one that the bundle is for; the result is "auto" if it is for
+            all, or with `force`.
+        force: allow an embedder that the bundle is not for.
 
     Raises:
-        BundleError: the bundle is not made for the one that is named, or for none that is known.
+        BundleError: the bundle is not for the given embedder, or for none of this version.
         OptionError: there is no such embedder.
     """
     if embedder not in EMBEDDERS:
         raise OptionError(f"embedder must be one of {EMBEDDERS}. Received: {embedder!r}")
     if embedder != "auto":
-        bundle.check_embedder(embedder, force, what="these sounds")
+        bundle.check_embedder(embedder, force, what="this audio")
         return embedder
     known = [name for name in EMBEDDERS if name != "auto"]
     accepted = [name for name in known if bundle.accepts(name)]
@@ -294,9 +284,9 @@ def choose_embedder(
     if accepted:
         return accepted[0]
     raise BundleError(
-        f"the bundle {bundle.name!r} is for frames of {quoted(bundle.card['embedders'])}, and "
-        f"there is no such embedder here (there are {quoted(known)}).\nUse another bundle, or "
-        "insist with --force"
+        f"the bundle {bundle.name!r} is for frames of {quoted(bundle.card['embedders'])}, but "
+        f"the embedders of this version are {quoted(known)}.\nUse another bundle, or override this "
+        "check with --force"
     )
 
 
@@ -317,10 +307,22 @@ def _load_extractor(
             raise
         raise WeightsNotInstalledError(
             f"the bundle {bundle.name!r} is for frames of {quoted(bundle.card['embedders'])} only, "
-            f"and {error}\nOr use a bundle that is made for mini too, such as --model "
-            f"{DEFAULT_MODEL}"
+            f"and {error}\nOr use a bundle that also accepts mini, such as --model {DEFAULT_MODEL}"
         ) from error
 
 
-def _name(sound: AudioSource | AudioStream) -> str:
-    return sound.name if isinstance(sound, AudioStream) else source_name(sound)
+def _open(
+    source: AudioSource | AudioStream | npt.NDArray[Any], sample_rate: float | None
+) -> AudioSource | AudioStream:
+    if isinstance(source, np.ndarray):
+        return open_waveform(source, sample_rate)
+    if sample_rate is not None:
+        raise OptionError(
+            f"{_name(source)} has a sample rate of its own; sample_rate is for waveforms. "
+            f"Received: {sample_rate!r}"
+        )
+    return source
+
+
+def _name(audio: AudioSource | AudioStream) -> str:
+    return audio.name if isinstance(audio, AudioStream) else source_name(audio)

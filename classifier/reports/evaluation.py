@@ -135,13 +135,7 @@ class Evaluation:
     def plot(self, path: str | Path) -> None:
         """Plot average precision by class, precision against recall, and calibration.
 
-        Args:
-            path: output file; its suffix must be .png, .svg or .pdf.
-
-        Raises:
-            OptionError: the suffix is unknown.
-            FrameFileError: the file cannot be written.
-            MissingPackageError: matplotlib is not installed.
+        Path and errors are those of `new_figure` and `save_figure`.
         """
         figure = new_figure(path, figsize=(15, 10))
         grid = figure.add_gridspec(2, 6, height_ratios=[1, 1.25])

@@ -157,15 +157,15 @@ class BundleInspection:
 
     Attributes:
         directory: path of the bundle.
-        card: contents of `bundle.json`, {} if it cannot be read.
-        files: files that the card lists.
         problem: why the bundle cannot be loaded, None if it can.
+        files: files that the card lists.
+        card: contents of `bundle.json`, {} if it cannot be read.
     """
 
     directory: str
-    card: Mapping[str, Any]
-    files: tuple[BundleFile, ...]
     problem: str | None
+    files: tuple[BundleFile, ...]
+    card: Mapping[str, Any]
 
     @property
     def is_intact(self) -> bool:
@@ -174,13 +174,7 @@ class BundleInspection:
 
     def as_json(self) -> dict[str, Any]:
         """Convert to a JSON object."""
-        return {
-            "inspected": "bundle",
-            "directory": self.directory,
-            "problem": self.problem,
-            "files": [asdict(file) for file in self.files],
-            "card": dict(self.card),
-        }
+        return {"inspected": "bundle", **asdict(self)}
 
     def lines(self) -> list[str]:
         """Format as lines of text."""

@@ -33,17 +33,12 @@ from vggish.errors import OptionError
 
 
 def plot_inspection(inspection: Inspection, path: str | Path) -> None:
-    """Plot an inspection of frames or audio files.
+    """Plot an inspection of frames (classes, lengths, labels) or audio files (durations, rates).
 
-    Args:
-        inspection: of frames, plotted as clips per class, rarest classes, frames and labels per
-            clip; or of audio files, plotted as durations and sample rates.
-        path: output file; its suffix must be .png, .svg or .pdf.
+    Path and errors are those of `new_figure` and `save_figure`.
 
     Raises:
-        OptionError: there is nothing to draw, or the suffix is unknown.
-        FrameFileError: the file cannot be written.
-        MissingPackageError: matplotlib is not installed.
+        OptionError: there is nothing to draw.
     """
     figure = new_figure(path)
     if isinstance(inspection, FramesInspection) and inspection.lengths:

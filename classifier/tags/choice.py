@@ -85,7 +85,20 @@ class Choice:
         Raises:
             OptionError: a label is unknown, or no class is left.
         """
-        return top_tags(scores, known, self.top_k, self.threshold, self.classes(known))
+        best = top_indices(scores, self.top_k, self.classes(known))
+        values = np.take_along_axis(scores, best, axis=1)
+        # The shortest decimal numbers that round to the float32.
+        shortest = values.astype(str).astype(np.float64)
+        is_high = values >= self.threshold
+        rows = zip(best.tolist(), shortest.tolist(), is_high.tolist(), strict=True)
+        return [
+            tuple(
+                Tag(known.names[index], known.mids[index], index, score)
+                for index, score, is_tag in zip(*row, strict=True)
+                if is_tag
+            )
+            for row in rows
+        ]
 
 
 def top_indices(
@@ -101,26 +114,3 @@ def top_indices(
     among = scores if classes is None else scores[:, classes]
     best: Indices = np.argsort(-among, axis=1, kind="stable")[:, :top_k]
     return best if classes is None else classes[best]
-
-
-def top_tags(
-    scores: npt.NDArray[np.float32],
-    labels: Labels,
-    top_k: int | None = None,
-    threshold: float = 0.0,
-    classes: Indices | None = None,
-) -> list[tuple[Tag, ...]]:
-    """Tags with the highest scores of each clip or frame, best first: [B, C] -> B tuples."""
-    best = top_indices(scores, top_k, classes)
-    values = np.take_along_axis(scores, best, axis=1)
-    # The shortest decimal numbers that round to the float32.
-    shortest = values.astype(str).astype(np.float64)
-    rows = zip(best.tolist(), shortest.tolist(), (values >= threshold).tolist(), strict=True)
-    return [
-        tuple(
-            Tag(labels.names[index], labels.mids[index], index, score)
-            for index, score, is_high in zip(*row, strict=True)
-            if is_high
-        )
-        for row in rows
-    ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -64,9 +63,3 @@ class WindowedScores:
         if self._sums is None:
             return self._clip, None
         return self._clip, self._sums / self._counts
-
-
-def batches(starts: npt.NDArray[np.int64], size: int) -> Iterator[npt.NDArray[np.int64]]:
-    """Split the starts into batches of at most `size`."""
-    for first in range(0, len(starts), size):
-        yield starts[first : first + size]

@@ -97,7 +97,7 @@ async def _tag_stream(websocket: WebSocket, service: Service, start: StreamStart
             await _send(websocket, {"type": "tags", **tags.as_json()})
         if samples is None:
             break
-    await _send(websocket, {"type": "done", "duration_seconds": round(live.seconds_heard, 6)})
+    await _send(websocket, {"type": "done", "duration_seconds": round(live.duration_seconds, 6)})
 
 
 async def _tag(
@@ -108,10 +108,10 @@ async def _tag(
     def work(job: Job) -> Sequence[LiveTags]:
         return live.finish() if samples is None else live.feed(samples)
 
-    before = live.seconds_heard
+    before = live.duration_seconds
     # A full queue must not end a stream that holds a slot.
     found = await service.pool.run(work, ignore_limit=True)
-    service.metrics.audio_seconds(live.seconds_heard - before)
+    service.metrics.audio_seconds(live.duration_seconds - before)
     return found
 
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import ipaddress
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, TypeAlias
-from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -30,82 +30,46 @@ from vggish.params import MAX_SOURCE_RATE_HZ, MIN_SOURCE_RATE_HZ
 
 MIB, GIB = 1 << 20, 1 << 30
 
-# A longer wait is a mistake, and too long for some clocks.
-_LONGEST_SECONDS = 1e6
+# --- types; a rule completes the sentence "SETTING must ..." -----------------------------------
 
 
-# --- checks: each error completes the sentence "SETTING ..." ----------------------------------
+def _rule(holds: Callable[[Any], object], text: str) -> AfterValidator:
+    def check(value: Any) -> Any:
+        if not holds(value):
+            raise ValueError(f"must {text}")
+        return value
+
+    return AfterValidator(check)
 
 
-def _items(value: Any) -> Any:
+def _split(value: Any) -> Any:
     if isinstance(value, str):
         return tuple(item.strip() for item in value.split(",")) if value else ()
     return tuple(value) if isinstance(value, list) else value
 
 
 def _size(value: Any) -> Any:
-    # ByteSize alone would read "1,5GB" as one byte, and take 1.5 and true for numbers of bytes.
+    # ByteSize alone would read "1,5GB" as one byte, and accept 1.5 and true.
     pattern = r"\s*\d+(\.\d+)?\s*([kmgt]?i?b)?\s*"
     if isinstance(value, (bool, float)) or not re.fullmatch(pattern, str(value).lower()):
         raise ValueError('must be a number of bytes or a size such as "256MiB"')
     return value
 
 
-def _path(value: Any) -> Any:
+def _path(value: Any) -> Path:
     if not isinstance(value, (str, Path)):
         raise ValueError("must be a path")
     return Path(value)
 
 
-def _host(text: str) -> str:
-    if not text or re.search(r"[/\[\]\s]", text):
-        raise ValueError(
-            "must be an address or a host name without a port, such as 127.0.0.1, ::1, or 0.0.0.0 "
-            "for all addresses of this machine"
-        )
-    return text
+def _is_network(text: str) -> bool:
+    with contextlib.suppress(ValueError):
+        return bool(ipaddress.ip_network(text))
+    return False
 
 
-def _root_path(text: str) -> str:
-    if text and not re.fullmatch(r"(/[\w.~-]+)+", text, re.ASCII):
-        raise ValueError("must be empty, or start with / and not end with it, such as /audiotag")
-    return text
-
-
-def _origin(text: str) -> str:
-    parts = urlsplit(text)
-    is_origin = parts.netloc and text == f"{parts.scheme}://{parts.netloc}".lower()
-    if text != "*" and not (is_origin and parts.scheme in ("http", "https")):
-        raise ValueError(
-            "must contain origins such as https://example.org, in lower case and without a path, "
-            "or * for all"
-        )
-    return text
-
-
-def _network(text: str) -> str:
-    try:
-        ipaddress.ip_network(text)
-    except ValueError:
-        raise ValueError("must contain addresses or networks such as 10.0.0.0/8") from None
-    return text
-
-
-def _key(key: SecretStr) -> SecretStr:
-    if not re.fullmatch(r"[!-~]+", key.get_secret_value()):
-        raise ValueError("must contain keys of printable ASCII characters without spaces")
-    return key
-
-
-def _keys_file(path: Path) -> Path:
-    keys_in(path)
-    return path
-
-
-def _writable_directory(path: Path) -> Path:
-    if not path.is_dir() or not os.access(path, os.W_OK | os.X_OK):
-        raise ValueError("must be a writable directory")
-    return path
+def _is_key(key: SecretStr) -> bool:
+    return re.fullmatch(r"[!-~]+", key.get_secret_value()) is not None
 
 
 def keys_in(path: Path) -> tuple[str, ...]:
@@ -122,31 +86,56 @@ def keys_in(path: Path) -> tuple[str, ...]:
     keys = [key for line in lines if (key := line.partition("#")[0].strip())]
     if not keys:
         raise ValueError("must contain a key; without one, everybody would have access")
-    for key in keys:
-        _key(SecretStr(key))
+    if not all(_is_key(SecretStr(key)) for key in keys):
+        raise ValueError(f"must {_KEY_RULE}")
     return tuple(keys)
 
 
-# --- types ------------------------------------------------------------------------------------
+_KEY_RULE = "contain keys of printable ASCII characters without spaces"
+_LIST, _UNIQUE = BeforeValidator(_split), AfterValidator(lambda items: tuple(dict.fromkeys(items)))
+_OPTIONAL = BeforeValidator(lambda value: value or None)  # TOML has no null; "" stands for it
 
-_List = BeforeValidator(_items)
-_Unique = AfterValidator(lambda items: tuple(dict.fromkeys(items)))
-_Optional = BeforeValidator(lambda value: value or None)  # TOML has no null; "" stands for it
-
-Names: TypeAlias = Annotated[
-    tuple[Annotated[str, Field(min_length=1)], ...], Field(min_length=1), _List, _Unique
+Host: TypeAlias = Annotated[
+    str,
+    _rule(
+        re.compile(r"[^/\[\]\s]+").fullmatch,
+        "be an address or a host name without a port, such as 127.0.0.1, ::1, or 0.0.0.0 for all "
+        "addresses of this machine",
+    ),
 ]
-Keys: TypeAlias = Annotated[tuple[Annotated[SecretStr, AfterValidator(_key)], ...], _List, _Unique]
-Origins: TypeAlias = Annotated[tuple[Annotated[str, AfterValidator(_origin)], ...], _List, _Unique]
-Networks: TypeAlias = Annotated[
-    tuple[Annotated[str, AfterValidator(_network)], ...], _List, _Unique
+RootPath: TypeAlias = Annotated[
+    str,
+    _rule(
+        re.compile(r"((/[\w.~-]+)+)?", re.ASCII).fullmatch,
+        "be empty, or start with / and not end with it, such as /audiotag",
+    ),
 ]
-KeysFile: TypeAlias = Annotated[Path, BeforeValidator(_path), AfterValidator(_keys_file)]
-Directory: TypeAlias = Annotated[Path, BeforeValidator(_path), AfterValidator(_writable_directory)]
+Name: TypeAlias = Annotated[str, Field(min_length=1)]
+Key: TypeAlias = Annotated[SecretStr, _rule(_is_key, _KEY_RULE)]
+Origin: TypeAlias = Annotated[
+    str,
+    _rule(
+        re.compile(r"\*|https?://[^/?#\sA-Z]+").fullmatch,
+        "contain origins such as https://example.org, in lower case and without a path, or * for "
+        "all",
+    ),
+]
+Network: TypeAlias = Annotated[
+    str, _rule(_is_network, "contain addresses or networks such as 10.0.0.0/8")
+]
+KeysFile: TypeAlias = Annotated[Path, BeforeValidator(_path), _rule(keys_in, "contain a key")]
+Directory: TypeAlias = Annotated[
+    Path,
+    BeforeValidator(_path),
+    _rule(
+        lambda path: path.is_dir() and os.access(path, os.W_OK | os.X_OK), "be a writable directory"
+    ),
+]
 Size: TypeAlias = Annotated[ByteSize, BeforeValidator(_size), Field(ge=1)]
 SampleRate: TypeAlias = Annotated[int, Field(ge=MIN_SOURCE_RATE_HZ, le=MAX_SOURCE_RATE_HZ)]
-Seconds: TypeAlias = Annotated[float, Field(ge=0.001, le=_LONGEST_SECONDS)]
-SecondsOrZero: TypeAlias = Annotated[float, Field(ge=0, le=_LONGEST_SECONDS)]
+# A wait longer than 1e6 s is a mistake, and too long for some clocks.
+Seconds: TypeAlias = Annotated[float, Field(ge=0.001, le=1e6)]
+SecondsOrZero: TypeAlias = Annotated[float, Field(ge=0, le=1e6)]
 Count: TypeAlias = Annotated[int, Field(ge=1)]
 CountOrZero: TypeAlias = Annotated[int, Field(ge=0)]
 
@@ -172,20 +161,20 @@ class ServiceConfig(BaseSettings):
         use_attribute_docstrings=True,
     )
 
-    host: Annotated[str, AfterValidator(_host)] = "127.0.0.1"
+    host: Host = "127.0.0.1"
     """address to listen on; 0.0.0.0 or :: for all addresses of this machine"""
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
     """port to listen on; 0 for a free one"""
-    root_path: Annotated[str, AfterValidator(_root_path)] = ""
+    root_path: RootPath = ""
     """path under which a proxy serves audiotag, such as /audiotag"""
     workers: Annotated[int, Field(ge=0, le=256)] = 1
     """number of processes, each with its own models; 0 for one per core"""
 
-    models: Names = ("audioset",)
+    models: Annotated[tuple[Name, ...], Field(min_length=1), _LIST, _UNIQUE] = ("audioset",)
     """bundles, training runs or names of built-in models; the first is the default model"""
     embedder: EmbedderName = "auto"
     """auto uses the embedder a model was trained on, and prefers VGGish to mini"""
-    precision: Annotated[Precision | None, _Optional] = None
+    precision: Annotated[Precision | None, _OPTIONAL] = None
     """precision of VGGish; float32 if not set"""
     device: Device = "auto"
     """auto uses a GPU if ONNX Runtime supports one"""
@@ -230,9 +219,9 @@ class ServiceConfig(BaseSettings):
     stream_idle_seconds: Seconds = 60.0
     """seconds allowed between two messages of a stream's client"""
 
-    api_keys: Keys = ()
+    api_keys: Annotated[tuple[Key, ...], _LIST, _UNIQUE] = ()
     """API keys, one of which a request must send; without keys, everybody has access"""
-    api_keys_file: Annotated[KeysFile | None, _Optional] = None
+    api_keys_file: Annotated[KeysFile | None, _OPTIONAL] = None
     """file with more API keys, one per line; # starts a comment"""
     rate_limit_per_minute: CountOrZero = 0
     """maximum requests per minute for each key, or address without a key; 0 for no limit"""
@@ -240,12 +229,12 @@ class ServiceConfig(BaseSettings):
     """maximum number of concurrent requests for each key or address; 0 for no limit"""
     max_streams_per_client: CountOrZero = 8
     """maximum number of open streams for each key or address; 0 for no limit"""
-    cors_origins: Origins = ()
+    cors_origins: Annotated[tuple[Origin, ...], _LIST, _UNIQUE] = ()
     """other web sites whose pages may use the service, such as https://example.org; * for all"""
-    trusted_proxies: Networks = ()
+    trusted_proxies: Annotated[tuple[Network, ...], _LIST, _UNIQUE] = ()
     """addresses or networks of proxies whose X-Forwarded-... headers are trusted"""
 
-    temporary_directory: Annotated[Directory | None, _Optional] = None
+    temporary_directory: Annotated[Directory | None, _OPTIONAL] = None
     """directory for uploads while they are processed; the system's if not set"""
     log_format: Literal["auto", "text", "json"] = "auto"
     """auto is text on a terminal and JSON elsewhere"""

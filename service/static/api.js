@@ -1,28 +1,28 @@
-// The service: requests, its problem documents, and the key.
+// Requests to the service, its problem documents, and the API key.
 
 const KEY = "audiotag-key";
 let keyInMemory = "";
 
-/** The API key of this tab, "" if none was given. */
+/** The API key of this tab, "" if there is none. */
 export function apiKey() {
   try {
     return sessionStorage.getItem(KEY) ?? keyInMemory;
   } catch {
-    return keyInMemory; // Storage is turned off.
+    return keyInMemory; // Storage is disabled.
   }
 }
 
-/** Keep the key for as long as this tab is open. */
+/** Keep the key while this tab is open. */
 export function keepApiKey(key) {
   keyInMemory = key;
   try {
     sessionStorage.setItem(KEY, key);
   } catch {
-    // It is in memory.
+    // It stays in memory.
   }
 }
 
-/** What went wrong, for people: title, detail, and where known how long to wait. */
+/** A problem document: title, detail, and the time to wait if it is known. */
 export class Problem extends Error {
   constructor({ title, detail = "", status = 0, instance = "", ...rest }, seconds = null) {
     super(title);
@@ -31,7 +31,7 @@ export class Problem extends Error {
   }
 
   get needsKey() {
-    // 403 also tells other things than that a key is wrong.
+    // 403 does not always mean that the key is invalid.
     return this.status === 401 || (this.status === 403 && apiKey() !== "");
   }
 
@@ -44,34 +44,34 @@ const unreachable = () =>
   new Problem({
     title: "The service did not answer",
     detail:
-      "It may have been stopped, the connection may have broken, or it ended a transfer that was " +
-      "too long for it. See that it runs, and try again.",
+      "It may have stopped, the connection may have broken, or the upload may have exceeded a limit. " +
+      "Check that the service is running, and try again.",
   });
 
-/** The problem in an answer that is no success; of a proxy in between if it is no document. */
+/** The problem of a failed response; a proxy's response has no problem document. */
 function problemOf(status, text, retryAfter) {
   const seconds = /^\d+$/.test(retryAfter ?? "") ? Number(retryAfter) : null;
   try {
     const document = JSON.parse(text);
     if (typeof document.title === "string") return new Problem({ status, ...document }, seconds);
   } catch {
-    // Not JSON: told below.
+    // Not JSON: see below.
   }
-  const detail = `It answered with status ${status} and without an explanation. Try again later.`;
-  return new Problem({ title: "The service could not do this", detail, status }, seconds);
+  const detail = `The response has the status ${status} and no explanation. Try again later.`;
+  return new Problem({ title: "The request failed", detail, status }, seconds);
 }
 
-/** The document of an answer; throws the problem that it tells of. */
+/** The JSON document of a successful response; throws a Problem otherwise. */
 function documentOf(status, text, retryAfter) {
   try {
     if (status === 200) return JSON.parse(text);
   } catch {
-    // Something in between answered with a page of its own.
+    // A proxy answered with a page of its own.
   }
   throw problemOf(status, text, retryAfter);
 }
 
-/** GET a JSON document, its address relative to the page. */
+/** GET a JSON document; the address is relative to the page. */
 export async function getJson(address) {
   const key = apiKey();
   const headers = key ? { Authorization: `Bearer ${key}` } : {};
@@ -86,7 +86,7 @@ export async function getJson(address) {
   return documentOf(answer.status, text, answer.headers.get("Retry-After"));
 }
 
-/** GET a file that comes with the service. */
+/** GET an example recording. */
 export async function getFile(address, name) {
   try {
     const answer = await fetch(address);
@@ -95,15 +95,15 @@ export async function getFile(address, name) {
       return new File([blob], name, { type: blob.type });
     }
   } catch {
-    // Told below.
+    // See below.
   }
   throw unreachable();
 }
 
 /**
- * What is heard in a file, when, and how the tags go over time.
+ * Tag a file: clip tags, segments, and scores over time.
  *
- * onProgress gets the share of the file that is sent; signal cancels.
+ * onProgress gets the fraction of the file that has been sent; signal cancels.
  */
 export function classify(file, { model = "", onProgress, signal }) {
   const query = new URLSearchParams({ top_k: "10", segments: "true", tracks: "true" });
@@ -111,7 +111,7 @@ export function classify(file, { model = "", onProgress, signal }) {
   const body = new FormData();
   body.append("file", file, file.name);
   return new Promise((resolve, reject) => {
-    const request = new XMLHttpRequest(); // fetch cannot tell how much is sent
+    const request = new XMLHttpRequest(); // fetch does not report upload progress
     const key = apiKey();
     request.open("POST", `classify?${query}`);
     if (key) request.setRequestHeader("Authorization", `Bearer ${key}`);

@@ -1,4 +1,4 @@
-// The page: from a file, an example or the microphone to a result.
+// The page: tags a file, an example or the microphone.
 
 import { classify, getFile, getJson, keepApiKey, Problem } from "./api.js";
 import { announce, byId, bytes, duration, icon, lessMotion, make } from "./dom.js";
@@ -13,17 +13,17 @@ const DEFAULT_WAIT_SECONDS = 5;
 const nonce = document.querySelector("meta[name=style-nonce]").content;
 let task = new AbortController();
 let closeResult = () => {};
-let last = null; // what was looked at: {file, credit}
+let last = null; // the file on display: {file, credit}
 
-/** Stop what is going on, and begin something else. */
+/** Cancel the current task and start a new one. */
 function begin() {
-  task.abort(new DOMException("something else was begun", "AbortError"));
+  task.abort(new DOMException("another task was started", "AbortError"));
   task = new AbortController();
   status.clear();
   return task.signal;
 }
 
-/** The same, and what was shown goes. */
+/** The same, and close the result. */
 function beginAnew() {
   closeResult();
   closeResult = () => {};
@@ -31,7 +31,7 @@ function beginAnew() {
   return begin();
 }
 
-/** Do something with the service: give it the key it asks for, wait when it is overloaded. */
+/** Run an action; ask for an API key if it is required, and retry while the service is busy. */
 async function persist(action, signal) {
   for (let retries = 0; ; retries++) {
     try {
@@ -41,7 +41,7 @@ async function persist(action, signal) {
       if (!(error instanceof Problem)) throw error;
       if (error.needsKey) {
         keepApiKey(await status.askKey(error, signal));
-        if (action !== loadModels) loadModels().catch(() => {}); // told by the action itself
+        if (action !== loadModels) loadModels().catch(() => {}); // the action reports the problem
       } else if (error.isOverload && !error.hasBegun && retries < MAX_RETRIES) {
         await status.waiting(error, error.retryAfterSeconds ?? DEFAULT_WAIT_SECONDS, signal);
       } else {
@@ -51,14 +51,14 @@ async function persist(action, signal) {
   }
 }
 
-/** Name what is heard in a file and show it. */
+/** Tag a file and show the result. */
 async function look(file, credit = null) {
   const signal = beginAnew();
   last = { file, credit };
   const reading = readSound(file, signal);
   try {
     const answer = await persist(() => send(file, signal), signal);
-    status.working("Drawing the sound", cancel);
+    status.working("Drawing the waveform", cancel);
     const sound = await reading;
     signal.throwIfAborted();
     status.clear();
@@ -73,11 +73,11 @@ async function look(file, credit = null) {
 function send(file, signal) {
   const title = `Sending ${file.name} (${bytes(file.size)})`;
   const say = status.working(title, cancel);
-  const onProgress = (share) => (share < 1 ? say(title, share) : say(`Listening to ${file.name}`));
+  const onProgress = (share) => (share < 1 ? say(title, share) : say(`Tagging ${file.name}`));
   return classify(file, { model: byId("model").value, onProgress, signal });
 }
 
-/** Say what went wrong; nothing if it was called off. */
+/** Show an error, unless the task was cancelled. */
 function report(error, signal, again) {
   if (signal.aborted) return;
   if (error.name === "AbortError") {
@@ -90,7 +90,7 @@ function report(error, signal, again) {
   });
   if (!(error instanceof Problem)) console.error(error);
   const actions = [["Choose another file", () => byId("file").click()], ["Try again", again]];
-  if (problem.recording) actions.unshift(["Look at the recording", () => look(problem.recording)]);
+  if (problem.recording) actions.unshift(["Tag the recording", () => look(problem.recording)]);
   else if (problem.status === 0 || problem.status >= 500) actions.reverse();
   status.failed(problem, actions);
 }
@@ -101,12 +101,12 @@ function cancel() {
   announce("Cancelled.");
 }
 
-/** Nothing is looked at: invite. */
+/** Show the start screen. */
 function beEmpty() {
   last = null;
   status.clear();
   document.body.classList.add("is-empty");
-  byId("choose").focus({ preventScroll: true }); // what had the focus is gone
+  byId("choose").focus({ preventScroll: true }); // the focused element is gone
 }
 
 function scrollToResult() {
@@ -139,7 +139,7 @@ async function tryExample(example) {
   }
 }
 
-// What is on the page from the beginning.
+// The start screen.
 
 async function loadModels() {
   const { models } = await getJson("models");
@@ -185,7 +185,7 @@ function acceptDrops() {
 }
 
 function drawArt() {
-  // A sound that swells and fades, for those who have none at hand.
+  // A decorative waveform.
   for (let i = 0; i < 64; i++) {
     const bar = make("i");
     const swell = Math.exp(-(((i - 24) / 16) ** 2)) + 0.55 * Math.exp(-(((i - 48) / 7) ** 2));
@@ -209,7 +209,7 @@ function start() {
   acceptDrops();
   const { signal } = task;
   persist(loadModels, signal).then(() => signal.aborted || status.clear(), (error) => report(error, signal, () => location.reload()));
-  loadExamples().catch(() => {}); // the page works without
+  loadExamples().catch(() => {}); // the page works without them
 }
 
 start();

@@ -1,4 +1,4 @@
-// In the audio thread: the microphone in blocks of 16-bit samples, the mean over channels.
+// Audio worklet: the microphone as mono blocks of 16-bit samples.
 
 const BLOCK_SAMPLES = 2048;
 

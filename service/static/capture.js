@@ -4,23 +4,23 @@ import { Problem } from "./api.js";
 
 /**
  * Open the microphone: {sampleRate, close}. onBlock gets {samples: Int16Array, peak}; onGone is
- * called when it is pulled out or taken away.
+ * called when it is disconnected.
  *
- * Throws a Problem that says what to do if there is no microphone or it is refused.
+ * Throws a Problem if there is no microphone or access is denied.
  */
 export async function openMicrophone(onBlock, onGone) {
   if (!navigator.mediaDevices?.getUserMedia || !window.AudioWorkletNode) {
     throw new Problem({
-      title: "No microphone here",
+      title: "No access to the microphone",
       detail:
-        "Browsers lend the microphone only to pages that came over https, or from this very " +
-        "machine. Open the page as https, or record elsewhere and choose the file.",
+        "Browsers allow the microphone only on pages loaded over https or from the same machine. " +
+        "Open the page over https, or choose a recorded file.",
     });
   }
   let stream;
   try {
     stream = await navigator.mediaDevices.getUserMedia({
-      // What makes speech clearer takes other sounds away.
+      // Speech enhancement removes other sounds.
       audio: { echoCancellation: false, noiseSuppression: false, autoGainControl: false },
     });
   } catch (error) {
@@ -36,7 +36,7 @@ export async function openMicrophone(onBlock, onGone) {
     await context.resume();
     const node = new AudioWorkletNode(context, "capture");
     node.port.onmessage = (event) => onBlock(event.data);
-    // It is silent; a node that leads nowhere is not run by every browser.
+    // Its output is silent; some browsers do not run a node without a destination.
     context.createMediaStreamSource(stream).connect(node).connect(context.destination);
   } catch (error) {
     close();
@@ -49,10 +49,10 @@ export async function openMicrophone(onBlock, onGone) {
 function refusal(error) {
   if (error.name === "NotAllowedError" || error.name === "SecurityError") {
     return new Problem({
-      title: "The microphone was refused",
+      title: "Access to the microphone was denied",
       detail:
-        "Allow it for this page, by the icon beside the address or in the browser's settings, and " +
-        "try again. Or choose a file.",
+        "Allow it with the icon next to the address or in the browser's settings, and try again; or " +
+        "choose a file.",
     });
   }
   if (error.name === "NotFoundError") {
@@ -63,6 +63,6 @@ function refusal(error) {
   }
   return new Problem({
     title: "The microphone cannot be used",
-    detail: `Is another program using it? Close that and try again. (${error.message || error.name})`,
+    detail: `Another program may be using it. Close that program and try again. (${error.message || error.name})`,
   });
 }

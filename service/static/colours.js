@@ -1,8 +1,8 @@
-// The colours that canvases draw with; those of the page are in app.css.
+// Colours of the canvases; those of the page are in app.css.
 
 const DARK = matchMedia("(prefers-color-scheme: dark)");
 
-// From nothing to much, as [share, red, green, blue]: embers, on paper and in the dark.
+// Colour maps from low to high, as [fraction, red, green, blue].
 const STOPS = {
   light: [
     [0, 246, 241, 233],
@@ -37,13 +37,13 @@ export function ramp() {
   });
 }
 
-/** The same as wavesurfer.js wants it: shares of 1, with opacity. */
+/** The same for wavesurfer.js: red, green, blue and alpha from 0 to 1. */
 export const spectrogramColours = () => ramp().map((rgb) => [...rgb.map((c) => c / 255), 1]);
 
 /** The colours of the waveform: {wave, played}. */
 export const waveColours = () => WAVES[theme()];
 
-/** Call `listener` when the colour scheme changes; gives a function that ends this. */
+/** Call `listener` when the colour scheme changes; returns a function that removes it. */
 export function onSchemeChange(listener) {
   DARK.addEventListener("change", listener);
   return () => DARK.removeEventListener("change", listener);

@@ -1,6 +1,6 @@
-// Making elements. Text only ever becomes text nodes, never markup.
+// Create elements. Text becomes text nodes, never markup.
 
-/** An element with attributes and children; a function is a listener, null and false leave out. */
+/** Create an element. A function value adds a listener; null and false omit the attribute. */
 export function make(name, attributes = {}, ...children) {
   const element = document.createElement(name);
   for (const [key, value] of Object.entries(attributes)) {
@@ -31,18 +31,18 @@ export function button(text, action, { look = "", icon: name = null, ...attribut
 
 export const byId = (id) => document.getElementById(id);
 
-/** Say something to those who do not see the page. */
+/** Announce something to screen readers. */
 export function announce(text) {
   byId("announcer").textContent = text;
 }
 
-/** A share of 1 as people read it. */
+/** Format a fraction as a percentage. */
 export function percent(share) {
   if (share > 0 && share < 0.01) return "< 1 %";
   return `${share >= 0.995 && share < 1 ? 99 : Math.round(100 * share)} %`;
 }
 
-/** A time: 0:02.9, without tenths 1:02:03. */
+/** Format a time: 0:02.9, without tenths 1:02:03. */
 export function clock(seconds, { tenths = true } = {}) {
   const shown = tenths ? Math.round(seconds * 10) / 10 : Math.floor(seconds + 1e-6);
   const hours = Math.floor(shown / 3600);
@@ -51,7 +51,7 @@ export function clock(seconds, { tenths = true } = {}) {
   return hours ? `${hours}:${String(minutes).padStart(2, "0")}:${rest}` : `${minutes}:${rest}`;
 }
 
-/** A length: "3.7 s", "12 min 5 s". */
+/** Format a duration: "3.7 s", "12 min 5 s". */
 export function duration(seconds) {
   if (seconds < 60) return `${seconds < 10 ? seconds.toFixed(1) : Math.round(seconds)} s`;
   const whole = Math.round(seconds);
@@ -60,13 +60,13 @@ export function duration(seconds) {
   return rest ? `${minutes} min ${rest} s` : `${minutes} min`;
 }
 
-/** A number of bytes. */
+/** Format a number of bytes. */
 export function bytes(n) {
   if (n < 1024 * 1024) return `${Math.max(1, Math.round(n / 1024))} KiB`;
   return `${(n / 1024 / 1024).toFixed(n < 10 * 1024 * 1024 ? 1 : 0)} MiB`;
 }
 
-/** Text of the service with the beginning and end of a sentence; a name keeps its case. */
+/** Make a sentence of a message of the service; a name keeps its case. */
 export function sentence(text) {
   const [first] = text.split(" ");
   const start = /^[a-z]+,?$/.test(first) ? text.charAt(0).toUpperCase() + text.slice(1) : text;

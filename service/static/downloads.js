@@ -1,10 +1,10 @@
-// Answers of the service as files.
+// Downloads of a result.
 
 /** All formats: {name, what, suffix, type, of(answer), has(answer)}. */
 export const FORMATS = [
   {
     name: "JSON",
-    what: "the whole answer",
+    what: "the complete response",
     suffix: ".json",
     type: "application/json",
     of: (answer) => `${JSON.stringify(answer, null, 2)}\n`,
@@ -12,7 +12,7 @@ export const FORMATS = [
   },
   {
     name: "CSV",
-    what: "a row a tag",
+    what: "one row per tag",
     suffix: ".csv",
     type: "text/csv",
     of: (answer) =>
@@ -24,7 +24,7 @@ export const FORMATS = [
   },
   {
     name: "CSV over time",
-    what: "a row for each tag and 0.96 s",
+    what: "one row per tag and frame of 0.96 s",
     suffix: ".frames.csv",
     type: "text/csv",
     of: ({ file, tracks }) =>
@@ -38,7 +38,7 @@ export const FORMATS = [
   },
   {
     name: "Audacity labels",
-    what: "when each tag is heard",
+    what: "segments of each tag",
     suffix: ".txt",
     type: "text/plain",
     of: (answer) =>
@@ -50,7 +50,7 @@ export const FORMATS = [
   },
 ];
 
-/** Save an answer in a format. */
+/** Save a result in a format. */
 export function download(answer, format) {
   const stem = (answer.file ?? "sound").replace(/\.[^.]*$/, "") || "sound";
   const url = URL.createObjectURL(new Blob([format.of(answer)], { type: format.type }));

@@ -1,4 +1,4 @@
-// The figure of a sound: ruler, waveform, spectrogram and tags over time, in one scale of time.
+// The figure: ruler, waveform, spectrogram and tags over time, on one time axis.
 
 import { ramp } from "./colours.js";
 import { clock, lessMotion, make, percent } from "./dom.js";
@@ -14,7 +14,7 @@ const TICK_SECONDS = [0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900
 const MIN_TICK_PIXELS = 64;
 const MIN_LABEL_PIXELS = 44;
 const HERTZ_SHOWN = [500, 1_000, 2_000, 4_000];
-// As for segments: a tag is heard where it has at least half of its highest score.
+// As for segments: a tag is detected where it has at least half of its highest score.
 const SHARE_OF_PEAK = 0.5;
 const WORTH_LIGHTING_UP = 0.05;
 
@@ -57,7 +57,7 @@ export class Figure {
     this.seeker = make(
       "div",
       {
-        class: "seeker", tabindex: "0", role: "slider", "aria-label": "Position in the sound",
+        class: "seeker", tabindex: "0", role: "slider", "aria-label": "Playback position",
         "aria-valuemin": "0", "aria-valuemax": this.seconds.toFixed(2), "aria-valuenow": "0",
         click: (event) => this.seek(this.timeAt(event), { play: true }),
         keydown: (event) => this.onKey(event),
@@ -91,7 +91,7 @@ export class Figure {
 
   legend() {
     this.legendBar = make("canvas", { class: "legend-bar", width: "256", height: "1", "aria-hidden": "true" });
-    return make("p", { class: "legend" }, "Score in each 0.96 s", make("span", {}, "0 %"), this.legendBar,
+    return make("p", { class: "legend" }, "Score of each frame (0.96 s)", make("span", {}, "0 %"), this.legendBar,
       make("span", {}, percent(this.highest)));
   }
 
@@ -122,7 +122,7 @@ export class Figure {
     this.draw();
   }
 
-  /** Go to a time, in seconds; play from there if it can be played. */
+  /** Go to a time in seconds, and play from there if possible. */
   seek(time, { play = false } = {}) {
     this.wasMoved = true;
     const to = Math.max(0, Math.min(this.seconds, time));
@@ -136,7 +136,7 @@ export class Figure {
 
   play() {
     this.wasMoved = true;
-    this.sound.audio?.play().catch(() => {}); // paused again before it began
+    this.sound.audio?.play().catch(() => {}); // paused again before it started
   }
 
   toggle() {
@@ -148,12 +148,12 @@ export class Figure {
     const stage = this.ruler.clientWidth / this.zoom;
     const widest = Math.min(MAX_ZOOM, MAX_STAGE_PIXELS / stage, (MAX_PIXELS_PER_SECOND * this.seconds) / stage);
     this.zoom = Math.max(1, Math.min(widest, this.zoom * factor));
-    this.inner.style.setProperty("--zoom", this.zoom); // the observer of its size draws it
+    this.inner.style.setProperty("--zoom", this.zoom); // the ResizeObserver draws it
     this.reveal(true);
     this.onChange();
   }
 
-  /** Mark where a tag is heard, or no longer. */
+  /** Mark the segments of a tag, or remove the marks. */
   select(tag) {
     this.selected = this.selected === tag ? null : tag;
     for (const one of this.rows) one.select(one.tag === this.selected);
@@ -161,7 +161,7 @@ export class Figure {
     this.player?.mark(this.selected ? segments : []);
   }
 
-  // The rest is how it is done.
+  // Private methods.
 
   draw() {
     if (!this.ruler.clientWidth) return;
@@ -185,7 +185,7 @@ export class Figure {
     for (let i = 0; i * step <= this.seconds; i++) {
       const tick = make("span", { class: "tick" }, tickText(i * step, this.seconds));
       tick.style.left = `${(100 * i * step) / this.seconds}%`;
-      // The last one has no room for its text.
+      // There is no room for a label at the end.
       tick.classList.toggle("is-bare", (this.seconds - i * step) * pixels < MIN_LABEL_PIXELS);
       ticks.push(tick);
     }
@@ -209,7 +209,7 @@ export class Figure {
     for (const one of this.rows) {
       const scores = this.scores.get(one.tag.index);
       const least = Math.max(WORTH_LIGHTING_UP, SHARE_OF_PEAK * this.peaks.get(one.tag.index));
-      one.setHeard(this.wasMoved && scores?.[frame] >= least);
+      one.setDetected(this.wasMoved && scores?.[frame] >= least);
     }
     const now = time.toFixed(2);
     if (this.seeker.getAttribute("aria-valuenow") !== now) this.seeker.setAttribute("aria-valuenow", now);
@@ -226,7 +226,7 @@ export class Figure {
       .sort(([, a], [, b]) => b - a)
       .slice(0, 3)
       .map(([label, score]) => `${label} ${percent(score)}`);
-    // To the frame, so that playing does not say every tenth of a second.
+    // Rounded to frames, so that screen readers do not announce every tenth of a second.
     const shown = this.isPlaying ? (this.starts[frame] ?? Math.floor(time)) : time;
     return `${clock(shown)}${best.length ? `: ${best.join(", ")}` : ""}`;
   }
@@ -272,7 +272,7 @@ export class Figure {
     keys[event.key]();
   }
 
-  /** To where a frame begins, n further; or n tenths of a second. */
+  /** Move by n frames, or by n tenths of a second. */
   step(n, isSmall) {
     if (isSmall) return this.seek(this.time + n / 10);
     const frame = this.time / FRAME_SECONDS;
@@ -280,7 +280,7 @@ export class Figure {
     return this.seek((from + n) * FRAME_SECONDS);
   }
 
-  /** Scroll to the playhead if it is out of sight. */
+  /** Scroll to the playhead if it is not visible. */
   reveal(always = false) {
     const { scroller, ruler } = this;
     if (this.zoom === 1) return;

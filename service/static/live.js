@@ -1,4 +1,4 @@
-// The microphone, recorded for later or tagged as it goes on.
+// The microphone: recorded for later, or tagged live.
 
 import { apiKey, Problem, streamAddress } from "./api.js";
 import { openMicrophone } from "./capture.js";
@@ -15,10 +15,10 @@ const MAX_WAITING_BYTES = 4 << 20;
 const ANNOUNCE_MS = 4_000;
 
 /**
- * Record, and with isLive send the sound to the service and show its tags as they come.
+ * Record the microphone; with isLive stream the audio to the service and show its tags.
  *
- * Resolves with the recording, a File, or null if it is thrown away. Rejects with a Problem; what
- * was recorded until then is its `recording`.
+ * Resolves with the recording, a File, or null if it is discarded. Rejects with a Problem, whose
+ * `recording` is what was recorded until then.
  */
 export async function listen({ isLive, model, signal }) {
   const session = new Session(isLive, model);
@@ -32,9 +32,9 @@ export async function listen({ isLive, model, signal }) {
 class Session {
   constructor(isLive, model) {
     Object.assign(this, { isLive, model, rows: new Map(), frames: [], peaks: [], pieces: [] });
-    this.heardSamples = 0;
+    this.nSamples = 0;
     this.sampleRate = 0;
-    this.wasSaid = ["", 0];
+    this.lastAnnounced = ["", 0];
     this.ended = new Promise((resolve, reject) => Object.assign(this, { resolve, reject }));
     this.ended.catch(() => {});
   }
@@ -43,8 +43,8 @@ class Session {
     signal.addEventListener("abort", () => this.reject(signal.reason), { once: true });
     this.microphone = await openMicrophone((block) => this.onBlock(block), () =>
       this.reject(new Problem({
-        title: "The microphone is gone",
-        detail: "Connect it again and try once more; what was heard is kept.",
+        title: "The microphone was disconnected",
+        detail: "Reconnect it and try again. The recording so far is kept.",
       })));
     signal.throwIfAborted();
     this.sampleRate = this.microphone.sampleRate;
@@ -70,10 +70,10 @@ class Session {
   }
 
   get seconds() {
-    return this.sampleRate ? this.heardSamples / this.sampleRate : 0;
+    return this.sampleRate ? this.nSamples / this.sampleRate : 0;
   }
 
-  /** What is kept of the sound, the last ten minutes at most, as a file. */
+  /** The recording as a file, at most its last ten minutes. */
   recording() {
     return this.pieces.length ? wavFile(this.pieces, this.sampleRate, `${this.isLive ? "live" : "recording"}.wav`) : null;
   }
@@ -85,8 +85,8 @@ class Session {
     this.meter = make("div", { class: "level", role: "meter", "aria-label": "Level in dBFS", "aria-valuemin": "-60", "aria-valuemax": "0", "aria-valuenow": "-60" }, this.level);
     this.trace = make("canvas", { class: "trace", "aria-hidden": "true" });
     this.list = make("div", { class: "live-rows" });
-    this.hint = make("p", { class: "note" }, this.isLive ? "Connecting …" : "Make some noise, then stop. It stops by itself after ten minutes.");
-    const stop = button(this.isLive ? "Stop" : "Stop and name it", () => this.stop(), { icon: "stop", look: "primary" });
+    this.hint = make("p", { class: "note" }, this.isLive ? "Connecting …" : "Recording stops automatically after ten minutes.");
+    const stop = button(this.isLive ? "Stop" : "Stop and tag", () => this.stop(), { icon: "stop", look: "primary" });
     section.replaceChildren(
       make(
         "div",
@@ -108,14 +108,14 @@ class Session {
 
   onBlock({ samples, peak }) {
     this.peaks.push([this.seconds, peak]);
-    this.heardSamples += samples.length;
+    this.nSamples += samples.length;
     this.pieces.push(samples);
     while (this.pieces.length * samples.length > MAX_KEPT_SECONDS * this.sampleRate) {
       if (!this.isLive) {
         this.stop();
         break;
       }
-      this.pieces.shift(); // a long evening must not fill the memory
+      this.pieces.shift(); // a long stream must not fill the memory
     }
     while (this.peaks[0][0] < this.seconds - WINDOW_SECONDS - 1) this.peaks.shift();
     if (this.isReady) this.send(samples);
@@ -135,7 +135,7 @@ class Session {
     this.socket.onclose = () =>
       this.reject(new Problem({
         title: "The live connection ended",
-        detail: "The service may have been stopped, or the network is gone. Try again; what was heard is kept below.",
+        detail: "The service may have stopped, or the network is down. Try again. The recording so far is kept.",
       }));
   }
 
@@ -144,12 +144,12 @@ class Session {
       this.frameSeconds = message.frame_seconds;
       for (const piece of this.pieces) this.send(piece);
       this.isReady = true;
-      this.hint.textContent = "The first tags come after a second.";
+      this.hint.textContent = "The first tags appear after a second.";
     } else if (message.type === "tags") {
       this.onTags(message);
     } else if (message.type === "error") {
       const problem = new Problem(message.problem);
-      problem.hasBegun = Boolean(this.frameSeconds); // there is a recording to be kept
+      problem.hasBegun = Boolean(this.frameSeconds); // there is a recording to keep
       this.reject(problem);
     } else if (message.type === "done") {
       this.resolve(this.recording());
@@ -160,8 +160,8 @@ class Session {
     if (this.socket.readyState !== WebSocket.OPEN) return;
     if (this.socket.bufferedAmount > MAX_WAITING_BYTES) {
       this.reject(new Problem({
-        title: "The connection is too slow for live sound",
-        detail: "It needs about 100 KB a second. What was heard is kept: look at it instead.",
+        title: "The connection is too slow for a live stream",
+        detail: "A stream needs about 100 KB/s. The recording so far is kept; tag it instead.",
       }));
       return;
     }
@@ -175,9 +175,9 @@ class Session {
     }
     this.isReady = false;
     this.microphone.close();
-    this.hint.textContent = "The last tags are on their way …";
+    this.hint.textContent = "Waiting for the last tags …";
     this.socket.send(JSON.stringify({ type: "end" }));
-    // Whatever happens to the rest, the recording is there.
+    // The recording is complete even if the last tags do not arrive.
     this.patience = setTimeout(() => this.resolve(this.recording()), 5_000);
   }
 
@@ -193,7 +193,7 @@ class Session {
     this.say(clipTags[0]);
   }
 
-  /** Keep the rows that are likeliest now, in that order; those that are gone are forgotten. */
+  /** Show the rows of the current best tags, in order, and drop the others. */
   arrange(clipTags) {
     const shown = clipTags.slice(0, MAX_ROWS).map((tag) => tag.index);
     for (const index of this.rows.keys()) if (!shown.includes(index)) this.rows.delete(index);
@@ -203,13 +203,13 @@ class Session {
   }
 
   say(best) {
-    const [label, at] = this.wasSaid;
+    const [label, at] = this.lastAnnounced;
     if (!best || best.label === label || performance.now() - at < ANNOUNCE_MS) return;
-    this.wasSaid = [best.label, performance.now()];
+    this.lastAnnounced = [best.label, performance.now()];
     announce(`${best.label}, ${percent(best.score)}`);
   }
 
-  // The picture.
+  // Drawing.
 
   draw() {
     const now = this.seconds;

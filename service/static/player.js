@@ -15,7 +15,7 @@ const RANGE_DB = 70;
 export const WAVE_HEIGHT = 88;
 export const SPECTROGRAM_HEIGHT = 112;
 
-/** Draws a sound into `container`; see readSound for what a sound is. */
+/** Draws the result of readSound into `container`. */
 export class Player {
   constructor(container, sound, nonce) {
     const { wave, played } = waveColours();
@@ -28,7 +28,7 @@ export class Player {
       height: WAVE_HEIGHT,
       waveColor: wave,
       progressColor: played,
-      cursorWidth: 0, // the figure has one over all its rows
+      cursorWidth: 0, // the figure has a cursor across all rows
       interact: false,
       hideScrollbar: true,
       normalize: true,
@@ -41,12 +41,12 @@ export class Player {
     });
     this.spectrogram = null;
     this.samples = sound.samples;
-    // Of this the spectrogram is made; the waveform has its peaks.
+    // The spectrogram is computed from these samples; the waveform uses the peaks.
     if (this.samples) this.surfer.getDecodedData = () => asBuffer(this.samples, sound.seconds);
     this.drawSpectrogram();
   }
 
-  /** Mark where something is heard, and nothing else: segments of the service's answer. */
+  /** Mark these segments of the result, and no others. */
   mark(segments) {
     this.regions.clearRegions();
     for (const { start_seconds: start, end_seconds: end } of segments) {
@@ -54,7 +54,7 @@ export class Player {
     }
   }
 
-  /** Draw with the colours of the scheme that is on now. */
+  /** Redraw in the current colour scheme. */
   recolour() {
     const { wave, played } = waveColours();
     this.surfer.setOptions({ waveColor: wave, progressColor: played });
@@ -82,13 +82,13 @@ export class Player {
         rangeDB: RANGE_DB,
         colorMap: spectrogramColours(),
         useWebWorker: true,
-        fallbackToMainThread: false, // a late picture is better than a page that hangs
+        fallbackToMainThread: false, // a late spectrogram is better than a page that hangs
       }),
     );
   }
 }
 
-/** What of an AudioBuffer is asked for. */
+/** The part of the AudioBuffer interface that the plugin uses. */
 const asBuffer = (samples, duration) => ({
   duration,
   length: samples.length,

@@ -1,4 +1,4 @@
-// An answer of the service, shown: what is heard, the figure, tables, downloads.
+// The result of a clip: tags, figure, tables, downloads.
 
 import { onSchemeChange } from "./colours.js";
 import { announce, byId, button, clock, duration, icon, make, percent, sentence } from "./dom.js";
@@ -7,13 +7,13 @@ import { Figure } from "./figure.js";
 
 const SURE = 0.5;
 const PERHAPS = 0.2;
-// Rows for less than that would only be noise; the best three are always there.
+// Tags with lower scores get no row; the best three always do.
 const WORTH_A_ROW = 0.01;
 const WORTH_A_SEGMENT = 0.05;
 const MAX_SEGMENTS_AT_FIRST = 30;
 const MAX_TABLE_ROWS = 500;
 
-/** Show an answer beside its sound; gives a function that takes it away. */
+/** Show the tags of an audio file; returns a function that removes them. */
 export function showResult({ answer, sound, credit, nonce }) {
   const section = byId("result");
   const isSilent = answer.warnings.some((warning) => warning.startsWith("silence"));
@@ -52,9 +52,9 @@ function heading(answer, isSilent, credit) {
   let text = "";
   if (isSilent) {
     title = ["Silence"];
-    text = "No sample is beyond −60 dBFS. Was the microphone off, or another track meant?";
+    text = "No sample is louder than −60 dBFS. Was the microphone off, or is it the wrong track?";
   } else if (!best) {
-    title = ["Nothing that it knows"];
+    title = ["No known sound"];
   } else if (best.score >= PERHAPS) {
     title = [
       best.score >= SURE ? null : make("span", { class: "title-perhaps" }, "Perhaps "),
@@ -63,12 +63,12 @@ function heading(answer, isSilent, credit) {
       make("span", { class: "title-percent" }, percent(best.score)),
     ];
   } else {
-    title = ["Hard to say"];
-    text = `Nothing stands out; the likeliest is ${best.label} at ${percent(best.score)}.`;
+    title = ["Uncertain"];
+    text = `All scores are low; the best tag is ${best.label} with ${percent(best.score)}.`;
   }
   const took = answer.timings?.total;
   const facts = [
-    make("span", { class: "file-name" }, answer.file ?? "The sound"),
+    make("span", { class: "file-name" }, answer.file ?? "Audio"),
     duration(answer.duration_seconds),
     took === undefined ? null : `answered in ${took < 1 ? `${Math.round(1_000 * took)} ms` : duration(took)}`,
     credit,
@@ -84,9 +84,9 @@ function heading(answer, isSilent, credit) {
 
 function notes(answer, sound, figure) {
   const texts = answer.warnings.filter((warning) => !warning.startsWith("silence"));
-  // Else it is where the waveform would be.
+  // Otherwise it takes the place of the waveform.
   if (sound.note && (sound.peaks || !figure.hasTime)) texts.push(sound.note);
-  if (!answer.tracks) texts.push("This model judges whole sounds only, so there is no telling when.");
+  if (!answer.tracks) texts.push("This model scores whole clips only, so it cannot say when a sound occurs.");
   if (!texts.length) return "";
   return make("ul", { class: "notes" }, texts.map((text) => make("li", {}, icon("warn"), sentence(text))));
 }
@@ -126,17 +126,17 @@ function tables(answer, figure) {
   fill(MAX_SEGMENTS_AT_FIRST);
   const more = button(`Show all ${segments.length}`, () => {
     fill(segments.length);
-    body.rows[MAX_SEGMENTS_AT_FIRST].querySelector("button").focus(); // that on `more` is gone
+    body.rows[MAX_SEGMENTS_AT_FIRST].querySelector("button").focus(); // `more` is removed
     more.remove();
   }, { look: "small" });
   return make(
     "div",
     { class: "card tables" },
-    make("h3", { id: "segments-title" }, "When it is heard"),
+    make("h3", { id: "segments-title" }, "Segments"),
     make("div", { class: "table-box", tabindex: "0", role: "region", "aria-labelledby": "segments-title" },
       make("table", { "aria-labelledby": "segments-title" }, headRow("Tag", "From", "To", "Score"), body)),
     segments.length > MAX_SEGMENTS_AT_FIRST ? more : null,
-    isPart ? make("p", { class: "small-print" }, "Tags of at least 5 %. The downloads have all.") : null,
+    isPart ? make("p", { class: "small-print" }, "Only tags of at least 5 %; the downloads have all of them.") : null,
     trackTable(answer),
   );
 }
@@ -149,7 +149,7 @@ function segmentRow(segment, figure) {
   return make("tr", {}, make("th", { scope: "row" }, go), ...[clock(start), clock(end), percent(score)].map((cell) => make("td", {}, cell)));
 }
 
-/** The heat map in numbers, made when it is asked for. */
+/** The heat map as a table, created when it is opened. */
 function trackTable(answer) {
   if (!answer.tracks) return null;
   const { start_seconds: starts, tags } = answer.tracks;
@@ -162,7 +162,7 @@ function trackTable(answer) {
       box.append(make("table", {}, make("caption", { class: "unseen" }, "Scores of the tags in each 0.96 s"),
         headRow("From", ...tags.map((tag) => tag.label)), make("tbody", {}, rows)));
       if (starts.length > rows.length) {
-        box.append(make("p", { class: "note" }, `The first ${rows.length} of ${starts.length} rows; the download CSV over time has all.`));
+        box.append(make("p", { class: "note" }, `The first ${rows.length} of ${starts.length} rows; the download “CSV over time” has all of them.`));
       }
     },
   }, make("summary", {}, "The heat map as a table"), box);
@@ -176,7 +176,7 @@ function downloads(answer) {
   return make(
     "div",
     { class: "card downloads" },
-    make("h3", {}, "Take it with you"),
+    make("h3", {}, "Download"),
     make("ul", {}, FORMATS.filter((format) => format.has(answer)).map((format) =>
       make("li", {}, make("button", { type: "button", class: "download", click: () => download(answer, format) },
         icon("down"), make("span", {}, make("strong", {}, format.name), make("small", {}, format.what)))))),
@@ -192,12 +192,12 @@ function about(answer) {
     ["Time spent", stages.join(", ")],
     ["Request", answer.request_id],
   ];
-  return make("details", { class: "about" }, make("summary", {}, "How this answer was made"),
+  return make("details", { class: "about" }, make("summary", {}, "Details"),
     make("dl", {}, facts.filter(([, text]) => text).flatMap(([name, text]) => [make("dt", {}, name), make("dd", {}, text)])));
 }
 
 function spoken(answer, isSilent) {
-  if (isSilent) return "The sound is silent.";
+  if (isSilent) return "The audio is silent.";
   const best = answer.tags.slice(0, 3).map((tag) => `${tag.label} ${percent(tag.score)}`);
-  return best.length ? `Heard: ${best.join(", ")}.` : "Nothing was recognised.";
+  return best.length ? `Detected: ${best.join(", ")}.` : "No known sound.";
 }

@@ -1,31 +1,30 @@
-// What the browser makes of a file: can it be played, and how does it look.
+// Decode a file in the browser, for playback and drawing.
 
 import { wavLayout, wavPiece } from "./wav.js";
 
-// What the model hears. The spectrogram is of this too.
+// The sample rate of the model, also for the spectrogram.
 export const SAMPLE_RATE_HZ = 16_000;
-// Decoding takes all of a sound into memory: ten minutes in stereo are 200 MB for a moment.
+// Decoding needs memory for the whole clip: about 200 MB for ten minutes in stereo.
 const MAX_SECONDS_AT_ONCE = 600;
-// A spectrogram has 80 columns a second, whatever is seen of them.
+// A spectrogram has 80 columns a second at every zoom.
 const MAX_SPECTROGRAM_SECONDS = 300;
-// Of a file whose length the browser cannot tell.
+// Of a file whose duration the browser does not know.
 const MAX_BYTES_AT_ONCE = 32 << 20;
-// Longer sounds are gone through in pieces.
+// Longer clips are decoded in pieces.
 const PIECE_SECONDS = 60;
 // Enough for a waveform that is zoomed in.
 const N_PEAKS = 12_000;
 const MP3_PIECE_BYTES = 1 << 20;
 const METADATA_TIMEOUT_MS = 8_000;
 const UNPLAYABLE =
-  "This browser cannot play this kind of file, so there is nothing to hear or to draw. The tags " +
-  "are the service's and complete.";
+  "This browser cannot play this file format, so there is no playback and no waveform. The tags " +
+  "are complete.";
 
 /**
- * Look at a file: {audio, seconds, peaks, samples, note}.
+ * Read a file: {audio, seconds, peaks, samples, note}.
  *
- * audio: an element that plays it, null if this browser cannot; seconds: its length, null if
- * unknown; peaks: Float32Array to draw as a waveform; samples: Float32Array at 16 kHz for a
- * spectrogram. What there is none of is null, and then note says why.
+ * audio: an element that plays it; seconds: its duration; peaks: Float32Array for the waveform;
+ * samples: Float32Array at 16 kHz for the spectrogram. Each may be null; note then says why.
  */
 export async function readSound(file, signal) {
   const [audio, seconds] = await openAudio(file);
@@ -38,7 +37,7 @@ export async function readSound(file, signal) {
       sound.peaks = await peaksInPieces(file, seconds, signal);
       if (!sound.peaks) {
         sound.note = audio
-          ? "No waveform: of sounds longer than ten minutes it is drawn for WAV and MP3 files."
+          ? "No waveform: for clips longer than ten minutes, only WAV and MP3 files have one."
           : UNPLAYABLE;
       }
     } else {
@@ -48,18 +47,18 @@ export async function readSound(file, signal) {
       if (sound.seconds <= MAX_SPECTROGRAM_SECONDS) sound.samples = samples;
     }
     if (sound.peaks && !sound.samples) {
-      sound.note = "No spectrogram: it is drawn of sounds of up to five minutes.";
+      sound.note = "No spectrogram: only clips of up to five minutes have one.";
     }
   } catch {
     sound.note = audio
-      ? "No waveform: this browser plays the sound, but cannot take it apart."
+      ? "No waveform: this browser can play the file, but not decode it."
       : UNPLAYABLE;
   }
   signal.removeEventListener("abort", release);
   return sound;
 }
 
-/** Stop, and let go of the file. */
+/** Stop playback and release the file. */
 export function closeAudio(audio) {
   if (!audio?.src) return;
   URL.revokeObjectURL(audio.src);
@@ -87,7 +86,7 @@ function openAudio(file) {
   });
 }
 
-/** The bytes of a file -> its samples at 16 kHz, the mean over channels. */
+/** Decode a file to mono samples at 16 kHz. */
 async function decode(data, rate = SAMPLE_RATE_HZ) {
   const decoded = await new OfflineAudioContext(1, 1, rate).decodeAudioData(data);
   const channels = Array.from({ length: decoded.numberOfChannels }, (_, i) => decoded.getChannelData(i));
@@ -100,7 +99,7 @@ async function peaksInPieces(file, seconds, signal) {
   const pieces = await piecesOf(file);
   if (!pieces) return null;
   const levels = [];
-  // Loudest samples of tenths of a second, few enough for days of sound.
+  // Peaks of tenths of a second, or longer for very long clips.
   const step = Math.max(800, Math.round(((seconds ?? 3_600) * 8_000) / (4 * N_PEAKS)));
   for (const piece of pieces) {
     signal.throwIfAborted();
@@ -110,7 +109,7 @@ async function peaksInPieces(file, seconds, signal) {
   return thinned(levels, N_PEAKS);
 }
 
-/** The loudest of each `step` samples. */
+/** The peak of each `step` samples. */
 function levelsOf(samples, step) {
   const levels = [];
   for (let at = 0; at < samples.length; at += step) {
@@ -121,7 +120,7 @@ function levelsOf(samples, step) {
   return levels;
 }
 
-/** Functions that give the file in pieces that can be decoded one by one. */
+/** Functions that return pieces of the file that can be decoded one by one. */
 async function piecesOf(file) {
   const layout = await wavLayout(file);
   if (layout) {
@@ -141,7 +140,7 @@ async function piecesOf(file) {
 const starts = (start, end, size) =>
   Array.from({ length: Math.ceil((end - start) / size) }, (_, i) => start + i * size);
 
-/** The highest of equal shares of the levels, at most n. */
+/** At most n maxima over equal parts of the levels. */
 function thinned(levels, n) {
   const length = Math.min(n, levels.length);
   const peaks = new Float32Array(length);

@@ -1,4 +1,4 @@
-// What is going on, instead of a result: progress, problems, waiting, the key.
+// Panels in place of a result: progress, problems, waiting, the API key.
 
 import { announce, button, byId, icon, make, percent, sentence } from "./dom.js";
 
@@ -9,14 +9,14 @@ function show(panel) {
   byId("status").append(panel);
 }
 
-/** Nothing is going on. */
+/** Remove the panel. */
 export function clear() {
   stopTimer();
   stopTimer = () => {};
   byId("status").replaceChildren();
 }
 
-/** Something is being done: gives a function that says how far, share null for unknown. */
+/** Show progress; returns a function that updates it, with share null if it is unknown. */
 export function working(title, onCancel) {
   const heading = make("p", { class: "panel-title" }, title);
   const bar = make("progress", { max: "1", "aria-label": title });
@@ -41,7 +41,7 @@ export function working(title, onCancel) {
   };
 }
 
-/** Something went wrong. actions: [[text, function]], the first is the likeliest. */
+/** Show a problem. actions: [[text, function]], the most likely one first. */
 export function failed(problem, actions) {
   show(
     make(
@@ -55,11 +55,11 @@ export function failed(problem, actions) {
   );
 }
 
-/** The service is overloaded: resolves when it is time to try again, rejects if given up. */
+/** Show that the service is busy; resolves when it is time to retry, rejects if cancelled. */
 export function waiting(problem, seconds, signal) {
   return new Promise((resolve, reject) => {
     const figure = make("strong", {}, "");
-    const giveUp = new DOMException("given up", "AbortError");
+    const giveUp = new DOMException("cancelled", "AbortError");
     const end = (settle) => () => {
       clear();
       settle();
@@ -75,7 +75,7 @@ export function waiting(problem, seconds, signal) {
           "div",
           { class: "panel-actions" },
           button("Try now", end(resolve), { look: "primary" }),
-          button("Give up", end(() => reject(giveUp))),
+          button("Cancel", end(() => reject(giveUp))),
         ),
       ),
     );
@@ -96,7 +96,7 @@ export function waiting(problem, seconds, signal) {
   });
 }
 
-/** Ask for the API key: resolves with it; rejects if given up. */
+/** Ask for the API key; resolves with it, rejects if cancelled. */
 export function askKey(problem, signal) {
   return new Promise((resolve, reject) => {
     const field = make("input", {
@@ -105,7 +105,7 @@ export function askKey(problem, signal) {
     });
     const cancel = () => {
       clear();
-      reject(new DOMException("given up", "AbortError"));
+      reject(new DOMException("cancelled", "AbortError"));
     };
     show(
       make(
@@ -121,15 +121,15 @@ export function askKey(problem, signal) {
         },
         make("p", { class: "panel-title" }, icon("key"), problem.title),
         make("p", { class: "panel-text", id: "api-key-text" },
-          problem.status === 401 ? "This service is for those who have been given a key." : sentence(problem.detail),
-          " It goes to this service only, and is kept until this tab is closed."),
+          problem.status === 401 ? "This service requires an API key." : sentence(problem.detail),
+          " The key is sent to this service only, and kept until this tab is closed."),
         make("label", { class: "field", for: "api-key" }, "API key"),
         make("div", { class: "panel-actions" }, field,
           make("button", { type: "submit", class: "button primary" }, "Use this key"),
           button("Cancel", cancel)),
       ),
     );
-    announce(`${problem.title}. A key is asked for.`);
+    announce(`${problem.title}. Enter an API key.`);
     signal.addEventListener("abort", cancel, { once: true });
     field.focus();
   });

@@ -1,15 +1,15 @@
-// A row of a figure: a tag's name, its score as a bar, and how it goes over time as a strip.
+// A row of a figure: a tag's name, its score as a bar, and its scores over time as a strip.
 
 import { make, percent } from "./dom.js";
 
-// A canvas is at most so wide; beyond, browsers give up.
+// The widest canvas that browsers support.
 const MAX_CANVAS_PIXELS = 16_384;
 const MIN_PIXELS_FOR_GAPS = 10;
-// Low scores are told apart more easily so.
+// Makes low scores easier to distinguish.
 export const GAMMA = 0.7;
 
 export class TagRow {
-  /** onSelect is called when the name is chosen; without it the row has no button. */
+  /** onSelect is called when the name is clicked; without it the name is not a button. */
   constructor(tag, onSelect = null) {
     this.tag = tag;
     this.label = make("span", { class: "tag-label" }, tag.label);
@@ -35,14 +35,14 @@ export class TagRow {
     this.element.classList.toggle("is-selected", isSelected);
   }
 
-  /** Whether it is heard where the playhead is. */
-  setHeard(isHeard) {
-    this.element.classList.toggle("is-heard", isHeard);
+  /** Mark the tag as detected at the playhead. */
+  setDetected(isDetected) {
+    this.element.classList.toggle("is-detected", isDetected);
   }
 
   /**
-   * Draw scores over time: those of frames that begin at `starts` and last `frameSeconds`, in a
-   * strip that reaches from `from` to `to` seconds; `highest` has the last colour of the ramp.
+   * Draw the scores of frames that start at `starts` and last `frameSeconds`, in a strip from
+   * `from` to `to` seconds; `highest` gets the last colour of the ramp.
    */
   draw({ starts, scores, frameSeconds, from, to, highest, colours }) {
     const canvas = this.strip;
@@ -61,7 +61,7 @@ export class TagRow {
       const left = Math.round((starts[i] - from) * pixels);
       const right = Math.max(left + 1, Math.round((Math.min(end, starts[i] + frameSeconds) - from) * pixels) - gap);
       if (right <= 0 || left >= width) continue;
-      // Of several frames in one pixel the highest is seen.
+      // Of several frames in one pixel, the highest is drawn.
       if (left < drawnTo && scores[i] < drawn) continue;
       [drawnTo, drawn] = [right, scores[i]];
       const share = highest > 0 ? Math.min(1, scores[i] / highest) : 0;

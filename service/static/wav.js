@@ -1,6 +1,6 @@
-// WAV files: written from recordings, and the places in those that are given.
+// WAV files: write recordings, and find the samples in existing files.
 
-/** What stands before so many bytes of samples; format: the bytes of the "fmt " chunk. */
+/** The header for a number of bytes of samples; format: the bytes of the "fmt " chunk. */
 function header(format, bytes) {
   const view = new DataView(new ArrayBuffer(28 + format.byteLength));
   const text = (at, letters) => [...letters].forEach((c, i) => view.setUint8(at + i, c.charCodeAt(0)));
@@ -14,7 +14,7 @@ function header(format, bytes) {
   return view;
 }
 
-/** A 16-bit WAV file of one channel: pieces Int16Array, in order. */
+/** Make a 16-bit mono WAV file from pieces, Int16Array, in order. */
 export function wavFile(pieces, sampleRate, name) {
   const format = new DataView(new ArrayBuffer(16));
   format.setUint16(0, 1, true); // integers
@@ -28,8 +28,8 @@ export function wavFile(pieces, sampleRate, name) {
 }
 
 /**
- * Where the samples of a WAV file are: {format, blockBytes, bytesPerSecond, start, end}, format
- * being the bytes of its "fmt " chunk. null if it is no WAV file, or not a usual one.
+ * Find the samples of a WAV file: {format, blockBytes, bytesPerSecond, start, end}, where format is
+ * the bytes of its "fmt " chunk. Returns null if it is not a standard WAV file.
  */
 export async function wavLayout(file) {
   const view = new DataView(await file.slice(0, 1 << 16).arrayBuffer());
@@ -52,6 +52,6 @@ export async function wavLayout(file) {
   return null;
 }
 
-/** A small WAV file of the samples between two places of a large one. */
+/** Make a WAV file of the samples between two positions of a large one. */
 export const wavPiece = (file, { format }, start, end) =>
   new Blob([header(format, end - start), file.slice(start, end)]).arrayBuffer();

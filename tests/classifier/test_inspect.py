@@ -312,7 +312,7 @@ def test_plots_that_cannot_be_drawn_are_refused(
     with pytest.raises(OptionError, match=r"ends in \.png, \.svg or \.pdf"):
         plot_inspection(found, tmp_path / "plot.xyz")
     with pytest.raises(OptionError, match="nothing to draw"):
-        plot_inspection(BundleInspection("x", {}, (), None), tmp_path / "plot.png")
+        plot_inspection(BundleInspection("x", None, (), {}), tmp_path / "plot.png")
     with pytest.raises(FrameFileError, match="cannot write"):
         plot_inspection(found, tmp_path / "frames" / "a.tfrecord" / "plot.png")
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)

@@ -127,9 +127,9 @@ def test_memory_does_not_grow(tagger: Tagger) -> None:
     sizes = []
     for _ in range(6):
         live.feed(block)
-        sizes.append(len(live._before))
+        sizes.append(len(live._earlier))
     assert sizes == [tagger.bundle.clip_frames - 1] * 6
-    assert live.seconds_heard == 60
+    assert live.duration_seconds == 60
 
 
 @pytest.mark.parametrize("rate_hz", [16_000, 48_000])
@@ -173,7 +173,7 @@ def test_no_sound_gives_no_tags_and_the_end_is_the_end(tagger: Tagger) -> None:
     assert live.feed(np.zeros(0, np.float32)) == []
     assert live.finish() == []
     assert live.finish() == []
-    assert live.seconds_heard == 0
+    assert live.duration_seconds == 0
     with pytest.raises(OptionError, match="finished"):
         live.feed(np.zeros(10, np.float32))
 

@@ -377,7 +377,7 @@ def test_a_model_of_whole_clips_has_bars_and_no_heat_map(
     stub(page, "/classify", told)
     choose(page, sounds / "mix.wav")
     name_of(page)
-    assert "judges whole sounds only" in page.locator(".notes").inner_text()
+    assert "scores whole clips only" in page.locator(".notes").inner_text()
     assert page.locator(".tag-bar").first.is_visible()
     assert not page.locator(".strip").first.is_visible()
     assert page.locator(".download").count() == 2
@@ -389,7 +389,7 @@ def test_a_model_of_whole_clips_has_bars_and_no_heat_map(
 def test_a_file_that_is_no_sound_is_told_with_what_to_do(page: Any, sounds: Path) -> None:
     choose(page, sounds / "notes.txt")
     told = page.get_by_role("alert")
-    assert "The sound cannot be read" in told.inner_text()
+    assert "The audio cannot be read" in told.inner_text()
     assert "notes.txt" in told.inner_text()
     with page.expect_file_chooser() as chooser:
         press(page, "Choose another file")
@@ -416,7 +416,7 @@ def test_overload_can_be_retried_at_once_or_given_up(page: Any, sounds: Path) ->
     counting.wait_for()
     press(page, "Try now")
     counting.wait_for()
-    press(page, "Give up")
+    press(page, "Cancel")
     page.locator("body.is-empty").wait_for()
     assert len(asked) == 2
 
@@ -519,7 +519,7 @@ def test_a_recording_is_named_and_can_be_played(page: Any) -> None:
     press(page, "Record")
     page.get_by_role("heading", name="Recording").wait_for()
     page.locator(".live .time").get_by_text(re.compile("0:(0[2-9]|[1-5])")).wait_for()
-    press(page, "Stop and name it")
+    press(page, "Stop and tag")
     name_of(page)
     assert "recording.wav" in page.locator(".facts").inner_text()
     press(page, "Play")
@@ -543,7 +543,7 @@ def test_a_recording_can_be_discarded(page: Any) -> None:
               problem: { title: "The service is busy", status: 503 } }) })""",
             "The service is busy",
         ),
-        ("lastTrack.dispatchEvent(new Event('ended'))", "The microphone is gone"),
+        ("lastTrack.dispatchEvent(new Event('ended'))", "The microphone was disconnected"),
     ],
 )
 def test_a_live_stream_that_breaks_keeps_what_was_heard(
@@ -565,7 +565,7 @@ def test_a_live_stream_that_breaks_keeps_what_was_heard(
     page.locator(".live-rows .tag-label").first.wait_for()
     page.evaluate(accident)
     assert told in page.get_by_role("alert").inner_text()
-    press(page, "Look at the recording")
+    press(page, "Tag the recording")
     assert name_of(page)
 
 
@@ -678,7 +678,7 @@ def test_everything_can_be_done_with_the_keyboard(page: Any) -> None:
         walked.append(focused())
     assert not [name for name in walked if name.endswith("UNSEEN")]
     assert walked[:3] == ["Play", "Zoom in", "Music88 %"]
-    assert "Position in the sound" in walked
+    assert "Playback position" in walked
     assert any(name.startswith("JSON") for name in walked)
 
 

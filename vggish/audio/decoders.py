@@ -1,7 +1,7 @@
-"""Decoders: one file -> blocks of its samples, by libsndfile or by ffmpeg.
+"""Decode audio files to blocks of samples, with libsndfile or ffmpeg.
 
-libsndfile (through `soundfile`) reads WAV, FLAC, Ogg Vorbis and Opus, MP3, AIFF and their
-kin. Whatever it cannot read (m4a, webm, video) goes through ffmpeg when there is one.
+libsndfile (through `soundfile`) reads WAV, FLAC, Ogg Vorbis and Opus, MP3, AIFF and related
+formats. All others (m4a, webm, video) are read through ffmpeg if it is installed.
 """
 
 from __future__ import annotations
@@ -20,61 +20,52 @@ from vggish.audio.ffmpeg import FFMPEG_HINT, FfmpegDecoder, find_ffmpeg
 from vggish.errors import AudioError
 
 if TYPE_CHECKING:
-    import soundfile
+    import soundfile  # imported late: it loads libsndfile
 
-
-# File name extension -> the libsndfile formats that belong under it.
-_FORMATS_BY_SUFFIX = {
-    ".wav": {"WAV", "WAVEX", "RF64", "W64"},
-    ".wave": {"WAV", "WAVEX", "RF64", "W64"},
-    ".rf64": {"RF64"},
-    ".w64": {"W64"},
-    ".flac": {"FLAC", "OGG"},
-    ".ogg": {"OGG"},
-    ".oga": {"OGG"},
-    ".opus": {"OGG"},
-    ".mp3": {"MP3"},
-    ".aif": {"AIFF"},
-    ".aiff": {"AIFF"},
-    ".aifc": {"AIFF"},
-    ".au": {"AU"},
-    ".snd": {"AU"},
-    ".caf": {"CAF"},
+# File name suffix -> the libsndfile formats that belong to it.
+_FORMATS_BY_SUFFIX: dict[str, frozenset[str]] = {
+    **dict.fromkeys((".wav", ".wave"), frozenset({"WAV", "WAVEX", "RF64", "W64"})),
+    ".rf64": frozenset({"RF64"}),
+    ".w64": frozenset({"W64"}),
+    ".flac": frozenset({"FLAC", "OGG"}),
+    **dict.fromkeys((".ogg", ".oga", ".opus"), frozenset({"OGG"})),
+    ".mp3": frozenset({"MP3"}),
+    **dict.fromkeys((".aif", ".aiff", ".aifc"), frozenset({"AIFF"})),
+    **dict.fromkeys((".au", ".snd"), frozenset({"AU"})),
+    ".caf": frozenset({"CAF"}),
 }
-
-# Read through ffmpeg.
 _FFMPEG_SUFFIXES = {
     *(".3gp", ".aac", ".ac3", ".amr", ".ape", ".asf", ".avi", ".dts", ".flv", ".m4a", ".m4b"),
     *(".m4v", ".mka", ".mkv", ".mov", ".mp2", ".mp4", ".mpeg", ".mpg", ".mts", ".ts", ".tta"),
     *(".webm", ".weba", ".wma", ".wmv", ".wv"),
 }
 
-# What is taken from a directory; a file that is named is tried whatever its name.
+# Files that are read from a directory; a file that is named is read whatever its suffix.
 AUDIO_SUFFIXES = frozenset(_FORMATS_BY_SUFFIX) | _FFMPEG_SUFFIXES
 
-# What libsndfile says where a header does not tell the number of frames is 2^63 - 1.
+# libsndfile reports 2^63 - 1 frames if the header does not state their number.
 _UNKNOWN_FRAMES = 1 << 62
 
-# A read that meets damage returns nothing, so the sound before it is read in such steps.
+# A read that reaches damage returns nothing; audio before it is read in steps of this size.
 _SALVAGE_FRAMES = 64
 
 Block = npt.NDArray[np.float32] | npt.NDArray[np.int16]
 
 
 class Decoder(Protocol):
-    """A file being decoded: its facts, and `read` until it returns no frames."""
+    """A file being decoded: its properties, and `read` until it returns no frames."""
 
     sample_rate_hz: int
     n_channels: int
-    n_frames: int | None  # as the header has it
+    n_frames: int | None  # as the header states it
     format: str
     warnings: list[str]
 
     def read(self, n_frames: int) -> Block:
-        """Up to `n_frames` more frames, [n, n_channels]; n is 0 at the end only."""
+        """Read up to `n_frames` more frames, [n, n_channels]; n is 0 only at the end."""
 
     def interrupt(self) -> None:
-        """Let a `read` that waits in another thread come to its end."""
+        """End a `read` that waits in another thread."""
 
     def close(self) -> None:
         """Stop decoding."""
@@ -84,7 +75,7 @@ class _SoundFileDecoder:
     """libsndfile, read strictly forward.
 
     Attributes:
-        guessed_end: why the file may go on where libsndfile takes it to end; None if it cannot.
+        guessed_end: why the file may continue after the end that libsndfile assumes; or None.
     """
 
     def __init__(self, path: str, suffix: str) -> None:
@@ -92,22 +83,22 @@ class _SoundFileDecoder:
 
         class ForwardFile(soundfile.SoundFile):  # type: ignore[misc]
             def seekable(self) -> bool:
-                # soundfile would seek after each read: that fails in FLAC of unknown length, and
-                # loses the state of an MP3 decoder, so that each block would begin with noise.
+                # soundfile would seek after each read. That fails in FLAC of unknown length, and
+                # resets an MP3 decoder, so that each block would begin with noise.
                 return False
 
-        # As bytes, names that are no valid UTF-8 can be opened; Windows takes names as text.
+        # Bytes, as names need not be valid UTF-8; Windows expects text.
         native = path if os.name == "nt" else os.fsencode(path)
         self._open: Callable[[], soundfile.SoundFile] = lambda: ForwardFile(native)
         self._library_error = soundfile.LibsndfileError
         try:
             self._file = self._open()
         except TypeError as error:
-            # soundfile asks for rate and channels where the name says that there is no header.
+            # For names of headerless formats, soundfile asks for the rate and channels.
             raise AudioError("raw samples without a header; convert them to WAV first") from error
         except soundfile.LibsndfileError as error:
             reason = error.error_string
-            # That is what it says of files too short to have a format.
+            # libsndfile says "does not exist" of files too short to have a format.
             raise AudioError("unknown format" if "not exist" in reason else reason) from error
         self.sample_rate_hz = self._file.samplerate
         self.n_channels = self._file.channels
@@ -121,38 +112,38 @@ class _SoundFileDecoder:
         self._n_read = 0
         self._at_end = False
         self.warnings = []
-        expected = _FORMATS_BY_SUFFIX.get(suffix)
-        if expected is not None and self._file.format not in expected:
+        if self._file.format not in _FORMATS_BY_SUFFIX.get(suffix, {self._file.format}):
             self.warnings.append(f"named {suffix}, but it is {self._file.format}")
         self.warnings += _shortfall(self._file.format, log, path)
 
     def read(self, n_frames: int) -> Block:
         if self.n_frames is not None:
-            # Beyond the last frame there may be tags, which are no damage.
+            # Tags may follow the last frame; they must not be reported as damage.
             n_frames = min(n_frames, self.n_frames - self._n_read)
         if self._at_end or n_frames <= 0:
             return np.zeros((0, self.n_channels), self._dtype)
+        damage = None
         try:
             block = self._read(n_frames)
         except self._library_error as error:
-            self._at_end = True
+            self._at_end, damage = True, error.error_string
             block = self._before_damage(n_frames)
             if self._n_read + len(block) == 0:
-                raise AudioError(f"damaged from the start: {error.error_string}") from error
-            self._n_read += len(block)
-            self._warn_damaged(error.error_string)
-            return block
+                raise AudioError(f"damaged from the start: {damage}") from error
         self._n_read += len(block)
+        if damage is not None:
+            self._warn_damaged(damage)
+            return block
         if len(block) == 0:
             self._at_end = True
             if self.n_frames and self._n_read < self.n_frames:
                 self._warn_damaged("the rest is missing")
             if self.guessed_end is not None and self._n_read == self._file.frames:
-                self.warnings.append(f"{self.guessed_end}; to be sure of its end, {FFMPEG_HINT}")
+                self.warnings.append(f"{self.guessed_end}; to read it to its end, {FFMPEG_HINT}")
         return block
 
     def interrupt(self) -> None:
-        """Reading takes milliseconds."""
+        """Do nothing: reading takes milliseconds."""
 
     def close(self) -> None:
         self._file.close()
@@ -162,7 +153,7 @@ class _SoundFileDecoder:
         return block
 
     def _before_damage(self, n_frames: int) -> Block:
-        """Of the block whose reading failed, what comes before the damage."""
+        """Read the block again, up to the damage."""
         self._file.close()
         self._file = self._open()
         blocks = [np.zeros((0, self.n_channels), self._dtype)]
@@ -182,16 +173,16 @@ class _SoundFileDecoder:
 
 
 def open_decoder(path: str, name: str, deadline: float | None = None) -> Decoder:
-    """Open a file with the decoder that can read it.
+    """Open a file with libsndfile or, if that cannot read it, with ffmpeg.
 
     Args:
         path: of the file.
-        name: what messages call it.
-        deadline: by `time.monotonic()`, when ffmpeg is ended; what it gave until then looks like
-            a damaged file.
+        name: of the source, in messages.
+        deadline: when ffmpeg is killed, as `time.monotonic()` counts; its output until then
+            looks like that of a damaged file.
 
     Raises:
-        AudioError: none can.
+        AudioError: no decoder can read the file.
     """
     suffix = Path(path).suffix.lower()
     sndfile = None
@@ -216,9 +207,9 @@ def open_decoder(path: str, name: str, deadline: float | None = None) -> Decoder
         if sndfile is not None:
             return sndfile
         if isinstance(error, OSError):
-            # Where it is has a line of its own: strangers who send files are told the first one.
+            # The path is on a second line, which the service does not send to its clients.
             why = error.strerror or str(error)
-            reason = f"ffmpeg does not run: {why}\nIt was looked for at {ffmpeg}"
+            reason = f"ffmpeg does not run: {why}\nIt was expected at {ffmpeg}"
         else:
             reason = f"neither libsndfile ({sndfile_reason}) nor ffmpeg ({error}) can"
         raise AudioError(f"cannot read {name}: {reason}") from error
@@ -231,17 +222,17 @@ def open_decoder(path: str, name: str, deadline: float | None = None) -> Decoder
 
 
 def _guessed_end(format_name: str, log: str, path: str) -> str | None:
-    """Why libsndfile may take a whole file to end early, if it may."""
-    if format_name == "MP3" and not _mp3_tells_length(path):
+    """Why libsndfile may end an intact file too early, or None."""
+    if format_name == "MP3" and not _mp3_states_length(path):
         return "libsndfile guesses the length of this MP3, which has no Xing header"
-    # Writers that cannot seek back leave a size of 0. Then libsndfile takes the samples for
-    # chunks, and does not come to an end of them.
+    # Writers that cannot seek back leave a size of 0. libsndfile then parses the samples as
+    # chunks, and does not find an end.
     if format_name in {"WAV", "WAVEX"} and "\ndata : 0\n" in log and "\nEnd\n" not in log:
-        return "the header says 0 bytes of sound, but more than that follows"
+        return "the header says 0 bytes of audio, but more follow"
     return None
 
 
-def _mp3_tells_length(path: str) -> bool:
+def _mp3_states_length(path: str) -> bool:
     """Whether the first MPEG frame is a Xing or Info header with the number of frames."""
     with open(path, "rb") as file:
         head = file.read(10)
@@ -258,10 +249,10 @@ def _mp3_tells_length(path: str) -> bool:
 
 
 def _shortfall(format_name: str, log: str, path: str) -> list[str]:
-    """A warning if the container promises more sound than the file holds."""
+    """A warning if the header states more audio than the file holds."""
     if format_name == "OGG":
         return _ogg_shortfall(path)
-    # libsndfile quietly takes what is there, but its log compares the sizes.
+    # libsndfile silently reads what is there, but its log compares the sizes.
     found = re.search(
         r"^\s*(?:data|SSND|Data Size|riff|Riff size)\s*: (\d+) \(should be (\d+)\)",
         log,
@@ -269,16 +260,16 @@ def _shortfall(format_name: str, log: str, path: str) -> list[str]:
     )
     if found is None:
         return []
-    promised, held = int(found[1]), int(found[2])
+    stated, held = int(found[1]), int(found[2])
     # Writers that cannot seek back leave a size near 2^31 or 2^32 in the header.
-    is_placeholder = min(abs(promised - (1 << 31)), abs(promised - (1 << 32))) <= 1 << 13
-    if promised <= held or is_placeholder:
+    is_placeholder = min(abs(stated - (1 << 31)), abs(stated - (1 << 32))) <= 1 << 13
+    if stated <= held or is_placeholder:
         return []
-    return [f"truncated: the header promises {promised} bytes of sound, the file holds {held}"]
+    return [f"truncated: the header states {stated} bytes of audio, the file holds {held}"]
 
 
 def _ogg_shortfall(path: str) -> list[str]:
-    """Ogg has no length in its header, but its last page is marked as the last."""
+    """An Ogg header states no length, but the last page is marked."""
     longest_page = 65_307
     with open(path, "rb") as file:
         file.seek(max(0, os.path.getsize(path) - longest_page))
@@ -290,5 +281,5 @@ def _ogg_shortfall(path: str) -> list[str]:
     n_segments = page[26]
     body_start = header_bytes + n_segments
     if len(page) < body_start + sum(page[header_bytes:body_start]):
-        return ["truncated: the last page of the Ogg stream is not complete"]
+        return ["truncated: the last page of the Ogg stream is incomplete"]
     return []

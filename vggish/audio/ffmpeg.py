@@ -1,7 +1,7 @@
-"""ffmpeg, for what libsndfile cannot read: how it is found, and kept on a short leash.
+"""Decode with ffmpeg, in a process of its own.
 
-It runs as a process of its own. Files may come from strangers: they can make it open no other
-file and call nobody, it looks at sound only, and it can be ended at any time.
+Files may come from untrusted sources. ffmpeg therefore opens no other file and no network
+connection, decodes audio only, and can be killed at any time.
 """
 
 from __future__ import annotations
@@ -23,38 +23,34 @@ import numpy.typing as npt
 
 from vggish.errors import AudioError, first_line
 
-# Containers only: no playlist or script format, which could make ffmpeg open other files. Of
-# these, mov alone can name another file, which ffmpeg leaves closed unless told otherwise.
+# Containers only: playlist and script formats could make ffmpeg open other files. Of these, only
+# mov can refer to another file, which ffmpeg does not open by default.
 _DEMUXERS = (
     "aac,ac3,aiff,amr,amrnb,amrwb,ape,asf,au,avi,caf,dts,eac3,flac,flv,gsm,matroska,webm,mov,mp4,"
     "m4a,3gp,3g2,mj2,mp3,mpeg,mpegts,mpegvideo,mpc,mpc8,oga,ogg,opus,rm,tta,voc,w64,wav,wv,xwma"
 )
 
-# Of ffmpeg's memory: a header may ask for any.
+# Limit of one allocation by ffmpeg, as a header may request any size.
 _MAX_BLOCK_BYTES = 1 << 28
-
 _START_SECONDS = 30.0
-
 _NO_REASON = "no reason given"
-
+# Log lines about video streams.
 _ABOUT_PICTURES = re.compile(r"not on whitelist|Last message repeated")
 
 FFMPEG_HINT = "install ffmpeg (or: pip install imageio-ffmpeg)"
 
 
 class FfmpegDecoder:
-    """A file that ffmpeg decodes. Source of the interface: `vggish.audio.decoders.Decoder`.
-
-    ffmpeg is asked for a stream of big-endian floats with the shortest header there is (AU).
+    """A `Decoder` that reads big-endian floats with a short header (AU) from ffmpeg.
 
     Args:
         path: of the file.
-        executable: ffmpeg.
-        deadline: by `time.monotonic()`, when ffmpeg is ended; None for never.
+        executable: of ffmpeg.
+        deadline: when ffmpeg is killed, as `time.monotonic()` counts; None for never.
 
     Raises:
-        AudioError: it cannot decode it; the message is only the reason.
-        OSError: it does not run.
+        AudioError: ffmpeg cannot decode the file; the message is only the reason.
+        OSError: ffmpeg does not run.
     """
 
     n_frames: int | None = None
@@ -63,7 +59,7 @@ class FfmpegDecoder:
         self._url = "file:" + os.path.abspath(path)
         command = [executable, "-v", "error", "-nostdin", "-protocol_whitelist", "file"]
         command += ["-format_whitelist", _DEMUXERS, "-max_alloc", str(_MAX_BLOCK_BYTES)]
-        # Else it would decode pictures to learn about them: gigabytes for some kilobytes.
+        # Otherwise it would decode pictures to probe them: gigabytes from a few kilobytes.
         command += ["-codec_whitelist", _audio_codecs(executable), "-i", self._url]
         command += ["-map", "0:a:0", "-c:a", "pcm_f32be", "-f", "au", "pipe:1"]
         # The log goes to a file: a pipe that nobody reads could block ffmpeg.
@@ -75,7 +71,7 @@ class FfmpegDecoder:
         except OSError:
             self._log.close()
             raise
-        # Whatever ffmpeg waits for or hangs in, it does not outlive the deadline.
+        # Kills an ffmpeg that hangs.
         self._killer: threading.Timer | None = None
         if deadline is not None:
             seconds_left = max(0.0, deadline - time.monotonic())
@@ -86,7 +82,7 @@ class FfmpegDecoder:
         self._pipe: IO[bytes] = self._process.stdout
         header = self._pipe.read(24)
         if len(header) < 24 or header[:4] != b".snd":
-            reason = self._complaint()
+            reason = self._error_message()
             self.close()
             raise AudioError(reason or _NO_REASON)
         offset, _, _, self.sample_rate_hz, self.n_channels = struct.unpack(">5I", header[4:])
@@ -100,10 +96,10 @@ class FfmpegDecoder:
         data = self._pipe.read(n_frames * frame_bytes)
         whole = data[: len(data) - len(data) % frame_bytes]
         if not whole:
-            # ffmpeg decodes what it can of a damaged file, and complains in the log.
-            complaint = self._complaint()
-            if self._process.returncode != 0 or complaint:
-                self.warnings.append(f"ffmpeg reports damage: {complaint or _NO_REASON}")
+            # ffmpeg decodes what it can of a damaged file, and logs the errors.
+            message = self._error_message()
+            if self._process.returncode != 0 or message:
+                self.warnings.append(f"ffmpeg reports damage: {message or _NO_REASON}")
         return np.frombuffer(whole, ">f4").astype(np.float32).reshape(-1, self.n_channels)
 
     def interrupt(self) -> None:
@@ -119,8 +115,8 @@ class FfmpegDecoder:
         self._pipe.close()
         self._log.close()
 
-    def _complaint(self) -> str:
-        """The first line of the log that is about the sound, "" if there is none."""
+    def _error_message(self) -> str:
+        """The first line of the log about audio, "" if there is none."""
         self._process.wait()
         self._log.seek(0)
         lines = self._log.read(1 << 20).decode("utf-8", "replace").splitlines()
@@ -134,7 +130,7 @@ class FfmpegDecoder:
 
 @functools.cache
 def _audio_codecs(executable: str) -> str:
-    """What this ffmpeg can decode of sound, as its options want it: names with commas."""
+    """Names of the audio decoders of this ffmpeg, separated by commas as its options expect."""
     command = [executable, "-v", "quiet", "-decoders"]
     try:
         listed = subprocess.run(
@@ -153,11 +149,8 @@ def _audio_codecs(executable: str) -> str:
 
 
 def find_ffmpeg() -> str | None:
-    """The ffmpeg to use: `AUDIOTAG_FFMPEG`, the one on the PATH, or that of imageio-ffmpeg."""
-    configured = os.environ.get("AUDIOTAG_FFMPEG")
-    if configured:
-        return configured
-    found = shutil.which("ffmpeg")
+    """Path of ffmpeg: `$AUDIOTAG_FFMPEG`, the one on the PATH, or imageio-ffmpeg's; or None."""
+    found = os.environ.get("AUDIOTAG_FFMPEG") or shutil.which("ffmpeg")
     if found:
         return found
     try:

@@ -1,4 +1,4 @@
-"""Samples of any number of channels -> one waveform in [-1, 1], and what is odd about them."""
+"""Mix channels to mono, and detect clipping, silence and invalid samples."""
 
 from __future__ import annotations
 
@@ -11,24 +11,21 @@ from vggish.audio.resample import Waveform
 
 # 16-bit recordings clip at these values; a lossy codec may overshoot them.
 FULL_SCALE = 1.0 - 2.0**-15
-
-# A normalised recording touches full scale here and there; a clipped one sits there.
+# A normalised recording reaches full scale now and then; a clipped one stays there.
 CLIPPED_SHARE_TO_REPORT = 1e-3
-
-# -60 dBFS: quieter than this is the noise of a recorder whose microphone was off.
+# -60 dBFS: the noise of a recorder with its microphone off is quieter.
 SILENT_PEAK = 1e-3
-
 SILENCE = "silence: no sample is beyond -60 dBFS"
 
 
 class MonoMix:
-    """The mean over channels of a sound that comes in blocks.
+    """Mean over channels of audio that arrives in blocks.
 
-    NaN and infinite samples become 0, samples beyond [-1, 1] are clipped to it; both are told in
-    `warnings`.
+    NaN and infinite samples become 0, samples beyond [-1, 1] are clipped; `warnings` reports
+    both.
 
     Attributes:
-        n_samples: how many there were, over all channels.
+        n_samples: number of samples so far, over all channels.
     """
 
     def __init__(self) -> None:
@@ -38,8 +35,7 @@ class MonoMix:
         self._peak = 0.0
 
     def __call__(self, block: Block) -> Waveform:
-        """Samples [n, n_channels], n at least 1, float32 or int16 -> float32 [n] in [-1, 1]."""
-        n_channels = block.shape[1]
+        """Mix samples [n, n_channels], n >= 1, float32 or int16, to float32 [n] in [-1, 1]."""
         self.n_samples += block.size
         scale = 2.0**-15 if block.dtype == np.int16 else 1.0
         full_scale = FULL_SCALE / scale
@@ -50,20 +46,20 @@ class MonoMix:
             high, low = float(block.max()), float(block.min())
         self._peak = max(self._peak, max(high, -low) * scale)
         if high >= full_scale or low <= -full_scale:
-            touching = (block >= full_scale) | (block <= -full_scale)
-            self._n_full_scale += int(np.count_nonzero(touching))
+            at_full_scale = (block >= full_scale) | (block <= -full_scale)
+            self._n_full_scale += int(np.count_nonzero(at_full_scale))
             if scale == 1.0:
                 block = cast(Waveform, np.clip(block, np.float32(-1.0), np.float32(1.0)))
-        # A sum column by column is many times faster than numpy's mean over a short axis.
+        # Adding columns is many times faster than numpy's mean over a short axis.
         total = block[:, 0].astype(np.float32)
-        for channel in range(1, n_channels):
+        for channel in range(1, block.shape[1]):
             total += block[:, channel]
-        total *= np.float32(scale / n_channels)
+        total *= np.float32(scale / block.shape[1])
         return total
 
     @property
     def warnings(self) -> list[str]:
-        """Sentences about what is odd about the samples so far."""
+        """Sentences about defects of the samples so far."""
         warnings = []
         if self.n_samples and self._peak < SILENT_PEAK:
             warnings.append(SILENCE)

@@ -1,4 +1,4 @@
-"""Audio sources: paths, file objects, bytes and pipes."""
+"""Audio sources: paths, pipes, standard input, file objects and bytes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ AudioSource = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
 
 
 def source_name(source: AudioSource, name: str | None = None) -> str:
-    """What to call a source in messages and outputs."""
+    """Name of a source in messages and outputs; `name` overrides it."""
     if name is not None:
         return name
     if isinstance(source, (str, os.PathLike)):
@@ -27,45 +27,55 @@ def source_name(source: AudioSource, name: str | None = None) -> str:
     return str(getattr(source, "name", "audio bytes"))
 
 
-def as_file(source: AudioSource, name: str | None) -> tuple[str, str, str | None]:
-    """Path, name, and the path again if it is a temporary file that must be removed."""
+def as_file(source: AudioSource, name: str | None) -> tuple[str, str, bool]:
+    """Make a source available as a file.
+
+    Returns:
+        The path, the name of the source, and whether the path is a temporary copy that the
+        caller must delete.
+
+    Raises:
+        OptionError: the source has an unsupported type.
+        AudioError: it cannot be opened, or is empty.
+    """
     name = source_name(source, name)
     if isinstance(source, (str, os.PathLike)):
-        path = os.fspath(source)
-        if path == "-":
-            if sys.stdin is None:
-                raise AudioError(f"cannot read {name}: it is closed")
-            return _spool(sys.stdin.buffer, name)
-        try:
-            status = os.stat(path)
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or str(error)
-            raise AudioError(f"cannot open {name}: {reason}") from error
-        if stat.S_ISDIR(status.st_mode):
-            raise AudioError(f"{name} is a directory, not a sound file")
-        if stat.S_ISFIFO(status.st_mode):
-            with open(path, "rb") as pipe:
-                return _spool(pipe, name)
-        if not stat.S_ISREG(status.st_mode):
-            raise AudioError(f"{name} is not a regular file")
-        if not os.access(path, os.R_OK):
-            raise AudioError(f"cannot open {name}: Permission denied")
-        if status.st_size == 0:
-            raise EmptyAudioError(f"{name} is empty: 0 bytes")
-        return path, name, None
+        return _from_path(os.fspath(source), name)
     if not isinstance(source, (bytes, bytearray, memoryview)) and not hasattr(source, "read"):
-        hint = ""
-        if isinstance(source, np.ndarray):
-            hint = " (a waveform goes to open_waveform)"
+        hint = " (use open_waveform for a waveform)" if isinstance(source, np.ndarray) else ""
         raise OptionError(
-            "a sound must be a path, the bytes of a file, or a binary file object. "
+            "audio must be a path, the bytes of a file, or a binary file object. "
             f"Received: {type(source).__name__}{hint}"
         )
-    return _spool(source, name)
+    return _copy(source, name)
 
 
-def _spool(source: Any, name: str) -> tuple[str, str, str]:
-    """Copy bytes or a stream to a temporary file: formats need to seek, and ffmpeg a path."""
+def _from_path(path: str, name: str) -> tuple[str, str, bool]:
+    if path == "-":
+        if sys.stdin is None:
+            raise AudioError(f"cannot read {name}: it is closed")
+        return _copy(sys.stdin.buffer, name)
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise AudioError(f"cannot open {name}: {reason}") from error
+    if stat.S_ISDIR(status.st_mode):
+        raise AudioError(f"{name} is a directory, not an audio file")
+    if stat.S_ISFIFO(status.st_mode):
+        with open(path, "rb") as pipe:
+            return _copy(pipe, name)
+    if not stat.S_ISREG(status.st_mode):
+        raise AudioError(f"{name} is not a regular file")
+    if not os.access(path, os.R_OK):
+        raise AudioError(f"cannot open {name}: Permission denied")
+    if status.st_size == 0:
+        raise EmptyAudioError(f"{name} is empty: 0 bytes")
+    return path, name, False
+
+
+def _copy(source: Any, name: str) -> tuple[str, str, bool]:
+    """Copy bytes or a stream to a temporary file: decoders need to seek, and ffmpeg a path."""
     suffix = Path(name).suffix.lower()
     suffix = suffix if suffix in AUDIO_SUFFIXES else ""
     path = None
@@ -88,4 +98,4 @@ def _spool(source: Any, name: str) -> tuple[str, str, str]:
         if isinstance(error, OSError):
             raise AudioError(f"cannot copy {name} to a temporary file: {error}") from error
         raise
-    return path, name, path
+    return path, name, True

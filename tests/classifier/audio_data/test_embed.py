@@ -585,4 +585,4 @@ def test_all_parts_of_a_file_that_cannot_be_decoded_count_as_bad(
     silent = folder / "dog" / "a.wav"
     soundfile.write(silent, np.zeros(0, np.float32), 16_000)
     _, report = embedded(read_clip_list(path), extractor, max_bad=2)
-    assert ["holds no sound: 0 samples" in bad.reason for bad in report.bad] == [True, True]
+    assert ["holds no audio: 0 samples" in bad.reason for bad in report.bad] == [True, True]

@@ -9,7 +9,7 @@ import pytest
 
 from classifier.tags.segments import find_segments, relative_thresholds
 from classifier.tags.types import Tag, TagSegment
-from classifier.tags.windows import WindowedScores, batches, window_starts
+from classifier.tags.windows import WindowedScores, window_starts
 from vggish.errors import OptionError
 
 # --- Windows -----------------------------------------------------------------------------
@@ -28,12 +28,6 @@ def test_windows_cover_every_frame_evenly_and_stay_inside(window: int) -> None:
         assert (steps >= 1).all()
         assert (steps <= max(1, window // 2)).all()
         assert steps.max() - steps.min() <= 1
-
-
-def test_batches_keep_all_starts_in_order() -> None:
-    starts = window_starts(100, 10)
-    assert np.concatenate(list(batches(starts, 4))).tolist() == starts.tolist()
-    assert max(map(len, batches(starts, 4))) == 4
 
 
 def test_clip_score_is_the_maximum_and_frame_score_the_mean_of_windows(

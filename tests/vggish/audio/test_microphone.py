@@ -90,7 +90,7 @@ def test_a_device_that_falls_silent_is_an_error(
     monkeypatch.setattr(microphone, "_POLL_SECONDS", 0.1)
     card.ends = False
     started = time.monotonic()
-    with pytest.raises(AudioError, match=r"no sound came from Built-in for 0\.2 s"):
+    with pytest.raises(AudioError, match=r"no audio from Built-in for 0\.2 s"):
         heard()
     assert time.monotonic() - started < 5
     assert card.n_open == 0
@@ -104,7 +104,7 @@ def test_a_device_that_is_none_is_told_with_those_that_there_are(
         Microphone(device)
     lines = str(caught.value).splitlines()
     assert lines[0].startswith(f"cannot open the microphone '{device}': ")
-    assert lines[-3:] == ["Microphones here, for --live-device:", "  0  Built-in", "  2  USB Audio"]
+    assert lines[-3:] == ["Microphones, for --live-device:", "  0  Built-in", "  2  USB Audio"]
 
 
 def test_a_device_that_is_taken_is_told(
@@ -114,7 +114,7 @@ def test_a_device_that_is_taken_is_told(
         raise card.PortAudioError("Error opening InputStream: Device unavailable")
 
     monkeypatch.setattr(card, "InputStream", taken)
-    with pytest.raises(AudioError, match=r"default microphone: .*unavailable\n.*here"):
+    with pytest.raises(AudioError, match=r"default microphone: .*unavailable\nMicrophones"):
         heard()
 
 
@@ -127,7 +127,7 @@ def test_a_device_that_opens_and_does_not_start_is_closed(card: FakeSoundDevice)
 
 def test_a_machine_without_microphones_says_so(card: FakeSoundDevice) -> None:
     card.devices = card.devices[1:2]
-    with pytest.raises(AudioError, match=r"default microphone.*\nThere is no microphone"):
+    with pytest.raises(AudioError, match=r"default microphone.*\nThis machine has no microphone"):
         Microphone()
 
 
