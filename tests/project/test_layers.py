@@ -6,6 +6,7 @@ import ast
 import functools
 import graphlib
 import inspect
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -215,3 +216,55 @@ def test_every_error_has_one_root_and_is_in_the_documented_tree() -> None:
     assert all(issubclass(c, errors.AudiotagError) for c in classes)
     tree = errors.__doc__ or ""
     assert [c.__name__ for c in classes if c.__name__ not in tree] == []
+
+
+def traces() -> dict[str, list[tuple[str, str]]]:
+    """Return the `file:function` steps of each request drawn in CONTRIBUTING."""
+    text = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
+    sections = re.split(r"^##+ ", text, flags=re.MULTILINE)
+    step = re.compile(r"^\d+\. `([\w/]+\.py):([\w.]+)`", re.MULTILINE)
+    found = {section.splitlines()[0]: step.findall(section) for section in sections if section}
+    return {request: steps for request, steps in found.items() if steps}
+
+
+@functools.cache
+def defined_in(file: str) -> set[str]:
+    """Return the functions and classes of a file, with methods as `Class.method`."""
+    names: set[str] = set()
+    for node in ast.parse((ROOT / file).read_text("utf-8")).body:
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            names.add(node.name)
+            members = node.body if isinstance(node, ast.ClassDef) else []
+            names |= {
+                f"{node.name}.{member.name}"
+                for member in members
+                if isinstance(member, (ast.FunctionDef, ast.AsyncFunctionDef))
+            }
+    return names
+
+
+def test_contributing_traces_three_requests() -> None:
+    assert list(traces()) == ["audiotag classify FILE", "audiotag train --frames", "POST /classify"]
+    assert all(len(steps) > 10 for steps in traces().values())
+
+
+@pytest.mark.parametrize("request_name", traces())
+def test_traced_functions_exist(request_name: str) -> None:
+    for file, name in traces()[request_name]:
+        assert (ROOT / file).is_file(), file
+        assert name in defined_in(file), f"{file}:{name}"
+
+
+@pytest.mark.parametrize("request_name", traces())
+def test_traced_layers_only_go_down(request_name: str) -> None:
+    modules = [file.removesuffix(".py").replace("/", ".") for file, _ in traces()[request_name]]
+    levels = [
+        (PACKAGES.index(package_of(module)), 0 if module == "cli" else row_of(module))
+        for module in modules
+    ]
+    assert levels == sorted(levels, reverse=True)
+    loaded_by_name = (ROOT / "cli.py").read_text("utf-8")
+    for i, module in enumerate(modules[1:], start=1):
+        above = modules[:i]
+        is_imported = module in above or any(module in imports()[other] for other in above)
+        assert is_imported or f'"{module}"' in loaded_by_name, f"nothing above imports {module}"
