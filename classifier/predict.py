@@ -12,8 +12,6 @@ parquet  clip, scores (float32 [C], one list per row); the labels and the bundle
 from __future__ import annotations
 
 import contextlib
-import csv
-import io
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -26,6 +24,7 @@ from classifier.bundles.bundle import Bundle, score_batches
 from classifier.names import PREDICTION_FORMATS
 from classifier.tags.choice import Choice, top_indices
 from classifier.tags.types import Scores
+from vggish.common.csv_table import csv_text
 from vggish.common.files import atomic_write
 from vggish.common.wording import as_text
 from vggish.errors import FrameFileError, OptionError
@@ -158,28 +157,20 @@ def _write_yt8m(file: IO[bytes], bundle: Bundle, batches: Batches, top_k: int) -
     for ids, scores in batches:
         best = top_indices(scores, top_k).tolist()
         rows = zip(ids, best, scores.tolist(), strict=True)
-        _write_rows(
-            file,
-            (
-                [clip_id, " ".join(f"{index} {row[index]:g}" for index in indices)]
-                for clip_id, indices, row in rows
-            ),
+        lines = (
+            [clip_id, " ".join(f"{index} {row[index]:g}" for index in indices)]
+            for clip_id, indices, row in rows
         )
+        file.write(csv_text(*lines).encode())
 
 
 def _write_wide(file: IO[bytes], bundle: Bundle, batches: Batches, top_k: int) -> None:
-    _write_rows(file, [["fname", *bundle.labels.names]])
+    file.write(csv_text(["fname", *bundle.labels.names]).encode())
     # Nine digits restore every float32.
     number = "%.9g".__mod__
     for ids, scores in batches:
         rows = zip(ids, scores.tolist(), strict=True)
-        _write_rows(file, ([clip_id, *map(number, row)] for clip_id, row in rows))
-
-
-def _write_rows(file: IO[bytes], rows: Iterable[Sequence[str]]) -> None:
-    text = io.StringIO(newline="")
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    file.write(text.getvalue().encode())
+        file.write(csv_text(*([clip_id, *map(number, row)] for clip_id, row in rows)).encode())
 
 
 def _write_jsonl(file: IO[bytes], bundle: Bundle, batches: Batches, top_k: int) -> None:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import csv
 import hashlib
-import io
 import os
 import sys
 import tempfile
@@ -56,6 +54,7 @@ from vggish.common.choices import (
     Tail,
     Values,
 )
+from vggish.common.csv_table import csv_text
 from vggish.common.files import atomic_write
 from vggish.common.wording import count, prefix_location, printable
 from vggish.errors import AudioError, FrameFileError, OptionError, write_errors_as
@@ -306,13 +305,12 @@ def _report_failures(options: Options, report: BatchReport) -> None:
     if options.errors is None:
         return
     rows = [(f.source, type(f.error).__name__, _failure_text(f)) for f in report.failures]
-    text = io.StringIO(newline="")
-    csv.writer(text, lineterminator="\n").writerows([("input", "error", "message"), *rows])
+    text = csv_text(("input", "error", "message"), *rows)
     with (
         write_errors_as(FrameFileError, f"--errors {options.errors}"),
         atomic_write(Path(options.errors)) as file,
     ):
-        file.write(text.getvalue().encode("utf-8", "backslashreplace"))
+        file.write(text.encode("utf-8", "backslashreplace"))
 
 
 def _failure_text(failure: Failure) -> str:

@@ -16,7 +16,6 @@ bundle/            the best weights, exported
 from __future__ import annotations
 
 import csv
-import io
 import json
 import os
 import re
@@ -30,6 +29,7 @@ import numpy.typing as npt
 
 from classifier.labels import Labels, read_labels, write_labels
 from classifier.training.config import TrainingConfig, differences
+from vggish.common.csv_table import csv_text
 from vggish.common.files import atomic_write
 from vggish.errors import AudiotagError, OptionError, RunError, write_errors_as
 
@@ -150,14 +150,11 @@ class Run:
         """
         self.check_free()
         described = {"format": FORMAT, "training": config.as_json(), "data": dict(data)}
-        rows = io.StringIO(newline="")
-        writer = csv.writer(rows, lineterminator="\n")
-        writer.writerows([["clip"], *([clip] for clip in held)])
         with write_errors_as(RunError, self.directory):
             self.state.parent.mkdir(parents=True, exist_ok=True)
             with atomic_write(self.directory / "labels.csv") as file:
                 write_labels(file, labels)
-            self._write("split.csv", rows.getvalue())
+            self._write("split.csv", csv_text(["clip"], *([clip] for clip in held)))
             # Last: with it the directory is a run.
             self._write("config.json", _as_text(described))
 
