@@ -1,4 +1,4 @@
-"""What goes wrong around a service, tried for real and counted: nothing is lost, nothing stays."""
+"""Faults, injected into a real service: no response is lost, nothing is left behind."""
 
 from __future__ import annotations
 
@@ -45,8 +45,7 @@ def left_behind(served: Running) -> list[str]:
 
 @pytest.fixture(scope="module")
 def served() -> Iterator[Running]:
-    # Nothing is known of random bytes by ffmpeg that libsndfile does not know, and its start
-    # takes longer than all else.
+    # ffmpeg cannot decode random bytes either, and starting it takes longer than everything else.
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AUDIOTAG_FFMPEG", "no-ffmpeg")
         with running(embedder="mini", max_audio_seconds=600.0) as found:
@@ -54,7 +53,7 @@ def served() -> Iterator[Running]:
 
 
 def random_bodies(seed: int, n: int) -> Iterator[bytes]:
-    """Noise, noise behind real magic numbers, and recordings with damage."""
+    """Yield noise, noise after real magic numbers, and damaged recordings."""
     rng = random.Random(seed)
     magic = [
         b"RIFF\x24\0\0\0WAVEfmt \x10\0\0\0",
@@ -79,7 +78,7 @@ def random_bodies(seed: int, n: int) -> Iterator[bytes]:
 
 
 @pytest.mark.slow
-def test_ten_thousand_random_bodies_are_answered_and_none_is_a_fault(served: Running) -> None:
+def test_ten_thousand_random_bodies_never_cause_an_internal_error(served: Running) -> None:
     statuses: collections.Counter[int] = collections.Counter()
     counting = threading.Lock()
 
@@ -107,7 +106,7 @@ def test_ten_thousand_random_bodies_are_answered_and_none_is_a_fault(served: Run
 @pytest.mark.parametrize(
     ("file_format", "n_minutes"), [("FLAC", 180), ("WAV", 180), ("MP3", 11), ("OGG", 11)]
 )
-def test_hours_are_too_much_however_small_they_are(
+def test_long_audio_is_refused_even_in_a_small_file(
     served: Running, file_format: str, n_minutes: int
 ) -> None:
     rate_hz = 8000
@@ -125,9 +124,9 @@ def test_hours_are_too_much_however_small_they_are(
     assert left_behind(served) == ["lock"]
 
 
-def test_a_bomb_that_hides_its_length_is_stopped_while_it_is_read(served: Running) -> None:
+def test_a_decompression_bomb_is_stopped_while_it_is_decoded(served: Running) -> None:
     data = bytearray(encoded(np.zeros(700 * 16_000, np.int16), file_format="FLAC"))
-    # The number of samples in STREAMINFO, 36 bits; 0 stands for unknown.
+    # The number of samples in STREAMINFO, 36 bits; 0 means unknown.
     data[21] &= 0xF0
     data[22:26] = bytes(4)
     answer = served.client.post("/classify", files={"file": ("bomb.flac", bytes(data))})
@@ -135,7 +134,7 @@ def test_a_bomb_that_hides_its_length_is_stopped_while_it_is_read(served: Runnin
     assert left_behind(served) == ["lock"]
 
 
-def test_too_many_channels_and_too_high_a_rate_are_refused() -> None:
+def test_too_many_channels_and_too_high_a_sample_rate_are_refused() -> None:
     with running(embedder="mini", max_channels=2, max_sample_rate_hz=48_000) as served:
         many = encoded(np.zeros((100, 3)), 16_000)
         fast = encoded(np.zeros(100), 96_000)
@@ -153,7 +152,7 @@ def test_too_many_decoded_bytes_are_refused() -> None:
         assert answer.json()["type"] == "/problems/audio-too-long"
 
 
-def test_overload_is_refused_cleanly_and_passes(write_sound: Any) -> None:
+def test_overload_is_refused_with_503_and_recovers(write_sound: Any) -> None:
     data = write_sound("a.wav", seconds=10, rate_hz=44_100).read_bytes()
     with running(embedder="mini", threads=1, queue_size=2) as served:
         expected = served.client.post("/classify", files={"file": ("a.wav", data)}).json()["tags"]
@@ -180,7 +179,7 @@ def test_overload_is_refused_cleanly_and_passes(write_sound: Any) -> None:
 
 
 def begin_upload(served: Running, *headers: str) -> socket.socket:
-    """Send the head of a request, and nothing of its body."""
+    """Send the head of a request without its body."""
     connection = socket.create_connection(("127.0.0.1", served.port))
     head = ("POST /classify HTTP/1.1", "Host: localhost", "Content-Type: audio/wav", *headers)
     connection.sendall("\r\n".join((*head, "Content-Length: 1000", "", "")).encode())
@@ -193,7 +192,7 @@ def upload_noise(served: Running, **headers: str) -> httpx.Response:
     )
 
 
-def test_there_are_only_so_many_uploads_at_once() -> None:
+def test_concurrent_uploads_are_limited() -> None:
     with running(embedder="mini", max_uploads=2) as served:
         waiting = [begin_upload(served) for _ in range(2)]
         wait_until(lambda: served.service.uploads.n_taken == 2)
@@ -204,7 +203,7 @@ def test_there_are_only_so_many_uploads_at_once() -> None:
         assert upload_noise(served).status_code == 400
 
 
-def test_one_client_cannot_take_all_places() -> None:
+def test_one_client_cannot_occupy_all_upload_slots() -> None:
     first, second = "192.0.2.1", "192.0.2.2"
     settings = {"trusted_proxies": ("127.0.0.1",), "max_requests_per_client": 2}
     with running(embedder="mini", max_uploads=4, **settings) as served:
@@ -222,7 +221,7 @@ def test_one_client_cannot_take_all_places() -> None:
         assert upload_noise(served, **{"X-Forwarded-For": first}).status_code == 400
 
 
-def test_one_client_cannot_have_all_streams() -> None:
+def test_one_client_cannot_occupy_all_stream_slots() -> None:
     settings = {"trusted_proxies": ("127.0.0.1",), "max_streams_per_client": 2}
     with running(embedder="mini", **settings) as served, contextlib.ExitStack() as stack:
 
@@ -231,7 +230,7 @@ def test_one_client_cannot_have_all_streams() -> None:
             headers = {"X-Forwarded-For": address}
             return stack.enter_context(connect(url, proxy=None, additional_headers=headers))
 
-        # Whether or not they have said anything.
+        # Before their first message.
         streams = [open_stream("2001:db8::1"), open_stream("2001:db8::2")]
         with pytest.raises(InvalidStatus) as caught:
             open_stream("2001:db8::3")
@@ -242,7 +241,7 @@ def test_one_client_cannot_have_all_streams() -> None:
         open_stream("2001:db8::3")
 
 
-def test_work_that_takes_too_long_is_told_and_ended(write_sound: Any) -> None:
+def test_processing_beyond_the_deadline_is_stopped_with_504(write_sound: Any) -> None:
     data = write_sound("a.wav", seconds=600, rate_hz=16_000).read_bytes()
     with running(embedder="mini", request_timeout_seconds=0.05) as served:
         answer = served.client.post("/classify", files={"file": ("a.wav", data)})
@@ -252,7 +251,7 @@ def test_work_that_takes_too_long_is_told_and_ended(write_sound: Any) -> None:
         wait_until(lambda: left_behind(served) == ["lock"])
 
 
-def test_work_for_a_client_that_left_is_ended(write_sound: Any) -> None:
+def test_processing_stops_when_the_client_disconnects(write_sound: Any) -> None:
     data = write_sound("a.wav", seconds=600, rate_hz=16_000).read_bytes()
     with running(embedder="mini") as served:
         with (
@@ -270,7 +269,7 @@ def test_work_for_a_client_that_left_is_ended(write_sound: Any) -> None:
         assert served.metric("audiotag_audio_seconds_total") == 0
 
 
-def test_a_bundle_corrupted_under_load_leaves_every_answer_right(
+def test_a_bundle_corrupted_under_load_does_not_affect_responses(
     tmp_path: Path, write_sound: Any
 ) -> None:
     bundle = tmp_path / "bundle"
@@ -309,8 +308,8 @@ def test_a_bundle_corrupted_under_load_leaves_every_answer_right(
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="limits on files are POSIX")
-def test_a_full_disk_is_told_and_small_uploads_still_work(tmp_path: Path) -> None:
-    """A limit on the size of files stands in for a disk that is full: writing fails alike."""
+def test_a_full_disk_gives_507_and_small_uploads_still_work(tmp_path: Path) -> None:
+    """A limit on the file size makes writing fail like a full disk."""
     import resource
 
     program = """

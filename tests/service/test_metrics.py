@@ -1,4 +1,4 @@
-"""What the service counts and logs: of one process, and of several together."""
+"""Metrics and logs, of one process and of several workers."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def samples_of(text: bytes) -> Samples:
     }
 
 
-def test_everything_that_is_noted_is_told() -> None:
+def test_recorded_values_are_rendered() -> None:
     metrics = Metrics(ServiceConfig())
     metrics.request("/classify", "POST", 200, 0.3)
     metrics.request("/classify", "POST", 200, 0.003)
@@ -87,13 +87,13 @@ def test_every_metric_is_documented() -> None:
             assert f"| `{name}` | {family.type} |" in text
 
 
-def test_two_services_of_one_process_count_apart() -> None:
+def test_two_services_in_one_process_have_separate_metrics() -> None:
     one, two = Metrics(ServiceConfig()), Metrics(ServiceConfig())
     one.audio_seconds(5)
     assert samples_of(two.render()[0])[("audiotag_audio_seconds_total", ())] == 0
 
 
-def test_several_threads_lose_no_count() -> None:
+def test_threads_lose_no_counts() -> None:
     metrics = Metrics(ServiceConfig())
 
     def count() -> None:
@@ -111,7 +111,7 @@ def test_several_threads_lose_no_count() -> None:
     assert found[("audiotag_requests_total", ("POST", "/classify", "200"))] == 4000
 
 
-def test_without_its_directory_a_worker_tells_of_itself() -> None:
+def test_without_the_shared_directory_a_worker_renders_its_own_metrics() -> None:
     metrics = Metrics(ServiceConfig(workers=2))
     metrics.queue_depth.set(3)
     assert samples_of(metrics.render()[0])[("audiotag_queue_depth", ())] == 3
@@ -130,7 +130,7 @@ for line in sys.stdin:
 
 @pytest.fixture
 def start_worker() -> Iterator[Callable[[], Callable[[str], Samples]]]:
-    """Processes that count, each of which may be told to run a statement."""
+    """Start processes with metrics; each can be sent statements to run."""
     started: list[subprocess.Popen[str]] = []
 
     def start() -> Callable[[str], Samples]:
@@ -160,7 +160,7 @@ def start_worker() -> Iterator[Callable[[], Callable[[str], Samples]]]:
         process.communicate()
 
 
-def test_workers_are_counted_together_and_the_dead_are_forgotten(
+def test_metrics_of_workers_are_summed_and_gauges_of_dead_workers_dropped(
     start_worker: Callable[[], Callable[[str], Samples]], tmp_path: Path
 ) -> None:
     with shared_between_workers(tmp_path) as directory:
@@ -186,14 +186,14 @@ def test_workers_are_counted_together_and_the_dead_are_forgotten(
     assert "PROMETHEUS_MULTIPROC_DIR" not in os.environ
 
 
-def test_the_directory_of_counts_is_where_uploads_cannot_fill_it(tmp_path: Path) -> None:
+def test_the_metrics_directory_is_in_shared_memory(tmp_path: Path) -> None:
     if not os.access("/dev/shm", os.W_OK):
         pytest.skip("there is no shared memory here")
     with shared_between_workers(tmp_path) as directory:
         assert directory.parent == Path("/dev/shm")
 
 
-def test_without_shared_memory_it_is_among_the_temporary_files(
+def test_without_shared_memory_the_metrics_directory_is_temporary(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("service.metrics._SHARED_MEMORY", tmp_path / "none")
@@ -206,7 +206,7 @@ def test_without_shared_memory_it_is_among_the_temporary_files(
 
 @pytest.fixture
 def logged(capfd: pytest.CaptureFixture[str]) -> Iterator[Callable[..., list[str]]]:
-    """The lines that are logged with some settings."""
+    """The lines that are logged with these settings."""
     names = ("", "audiotag", "uvicorn", "uvicorn.error", "uvicorn.asgi")
     loggers = [logging.getLogger(name) for name in names]
     before = [(each, each.handlers[:], each.level, each.propagate) for each in loggers]
@@ -255,7 +255,7 @@ def test_json_lines_have_time_level_message_request_and_extras(
     assert "ValueError: why" in third["exception"]
 
 
-def test_text_lines_stay_lines_whatever_is_told(logged: Callable[..., list[str]]) -> None:
+def test_a_text_record_is_one_line_for_any_message(logged: Callable[..., list[str]]) -> None:
     logged(log_format="text", log_level="debug")
     log.debug("GET /%s", "a\nb\x1b[2J", extra={"client": "10.0.0.1\r\n"})
     (line,) = logged()
@@ -267,14 +267,14 @@ def test_text_lines_stay_lines_whatever_is_told(logged: Callable[..., list[str]]
     assert logged()[-1] == "ValueError: why"
 
 
-def test_levels_are_kept(logged: Callable[..., list[str]]) -> None:
+def test_log_level_is_applied(logged: Callable[..., list[str]]) -> None:
     logged(log_level="warning")
     for level in ("debug", "info", "warning", "error"):
         getattr(log, level)(level)
     assert [json.loads(line)["message"] for line in logged()] == ["warning", "error"]
 
 
-def test_what_the_server_below_tells_is_in_our_format_and_not_told_twice(
+def test_uvicorn_logs_in_our_format_without_repeating_events(
     logged: Callable[..., list[str]],
 ) -> None:
     logged(log_level="info")
@@ -304,7 +304,9 @@ def test_what_the_server_below_tells_is_in_our_format_and_not_told_twice(
     assert len(lines) == 4
 
 
-def test_a_terminal_gets_text_and_a_file_json(monkeypatch: pytest.MonkeyPatch, logged: Any) -> None:
+def test_logs_are_text_on_a_terminal_and_json_in_a_file(
+    monkeypatch: pytest.MonkeyPatch, logged: Any
+) -> None:
     for is_terminal, kind in ((True, TextFormatter), (False, JsonFormatter)):
         monkeypatch.setattr(sys.stderr, "isatty", lambda is_terminal=is_terminal: is_terminal)
         configure(ServiceConfig())

@@ -1,4 +1,4 @@
-"""The page's files: what is served, how, and whose it is."""
+"""The files of the page: content, headers, attribution."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_every_file_of_the_page_is_served_with_its_type(served: Running) -> None
     assert served.client.get("/favicon.ico").headers["content-type"] == "image/svg+xml"
 
 
-def test_a_copy_that_is_still_good_is_not_sent_again(served: Running) -> None:
+def test_a_current_copy_gives_304(served: Running) -> None:
     for path in ("/static/app.js", "/examples/applause.ogg"):
         first = served.client.get(path)
         assert first.headers["cache-control"] == "no-cache"
@@ -80,13 +80,13 @@ def test_a_copy_that_is_still_good_is_not_sent_again(served: Running) -> None:
         "/examples/%00",
     ],
 )
-def test_other_names_are_refused(served: Running, path: str) -> None:
+def test_other_file_names_are_not_found(served: Running, path: str) -> None:
     answer = served.client.get(path)
     assert answer.status_code in (404, 401)
     assert answer.headers["content-type"] == "application/problem+json"
 
 
-def test_examples_are_listed_with_whose_they_are(served: Running) -> None:
+def test_examples_are_listed_with_their_attribution(served: Running) -> None:
     examples = served.client.get("/examples").json()["examples"]
     recordings = {path.name for path in CLIPS.iterdir() if path.suffix in page._MEDIA_TYPES} - {
         "ATTRIBUTION.md"
@@ -106,7 +106,7 @@ def test_examples_are_listed_with_whose_they_are(served: Running) -> None:
         assert example["description"] in attribution
 
 
-def test_nothing_is_inline_and_no_host_is_named() -> None:
+def test_the_page_has_no_inline_code_and_no_other_hosts() -> None:
     index = (STATIC / "index.html").read_text()
     assert re.findall(r"<script(?![^>]*\bsrc=)", index) == []
     assert re.findall(r"<style|\sstyle=|\son\w+=", index) == []
@@ -117,7 +117,7 @@ def test_nothing_is_inline_and_no_host_is_named() -> None:
         )
 
 
-def test_vendored_files_are_those_that_the_list_names() -> None:
+def test_vendored_files_match_the_list() -> None:
     vendor = runpy.run_path(str(ROOT / "recipes" / "page_libraries.py"))
     assert list(vendor["differences"]()) == []
     files = {file["name"] for one in vendor["packages"]() for file in one["files"].values()}
@@ -126,7 +126,7 @@ def test_vendored_files_are_those_that_the_list_names() -> None:
     }
 
 
-def test_a_changed_vendored_file_is_noticed(tmp_path: Path) -> None:
+def test_a_changed_vendored_file_is_detected(tmp_path: Path) -> None:
     vendor = runpy.run_path(str(ROOT / "recipes" / "page_libraries.py"))
     for path in (STATIC / "vendor").glob("*.*"):
         (tmp_path / path.name).write_bytes(path.read_bytes())

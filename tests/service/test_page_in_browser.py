@@ -1,4 +1,4 @@
-"""The page in a real browser, with a real service behind it."""
+"""The page in a real browser, with a real service."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def page(chromium: Any, served: Running) -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def sounds(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Guitar, then speech, as a WAV file; and other files, some of them no good."""
+    """Make a WAV file of guitar, then speech; and other files, some of them invalid."""
     folder = tmp_path_factory.mktemp("sounds")
     mixture(folder / "mix.wav", HEARD, 16_000)
     samples, rate = soundfile.read(folder / "mix.wav", dtype="float32")
@@ -53,12 +53,12 @@ def sounds(tmp_path_factory: pytest.TempPathFactory) -> Path:
     soundfile.write(folder / "long.wav", long, rate)
     soundfile.write(folder / "long.mp3", long, rate)
     (folder / "long.mp3").write_bytes(id3_tag(3 << 20) + (folder / "long.mp3").read_bytes())
-    (folder / "notes.txt").write_text("This is no sound.\n" * 20)
+    (folder / "notes.txt").write_text("This is not audio.\n" * 20)
     return folder
 
 
 def id3_tag(n_bytes: int) -> bytes:
-    """An ID3v2.4 tag of so many bytes, as with a picture; its length has seven bits a byte."""
+    """Make an ID3v2.4 tag of a size, as with a picture; its length has seven bits a byte."""
     length = bytes(n_bytes >> shift & 0x7F for shift in (21, 14, 7, 0))
     return b"ID3\4\0\0" + length + bytes(n_bytes)
 
@@ -78,7 +78,7 @@ def asked_directly(served: Running, path: Path) -> Any:
 
 
 def name_of(page: Any) -> str:
-    """What the page says is heard, once it does."""
+    """The title of the result, once it is shown."""
     return str(page.locator("#result-title").inner_text())
 
 
@@ -91,7 +91,7 @@ def press(page: Any, name: str) -> None:
 
 
 def stub(page: Any, address: str, *answers: tuple[int, dict[str, str], Any]) -> list[Any]:
-    """Answer requests in the place of the service, one after the other; the rest get through."""
+    """Answer requests in place of the service, one after the other; pass on the others."""
     waiting, asked = list(answers), []
 
     def answer(route: Any) -> None:
@@ -114,7 +114,7 @@ def problem(slug: str, status: int, detail: str, **headers: str) -> tuple[int, d
 # --- a result ----------------------------------------------------------------------------
 
 
-def test_a_file_is_named_and_drawn(page: Any, served: Running, sounds: Path) -> None:
+def test_a_file_is_tagged_and_drawn(page: Any, served: Running, sounds: Path) -> None:
     choose(page, sounds / "mix.wav")
     assert name_of(page).startswith("Music ")
     answer = asked_directly(served, sounds / "mix.wav")
@@ -125,7 +125,7 @@ def test_a_file_is_named_and_drawn(page: Any, served: Running, sounds: Path) -> 
     assert page.locator(".tag-percent").all_inner_texts()[:3] == percents[:3]
     assert "mix.wav" in page.locator(".facts").inner_text()
     assert page.get_by_role("table").count() == 1
-    # Waveform and spectrogram: canvases of so many pixels in height, and of several colours.
+    # Waveform and spectrogram: canvases of these heights in pixels, with several colours.
     for height, least in ((88, 3), (112, 50)):
         page.wait_for_function(
             """([height, least]) => {
@@ -141,7 +141,7 @@ def test_a_file_is_named_and_drawn(page: Any, served: Running, sounds: Path) -> 
         )
 
 
-def test_heat_map_is_dark_where_the_score_is_high_and_in_line_with_the_waveform(
+def test_heat_map_is_dark_at_high_scores_and_aligned_with_the_waveform(
     page: Any, sounds: Path
 ) -> None:
     with page.expect_response(re.compile("/classify")) as response:
@@ -152,7 +152,7 @@ def test_heat_map_is_dark_where_the_score_is_high_and_in_line_with_the_waveform(
     for row in page.locator(".strip").all():
         strip = row.bounding_box()
         assert (strip["x"], strip["width"]) == (wave["x"], wave["width"])
-    # The colour in the middle of each frame of the first tag, as brightness.
+    # Brightness of the first tag at the centre of each frame.
     times = [start + 0.48 for start in tracks["start_seconds"][:-1]]
     seconds = float(page.get_by_role("slider").get_attribute("aria-valuemax"))
     brightness = page.locator(".strip").first.evaluate(
@@ -208,7 +208,7 @@ def test_the_keyboard_seeks_and_plays(page: Any, sounds: Path) -> None:
     page.get_by_role("button", name="Play", exact=True).wait_for()
 
 
-def test_zoom_keeps_waveform_and_heat_map_in_line(page: Any, sounds: Path) -> None:
+def test_zoom_keeps_waveform_and_heat_map_aligned(page: Any, sounds: Path) -> None:
     choose(page, sounds / "mix.wav")
     name_of(page)
     narrow = page.locator(".wave").bounding_box()["width"]
@@ -218,7 +218,7 @@ def test_zoom_keeps_waveform_and_heat_map_in_line(page: Any, sounds: Path) -> No
     strip = page.locator(".strip").first.bounding_box()
     assert wave["width"] == pytest.approx(4 * narrow, rel=0.01)
     assert (strip["x"], strip["width"]) == (wave["x"], wave["width"])
-    # The canvas of the waveform follows a moment later.
+    # The canvas of the waveform is drawn a moment later.
     page.wait_for_function(
         """(width) => Math.abs(document.querySelector(".wave > div").shadowRoot
           .querySelector(".wrapper").clientWidth - width) < 2""",
@@ -230,7 +230,7 @@ def test_zoom_keeps_waveform_and_heat_map_in_line(page: Any, sounds: Path) -> No
     assert page.get_by_role("button", name="Zoom out").is_disabled()
 
 
-def test_choosing_a_tag_marks_where_it_is_heard(page: Any, sounds: Path) -> None:
+def test_selecting_a_tag_marks_its_segments(page: Any, sounds: Path) -> None:
     choose(page, sounds / "mix.wav")
     name_of(page)
     regions = "document.querySelector('.wave > div').shadowRoot.querySelectorAll('[part~=region]')"
@@ -243,7 +243,7 @@ def test_choosing_a_tag_marks_where_it_is_heard(page: Any, sounds: Path) -> None
     page.wait_for_function(f"() => {regions}.length === 0")
 
 
-def test_a_segment_in_the_table_is_played(page: Any, sounds: Path) -> None:
+def test_clicking_a_segment_in_the_table_plays_it(page: Any, sounds: Path) -> None:
     choose(page, sounds / "mix.wav")
     name_of(page)
     page.get_by_role("button", name=re.compile("Play Speech, from 0:0")).first.click()
@@ -251,7 +251,7 @@ def test_a_segment_in_the_table_is_played(page: Any, sounds: Path) -> None:
     assert seconds_shown(page) > 5
 
 
-def test_the_heat_map_is_there_as_a_table(page: Any, sounds: Path) -> None:
+def test_the_heat_map_is_available_as_a_table(page: Any, sounds: Path) -> None:
     with page.expect_response(re.compile("/classify")) as response:
         choose(page, sounds / "mix.wav")
     name_of(page)
@@ -264,7 +264,7 @@ def test_the_heat_map_is_there_as_a_table(page: Any, sounds: Path) -> None:
     assert heads == ["From", *(tag["label"] for tag in tracks["tags"])]
 
 
-def test_an_example_is_named_with_whose_it_is(page: Any) -> None:
+def test_an_example_is_tagged_and_attributed(page: Any) -> None:
     page.get_by_role("button", name="Electric guitar").click()
     assert name_of(page).startswith("Music ")
     facts = page.locator(".facts").inner_text()
@@ -274,7 +274,7 @@ def test_an_example_is_named_with_whose_it_is(page: Any) -> None:
     page.get_by_role("heading", name=re.compile("Speech")).wait_for()
 
 
-def test_a_dropped_file_is_named(page: Any) -> None:
+def test_a_dropped_file_is_tagged(page: Any) -> None:
     data = page.evaluate_handle(
         """async () => {
           const recording = await (await fetch("examples/guitar_chord.ogg")).blob();
@@ -299,7 +299,7 @@ def test_a_dropped_file_is_named(page: Any) -> None:
         ("Audacity labels", ".txt"),
     ],
 )
-def test_downloads_hold_what_the_service_said(page: Any, sounds: Path, name: str, of: str) -> None:
+def test_downloads_match_the_response(page: Any, sounds: Path, name: str, of: str) -> None:
     with page.expect_response(re.compile("/classify")) as response:
         choose(page, sounds / "mix.wav")
     name_of(page)
@@ -329,7 +329,7 @@ def test_downloads_hold_what_the_service_said(page: Any, sounds: Path, name: str
         assert lines == sorted(lines, key=lambda line: float(line[0]))
 
 
-def test_names_of_files_are_never_markup(page: Any, sounds: Path) -> None:
+def test_file_names_are_never_markup(page: Any, sounds: Path) -> None:
     name = "<img src=x onerror=alert(1)>.wav"
     content = (sounds / "mix.wav").read_bytes()
     page.set_input_files("#file", {"name": name, "mimeType": "audio/wav", "buffer": content})
@@ -338,10 +338,10 @@ def test_names_of_files_are_never_markup(page: Any, sounds: Path) -> None:
     assert page.locator("#result img").count() == 0
 
 
-# --- sounds that are unusual -------------------------------------------------------------
+# --- unusual audio -----------------------------------------------------------------------
 
 
-def test_what_the_browser_cannot_play_has_its_tags_all_the_same(page: Any, sounds: Path) -> None:
+def test_a_file_that_the_browser_cannot_play_is_tagged(page: Any, sounds: Path) -> None:
     choose(page, sounds / "mix.aiff")
     assert name_of(page).startswith("Music ")
     assert "cannot play" in page.locator(".wave").inner_text()
@@ -351,14 +351,14 @@ def test_what_the_browser_cannot_play_has_its_tags_all_the_same(page: Any, sound
     assert seconds_shown(page) == 0.96
 
 
-def test_silence_is_called_silence(page: Any, sounds: Path) -> None:
+def test_silence_is_shown_as_silence(page: Any, sounds: Path) -> None:
     choose(page, sounds / "silence.wav")
     assert name_of(page) == "Silence"
     assert page.locator(".tag-row").count() == 0
 
 
 @pytest.mark.parametrize("name", ["long.wav", "long.mp3"])
-def test_a_long_sound_has_peaks_and_no_spectrogram(page: Any, sounds: Path, name: str) -> None:
+def test_a_long_clip_has_a_waveform_and_no_spectrogram(page: Any, sounds: Path, name: str) -> None:
     choose(page, sounds / name)
     assert name_of(page).startswith("Music ")
     assert "No spectrogram" in page.locator(".notes").inner_text()
@@ -369,7 +369,7 @@ def test_a_long_sound_has_peaks_and_no_spectrogram(page: Any, sounds: Path, name
     assert page.locator(".link").nth(30).evaluate("link => link === document.activeElement")
 
 
-def test_a_model_of_whole_clips_has_bars_and_no_heat_map(
+def test_a_model_without_frame_scores_has_bars_and_no_heat_map(
     page: Any, served: Running, sounds: Path
 ) -> None:
     answer = asked_directly(served, sounds / "mix.wav")
@@ -383,10 +383,10 @@ def test_a_model_of_whole_clips_has_bars_and_no_heat_map(
     assert page.locator(".download").count() == 2
 
 
-# --- what goes wrong ---------------------------------------------------------------------
+# --- errors ------------------------------------------------------------------------------
 
 
-def test_a_file_that_is_no_sound_is_told_with_what_to_do(page: Any, sounds: Path) -> None:
+def test_a_file_without_audio_shows_the_problem_and_actions(page: Any, sounds: Path) -> None:
     choose(page, sounds / "notes.txt")
     told = page.get_by_role("alert")
     assert "The audio cannot be read" in told.inner_text()
@@ -398,7 +398,7 @@ def test_a_file_that_is_no_sound_is_told_with_what_to_do(page: Any, sounds: Path
     assert told.count() == 0
 
 
-def test_overload_is_waited_for(page: Any, sounds: Path) -> None:
+def test_the_page_retries_when_the_service_is_busy(page: Any, sounds: Path) -> None:
     busy = problem("overloaded", 503, "64 requests are waiting", **{"Retry-After": "5"})
     asked = stub(page, "/classify", busy, busy)
     choose(page, sounds / "mix.wav")
@@ -408,7 +408,7 @@ def test_overload_is_waited_for(page: Any, sounds: Path) -> None:
     assert len(asked) == 3
 
 
-def test_overload_can_be_retried_at_once_or_given_up(page: Any, sounds: Path) -> None:
+def test_a_retry_can_be_started_or_cancelled(page: Any, sounds: Path) -> None:
     busy = problem("rate-limited", 429, "too many", **{"Retry-After": "600"})
     asked = stub(page, "/classify", busy, busy)
     choose(page, sounds / "mix.wav")
@@ -433,9 +433,7 @@ def test_an_upload_shows_its_progress_and_can_be_cancelled(page: Any, sounds: Pa
     assert name_of(page).startswith("Music ")
 
 
-def test_what_was_begun_before_says_nothing_any_more(
-    chromium: Any, served: Running, sounds: Path
-) -> None:
+def test_a_superseded_task_shows_nothing(chromium: Any, served: Running, sounds: Path) -> None:
     with tab(chromium, served.url) as page:
         waiting: list[Any] = []
         page.route(re.compile("/models"), lambda route: waiting.append(route))
@@ -449,7 +447,7 @@ def test_what_was_begun_before_says_nothing_any_more(
         assert page.locator("#status").inner_text() == ""
 
 
-def test_what_was_cancelled_is_not_sent_with_another_model(
+def test_a_cancelled_file_is_not_sent_again_with_another_model(
     chromium: Any, served: Running, sounds: Path
 ) -> None:
     with tab(chromium, served.url) as page:
@@ -468,13 +466,13 @@ def test_what_was_cancelled_is_not_sent_with_another_model(
         assert page.locator("#status").inner_text() == ""
 
 
-def test_a_proxy_that_answers_with_a_page_of_its_own_is_told(page: Any, sounds: Path) -> None:
+def test_an_html_error_of_a_proxy_is_reported(page: Any, sounds: Path) -> None:
     page.route(re.compile("/classify"), lambda route: route.fulfill(status=502, body="<h1>Bad"))
     choose(page, sounds / "mix.wav")
     assert "status 502" in page.get_by_role("alert").inner_text()
 
 
-def test_a_service_that_is_gone_is_told(chromium: Any, served: Running, sounds: Path) -> None:
+def test_an_unreachable_service_is_reported(chromium: Any, served: Running, sounds: Path) -> None:
     with tab(chromium, served.url) as page:
         open_page(page, served.url + "/")
         page.route(re.compile("/classify"), lambda route: route.abort("connectionrefused"))
@@ -487,9 +485,9 @@ def test_a_service_that_is_gone_is_told(chromium: Any, served: Running, sounds: 
 
 @pytest.mark.parametrize(
     ("name", "said"),
-    [("NotAllowedError", "refused"), ("NotFoundError", "found"), ("NotReadableError", "used")],
+    [("NotAllowedError", "denied"), ("NotFoundError", "found"), ("NotReadableError", "used")],
 )
-def test_a_microphone_that_is_refused_or_absent_is_told(page: Any, name: str, said: str) -> None:
+def test_a_denied_or_missing_microphone_is_reported(page: Any, name: str, said: str) -> None:
     page.evaluate(
         """(name) => { navigator.mediaDevices.getUserMedia = () =>
           Promise.reject(new DOMException("no", name)); }""",
@@ -503,7 +501,7 @@ def test_a_microphone_that_is_refused_or_absent_is_told(page: Any, name: str, sa
 # --- the microphone ----------------------------------------------------------------------
 
 
-def test_live_shows_tags_as_they_come(page: Any) -> None:
+def test_a_live_stream_shows_tags_as_they_arrive(page: Any) -> None:
     press(page, "Listen live")
     page.get_by_role("heading", name="Listening").wait_for()
     page.locator(".live-rows .tag-label").get_by_text("Music", exact=True).wait_for()
@@ -515,7 +513,7 @@ def test_live_shows_tags_as_they_come(page: Any) -> None:
     assert not page.locator("#live").is_visible()
 
 
-def test_a_recording_is_named_and_can_be_played(page: Any) -> None:
+def test_a_recording_is_tagged_and_can_be_played(page: Any) -> None:
     press(page, "Record")
     page.get_by_role("heading", name="Recording").wait_for()
     page.locator(".live .time").get_by_text(re.compile("0:(0[2-9]|[1-5])")).wait_for()
@@ -546,9 +544,7 @@ def test_a_recording_can_be_discarded(page: Any) -> None:
         ("lastTrack.dispatchEvent(new Event('ended'))", "The microphone was disconnected"),
     ],
 )
-def test_a_live_stream_that_breaks_keeps_what_was_heard(
-    page: Any, accident: str, told: str
-) -> None:
+def test_a_broken_live_stream_keeps_the_recording(page: Any, accident: str, told: str) -> None:
     page.add_init_script(
         """window.WebSocket = class extends WebSocket {
           constructor(...args) { super(...args); window.lastSocket = this; } };
@@ -572,7 +568,7 @@ def test_a_live_stream_that_breaks_keeps_what_was_heard(
 # --- keys, models, proxies ---------------------------------------------------------------
 
 
-def test_a_key_is_asked_for_and_kept_for_this_tab(chromium: Any, sounds: Path) -> None:
+def test_the_page_asks_for_a_key_and_keeps_it_for_the_tab(chromium: Any, sounds: Path) -> None:
     with (
         running(embedder="mini", api_keys=(KEY,)) as served,
         tab(chromium, served.url) as page,
@@ -599,7 +595,7 @@ def test_a_key_is_asked_for_and_kept_for_this_tab(chromium: Any, sounds: Path) -
         assert page.evaluate("localStorage.length") == 0
 
 
-def test_a_key_that_is_asked_for_later_lets_the_upload_go_on(page: Any, sounds: Path) -> None:
+def test_an_upload_continues_after_the_key_was_entered(page: Any, sounds: Path) -> None:
     asked = stub(page, "/classify", problem("unauthorized", 401, "this needs an API key"))
     choose(page, sounds / "mix.wav")
     page.get_by_label("API key").fill(KEY)
@@ -627,14 +623,14 @@ def test_one_of_several_models_can_be_chosen(chromium: Any, served: Running, sou
         assert choice.input_value() == "audioset"
         choose(page, sounds / "mix.wav")
         name_of(page)
-        # What is shown until the answer comes may be too short to be seen.
+        # The progress panel may be visible for too short a time.
         with page.expect_request(re.compile("/classify.*model=other")):
             choice.select_option("other")
         name_of(page)
         assert ["other" in url for url in asked] == [False, True]
 
 
-def test_it_works_behind_a_proxy_that_gives_it_a_folder(chromium: Any, sounds: Path) -> None:
+def test_the_page_works_behind_a_proxy_with_a_path_prefix(chromium: Any, sounds: Path) -> None:
     with (
         running(embedder="mini", root_path="/sounds") as served,
         tab(chromium, served.url + "/sounds/") as page,
@@ -646,10 +642,10 @@ def test_it_works_behind_a_proxy_that_gives_it_a_folder(chromium: Any, sounds: P
         page.locator(".live-rows .tag-label").first.wait_for()
 
 
-# --- for everybody -----------------------------------------------------------------------
+# --- accessibility -----------------------------------------------------------------------
 
 
-def test_everything_can_be_done_with_the_keyboard(page: Any) -> None:
+def test_the_page_is_operable_by_keyboard(page: Any) -> None:
     def focused() -> str:
         return str(
             page.evaluate(
@@ -667,7 +663,7 @@ def test_everything_can_be_done_with_the_keyboard(page: Any) -> None:
     for _ in range(5):
         page.keyboard.press("Tab")
         walked.append(focused())
-    assert walked[:4] == ["audiotag, start again", "Choose a file", "Record", "Listen live"]
+    assert walked[:4] == ["audiotag, start over", "Choose a file", "Record", "Listen live"]
     assert walked[4].startswith("Electric guitar")
     page.keyboard.press("Enter")
     name_of(page)
@@ -682,7 +678,7 @@ def test_everything_can_be_done_with_the_keyboard(page: Any) -> None:
     assert any(name.startswith("JSON") for name in walked)
 
 
-def test_everything_has_a_name(page: Any, sounds: Path) -> None:
+def test_every_control_has_an_accessible_name(page: Any, sounds: Path) -> None:
     def unnamed() -> list[str]:
         snapshot = page.locator("body").aria_snapshot()
         roles = "button|slider|link|combobox|textbox|meter|progressbar|table|img|region"
@@ -729,7 +725,7 @@ _CONTRASTS = """() => {
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_stands_out_from_what_is_behind_it(
+def test_text_has_sufficient_contrast(
     chromium: Any, served: Running, sounds: Path, scheme: str
 ) -> None:
     with tab(chromium, served.url, color_scheme=scheme) as page:
@@ -743,7 +739,7 @@ def test_text_stands_out_from_what_is_behind_it(
         assert page.evaluate(_CONTRASTS) == []
 
 
-def test_colours_follow_the_scheme(page: Any, sounds: Path) -> None:
+def test_colours_follow_the_colour_scheme(page: Any, sounds: Path) -> None:
     choose(page, sounds / "mix.wav")
     name_of(page)
     corner = (
@@ -754,7 +750,7 @@ def test_colours_follow_the_scheme(page: Any, sounds: Path) -> None:
     page.wait_for_function(f"(light) => {corner} !== light", arg=light)
 
 
-def test_a_phone_shows_all_without_scrolling_sideways(
+def test_the_page_fits_a_phone_without_horizontal_scrolling(
     chromium: Any, served: Running, sounds: Path
 ) -> None:
     phone = {"viewport": {"width": 360, "height": 740}, "has_touch": True, "is_mobile": True}
@@ -779,7 +775,7 @@ def test_a_phone_shows_all_without_scrolling_sideways(
         assert page.evaluate(width) == 360
 
 
-def test_nothing_moves_for_those_who_want_less_motion(chromium: Any, served: Running) -> None:
+def test_reduced_motion_disables_animations(chromium: Any, served: Running) -> None:
     with tab(chromium, served.url, reduced_motion="reduce") as page:
         open_page(page, served.url + "/")
         press(page, "Listen live")
@@ -793,7 +789,7 @@ def test_nothing_moves_for_those_who_want_less_motion(chromium: Any, served: Run
         assert moving == 0
 
 
-def test_examples_are_those_of_the_repository(page: Any) -> None:
+def test_all_example_recordings_are_offered(page: Any) -> None:
     assert page.locator(".chip").count() == sum(
         path.suffix in {".ogg", ".flac", ".mp3", ".wav"} for path in CLIPS.iterdir()
     )

@@ -1,4 +1,4 @@
-"""A real browser for tests of the page: Chromium, with a microphone that hears a file."""
+"""A real browser for tests of the page: Chromium, with a file as its microphone."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _FAILED_ANSWERS = (
 
 
 def chromium(own: str) -> str:
-    """The path of a Chromium, else playwright's `own`; the test is skipped if there is none."""
+    """Path of Chromium, or playwright's `own`; skip the test if there is none."""
     installed = map(shutil.which, _NAMES)
     found = os.environ.get("AUDIOTAG_CHROMIUM") or next(filter(None, installed), own)
     if not Path(found).is_file():
@@ -49,7 +49,7 @@ def chromium(own: str) -> str:
 
 @contextlib.contextmanager
 def browser(heard: Path) -> Iterator[Any]:
-    """A browser without a screen whose microphone hears a WAV file, again and again."""
+    """A headless browser whose microphone plays a WAV file in a loop."""
     playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
     flags = [*_FLAGS, f"--use-file-for-fake-audio-capture={heard}"]
     with playwright.sync_playwright() as started:
@@ -63,7 +63,7 @@ def browser(heard: Path) -> Iterator[Any]:
 
 @contextlib.contextmanager
 def tab(running: Any, origin: str, **options: Any) -> Iterator[Any]:
-    """A fresh page that must not ask another host, break its policy, or fail unnoticed."""
+    """A new page that must not contact other hosts, violate its policy, or log errors."""
     context = running.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
     page = context.new_page()
     page.set_default_timeout(60_000)
@@ -84,7 +84,7 @@ def tab(running: Any, origin: str, **options: Any) -> Iterator[Any]:
 
 
 def mixture(path: Path, names: tuple[str, ...], rate_hz: int = 48_000) -> Path:
-    """Clips one after the other, as a WAV file."""
+    """Concatenate clips to a WAV file."""
     pieces = []
     for name in names:
         samples, rate = soundfile.read(CLIPS / name, always_2d=True)

@@ -1,4 +1,4 @@
-"""A service to the interface that its client expects, on a real HTTP server; it can misbehave."""
+"""A fake of the service for tests of its client, on a real HTTP server; it can misbehave."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def busy(retry_after: str | None = None) -> Response:
 
 
 def tagged(tagger: Tagger, data: bytes, request: Request) -> dict[str, Any]:
-    """What the service says of a sound, from a tagger."""
+    """The response to a clip, from a local tagger."""
     asked = request.query_params
     tags = tagger.tag(
         data,
@@ -54,7 +54,7 @@ def tagged(tagger: Tagger, data: bytes, request: Request) -> dict[str, Any]:
 
 
 class FakeService:
-    """A service to the interface. Each request uses up one of `answers`, then it behaves.
+    """A fake service. Each request consumes one of `answers`; without any it behaves.
 
     `requests` logs (method, path with query, headers), `names` those of the files. Tags are
     those of `tagger`; without one, the only label is the sha256 of the file.
@@ -83,7 +83,7 @@ class FakeService:
         return f"http://127.0.0.1:{self._socket.getsockname()[1]}"
 
     def reset(self) -> None:
-        """Forget what was, and behave."""
+        """Clear the state, and behave."""
         self.answers.clear()
         self.requests.clear()
         self.names.clear()

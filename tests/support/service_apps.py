@@ -1,4 +1,4 @@
-"""Small applications in the place of the service's, and a real server for them."""
+"""Small applications for tests of middleware and server, and a real server for them."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ async def problem_app(scope: Any, receive: Any, send: Any) -> None:
 
 @contextlib.contextmanager
 def served(app: Any, **options: Any) -> Iterator[str]:
-    """A real server in a thread; its address, as "127.0.0.1:8123"."""
+    """Run a server in a thread; yield its address, such as "127.0.0.1:8123"."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         settings: dict[str, Any] = {
@@ -122,7 +122,7 @@ def served(app: Any, **options: Any) -> Iterator[str]:
             thread.join()
 
 
-# --- for processes of their own: made there by name ----------------------------------------
+# --- applications of separate processes ---------------------------------------------------
 
 
 def say(word: str) -> None:

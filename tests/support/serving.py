@@ -1,4 +1,4 @@
-"""A real service for tests: uvicorn in a thread, on a free port of this machine."""
+"""A real service for tests: uvicorn in a thread, on a free port."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ PATIENCE_SECONDS = 60.0
 
 @dataclass
 class Running:
-    """A service that runs.
+    """A running service.
 
     Attributes:
-        url: where it is.
-        service: what it consists of.
+        url: its address.
+        service: its resources.
         client: an HTTP client with this address.
     """
 
@@ -39,7 +39,7 @@ class Running:
         return int(self.url.rsplit(":", 1)[1])
 
     def metric(self, name: str, **labels: str) -> float:
-        """The value of a counter or gauge, summed over the labels that are not named."""
+        """Value of a counter or gauge, summed over labels that are not given."""
         total = 0.0
         for line in self.client.get("/metrics").text.splitlines():
             key, _, value = line.rpartition(" ")
@@ -49,16 +49,16 @@ class Running:
 
 
 def wait_until(holds: Callable[[], bool], seconds: float = PATIENCE_SECONDS) -> None:
-    """Wait for something that comes soon, and on a machine with much else to do a little later."""
+    """Wait until a condition holds, for long enough on a busy machine."""
     end = time.monotonic() + seconds
     while not holds():
-        assert time.monotonic() < end, "it never came to that"
+        assert time.monotonic() < end, "the condition was never met"
         time.sleep(0.01)
 
 
 @contextlib.contextmanager
 def running(app: Any = None, **settings: Any) -> Iterator[Running]:
-    """A service with these settings; it ends with the block."""
+    """Run a service with these settings during the block."""
     config = ServiceConfig(**settings)
     app = create_app(config) if app is None else app
     listener = socket.create_server(("127.0.0.1", 0))

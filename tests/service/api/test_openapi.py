@@ -1,4 +1,4 @@
-"""The document of the interface against the interface itself, by schemathesis."""
+"""The OpenAPI document and the service, compared by schemathesis."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from tests.support.serving import Running, running
 @pytest.fixture(scope="module")
 def served() -> Iterator[Running]:
     with pytest.MonkeyPatch.context() as patch:
-        # Random bytes are none to ffmpeg either, and its start takes longer than all else.
+        # ffmpeg cannot decode random bytes either, and starting it takes long.
         patch.setenv("AUDIOTAG_FFMPEG", "no-ffmpeg")
         with running(embedder="mini") as found:
             yield found
 
 
-def test_the_service_does_what_its_document_says(served: Running, tmp_path: Path) -> None:
-    """All checks but one: that what fits the schema is accepted, for random bytes are no sound."""
+def test_the_service_conforms_to_its_openapi_document(served: Running, tmp_path: Path) -> None:
+    """All checks except that valid requests are accepted: random bytes are not audio."""
     done = subprocess.run(
         [
             *(sys.executable, "-m", "schemathesis.cli", "run", f"{served.url}/openapi.json"),

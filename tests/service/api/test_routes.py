@@ -1,4 +1,4 @@
-"""The HTTP interface, asked over real connections: what it answers, and what it refuses."""
+"""The routes of the HTTP API, over real connections."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def classify(client: httpx.Client, data: bytes, name: str = "a.wav", **options: 
 
 
 def problem(answer: httpx.Response, status: int, slug: str) -> dict[str, Any]:
-    """The problem document of an answer, checked."""
+    """Check and return the problem document of a response."""
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
     document = answer.json()
@@ -68,7 +68,7 @@ def problem(answer: httpx.Response, status: int, slug: str) -> dict[str, Any]:
     return document
 
 
-def test_a_sound_is_tagged_as_the_tagger_does(client: httpx.Client, tagger: Tagger) -> None:
+def test_tags_equal_those_of_the_tagger(client: httpx.Client, tagger: Tagger) -> None:
     path = CLIPS / "crossing_bell.flac"
     found = classify(client, path.read_bytes(), path.name)
     expected = tagger.tag(path)
@@ -87,7 +87,7 @@ def test_a_sound_is_tagged_as_the_tagger_does(client: httpx.Client, tagger: Tagg
 @pytest.mark.parametrize(
     "path", [*sorted(CLIPS.glob("*.[wfo]*")), CLIPS / "drum_roll.mp3"], ids=lambda path: path.name
 )
-def test_all_formats_are_taken_as_a_form_and_as_a_body(client: httpx.Client, path: Path) -> None:
+def test_all_formats_are_accepted_as_form_and_as_body(client: httpx.Client, path: Path) -> None:
     in_form = classify(client, path.read_bytes(), path.name)
     raw = client.post(
         "/classify", content=path.read_bytes(), headers={"content-type": "audio/whatever"}
@@ -96,7 +96,7 @@ def test_all_formats_are_taken_as_a_form_and_as_a_body(client: httpx.Client, pat
     assert raw.json()["file"] is None
 
 
-def test_frames_segments_and_tracks_are_told_on_demand(
+def test_frames_segments_and_tracks_are_returned_on_request(
     client: httpx.Client, tagger: Tagger
 ) -> None:
     path = CLIPS / "speech_voicemail.wav"
@@ -116,7 +116,7 @@ def test_frames_segments_and_tracks_are_told_on_demand(
         )
 
 
-def test_options_in_the_form_are_those_of_the_query(client: httpx.Client) -> None:
+def test_form_options_equal_query_options(client: httpx.Client) -> None:
     data = sound_bytes()
     in_query = classify(client, data, top_k=3, labels=["Speech", "Music"], segments="true")
     in_form = client.post(
@@ -129,21 +129,21 @@ def test_options_in_the_form_are_those_of_the_query(client: httpx.Client) -> Non
     assert {tag["label"] for tag in in_form["tags"]} == {"Speech", "Music"}
 
 
-def test_labels_can_be_named_by_id_and_left_out(client: httpx.Client) -> None:
+def test_labels_can_be_selected_by_id_and_excluded(client: httpx.Client) -> None:
     data = sound_bytes()
     best = classify(client, data)["tags"]
     without = classify(client, data, exclude_labels=[best[0]["mid"], best[1]["label"]])["tags"]
     assert without[: len(best) - 2] == best[2:]
 
 
-def test_the_same_paths_lie_under_their_version(client: httpx.Client) -> None:
+def test_paths_are_available_under_v1(client: httpx.Client) -> None:
     for path in ("/models", "/labels", "/version"):
         assert client.get(f"/v1{path}").json() == client.get(path).json()
     answer = client.post("/v1/classify", files={"file": ("a.wav", sound_bytes())})
     assert answer.status_code == 200
 
 
-def test_models_and_labels_are_told(client: httpx.Client, tagger: Tagger) -> None:
+def test_models_and_labels_are_listed(client: httpx.Client, tagger: Tagger) -> None:
     (model,) = client.get("/models").json()["models"]
     assert model["name"] == "audioset"
     assert model["default"] is True
@@ -153,7 +153,7 @@ def test_models_and_labels_are_told(client: httpx.Client, tagger: Tagger) -> Non
     assert [label["index"] for label in labels] == list(range(527))
 
 
-def test_a_batch_answers_for_each_file(client: httpx.Client) -> None:
+def test_a_batch_has_a_result_for_each_file(client: httpx.Client) -> None:
     good = (CLIPS / "sheep_bleat.ogg").read_bytes()
     files = [
         ("files", ("good.ogg", good)),
@@ -176,7 +176,7 @@ def test_a_batch_answers_for_each_file(client: httpx.Client) -> None:
     ("accept", "file_format"),
     [("application/x-npz", "npz"), ("application/x-tfrecord", "tfrecord")],
 )
-def test_frames_come_in_the_format_that_is_asked_for(
+def test_accept_selects_the_format_of_frames(
     client: httpx.Client, tmp_path: Path, accept: str, file_format: str
 ) -> None:
     path = CLIPS / "horse_neigh.ogg"
@@ -192,7 +192,7 @@ def test_frames_come_in_the_format_that_is_asked_for(
     assert clip.clip_id == "horse_neigh"
 
 
-def test_frames_come_as_json_by_default(client: httpx.Client) -> None:
+def test_frames_are_json_by_default(client: httpx.Client) -> None:
     path = CLIPS / "horse_neigh.ogg"
     expected = load_extractor("mini", values="pca", hop_seconds=0.48)(path)
     answer = client.post(
@@ -206,7 +206,7 @@ def test_frames_come_as_json_by_default(client: httpx.Client) -> None:
     assert found["metadata"]["embedder"]["name"] == "mini"
 
 
-def test_an_answer_in_no_format_that_there_is_is_refused(client: httpx.Client) -> None:
+def test_an_unavailable_format_gives_406(client: httpx.Client) -> None:
     files = {"file": ("a.wav", sound_bytes())}
     answer = client.post("/embed", files=files, headers={"accept": "text/html, image/*;q=0.5"})
     problem(answer, 406, "not-acceptable")
@@ -227,27 +227,27 @@ def test_an_answer_in_no_format_that_there_is_is_refused(client: httpx.Client) -
     ],
     ids=["no bytes", "text", "half a header", "no samples", "nonsense"],
 )
-def test_what_is_no_sound_is_refused(client: httpx.Client, data: bytes, slug: str) -> None:
+def test_a_body_without_audio_is_refused(client: httpx.Client, data: bytes, slug: str) -> None:
     answer = client.post("/classify", files={"file": ("a.wav", data)})
     detail = problem(answer, 400, slug)["detail"]
     assert "a.wav" in detail
     assert "/tmp" not in detail
 
 
-def test_one_sample_is_sound(client: httpx.Client) -> None:
+def test_a_single_sample_is_tagged(client: httpx.Client) -> None:
     file = io.BytesIO()
     soundfile.write(file, np.array([0.5]), 16_000, format="WAV")
     assert len(classify(client, file.getvalue())["tags"]) == 10
 
 
-def test_a_truncated_file_is_tagged_as_far_as_it_goes(client: httpx.Client) -> None:
+def test_a_truncated_file_is_tagged_up_to_its_end(client: httpx.Client) -> None:
     data = sound_bytes(seconds=4)
     found = classify(client, data[: len(data) // 2])
     assert found["duration_seconds"] == pytest.approx(2, abs=0.1)
     assert any("truncated" in warning for warning in found["warnings"])
 
 
-def test_a_mislabelled_file_is_read_for_what_it_is(client: httpx.Client) -> None:
+def test_the_format_is_detected_from_the_content(client: httpx.Client) -> None:
     found = classify(client, sound_bytes(file_format="FLAC"), "song.mp3")
     assert found["tags"] == classify(client, sound_bytes(file_format="FLAC"), "song.flac")["tags"]
 
@@ -265,7 +265,9 @@ def test_a_mislabelled_file_is_read_for_what_it_is(client: httpx.Client) -> None
         ({"frames": "maybe"}, "frames"),
     ],
 )
-def test_a_bad_option_is_named(client: httpx.Client, options: dict[str, Any], told: str) -> None:
+def test_an_invalid_option_is_named(
+    client: httpx.Client, options: dict[str, Any], told: str
+) -> None:
     files = {"file": ("a.wav", sound_bytes())}
     in_query = problem(client.post("/classify", files=files, params=options), 422, "invalid-option")
     assert told in in_query["detail"]
@@ -281,7 +283,7 @@ def test_raw_embeddings_of_mini_are_refused(client: httpx.Client) -> None:
     assert "raw" in problem(answer, 422, "invalid-option")["detail"]
 
 
-def test_an_unknown_model_is_refused_with_those_that_there_are(client: httpx.Client) -> None:
+def test_an_unknown_model_is_refused_with_the_available_ones(client: httpx.Client) -> None:
     files = {"file": ("a.wav", sound_bytes())}
     for answer in (
         client.post("/classify", files=files, params={"model": "../../etc/passwd"}),
@@ -291,7 +293,7 @@ def test_an_unknown_model_is_refused_with_those_that_there_are(client: httpx.Cli
         assert problem(answer, 404, "unknown-model")["models"] == ["audioset"]
 
 
-def test_other_addresses_and_methods_are_refused(client: httpx.Client) -> None:
+def test_unknown_addresses_and_methods_are_refused(client: httpx.Client) -> None:
     for path in ("/clasify", "/models/", "/v1/models/", "/static/"):
         problem(client.get(path), 404, "not-found")
     answer = client.get("/classify")
@@ -299,7 +301,7 @@ def test_other_addresses_and_methods_are_refused(client: httpx.Client) -> None:
     assert answer.headers["allow"] == "POST"
 
 
-def test_behind_a_proxy_only_the_page_is_found_without_its_slash() -> None:
+def test_behind_a_proxy_only_the_page_redirects_to_its_slash() -> None:
     with running(embedder="mini", root_path="/tags") as served:
         answer = served.client.get("/tags")
         assert answer.headers["location"] == "/tags/"
@@ -318,7 +320,7 @@ def test_head_is_answered_as_get_without_the_body(client: httpx.Client) -> None:
 
 
 @pytest.mark.parametrize("name", ["a\nb.wav", "a\x1b[31mb.wav", "x" * 2000 + ".wav"])
-def test_a_name_plays_no_tricks_in_messages(client: httpx.Client, name: str) -> None:
+def test_a_file_name_is_printable_in_messages(client: httpx.Client, name: str) -> None:
     head = f'Content-Disposition: form-data; name="file"; filename="{name}"'
     kind = {"content-type": "multipart/form-data; boundary=b"}
     answer = client.post("/classify", content=part(head, "no sound"), headers=kind)
@@ -328,7 +330,7 @@ def test_a_name_plays_no_tricks_in_messages(client: httpx.Client, name: str) -> 
     assert len(detail) < 300
 
 
-def test_where_a_program_is_on_the_server_is_not_told(
+def test_paths_of_programs_on_the_server_are_not_exposed(
     client: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AUDIOTAG_FFMPEG", "/a/private/place/ffmpeg")
@@ -374,7 +376,7 @@ def part(headers: str, value: str = "", *, is_last: bool = True) -> bytes:
         (b"", "", "boundary"),
     ],
 )
-def test_a_damaged_form_is_refused(
+def test_a_malformed_form_is_refused(
     client: httpx.Client, body: bytes, boundary: str, told: str
 ) -> None:
     kind = "multipart/form-data" + (f"; boundary={boundary}" if boundary else "")
@@ -382,7 +384,7 @@ def test_a_damaged_form_is_refused(
     assert told in problem(answer, 400, "bad-request")["detail"]
 
 
-def test_a_label_that_is_none_by_its_length_is_not_looked_for(client: httpx.Client) -> None:
+def test_an_overlong_label_is_refused_without_a_search(client: httpx.Client) -> None:
     for options in ({"labels": "x" * 60_000}, {"exclude_labels": "x" * 201}):
         answer = client.post("/classify", files={"file": sound_bytes()}, data=options)
         detail = problem(answer, 422, "invalid-option")["detail"]
@@ -390,7 +392,7 @@ def test_a_label_that_is_none_by_its_length_is_not_looked_for(client: httpx.Clie
         assert len(detail) < 200
 
 
-def test_many_small_sounds_of_a_batch_do_not_stay_in_memory(
+def test_small_clips_of_a_batch_do_not_accumulate_in_memory(
     client: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     uploads: dict[int, Upload] = {}
@@ -409,14 +411,14 @@ def test_many_small_sounds_of_a_batch_do_not_stay_in_memory(
     assert SPOOL_BYTES / 2 < max(held) < 2 * SPOOL_BYTES
 
 
-def test_two_sounds_at_once_are_for_the_batch(client: httpx.Client) -> None:
+def test_several_clips_require_the_batch_address(client: httpx.Client) -> None:
     files = [("file", ("a.wav", sound_bytes())), ("file", ("b.wav", sound_bytes()))]
     answer = client.post("/classify", files=files)
     detail = problem(answer, 400, "bad-request")["detail"]
     assert detail == "only one clip in a request; POST /classify/batch accepts several"
 
 
-def test_a_batch_has_an_end(served: Running, client: httpx.Client) -> None:
+def test_the_files_of_a_batch_are_limited(served: Running, client: httpx.Client) -> None:
     n_files = served.service.config.max_batch_files
     files = [("files", (f"{n}.wav", b"no sound")) for n in range(n_files + 1)]
     answer = client.post("/classify/batch", files=files)
@@ -424,7 +426,7 @@ def test_a_batch_has_an_end(served: Running, client: httpx.Client) -> None:
     assert detail == f"at most {n_files} clips in a request"
 
 
-def test_too_many_bytes_are_refused_whether_they_are_announced_or_not(
+def test_a_large_body_is_refused_with_and_without_a_declared_length(
     client: httpx.Client,
 ) -> None:
     data = b"\0" * (10 << 20)
@@ -440,7 +442,7 @@ def test_too_many_bytes_are_refused_whether_they_are_announced_or_not(
     problem(client.post("/classify", files={"file": ("a.wav", data)}), 413, "too-large")
 
 
-def test_a_form_makes_no_room_for_more_sound(client: httpx.Client) -> None:
+def test_a_form_does_not_raise_the_size_limit(client: httpx.Client) -> None:
     limit = 8 << 20
     header = sound_bytes()[:44]  # of two seconds; what follows them is not read
     whole = header + b"\0" * (limit - len(header))
@@ -452,7 +454,7 @@ def test_a_form_makes_no_room_for_more_sound(client: httpx.Client) -> None:
     assert client.post("/classify/batch", files=[("files", whole[: limit // 2])] * 2).is_success
 
 
-def test_too_much_sound_is_refused(client: httpx.Client) -> None:
+def test_long_audio_is_refused(client: httpx.Client) -> None:
     bomb = io.BytesIO()
     soundfile.write(bomb, np.zeros(61 * 16_000, np.int16), 16_000, format="FLAC")
     assert len(bomb.getvalue()) < 100_000
@@ -460,7 +462,7 @@ def test_too_much_sound_is_refused(client: httpx.Client) -> None:
     assert "60" in problem(answer, 413, "audio-too-long")["detail"]
 
 
-def test_problems_explain_themselves_at_their_address(client: httpx.Client) -> None:
+def test_problem_types_are_explained_at_their_address(client: httpx.Client) -> None:
     for slug, kind in PROBLEMS.items():
         text = client.get(f"/problems/{slug}").text
         assert kind.title in text
@@ -468,7 +470,7 @@ def test_problems_explain_themselves_at_their_address(client: httpx.Client) -> N
     problem(client.get("/problems/unheard-of"), 404, "not-found")
 
 
-def test_the_service_is_alive_ready_and_counts(served: Running, client: httpx.Client) -> None:
+def test_probes_and_metrics_respond(served: Running, client: httpx.Client) -> None:
     assert client.get("/healthz").json() == {"status": "alive"}
     assert client.get("/readyz").json() == {"status": "ready"}
     before = served.metric("audiotag_audio_seconds_total")
@@ -481,7 +483,7 @@ def test_the_service_is_alive_ready_and_counts(served: Running, client: httpx.Cl
         assert served.metric("audiotag_stage_seconds_count", stage=stage) >= 1
 
 
-def test_nothing_is_left_behind(served: Running, client: httpx.Client) -> None:
+def test_uploads_are_removed(served: Running, client: httpx.Client) -> None:
     classify(client, sound_bytes(seconds=50, rate_hz=44_100))
     client.post("/classify", files={"file": ("a.wav", b"nothing")})
     client.post("/embed", files={"file": ("a.wav", sound_bytes())})
@@ -501,7 +503,7 @@ UPLOAD_HEAD = (
 )
 
 
-def test_a_client_that_leaves_while_it_uploads_leaves_nothing(served: Running) -> None:
+def test_a_disconnect_during_an_upload_removes_it(served: Running) -> None:
     service = served.service
     gone = served.metric("audiotag_errors_total", kind="client-gone")
     connection = raw_request(served, UPLOAD_HEAD + b"RIFF" * 500_000)
@@ -514,7 +516,7 @@ def test_a_client_that_leaves_while_it_uploads_leaves_nothing(served: Running) -
     assert served.metric("audiotag_errors_total", kind="client-gone") == gone + 1
 
 
-def test_a_client_that_leaves_as_its_sound_fails_is_no_error(
+def test_a_disconnect_while_the_job_fails_logs_no_error(
     served: Running, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     running_now, failed = threading.Event(), threading.Event()
@@ -538,7 +540,7 @@ def test_a_client_that_leaves_as_its_sound_fails_is_no_error(
     assert "never retrieved" not in caplog.text
 
 
-def test_a_slow_client_is_told_and_let_go() -> None:
+def test_an_idle_upload_times_out() -> None:
     with running(embedder="mini", upload_idle_seconds=2.0) as served:
         connection = raw_request(served, UPLOAD_HEAD + b"RIFF")
         connection.settimeout(10)
@@ -551,7 +553,7 @@ def test_a_slow_client_is_told_and_let_go() -> None:
         assert served.service.uploads.n_taken == 0
 
 
-def test_a_client_that_drips_is_let_go_too() -> None:
+def test_a_slow_upload_times_out() -> None:
     with running(embedder="mini", upload_timeout_seconds=0.5) as served:
         connection = raw_request(served, UPLOAD_HEAD)
         connection.settimeout(0.05)
@@ -565,7 +567,7 @@ def test_a_client_that_drips_is_let_go_too() -> None:
         assert answer.startswith(b"HTTP/1.1 408")
 
 
-def test_a_json_answer_is_what_the_document_of_the_interface_says(client: httpx.Client) -> None:
+def test_the_openapi_document_describes_requests_and_responses(client: httpx.Client) -> None:
     document = client.get("/openapi.json").json()
     paths = document["paths"]
     assert {"/classify", "/classify/batch", "/embed", "/models", "/labels"} <= set(paths)
@@ -586,10 +588,10 @@ def test_the_documentation_lists_all_problems() -> None:
         assert f"| `{slug}` | {kind.status} |" in text
 
 
-def test_a_body_that_is_refused_is_read_to_its_end_so_that_the_answer_is_heard(
+def test_a_refused_body_is_read_so_that_the_client_receives_the_response(
     served: Running,
 ) -> None:
-    """A client that reads only when it has written all; loopback buffers hold a part of it."""
+    """The client reads only after it has sent everything, more than the loopback buffers hold."""
     n_bytes = 40 << 20
     connection = raw_request(
         served,
@@ -626,7 +628,7 @@ def test_an_endless_body_that_is_refused_is_cut_off(
     assert served.client.get("/healthz").status_code == 200
 
 
-def test_a_client_that_asks_before_it_sends_is_refused_at_once(served: Running) -> None:
+def test_a_client_that_expects_100_is_refused_at_once(served: Running) -> None:
     connection = raw_request(
         served,
         b"POST /classify HTTP/1.1\r\nHost: localhost\r\nContent-Type: audio/wav\r\n"

@@ -1,4 +1,4 @@
-"""Live sound over a WebSocket: samples in, tags out."""
+"""The live stream over a WebSocket."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def served() -> Iterator[Running]:
 
 
 def wait_until_free(served: Running) -> None:
-    """Streams that have ended make room a moment later."""
+    """Wait until the slots of closed streams are free."""
     wait_until(lambda: served.service.streams.n_taken == 0)
 
 
@@ -48,7 +48,7 @@ def told(connection: ClientConnection) -> dict[str, Any]:
 
 
 def converse(served: Running, data: bytes, piece_bytes: int, **start: Any) -> list[dict[str, Any]]:
-    """All messages of the service after it was ready."""
+    """Stream samples; return all messages after "ready"."""
     with open_stream(served) as connection:
         tell(connection, **start)
         assert told(connection)["type"] == "ready"
@@ -62,7 +62,9 @@ def converse(served: Running, data: bytes, piece_bytes: int, **start: Any) -> li
 
 @pytest.mark.parametrize("rate_hz", [16_000, 44_100])
 @pytest.mark.parametrize("piece_bytes", [999, 65_536])
-def test_tags_are_those_of_the_live_tagger(served: Running, rate_hz: int, piece_bytes: int) -> None:
+def test_stream_tags_equal_those_of_the_live_tagger(
+    served: Running, rate_hz: int, piece_bytes: int
+) -> None:
     sound = (make_sound(4.0, rate_hz) * 32767).astype("<i2")
     *found, last = converse(served, sound.tobytes(), piece_bytes, sample_rate_hz=rate_hz, top_k=3)
     live = LiveTagger(Tagger.load(embedder="mini"), rate_hz, top_k=3)
@@ -72,7 +74,7 @@ def test_tags_are_those_of_the_live_tagger(served: Running, rate_hz: int, piece_
     assert last == {"type": "done", "duration_seconds": 4.0}
 
 
-def test_floats_and_several_channels_are_taken(served: Running) -> None:
+def test_floats_and_several_channels_are_accepted(served: Running) -> None:
     sound = make_sound(2.0)
     stereo = np.stack([sound, sound], axis=1).astype("<f4")
     mono = converse(
@@ -89,7 +91,7 @@ def test_floats_and_several_channels_are_taken(served: Running) -> None:
     assert both == mono
 
 
-def test_tags_come_while_the_sound_goes_on(served: Running) -> None:
+def test_tags_arrive_during_the_stream(served: Running) -> None:
     with open_stream(served, "/v1/stream") as connection:
         tell(connection, sample_rate_hz=16_000)
         assert told(connection)["frame_seconds"] == 0.96
@@ -100,7 +102,7 @@ def test_tags_come_while_the_sound_goes_on(served: Running) -> None:
 
 
 def refusal(served: Running, *messages: str | bytes) -> tuple[dict[str, Any], int | None]:
-    """The problem that the service tells of, and the code with which it closes."""
+    """Send messages; return the problem and the close code."""
     with open_stream(served) as connection:
         with contextlib.suppress(ConnectionClosed):  # it may be refused before it has spoken
             for message in messages:
@@ -113,7 +115,7 @@ def refusal(served: Running, *messages: str | bytes) -> tuple[dict[str, Any], in
 
 
 @pytest.mark.parametrize("path", ["/streamx", "/classify", "/v1/streams", "/stream/", "/"])
-def test_a_stream_to_another_address_is_told_so(served: Running, path: str) -> None:
+def test_a_stream_to_another_address_gets_404(served: Running, path: str) -> None:
     def n_counted() -> tuple[float, float]:
         labels = {"method": "WEBSOCKET", "route": "other", "status": "404"}
         return (
@@ -155,7 +157,7 @@ START = json.dumps({"sample_rate_hz": 16_000})
         ([START, b"\0" * ((1 << 20) + 2)], "too-large"),
     ],
 )
-def test_what_is_not_understood_is_told_and_ends_the_stream(
+def test_an_invalid_message_is_reported_and_ends_the_stream(
     served: Running, messages: list[str | bytes], slug: str
 ) -> None:
     problem, code = refusal(served, *messages)
@@ -163,7 +165,7 @@ def test_what_is_not_understood_is_told_and_ends_the_stream(
     assert code == 1008
 
 
-def test_there_are_only_so_many_streams(served: Running) -> None:
+def test_open_streams_are_limited(served: Running) -> None:
     with open_stream(served) as first, open_stream(served) as second:
         for connection in (first, second):
             tell(connection, sample_rate_hz=16_000)
@@ -186,7 +188,7 @@ def test_a_full_queue_does_not_end_a_stream(
         assert told(connection)["type"] == "tags"
 
 
-def test_a_client_that_does_not_begin_is_let_go() -> None:
+def test_a_stream_without_a_first_message_times_out() -> None:
     with (
         running(embedder="mini", upload_idle_seconds=2.0, stream_idle_seconds=60.0) as served,
         open_stream(served) as connection,
@@ -194,19 +196,19 @@ def test_a_client_that_does_not_begin_is_let_go() -> None:
         assert told(connection)["problem"]["type"] == "/problems/upload-timeout"
 
 
-def test_a_key_of_another_type_is_not_shown_back(served: Running) -> None:
+def test_an_invalid_key_is_not_echoed(served: Running) -> None:
     problem, _ = refusal(served, '{"sample_rate_hz": 16000, "api_key": ["a-secret"]}')
     assert problem["options"] == ["api_key"]
     assert "secret" not in json.dumps(problem)
 
 
-def test_who_has_not_begun_takes_nobodys_place(served: Running) -> None:
+def test_a_stream_takes_no_slot_before_its_first_message(served: Running) -> None:
     with open_stream(served), open_stream(served), open_stream(served) as third:
         tell(third, sample_rate_hz=16_000)
         assert told(third)["type"] == "ready"
 
 
-def test_no_stream_begins_when_the_service_stops(
+def test_a_stopping_service_refuses_streams(
     served: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(served.service, "draining", True)
@@ -215,7 +217,7 @@ def test_no_stream_begins_when_the_service_stops(
     assert code == 1013
 
 
-def test_a_client_that_says_nothing_is_let_go() -> None:
+def test_an_idle_stream_times_out() -> None:
     with running(embedder="mini", stream_idle_seconds=0.2) as served:
         for messages in ((), (START,)):
             problem, code = refusal(served, *messages)
@@ -224,7 +226,7 @@ def test_a_client_that_says_nothing_is_let_go() -> None:
         wait_until_free(served)
 
 
-def test_a_client_that_leaves_frees_its_place(served: Running) -> None:
+def test_a_disconnect_frees_the_slot(served: Running) -> None:
     for _ in range(6):
         with open_stream(served) as connection:
             tell(connection, sample_rate_hz=16_000)
@@ -235,7 +237,7 @@ def test_a_client_that_leaves_frees_its_place(served: Running) -> None:
     assert problem["type"] == "/problems/bad-request"
 
 
-def test_a_stream_without_sound_ends_without_tags(served: Running) -> None:
+def test_a_stream_without_samples_has_no_tags(served: Running) -> None:
     assert converse(served, b"", 1, sample_rate_hz=16_000) == [
         {"type": "done", "duration_seconds": 0.0}
     ]

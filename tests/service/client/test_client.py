@@ -1,4 +1,4 @@
-"""The client, against a real HTTP server that keeps to the service's interface or breaks it."""
+"""The client, with a fake service on a real HTTP server that can misbehave."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ def fake(_running: FakeService) -> FakeService:
     return _running
 
 
-class BothWays:
-    """One client, sync or async, used as a sync one."""
+class EitherClient:
+    """The sync or the async client, with the interface of the sync one."""
 
     def __init__(self, url: str, is_async: bool, **options: Any) -> None:
         self._is_async = is_async
@@ -78,13 +78,13 @@ class BothWays:
 
 @pytest.fixture(params=[False, True], ids=["sync", "async"])
 def connect(request: pytest.FixtureRequest, fake: FakeService) -> Callable[..., Any]:
-    """A client of the fake service, or of another address."""
-    return lambda url=fake.url, **options: BothWays(url, request.param, **options)
+    """Make a client of the fake service, or of another address."""
+    return lambda url=fake.url, **options: EitherClient(url, request.param, **options)
 
 
 @pytest.fixture
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """What the clients would have slept."""
+    """Record the pauses of the clients in place of sleeping."""
     slept: list[float] = []
 
     async def sleep(seconds: float) -> None:
@@ -111,7 +111,7 @@ def sound(tmp_path: Path) -> Path:
 
 
 class Pipe(io.RawIOBase):
-    """What is left of a stream that has gone by."""
+    """A stream that is not seekable."""
 
     def __init__(self, data: bytes) -> None:
         self._rest = io.BytesIO(data)
@@ -123,10 +123,10 @@ class Pipe(io.RawIOBase):
         return self._rest.read(size)
 
 
-# --- what is asked and answered ------------------------------------------------------------
+# --- requests and results ------------------------------------------------------------------
 
 
-def test_a_sound_arrives_whole_whatever_it_comes_from(connect: Any, sound: Path) -> None:
+def test_every_kind_of_source_is_sent_completely(connect: Any, sound: Path) -> None:
     client = connect()
     with open(sound, "rb") as file:
         tagged = [client.classify(source) for source in (sound, str(sound), SOUND, file)]
@@ -139,7 +139,7 @@ def test_a_sound_arrives_whole_whatever_it_comes_from(connect: Any, sound: Path)
     assert part.tags[0].label == sha256(SOUND[100:])
 
 
-def test_the_service_learns_the_name_and_no_directory(
+def test_only_the_last_part_of_the_name_is_sent(
     connect: Any, sound: Path, fake: FakeService
 ) -> None:
     odd = sound.with_name(os.fsdecode(b'a"b\n\xe9.wav'))
@@ -155,7 +155,7 @@ def test_the_service_learns_the_name_and_no_directory(
     }
 
 
-def test_what_is_asked_reaches_the_service(connect: Any, fake: FakeService) -> None:
+def test_options_are_sent_and_results_read(connect: Any, fake: FakeService) -> None:
     tags = connect().classify(
         b"x", top_k=3, threshold=0.25, labels=["Dog", "Cat, wild"], exclude_labels=("Cow",),
         frames=True, segments=True, model="tiny",
@@ -178,7 +178,7 @@ def test_what_is_asked_reaches_the_service(connect: Any, fake: FakeService) -> N
     np.testing.assert_array_equal(tracks.start_seconds, [0.0, 0.96])
 
 
-def test_a_batch_gives_tags_or_an_error_for_each(connect: Any, sound: Path) -> None:
+def test_a_batch_returns_tags_or_an_error_for_each_clip(connect: Any, sound: Path) -> None:
     first, second, third = connect().classify_batch([sound, b"", b"y"], top_k=1)
     assert first.tags[0].label == sha256(SOUND)
     assert isinstance(second, ServiceError)
@@ -187,7 +187,7 @@ def test_a_batch_gives_tags_or_an_error_for_each(connect: Any, sound: Path) -> N
     assert third.tags[0].label == sha256(b"y")
 
 
-def test_frames_come_as_those_of_an_extractor(connect: Any, fake: FakeService) -> None:
+def test_frames_have_the_types_of_an_extractor(connect: Any, fake: FakeService) -> None:
     clip = connect().embed(b"x")
     assert (clip.clip_id, clip.frames.shape, clip.frames.dtype) == ("a", (2, 128), np.uint8)
     assert clip.frames[0, 0] == 7
@@ -198,7 +198,7 @@ def test_frames_come_as_those_of_an_extractor(connect: Any, fake: FakeService) -
     assert fake.requests[-1][1] == "/embed?values=pca&hop_seconds=0.48&tail=drop&model=other"
 
 
-def test_the_service_tells_of_itself(connect: Any, fake: FakeService) -> None:
+def test_models_labels_and_version_are_read(connect: Any, fake: FakeService) -> None:
     client = connect()
     (model,) = client.models()
     assert (model.name, model.is_default, model.n_classes) == ("tiny", True, 2)
@@ -210,7 +210,7 @@ def test_the_service_tells_of_itself(connect: Any, fake: FakeService) -> None:
     assert client.ready() is True
 
 
-def test_not_ready_is_an_answer_and_no_error(
+def test_not_ready_is_false_without_an_error(
     connect: Any, fake: FakeService, pauses: list[float]
 ) -> None:
     fake.is_ready = False
@@ -218,7 +218,7 @@ def test_not_ready_is_an_answer_and_no_error(
     assert (len(fake.requests), pauses) == (1, [])
 
 
-def test_the_key_is_sent_and_never_shown(connect: Any, fake: FakeService) -> None:
+def test_the_key_is_sent_and_never_in_messages(connect: Any, fake: FakeService) -> None:
     connect(api_key="s3cret").version()
     assert fake.requests[0][2]["authorization"] == "Bearer s3cret"
     connect().version()
@@ -229,16 +229,16 @@ def test_the_key_is_sent_and_never_shown(connect: Any, fake: FakeService) -> Non
         assert "cr" not in str(caught.value)
 
 
-def test_a_path_before_the_service_is_kept(connect: Any, fake: FakeService) -> None:
+def test_the_path_of_the_address_is_kept(connect: Any, fake: FakeService) -> None:
     with pytest.raises(ServiceError, match=r'404 Not Found with application/json.*"Not Found'):
         connect(f"{fake.url}/there/").version()
     assert fake.requests[0][1] == "/there/version"
 
 
-# --- tries and pauses -----------------------------------------------------------------------
+# --- retries --------------------------------------------------------------------------------
 
 
-def test_a_busy_service_is_asked_again_after_as_long_as_it_says(
+def test_a_busy_service_is_retried_after_the_requested_pause(
     connect: Any, fake: FakeService, pauses: list[float], sound: Path
 ) -> None:
     fake.answers = [busy("2"), problem(429, "rate-limited", **{"Retry-After": "7"})]
@@ -248,7 +248,7 @@ def test_a_busy_service_is_asked_again_after_as_long_as_it_says(
     assert 7 <= pauses[1] < 7.5
 
 
-def test_a_date_is_understood_as_well(connect: Any, fake: FakeService, pauses: list[float]) -> None:
+def test_retry_after_may_be_a_date(connect: Any, fake: FakeService, pauses: list[float]) -> None:
     when = datetime.now(timezone.utc) + timedelta(seconds=50)
     fake.answers = [busy(format_datetime(when, usegmt=True)), busy("Fri, 31 Dec 1999 23:59:59 GMT")]
     connect().classify(b"x")
@@ -257,12 +257,12 @@ def test_a_date_is_understood_as_well(connect: Any, fake: FakeService, pauses: l
 
 
 @pytest.mark.parametrize("value", [None, "", "soon", "-3", "1.5", "\u0661", "9" * 40])
-def test_a_pause_without_meaning_is_none(value: str | None) -> None:
+def test_an_invalid_retry_after_is_ignored(value: str | None) -> None:
     found = retry_after_seconds(value)
     assert found is None or found > 1e30
 
 
-def test_pauses_grow_and_vary_and_tries_have_an_end(
+def test_pauses_grow_with_jitter_and_attempts_are_limited(
     connect: Any, fake: FakeService, pauses: list[float]
 ) -> None:
     fake.answers = [busy() for _ in range(10)]
@@ -275,7 +275,7 @@ def test_pauses_grow_and_vary_and_tries_have_an_end(
     assert caught.value.status == 503
 
 
-def test_a_longer_pause_than_there_is_time_for_is_told_at_once(
+def test_a_pause_beyond_the_time_limit_fails_at_once(
     connect: Any, fake: FakeService, pauses: list[float]
 ) -> None:
     fake.answers = [busy("3600")]
@@ -285,7 +285,7 @@ def test_a_longer_pause_than_there_is_time_for_is_told_at_once(
     assert caught.value.retry_after_seconds == 3600
 
 
-def test_a_stream_is_not_sent_twice_and_that_is_told(
+def test_a_pipe_is_not_retried_and_the_error_says_so(
     connect: Any, fake: FakeService, pauses: list[float]
 ) -> None:
     fake.answers = [busy("1")]
@@ -299,7 +299,7 @@ def test_a_stream_is_not_sent_twice_and_that_is_told(
 
 
 @pytest.mark.parametrize("status", [400, 401, 404, 413, 422, 500, 504, 507])
-def test_what_would_fail_again_is_not_tried_again(
+def test_permanent_failures_are_not_retried(
     connect: Any, fake: FakeService, pauses: list[float], status: int
 ) -> None:
     fake.answers = [problem(status, "some-slug", "what is wrong")]
@@ -308,12 +308,12 @@ def test_what_would_fail_again_is_not_tried_again(
     assert (len(fake.requests), pauses) == (1, [])
 
 
-class RudeServer:
-    """Accepts connections, closes the first `n_rude` of them when `n_bytes` came, then answers."""
+class FlakyServer:
+    """A server that closes its first `n_failures` connections after `n_bytes`, then responds."""
 
-    def __init__(self, n_rude: int, n_bytes: int = 1) -> None:
+    def __init__(self, n_failures: int, n_bytes: int = 1) -> None:
         self.n_connections = 0
-        self._n_rude, self._n_bytes = n_rude, n_bytes
+        self._n_failures, self._n_bytes = n_failures, n_bytes
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
         self._thread = threading.Thread(target=self._serve)
@@ -330,7 +330,7 @@ class RudeServer:
                 received = 0
                 while received < self._n_bytes:
                     received += len(connection.recv(1 << 16)) or self._n_bytes
-                if self.n_connections > self._n_rude:
+                if self.n_connections > self._n_failures:
                     body = b'{"version": "1", "api": "1"}'
                     head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body)
                     connection.sendall(head + body)
@@ -342,11 +342,11 @@ class RudeServer:
 
 
 @pytest.fixture
-def rude() -> Iterator[Callable[..., RudeServer]]:
-    servers: list[RudeServer] = []
+def flaky() -> Iterator[Callable[..., FlakyServer]]:
+    servers: list[FlakyServer] = []
 
-    def start(*arguments: Any) -> RudeServer:
-        servers.append(RudeServer(*arguments))
+    def start(*arguments: Any) -> FlakyServer:
+        servers.append(FlakyServer(*arguments))
         return servers[-1]
 
     yield start
@@ -354,16 +354,16 @@ def rude() -> Iterator[Callable[..., RudeServer]]:
         server.close()
 
 
-def test_a_broken_connection_is_made_again(connect: Any, rude: Any, pauses: list[float]) -> None:
-    server = rude(2)
+def test_a_broken_connection_is_retried(connect: Any, flaky: Any, pauses: list[float]) -> None:
+    server = flaky(2)
     assert connect(server.url).version().api == "1"
     assert (server.n_connections, len(pauses)) == (3, 2)
 
 
 def test_a_connection_that_always_breaks_is_an_error(
-    connect: Any, rude: Any, pauses: list[float], sound: Path
+    connect: Any, flaky: Any, pauses: list[float], sound: Path
 ) -> None:
-    server = rude(9, 1 << 17)
+    server = flaky(9, 1 << 17)
     with pytest.raises(ServiceError, match=r"broke off, 3 times") as caught:
         connect(server.url, retries=2).classify(sound)
     assert server.n_connections == 3
@@ -371,7 +371,7 @@ def test_a_connection_that_always_breaks_is_an_error(
     assert not isinstance(caught.value, ServiceUnreachableError)
 
 
-def test_nobody_listening_is_told_with_what_to_do(connect: Any, pauses: list[float]) -> None:
+def test_a_refused_connection_is_an_error_with_a_hint(connect: Any, pauses: list[float]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         url = f"http://127.0.0.1:{taken.getsockname()[1]}"
     with pytest.raises(ServiceUnreachableError, match="audiotag serve") as caught:
@@ -380,14 +380,14 @@ def test_nobody_listening_is_told_with_what_to_do(connect: Any, pauses: list[flo
     assert len(pauses) == 2
 
 
-def test_a_slow_answer_is_an_error_and_not_asked_for_again(connect: Any, fake: FakeService) -> None:
+def test_a_response_timeout_is_not_retried(connect: Any, fake: FakeService) -> None:
     fake.delay_seconds = 3.0
     with pytest.raises(ServiceError, match="did not answer within 1 s"):
         connect(timeout_seconds=1.0).classify(b"x")
     assert len(fake.requests) == 1
 
 
-# --- answers that are none --------------------------------------------------------------------
+# --- invalid responses ------------------------------------------------------------------------
 
 
 async def truncated(send: Send) -> None:
@@ -422,7 +422,7 @@ async def truncated(send: Send) -> None:
         (Response(b"no gzip", headers={"Content-Encoding": "gzip"}), "cannot be decoded"),
     ],
 )
-def test_what_is_no_answer_of_the_service_is_an_error(
+def test_a_response_of_another_server_is_an_error(
     connect: Any, fake: FakeService, answer: Response, message: str
 ) -> None:
     fake.answers = [answer]
@@ -432,7 +432,7 @@ def test_what_is_no_answer_of_the_service_is_an_error(
     assert len(fake.requests) == 1
 
 
-def test_a_truncated_answer_is_asked_for_again(
+def test_a_truncated_response_is_retried(
     connect: Any, fake: FakeService, pauses: list[float]
 ) -> None:
     fake.answers = [truncated]
@@ -442,13 +442,13 @@ def test_a_truncated_answer_is_asked_for_again(
         connect(retries=1).classify(b"x")
 
 
-def test_a_batch_with_another_number_of_results_is_refused(connect: Any, fake: FakeService) -> None:
+def test_a_batch_with_missing_results_is_an_error(connect: Any, fake: FakeService) -> None:
     fake.answers = [JSONResponse({"results": []})]
     with pytest.raises(ServiceError, match="0 results for 1 files"):
         connect().classify_batch([b"x"])
 
 
-def test_an_error_has_all_that_the_problem_says() -> None:
+def test_an_error_keeps_its_fields_when_pickled() -> None:
     fields = {"status": 413, "type": "/problems/too-large", "title": "t", "detail": "d"}
     error = ServiceError("m", **fields, request_id="r", retry_after_seconds=2.0)  # type: ignore[arg-type]
     copy = pickle.loads(pickle.dumps(error))
@@ -457,7 +457,7 @@ def test_an_error_has_all_that_the_problem_says() -> None:
     assert isinstance(error, AudiotagError)
 
 
-# --- what is refused here -----------------------------------------------------------------------
+# --- invalid arguments --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -469,14 +469,14 @@ def test_an_error_has_all_that_the_problem_says() -> None:
         (io.StringIO("text"), "not opened in binary mode"),
     ],
 )
-def test_a_source_that_cannot_be_read_is_told_before_anything_is_sent(
+def test_an_unreadable_source_is_an_audio_error(
     connect: Any, in_directory: Path, source: Any, message: str
 ) -> None:
     with pytest.raises(AudioError, match=message):
         connect().classify(source)
 
 
-def test_a_closed_file_and_other_types_are_refused(connect: Any, sound: Path) -> None:
+def test_invalid_arguments_are_refused(connect: Any, sound: Path) -> None:
     with open(sound, "rb") as file:
         pass
     with pytest.raises(AudioError, match="closed file"):
@@ -491,7 +491,7 @@ def test_a_closed_file_and_other_types_are_refused(connect: Any, sound: Path) ->
         connect().classify_batch([])
 
 
-def test_a_file_that_shrinks_while_it_is_sent_is_told(connect: Any, tmp_path: Path) -> None:
+def test_a_file_that_shrinks_during_the_upload_is_an_error(connect: Any, tmp_path: Path) -> None:
     class Shrinking(io.BytesIO):
         def read(self, size: int | None = -1) -> bytes:
             data = super().read(size)
@@ -506,13 +506,13 @@ def test_a_file_that_shrinks_while_it_is_sent_is_told(connect: Any, tmp_path: Pa
     "url",
     ["", "127.0.0.1:8000", "ftp://x", "http://", "http://u:secret@x", "http://x?a=1", "http://x:y"],
 )
-def test_addresses_that_are_none_are_refused(url: str) -> None:
+def test_invalid_addresses_are_refused(url: str) -> None:
     with pytest.raises(OptionError, match="address") as caught:
         Client(url)
     assert "secret" not in str(caught.value)
 
 
-def test_numbers_without_sense_are_refused() -> None:
+def test_invalid_numbers_are_refused() -> None:
     for options in ({"timeout_seconds": 0}, {"retries": -1}, {"retry_seconds": float("nan")}):
         with pytest.raises(OptionError, match="Received"):
             Client("http://x", **options)

@@ -1,4 +1,4 @@
-"""The client and the service, each as it is: what one sends the other understands."""
+"""The client with the real service."""
 
 from __future__ import annotations
 
@@ -58,7 +58,9 @@ def wav(seconds: float, rate_hz: int = 16_000) -> bytes:
 
 
 @pytest.mark.parametrize("path", [BELL, VOICE, CLIPS / "drum_roll.mp3"], ids=lambda p: p.name)
-def test_a_service_says_what_a_tagger_says(client: Client, tagger: Tagger, path: Path) -> None:
+def test_the_client_returns_what_a_tagger_returns(
+    client: Client, tagger: Tagger, path: Path
+) -> None:
     choice: dict[str, Any] = {"top_k": 4, "threshold": 0.01, "exclude_labels": ["Music"]}
     found = client.classify(path, **choice, frames=True, segments=True, tracks=True)
     expected = tagger.tag(path, **choice)
@@ -73,7 +75,7 @@ def test_a_service_says_what_a_tagger_says(client: Client, tagger: Tagger, path:
     assert found.request_id
 
 
-def test_sync_and_async_say_the_same(served: Running, client: Client) -> None:
+def test_sync_and_async_return_the_same(served: Running, client: Client) -> None:
     async def ask() -> list[Any]:
         async with AsyncClient(served.url, api_key=KEY) as other:
             return await asyncio.gather(
@@ -86,7 +88,7 @@ def test_sync_and_async_say_the_same(served: Running, client: Client) -> None:
     ]
 
 
-def test_a_batch_goes_past_a_bad_file(client: Client, tagger: Tagger) -> None:
+def test_a_batch_continues_after_a_bad_file(client: Client, tagger: Tagger) -> None:
     first, second, third = client.classify_batch([BELL, b"no sound", VOICE], top_k=2)
     assert not isinstance(first, ServiceError)
     assert not isinstance(third, ServiceError)
@@ -97,7 +99,7 @@ def test_a_batch_goes_past_a_bad_file(client: Client, tagger: Tagger) -> None:
 
 
 @pytest.mark.parametrize("options", [{}, {"values": "pca", "hop_seconds": 0.48, "tail": "drop"}])
-def test_frames_are_those_of_an_extractor(client: Client, options: dict[str, Any]) -> None:
+def test_frames_equal_those_of_an_extractor(client: Client, options: dict[str, Any]) -> None:
     found = client.embed(VOICE, **options)
     expected = load_extractor("mini", **options)(VOICE)
     np.testing.assert_array_equal(found.frames, expected.frames)
@@ -107,7 +109,7 @@ def test_frames_are_those_of_an_extractor(client: Client, options: dict[str, Any
     assert found.metadata["embedder"] == expected.metadata["embedder"]
 
 
-def test_the_service_tells_of_itself(client: Client, tagger: Tagger) -> None:
+def test_models_labels_and_version_are_read(client: Client, tagger: Tagger) -> None:
     (model,) = client.models()
     assert (model.name, model.is_default, model.n_classes) == ("audioset", True, 527)
     assert model.has_frame_scores is True
@@ -130,7 +132,7 @@ def test_the_service_tells_of_itself(client: Client, tagger: Tagger) -> None:
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_what_the_service_refuses_is_told_in_its_words(
+def test_refusals_have_the_message_of_the_service(
     client: Client, source: bytes, wish: Any, status: int, kind: str, words: str
 ) -> None:
     with pytest.raises(ServiceError) as caught:
@@ -140,7 +142,7 @@ def test_what_the_service_refuses_is_told_in_its_words(
     assert caught.value.request_id in str(caught.value)
 
 
-def test_a_stream_beyond_the_limit_is_refused_though_nobody_knew_its_length(
+def test_a_pipe_beyond_the_size_limit_is_refused(
     client: Client,
 ) -> None:
     reader, writer = os.pipe()
@@ -152,7 +154,7 @@ def test_a_stream_beyond_the_limit_is_refused_though_nobody_knew_its_length(
     assert (caught.value.status, caught.value.type) == (413, "/problems/too-large")
 
 
-def test_without_the_right_key_nothing_is_told(served: Running) -> None:
+def test_an_invalid_key_is_refused(served: Running) -> None:
     for key, status in ((None, 401), ("wrong", 403)):
         with Client(served.url, api_key=key) as stranger:
             with pytest.raises(ServiceError) as caught:
@@ -161,7 +163,7 @@ def test_without_the_right_key_nothing_is_told(served: Running) -> None:
             assert stranger.version().version == VERSION
 
 
-def test_a_crowd_of_clients_is_served_in_the_end() -> None:
+def test_many_clients_are_all_served_eventually() -> None:
     sound = wav(1.0)
     found: list[Any] = []
     with running(embedder="mini", threads=1, queue_size=1) as crowded:
@@ -180,7 +182,7 @@ def test_a_crowd_of_clients_is_served_in_the_end() -> None:
     assert refused > 0
 
 
-def test_the_command_line_gives_the_same_here_and_there(
+def test_the_command_line_prints_the_same_locally_and_remotely(
     served: Running, command_line: Any, in_directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AUDIOTAG_API_KEY", KEY)

@@ -1,4 +1,4 @@
-"""Patches of concurrent callers in one run of the network."""
+"""Dynamic batching of concurrent callers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from vggish.errors import OptionError
 
 
 class Network:
-    """Stands in for an embedder: each patch's embedding tells which patch it was."""
+    """A fake embedder; the embedding of each patch identifies it."""
 
     provenance = {"name": "stand-in"}  # noqa: RUF012
 
@@ -59,7 +59,7 @@ def run_together(embedder: BatchingEmbedder, inputs: list[np.ndarray]) -> list[A
         return list(pool.map(call, inputs))
 
 
-def test_callers_get_what_is_theirs_whatever_their_company() -> None:
+def test_concurrent_callers_get_their_own_embeddings() -> None:
     network = Network()
     inputs = [patches(1 + i % 5, i) for i in range(40)]
     for one, found in zip(inputs, run_together(batching(network), inputs), strict=True):
@@ -67,7 +67,7 @@ def test_callers_get_what_is_theirs_whatever_their_company() -> None:
     assert sum(network.batches) == sum(map(len, inputs))
 
 
-def test_callers_that_come_together_share_a_run() -> None:
+def test_concurrent_callers_share_a_run() -> None:
     network, told = Network(), []
     embedder = batching(
         network,
@@ -80,7 +80,7 @@ def test_callers_that_come_together_share_a_run() -> None:
     assert told == [(12, 4)]
 
 
-def test_a_caller_that_is_alone_does_not_wait() -> None:
+def test_a_single_caller_does_not_wait() -> None:
     embedder = batching(Network(), window_seconds=30, n_active=lambda: 1)
     began = time.monotonic()
     embedder(patches(2, 1))
@@ -97,7 +97,7 @@ def test_a_full_batch_does_not_wait() -> None:
     assert network.batches == [8, 9]
 
 
-def test_who_never_comes_is_not_waited_for_longer_than_the_window() -> None:
+def test_waiting_ends_with_the_window() -> None:
     network = Network()
     embedder = batching(network, window_seconds=0.05)
     assert len(embedder(patches(2, 1))) == 2
@@ -131,12 +131,12 @@ def test_no_patches_give_no_embeddings() -> None:
     assert batching(Network(), n_active=lambda: 1)(patches(0, 0)).shape == (0, 128)
 
 
-def test_batching_changes_nothing_of_the_provenance() -> None:
+def test_batching_keeps_the_provenance() -> None:
     assert batching(Network()).provenance == {"name": "stand-in"}
 
 
 @pytest.mark.parametrize("window_seconds", [0.0, 0.002])
-def test_many_calls_from_few_threads_all_end(window_seconds: float) -> None:
+def test_many_calls_from_few_threads_all_return(window_seconds: float) -> None:
     network = Network()
     embedder = batching(network, window_seconds=window_seconds, n_active=lambda: 4)
     with ThreadPoolExecutor(4) as pool:

@@ -1,4 +1,4 @@
-"""Work in a bounded pool: queue, deadline, cancellation."""
+"""The worker pool: queue, deadline, cancellation."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def run(
     queue_size: int = 2,
     timeout_seconds: float = 30.0,
 ) -> None:
-    """Run a coroutine with a pool, which is closed at the end."""
+    """Run a coroutine with a pool."""
 
     async def whole() -> None:
         pool = WorkerPool(n_threads, queue_size, timeout_seconds)
@@ -51,10 +51,10 @@ async def settled(condition: Callable[[], bool]) -> None:
         if condition():
             return
         await asyncio.sleep(0.005)
-    raise AssertionError("it never came to that")
+    raise AssertionError("the condition was never met")
 
 
-def test_results_and_errors_of_the_work_come_back() -> None:
+def test_results_and_errors_are_returned() -> None:
     async def check(pool: WorkerPool) -> None:
         assert await pool.run(lambda job: 7) == 7
         with pytest.raises(ZeroDivisionError):
@@ -64,7 +64,7 @@ def test_results_and_errors_of_the_work_come_back() -> None:
     run(check)
 
 
-def test_what_the_queue_cannot_hold_is_refused_with_a_time_to_come_again() -> None:
+def test_a_full_queue_refuses_jobs_with_retry_after() -> None:
     async def check(pool: WorkerPool) -> None:
         event, ended = threading.Event(), []
         tasks = [asyncio.create_task(pool.run(until(event))) for _ in range(3)]
@@ -84,7 +84,7 @@ def test_what_the_queue_cannot_hold_is_refused_with_a_time_to_come_again() -> No
     run(check)
 
 
-def test_work_that_takes_too_long_is_ended() -> None:
+def test_a_job_beyond_its_deadline_is_stopped() -> None:
     async def check(pool: WorkerPool) -> None:
         ended: Ended = []
         with pytest.raises(Problem) as caught:
@@ -111,7 +111,7 @@ def test_waiting_counts_towards_the_deadline() -> None:
     run(check, timeout_seconds=0.2)
 
 
-def test_work_of_a_client_that_left_is_ended() -> None:
+def test_a_cancelled_job_is_stopped() -> None:
     async def check(pool: WorkerPool) -> None:
         ended: Ended = []
         caught: list[BaseException] = []
@@ -133,7 +133,7 @@ def test_work_of_a_client_that_left_is_ended() -> None:
     run(check)
 
 
-def test_work_that_waits_and_is_not_wanted_any_more_is_never_begun() -> None:
+def test_a_job_cancelled_while_waiting_never_starts() -> None:
     async def check(pool: WorkerPool) -> None:
         event, begun, ended = threading.Event(), [], []
         first = asyncio.create_task(pool.run(until(event)))
@@ -151,7 +151,7 @@ def test_work_that_waits_and_is_not_wanted_any_more_is_never_begun() -> None:
     run(check)
 
 
-def test_not_more_runs_at_once_than_there_are_threads() -> None:
+def test_concurrent_jobs_are_limited_to_the_threads() -> None:
     async def check(pool: WorkerPool) -> None:
         together = threading.Barrier(3)
         seen: list[int] = []
@@ -167,7 +167,7 @@ def test_not_more_runs_at_once_than_there_are_threads() -> None:
     run(check, n_threads=3, queue_size=100)
 
 
-def test_closing_waits_for_the_work_that_runs() -> None:
+def test_closing_waits_for_running_jobs() -> None:
     async def check(pool: WorkerPool) -> None:
         finished: list[str] = []
         begun = threading.Event()
@@ -189,7 +189,7 @@ def test_closing_waits_for_the_work_that_runs() -> None:
 @pytest.mark.parametrize(
     ("text", "n"), [("50000 100000", 1), ("100000 100000", 1), ("max 100000", None), ("", None)]
 )
-def test_a_containers_share_of_the_processor_is_heeded(
+def test_the_cpu_quota_of_a_container_is_respected(
     tmp_path: Path, text: str, n: int | None
 ) -> None:
     limit = tmp_path / "cpu.max"

@@ -1,4 +1,4 @@
-"""Models: loaded once, loaded anew when their files change, never worse than before."""
+"""Models: loading, and reloading of changed files."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def models(*sources: str | Path, **settings: Any) -> Models:
 
 @pytest.fixture
 def bundle(tmp_path: Path) -> Path:
-    """A copy of the default bundle, to be changed."""
+    """A copy of the default bundle."""
     directory = tmp_path / "bundle"
     shutil.copytree(shipped_bundles()["audioset"], directory)
     return directory
 
 
 def replace(directory: Path, source: str, **card: Any) -> None:
-    """Put another bundle in the place of this one, as an export does: at once."""
+    """Replace a bundle by another one atomically, as an export does."""
     new = directory.with_name("new")
     shutil.copytree(shipped_bundles()[source], new)
     path = new / "bundle.json"
@@ -62,23 +62,23 @@ def test_the_first_model_is_the_default_and_all_share_an_embedder() -> None:
     assert [each.default for each in found.describe().models] == [True, False]
 
 
-def test_an_unknown_model_is_a_problem_that_names_the_others() -> None:
+def test_an_unknown_model_is_a_problem_that_lists_the_models() -> None:
     with pytest.raises(Problem, match="audioset") as caught:
         models("audioset").get("nobody")
     assert caught.value.slug == "unknown-model"
 
 
-def test_two_models_of_one_name_are_refused(bundle: Path) -> None:
+def test_duplicate_model_names_are_refused(bundle: Path) -> None:
     with pytest.raises(OptionError, match="unique name"):
         models("audioset", bundle)
 
 
-def test_a_missing_bundle_is_told_at_the_start(tmp_path: Path) -> None:
+def test_a_missing_bundle_fails_the_start(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="nowhere"):
         models(tmp_path / "nowhere")
 
 
-def test_a_changed_bundle_is_loaded_anew_and_the_old_one_still_works(bundle: Path) -> None:
+def test_a_changed_bundle_is_reloaded_and_the_old_model_still_works(bundle: Path) -> None:
     found = models(bundle)
     before = found.get()
     assert found.reload_changed() == {}
@@ -95,7 +95,7 @@ def test_a_changed_bundle_is_loaded_anew_and_the_old_one_still_works(bundle: Pat
 
 
 @pytest.mark.parametrize("damage", ["head", "card", "labels", "gone", "name"])
-def test_a_corrupted_bundle_leaves_the_old_one_in_place(bundle: Path, damage: str) -> None:
+def test_a_corrupted_bundle_keeps_the_loaded_model(bundle: Path, damage: str) -> None:
     found = models(bundle)
     before = found.get()
     if damage == "gone":
@@ -108,7 +108,7 @@ def test_a_corrupted_bundle_leaves_the_old_one_in_place(bundle: Path, damage: st
     (error,) = found.reload_changed().values()
     assert error is not None
     assert found.get() is before
-    # It is told once, and tried again when that is asked for or the files change again.
+    # It is reported once, and retried on request or when the files change again.
     assert found.reload_changed() == {}
     assert list(found.reload_changed(retry=True)) == ["audioset"]
     shutil.rmtree(bundle, ignore_errors=True)
@@ -117,7 +117,7 @@ def test_a_corrupted_bundle_leaves_the_old_one_in_place(bundle: Path, damage: st
     assert found.get() is not before
 
 
-def test_a_fault_of_ours_leaves_the_old_one_in_place_too(
+def test_an_unexpected_error_keeps_the_loaded_model(
     bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = models(bundle)
@@ -131,7 +131,7 @@ def test_a_fault_of_ours_leaves_the_old_one_in_place_too(
     assert found.reload_changed() == {}
 
 
-def test_a_link_to_another_bundle_is_noticed(bundle: Path, tmp_path: Path) -> None:
+def test_a_changed_symlink_reloads_the_bundle(bundle: Path, tmp_path: Path) -> None:
     second = tmp_path / "second"
     shutil.copytree(bundle, second)
     link = tmp_path / "current"
@@ -142,7 +142,7 @@ def test_a_link_to_another_bundle_is_noticed(bundle: Path, tmp_path: Path) -> No
     assert found.reload_changed() == {"audioset": None}
 
 
-def test_models_are_used_while_they_are_loaded_anew(bundle: Path) -> None:
+def test_models_are_usable_during_a_reload(bundle: Path) -> None:
     found = models(bundle)
     stop, errors = threading.Event(), []
     frames = np.zeros((2, 128), np.uint8)

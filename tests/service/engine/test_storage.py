@@ -16,7 +16,7 @@ from service.problems import Problem
 from vggish.errors import OptionError
 
 
-def test_an_upload_gives_back_what_was_added(tmp_path: Path) -> None:
+def test_an_upload_contains_the_added_data(tmp_path: Path) -> None:
     storage = Storage(tmp_path)
     upload = storage.new_file("clip.WAV")
     pieces = [b"a" * 1000, b"", b"b" * SPOOL_BYTES, b"c" * 10]
@@ -76,7 +76,7 @@ def test_a_clients_name_never_becomes_a_path(
     storage.close()
 
 
-def test_files_are_for_nobody_else_to_read(tmp_path: Path) -> None:
+def test_files_are_private(tmp_path: Path) -> None:
     storage = Storage(tmp_path)
     upload = storage.new_file("a.wav")
     upload.add(b"x")
@@ -86,12 +86,12 @@ def test_files_are_for_nobody_else_to_read(tmp_path: Path) -> None:
     storage.close()
 
 
-def test_a_place_that_takes_no_directory_is_told_with_the_setting(tmp_path: Path) -> None:
+def test_an_unusable_directory_is_reported_with_the_setting(tmp_path: Path) -> None:
     with pytest.raises(OptionError, match=r"nowhere: No such file.*temporary_directory"):
         Storage(tmp_path / "nowhere")
 
 
-def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     storage = Storage(tmp_path)
     upload = storage.new_file("a.wav")
     upload.add(b"x")
@@ -107,7 +107,9 @@ def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     storage.close()
 
 
-def test_what_a_killed_process_left_is_removed_and_what_others_use_is_not(tmp_path: Path) -> None:
+def test_orphans_of_killed_processes_are_removed_and_directories_in_use_kept(
+    tmp_path: Path,
+) -> None:
     program = """
         import os, sys
         from pathlib import Path
@@ -120,7 +122,7 @@ def test_what_a_killed_process_left_is_removed_and_what_others_use_is_not(tmp_pa
     command = [sys.executable, "-c", textwrap.dedent(program), str(tmp_path)]
     assert subprocess.run(command, check=False).returncode != 0
     (orphan,) = tmp_path.iterdir()
-    # It may still be being made, and not be locked yet.
+    # A new directory may not be locked yet.
     Storage(tmp_path).close()
     assert orphan.exists()
     os.utime(orphan / "lock", (0, 0))

@@ -1,4 +1,4 @@
-"""Who may ask the service, from where and how often; what its answers say to browsers."""
+"""API keys, limits, origins, proxies, and security headers."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Ask = Callable[..., httpx.Response]
 
 @pytest.fixture
 def ask_with() -> Iterator[Callable[..., Ask]]:
-    """A client of a server with some settings."""
+    """Start a server with these settings; return a function that sends requests to it."""
     import contextlib
 
     with contextlib.ExitStack() as stack:
@@ -72,7 +72,7 @@ def test_pages_and_probes_need_no_key(path: str, ask_with: Callable[..., Ask]) -
 
 
 @pytest.mark.parametrize("path", PROTECTED)
-def test_all_else_needs_one_of_the_keys(path: str, ask_with: Callable[..., Ask]) -> None:
+def test_all_other_paths_need_a_key(path: str, ask_with: Callable[..., Ask]) -> None:
     ask = ask_with(api_keys=("other-key", KEY))
     unasked = ask(path)
     assert slug_of(unasked) == "unauthorized"
@@ -84,18 +84,18 @@ def test_all_else_needs_one_of_the_keys(path: str, ask_with: Callable[..., Ask])
     assert slug_of(ask(path, headers={"Authorization": "Basic abc"})) == "unauthorized"
 
 
-def test_without_keys_anybody_may_ask(ask_with: Callable[..., Ask]) -> None:
+def test_without_keys_no_key_is_needed(ask_with: Callable[..., Ask]) -> None:
     assert ask_with()("/classify").status_code == 200
 
 
-def test_keys_of_a_file_count(ask_with: Callable[..., Ask], tmp_path: Any) -> None:
+def test_keys_of_a_file_are_valid(ask_with: Callable[..., Ask], tmp_path: Any) -> None:
     (tmp_path / "keys").write_text(KEY)
     ask = ask_with(api_keys_file=tmp_path / "keys")
     assert ask("/models").status_code == 401
     assert ask("/models", headers={"X-API-Key": KEY}).status_code == 200
 
 
-def test_every_key_is_compared_whatever_was_found(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_keys_are_compared_even_after_a_match(monkeypatch: pytest.MonkeyPatch) -> None:
     compared = []
     compare_digest = hmac.compare_digest
 
@@ -112,7 +112,7 @@ def test_every_key_is_compared_whatever_was_found(monkeypatch: pytest.MonkeyPatc
         assert len(compared) == 3
 
 
-def test_a_bearer_token_goes_before_the_other_header() -> None:
+def test_a_bearer_token_takes_precedence_over_x_api_key() -> None:
     assert key_of(Headers({"authorization": "Bearer  a ", "x-api-key": "b"})) == "a"
     assert key_of(Headers({"authorization": "Bearer ", "x-api-key": "b"})) == "b"
     assert key_of(Headers({"authorization": "a"})) is None
@@ -130,7 +130,7 @@ def test_a_key_is_never_in_the_log(
         assert "-key" not in json.dumps(vars(record), default=str)
 
 
-def test_a_stream_may_bring_its_key_in_a_header_or_in_its_first_message(
+def test_a_stream_has_its_key_in_a_header_or_in_its_first_message(
     ask_with: Callable[..., Ask],
 ) -> None:
     where = ask_with(api_keys=(KEY,)).where  # type: ignore[attr-defined]
@@ -158,10 +158,10 @@ def test_a_stream_may_bring_its_key_in_a_header_or_in_its_first_message(
     assert caught.value.response.status_code == 401
 
 
-# --- how often ---------------------------------------------------------------------------
+# --- rate limit --------------------------------------------------------------------------
 
 
-def test_a_bucket_is_full_at_first_and_fills_steadily() -> None:
+def test_a_token_bucket_starts_full_and_refills_steadily() -> None:
     now = 0.0
     buckets = TokenBuckets(30, clock=lambda: now)
     assert [buckets.take("a") for _ in range(30)] == [0] * 30
@@ -176,7 +176,7 @@ def test_a_bucket_is_full_at_first_and_fills_steadily() -> None:
     assert [bool(buckets.take("a")) for _ in range(31)] == [False] * 30 + [True]
 
 
-def test_asking_all_the_time_gets_the_rate_and_no_more() -> None:
+def test_constant_requests_get_exactly_the_rate() -> None:
     now = 0.0
     buckets = TokenBuckets(60, clock=lambda: now)
     n_served = 0
@@ -186,7 +186,7 @@ def test_asking_all_the_time_gets_the_rate_and_no_more() -> None:
     assert n_served == pytest.approx(60 + 100, abs=1)
 
 
-def test_only_so_many_clients_are_remembered() -> None:
+def test_the_number_of_buckets_is_limited() -> None:
     buckets = TokenBuckets(1, max_buckets=3)
     for client in range(1000):
         assert buckets.take(client) == 0
@@ -195,7 +195,7 @@ def test_only_so_many_clients_are_remembered() -> None:
     assert buckets.take(0) == 0
 
 
-def test_each_address_and_each_key_has_a_limit_of_its_own(ask_with: Callable[..., Ask]) -> None:
+def test_each_address_and_each_key_has_its_own_limit(ask_with: Callable[..., Ask]) -> None:
     ask = ask_with(rate_limit_per_minute=2, trusted_proxies=("127.0.0.1",), api_keys=("one", "two"))
 
     def asked(key: str, address: str = "192.0.2.1") -> httpx.Response:
@@ -206,11 +206,11 @@ def test_each_address_and_each_key_has_a_limit_of_its_own(ask_with: Callable[...
     refused = asked("two")
     assert slug_of(refused) == "rate-limited"
     assert 1 <= int(refused.headers["retry-after"]) <= 31
-    # Who guesses keys is limited by address.
+    # Guessed keys count for the address.
     guesses = [asked(f"guess-{n}", "192.0.2.9").status_code for n in range(4)]
     assert guesses == [403, 403, 429, 429]
     assert asked("guess", "192.0.2.10").status_code == 403
-    # One customer's network is one client.
+    # A /64 network is one client.
     network = [asked("guess", f"2001:db8::{n}").status_code for n in range(3)]
     assert network == [403, 403, 429]
     assert asked("guess", "2001:db8:0:1::1").status_code == 403
@@ -229,21 +229,21 @@ def test_pages_probes_and_metrics_are_not_limited(ask_with: Callable[..., Ask]) 
     assert caught.value.response.headers["retry-after"]
 
 
-# --- from where --------------------------------------------------------------------------
+# --- origins -----------------------------------------------------------------------------
 
 
 def origin_status(where: str, headers: dict[str, str]) -> tuple[int, int]:
-    """The status of a form sent from a page, and of a WebSocket opened there."""
+    """Status of a form that a page submits, and of a WebSocket that it opens."""
     posted = httpx.post(f"http://{where}/classify", headers=headers).status_code
     try:
-        # The library adds a header Host of its own unless one is in the address.
+        # The library adds its own header Host.
         with connect(f"ws://{where}/stream", additional_headers=headers):
             return posted, 101
     except InvalidStatus as error:
         return posted, error.response.status_code
 
 
-def test_pages_of_other_sites_may_not_ask(ask_with: Callable[..., Ask]) -> None:
+def test_pages_of_other_sites_are_refused(ask_with: Callable[..., Ask]) -> None:
     ask = ask_with()
     where = ask.where  # type: ignore[attr-defined]
     welcome = (200, 101)
@@ -263,7 +263,7 @@ def test_pages_of_other_sites_may_not_ask(ask_with: Callable[..., Ask]) -> None:
     assert "access-control-allow-origin" not in refused.headers
 
 
-def test_pages_of_sites_that_are_named_may_ask(ask_with: Callable[..., Ask]) -> None:
+def test_pages_of_allowed_origins_are_accepted(ask_with: Callable[..., Ask]) -> None:
     ask = ask_with(cors_origins=("https://good.example",), api_keys=(KEY,))
     where = ask.where  # type: ignore[attr-defined]
     good = {"Origin": "https://good.example"}
@@ -276,7 +276,7 @@ def test_pages_of_sites_that_are_named_may_ask(ask_with: Callable[..., Ask]) -> 
     assert allowed.status_code == 200
     assert allowed.headers["access-control-allow-origin"] == "https://good.example"
     assert "access-control-allow-credentials" not in allowed.headers
-    # So that a page can tell what went wrong.
+    # The page must be able to read the problem.
     refused = ask("/classify", "POST", headers=good)
     assert slug_of(refused) == "unauthorized"
     assert refused.headers["access-control-allow-origin"] == "https://good.example"
@@ -284,7 +284,7 @@ def test_pages_of_sites_that_are_named_may_ask(ask_with: Callable[..., Ask]) -> 
     assert "access-control-allow-origin" not in evil.headers
 
 
-def test_all_sites_may_be_let_in(ask_with: Callable[..., Ask]) -> None:
+def test_all_origins_can_be_allowed(ask_with: Callable[..., Ask]) -> None:
     ask = ask_with(cors_origins=("*",))
     assert origin_status(ask.where, {"Origin": "https://any.example"}) == (200, 101)  # type: ignore[attr-defined]
     assert ask("/models", headers={"Origin": "null"}).headers["access-control-allow-origin"] == "*"
@@ -310,7 +310,7 @@ def test_all_sites_may_be_let_in(ask_with: Callable[..., Ask]) -> None:
         (("127.0.0.1",), "::ffff:192.0.2.1", "192.0.2.1"),
     ],
 )
-def test_only_what_trusted_proxies_add_is_believed(
+def test_only_headers_of_trusted_proxies_are_used(
     trusted: tuple[str, ...], forwarded: str, client: str, ask_with: Callable[..., Ask]
 ) -> None:
     ask = ask_with(trusted_proxies=trusted)
@@ -325,14 +325,14 @@ def test_only_what_trusted_proxies_add_is_believed(
         assert origin_status(ask.where, {**page, "Origin": "https://x"}) == (403, 403)  # type: ignore[attr-defined]
 
 
-def test_lines_of_the_header_are_one_list(ask_with: Callable[..., Ask]) -> None:
+def test_repeated_headers_are_one_list(ask_with: Callable[..., Ask]) -> None:
     headers = [("X-Forwarded-For", "6.6.6.6"), ("X-Forwarded-For", "192.0.2.1")]
     assert ask_with(trusted_proxies=("127.0.0.1",))("/classify", headers=headers).json()[
         "client"
     ] == ("192.0.2.1")
 
 
-def test_an_address_of_ipv4_is_one_also_where_it_is_written_as_ipv6() -> None:
+def test_ipv4_mapped_addresses_are_ipv4() -> None:
     scope: Scope = {
         "type": "http",
         "client": ("::ffff:10.0.0.1", 1),
@@ -356,14 +356,14 @@ def test_an_address_of_ipv4_is_one_also_where_it_is_written_as_ipv6() -> None:
         ("/v1/v1/classify", "", "/v1/classify"),
     ],
 )
-def test_paths_are_taken_without_proxy_and_version(path: str, root: str, within: str) -> None:
+def test_path_prefixes_of_proxy_and_version_are_removed(path: str, root: str, within: str) -> None:
     assert path_of({"path": path, "root_path": root}) == within
 
 
-# --- answers -----------------------------------------------------------------------------
+# --- responses ---------------------------------------------------------------------------
 
 
-def test_an_id_that_is_safe_is_kept_and_else_there_is_a_new_one(
+def test_a_safe_request_id_is_kept_and_another_replaced(
     ask_with: Callable[..., Ask],
 ) -> None:
     ask = ask_with()
@@ -379,7 +379,7 @@ def test_an_id_that_is_safe_is_kept_and_else_there_is_a_new_one(
 
 
 @pytest.mark.parametrize("path", [*OPEN, *PROTECTED, "/boom"])
-def test_all_answers_have_safe_headers(path: str, ask_with: Callable[..., Ask]) -> None:
+def test_all_responses_have_security_headers(path: str, ask_with: Callable[..., Ask]) -> None:
     answer = ask_with()(path)
     assert answer.headers["x-content-type-options"] == "nosniff"
     assert answer.headers["referrer-policy"] == "no-referrer"
@@ -396,7 +396,7 @@ def test_all_answers_have_safe_headers(path: str, ask_with: Callable[..., Ask]) 
     assert no_store is (not is_page or answer.status_code >= 400)
 
 
-def test_an_unexpected_error_is_told_without_its_secrets_and_logged_with_them(
+def test_an_unexpected_error_is_logged_but_its_details_are_not_sent(
     ask_with: Callable[..., Ask], caplog: pytest.LogCaptureFixture
 ) -> None:
     ask = ask_with()
@@ -410,7 +410,7 @@ def test_an_unexpected_error_is_told_without_its_secrets_and_logged_with_them(
     assert "secret of the implementation" in str(record.exc_info)
 
 
-def test_an_error_after_half_an_answer_cuts_the_connection(
+def test_an_error_after_half_a_response_closes_the_connection(
     ask_with: Callable[..., Ask], caplog: pytest.LogCaptureFixture
 ) -> None:
     ask = ask_with()
@@ -433,7 +433,7 @@ def test_an_error_in_a_stream_closes_it_and_is_logged(
     assert [record.name for record in caplog.records] == ["audiotag.service"]
 
 
-def test_a_stream_that_the_client_leaves_is_no_error(
+def test_a_stream_closed_by_the_client_logs_no_error(
     ask_with: Callable[..., Ask], caplog: pytest.LogCaptureFixture
 ) -> None:
     ask = ask_with()
