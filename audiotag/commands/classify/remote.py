@@ -1,4 +1,4 @@
-"""A service in the place of a tagger, as the command line uses it: found, with a key, checked."""
+"""The connection of `audiotag classify` to a service: its key, its model, its labels."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ from service.client.client import Client
 from service.documents import ServiceModel
 from vggish.errors import OptionError, ServiceError
 
-# A key on the command line could be read by everybody on the machine.
+# All users of a machine can read its command lines, so there is no option for the key.
 KEY_VARIABLE = "AUDIOTAG_API_KEY"
 
-_KEY_HINT = f"A key is taken from the environment variable {KEY_VARIABLE}, or --api-key-file FILE"
+_KEY_HINT = f"Set the key in the environment variable {KEY_VARIABLE}, or with --api-key-file FILE"
 
 
 def read_key(path: str | None) -> str | None:
-    """The key for a service: the only line of a file, else that of the environment, if any.
+    """Read the API key from a file, or from the environment if `path` is None.
 
     Raises:
-        OptionError: the file cannot be read, or holds no key.
+        OptionError: the file cannot be read, or does not contain exactly one key.
     """
     if path is None:
         return os.environ.get(KEY_VARIABLE, "").strip() or None
     try:
-        lines = Path(path).read_text("utf-8").split()
+        words = Path(path).read_text("utf-8").split()
     except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is no text"
+        reason = getattr(error, "strerror", None) or "it is not a text file"
         raise OptionError(f"cannot read the key in {path}: {reason}") from error
-    if len(lines) != 1:
+    if len(words) != 1:
         raise OptionError(
-            f"{path} must hold one key and nothing else. Received: {len(lines)} words"
+            f"{path} must contain one key and nothing else. Received: {len(words)} words"
         )
-    return lines[0]
+    return words[0]
 
 
 def open_service(
@@ -47,18 +47,18 @@ def open_service(
     model: str | None,
     choice: Mapping[str, Any],
 ) -> tuple[Client, ServiceModel]:
-    """Connect to a service, and see that it can do what is wanted before any sound is sent.
+    """Connect to a service, and check the model and the labels before any audio is sent.
 
     Args:
         stack: closes the client.
-        url: of the service.
-        api_key: for it, if it wants one.
-        model: that shall listen; None for the one that the service takes by default.
-        choice: which tags are wanted, see `Choice`.
+        url: address of the service.
+        api_key: API key; None if there is none.
+        model: name of the model; None for the service's default.
+        choice: keyword arguments of `Choice`.
 
     Raises:
-        ServiceError: it refuses, or is no service of audiotag.
-        OptionError: it has no such model, or that knows no such label.
+        ServiceError: the service refuses, or is not an audiotag service.
+        OptionError: the service has no such model, or the model has no such label.
     """
     client = stack.enter_context(Client(url, api_key=api_key))
     try:
@@ -67,12 +67,10 @@ def open_service(
         if error.status in (401, 403):
             error.args = (f"{error}\n{_KEY_HINT}",)
         raise
-    chosen = [
-        found for found in models if (found.is_default if model is None else found.name == model)
-    ]
+    chosen = [each for each in models if (each.is_default if model is None else each.name == model)]
     if not chosen:
         raise OptionError(
-            f"the service has no model {model!r}; it has {quoted([found.name for found in models])}"
+            f"the service has no model {model!r}; it has {quoted([each.name for each in models])}"
         )
     if choice["labels"] or choice["exclude_labels"]:
         Choice(**choice).classes(client.labels(chosen[0].name))
