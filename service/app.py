@@ -80,7 +80,7 @@ def _add_error_handlers(app: FastAPI, metrics: Metrics) -> None:
     """Answer every error with a problem document, and count it."""
 
     def respond(problem: Problem) -> Response:
-        metrics.error(problem.slug)
+        metrics.errors.labels(problem.slug).inc()
         return problem_response(problem, request_id.get())
 
     @app.exception_handler(AudiotagError)
@@ -111,7 +111,7 @@ def _add_error_handlers(app: FastAPI, metrics: Metrics) -> None:
 
     @app.exception_handler(ClientDisconnect)
     async def on_disconnect(_: Request, error: ClientDisconnect) -> Response:
-        metrics.error("client-gone")
+        metrics.errors.labels("client-gone").inc()
         return Response(status_code=CLIENT_GONE)  # which nobody receives
 
     async def other_stream(websocket: WebSocket) -> None:

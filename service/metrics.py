@@ -44,6 +44,10 @@ class Metrics:
         in_flight: gauge of clips that a thread is processing.
         uploads: gauge of request bodies that are being received.
         streams: gauge of open streams.
+        errors: counter of problems, by kind (see `service.problems.PROBLEMS`).
+        stage_seconds: histogram of the time spent on a clip, by stage, such as "decode".
+        audio_seconds: counter of the duration of the audio processed.
+        reloads: counter of reloaded bundles, by result ("loaded" or "failed").
     """
 
     def __init__(self, config: ServiceConfig) -> None:
@@ -69,15 +73,15 @@ class Metrics:
         self._request_seconds = histogram(
             "request_seconds", text, _REQUEST_SECONDS, "route", "method"
         )
-        self._errors = counter("errors", "Problem documents sent, by kind", "kind")
+        self.errors = counter("errors", "Problem documents sent, by kind", "kind")
         text = "Time spent on a clip in each stage"
-        self._stage_seconds = histogram("stage_seconds", text, _STAGE_SECONDS, "stage")
+        self.stage_seconds = histogram("stage_seconds", text, _STAGE_SECONDS, "stage")
         text = "Patches in a batch of the network"
         self._batch_patches = histogram("batch_patches", text, _POWERS_OF_TWO)
         text = "Requests in a batch of the network"
         self._batch_requests = histogram("batch_requests", text, _POWERS_OF_TWO)
-        self._audio_seconds = counter("audio_seconds", "Duration of the audio processed")
-        self._reloads = counter("reloads", "Reloads of changed bundles, by result", "result")
+        self.audio_seconds = counter("audio_seconds", "Duration of the audio processed")
+        self.reloads = counter("reloads", "Reloads of changed bundles, by result", "result")
         build = Gauge(
             "audiotag_build_info",
             "The running version",
@@ -94,26 +98,10 @@ class Metrics:
         self._requests.labels(route, method, str(status)).inc()
         self._request_seconds.labels(route, method).observe(seconds)
 
-    def error(self, kind: str) -> None:
-        """Count a problem of a kind of `service.problems.PROBLEMS`."""
-        self._errors.labels(kind).inc()
-
-    def stage(self, name: str, seconds: float) -> None:
-        """Record the time of a stage, such as "decode"."""
-        self._stage_seconds.labels(name).observe(seconds)
-
     def batch(self, n_patches: int, n_requests: int) -> None:
         """Record the size of a batch of the network."""
         self._batch_patches.observe(n_patches)
         self._batch_requests.observe(n_requests)
-
-    def audio_seconds(self, seconds: float) -> None:
-        """Count the duration of audio that was processed."""
-        self._audio_seconds.inc(seconds)
-
-    def reload(self, result: str) -> None:
-        """Count the reload of a bundle; the result is "loaded" or "failed"."""
-        self._reloads.labels(result).inc()
 
     def render(self) -> tuple[bytes, str]:
         """Return all metrics in Prometheus's text format, and its content type."""

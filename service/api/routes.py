@@ -121,7 +121,7 @@ async def classify_batch(
                     return await service.pool.run(work, upload.remove)
                 except AudiotagError as error:
                     problem = to_problem(error)
-                    service.metrics.error(problem.slug)
+                    service.metrics.errors.labels(problem.slug).inc()
                     document = problem.document(request_id.get())
                     return _encode({"file": upload.name, "problem": document})
 
@@ -258,7 +258,7 @@ def _classification(
 ) -> Callable[[Job], bytes]:
     """Make the job of a request that has been received; it returns the response in JSON."""
     upload_seconds = time.perf_counter() - started
-    service.metrics.stage("upload", upload_seconds)
+    service.metrics.stage_seconds.labels("upload").observe(upload_seconds)
     current_id = request_id.get()
 
     def work(job: Job) -> bytes:

@@ -48,7 +48,7 @@ async def stream(websocket: WebSocket) -> None:
         return
     except AudiotagError as error:
         problem = to_problem(error)
-        service.metrics.error(problem.slug)
+        service.metrics.errors.labels(problem.slug).inc()
         document = problem.document(request_id.get())
         await _send(websocket, {"type": "error", "problem": document})
         status = problem.kind.status
@@ -111,7 +111,7 @@ async def _tag(
     before = live.duration_seconds
     # A full queue must not end a stream that holds a slot.
     found = await service.pool.run(work, ignore_limit=True)
-    service.metrics.audio_seconds(live.duration_seconds - before)
+    service.metrics.audio_seconds.inc(live.duration_seconds - before)
     return found
 
 

@@ -10,10 +10,9 @@ from contextlib import contextmanager
 from pathlib import PurePath
 from typing import BinaryIO
 
+from vggish.audio.sources import AudioSource, source_name
 from vggish.common.wording import as_text
 from vggish.errors import AudioError, OptionError
-
-Source = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
 
 
 class AudioFile:
@@ -92,7 +91,7 @@ class AudioFile:
             raise AudioError(f"cannot read {self.name}: {reason}") from error
 
 
-def open_audio_file(source: Source, name: str | None = None) -> AudioFile:
+def open_audio_file(source: AudioSource, name: str | None = None) -> AudioFile:
     """Open a clip to upload it.
 
     Args:
@@ -104,30 +103,25 @@ def open_audio_file(source: Source, name: str | None = None) -> AudioFile:
         OptionError: the source has another type.
         AudioError: it cannot be opened, or is a directory.
     """
+    name = source_name(source, name)
     if isinstance(source, (bytes, bytearray, memoryview)):
-        return AudioFile(io.BytesIO(source), name or "audio bytes", close=True)
+        return AudioFile(io.BytesIO(source), name, close=True)
     if isinstance(source, (str, os.PathLike)):
         path = os.fspath(source)
-        if path != "-":
-            return AudioFile(_open(path, name or path), name or path, close=True)
-        if sys.stdin is None:
-            raise AudioError("cannot read standard input: it is closed")
-        return AudioFile(sys.stdin.buffer, name or "standard input", close=False)
+        if path == "-":
+            if sys.stdin is None:
+                raise AudioError(f"cannot read {name}: it is closed")
+            return AudioFile(sys.stdin.buffer, name, close=False)
+        try:
+            return AudioFile(open(path, "rb"), name, close=True)
+        except IsADirectoryError as error:
+            raise AudioError(f"{name} is a directory, not an audio file") from error
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise AudioError(f"cannot open {name}: {reason}") from error
     if not hasattr(source, "read"):
         raise OptionError(
             "the source must be a path, the bytes of a file, or a binary file object. "
             f"Received: {type(source).__name__}"
         )
-    given = getattr(source, "name", None)
-    default = given if isinstance(given, str) else "audio bytes"
-    return AudioFile(source, name or default, close=False)
-
-
-def _open(path: str, name: str) -> BinaryIO:
-    try:
-        return open(path, "rb")
-    except IsADirectoryError as error:
-        raise AudioError(f"{name} is a directory, not an audio file") from error
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise AudioError(f"cannot open {name}: {reason}") from error
+    return AudioFile(source, name, close=False)

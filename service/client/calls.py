@@ -11,7 +11,7 @@ import numpy as np
 
 from classifier.labels import Labels
 from classifier.tags.choice import Choice, ChoiceOptions
-from service.client.audio_file import AudioFile, Source, open_audio_file
+from service.client.audio_file import AudioFile, open_audio_file
 from service.client.errors import problem_error
 from service.documents import (
     MAX_TOP_K,
@@ -21,6 +21,7 @@ from service.documents import (
     ServiceTags,
     ServiceVersion,
 )
+from vggish.audio.sources import AudioSource
 from vggish.common.choices import Tail, Values
 from vggish.errors import OptionError, ServiceError
 from vggish.frames.clip import ClipFrames, frame_array
@@ -93,7 +94,9 @@ class EmbedArguments(TypedDict, total=False):
     model: str | None
 
 
-def classify(source: Source, name: str | None, options: ClassifyArguments) -> Call[ServiceTags]:
+def classify(
+    source: AudioSource, name: str | None, options: ClassifyArguments
+) -> Call[ServiceTags]:
     """Tag one clip."""
     params = _classify_params(**options)
     files = [open_audio_file(source, name)]
@@ -101,7 +104,7 @@ def classify(source: Source, name: str | None, options: ClassifyArguments) -> Ca
 
 
 def classify_batch(
-    sources: Sequence[Source], options: ClassifyArguments
+    sources: Sequence[AudioSource], options: ClassifyArguments
 ) -> Call[list[ServiceTags | ServiceError]]:
     """Tag several clips in one request; the result has an error in place of each failed clip."""
     params = _classify_params(**options)
@@ -126,7 +129,7 @@ def classify_batch(
     return Call("POST", "/classify/batch", read, params, files, "files")
 
 
-def embed(source: Source, name: str | None, options: EmbedArguments) -> Call[ClipFrames]:
+def embed(source: AudioSource, name: str | None, options: EmbedArguments) -> Call[ClipFrames]:
     """Compute the frames of a clip."""
     values = options.get("values", "uint8")
     hop_seconds = options.get("hop_seconds")

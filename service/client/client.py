@@ -25,10 +25,10 @@ import httpx
 
 from classifier.labels import Labels
 from service.client import calls
-from service.client.audio_file import Source
 from service.client.calls import Call, ClassifyArguments, EmbedArguments
 from service.client.retries import Attempts, RetryPolicy
 from service.documents import ServiceModel, ServiceTags, ServiceVersion
+from vggish.audio.sources import AudioSource
 from vggish.errors import OptionError, ServiceError
 from vggish.frames.clip import ClipFrames
 from vggish.params import VERSION
@@ -111,7 +111,7 @@ class Client(_BaseClient):
     _http: httpx.Client
 
     def classify(
-        self, source: Source, *, name: str | None = None, **options: Unpack[ClassifyArguments]
+        self, source: AudioSource, *, name: str | None = None, **options: Unpack[ClassifyArguments]
     ) -> ServiceTags:
         """Tag one clip.
 
@@ -133,7 +133,7 @@ class Client(_BaseClient):
         return self._send(calls.classify(source, name, options))
 
     def classify_batch(
-        self, sources: Sequence[Source], **options: Unpack[ClassifyArguments]
+        self, sources: Sequence[AudioSource], **options: Unpack[ClassifyArguments]
     ) -> list[ServiceTags | ServiceError]:
         """Tag several clips in one request, at most as many as the service accepts.
 
@@ -147,7 +147,7 @@ class Client(_BaseClient):
         return self._send(calls.classify_batch(sources, options))
 
     def embed(
-        self, source: Source, *, name: str | None = None, **options: Unpack[EmbedArguments]
+        self, source: AudioSource, *, name: str | None = None, **options: Unpack[EmbedArguments]
     ) -> ClipFrames:
         """Compute the frames of one clip.
 
@@ -213,19 +213,19 @@ class AsyncClient(_BaseClient):
     _http: httpx.AsyncClient
 
     async def classify(
-        self, source: Source, *, name: str | None = None, **options: Unpack[ClassifyArguments]
+        self, source: AudioSource, *, name: str | None = None, **options: Unpack[ClassifyArguments]
     ) -> ServiceTags:
         """See `Client.classify`."""
         return await self._send(calls.classify(source, name, options))
 
     async def classify_batch(
-        self, sources: Sequence[Source], **options: Unpack[ClassifyArguments]
+        self, sources: Sequence[AudioSource], **options: Unpack[ClassifyArguments]
     ) -> list[ServiceTags | ServiceError]:
         """See `Client.classify_batch`."""
         return await self._send(calls.classify_batch(sources, options))
 
     async def embed(
-        self, source: Source, *, name: str | None = None, **options: Unpack[EmbedArguments]
+        self, source: AudioSource, *, name: str | None = None, **options: Unpack[EmbedArguments]
     ) -> ClipFrames:
         """See `Client.embed`."""
         return await self._send(calls.embed(source, name, options))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -105,10 +105,6 @@ class Models:
                 models=list(self._by_name),
             ) from None
 
-    def all(self) -> Sequence[Model]:
-        """List the models, the default one first."""
-        return list(self._by_name.values())
-
     def reload_changed(self, *, retry: bool = False) -> dict[str, Exception | None]:
         """Reload the models whose files have changed; one that cannot be loaded is kept.
 
@@ -129,7 +125,7 @@ class Models:
 
     def describe(self) -> ServiceModels:
         """Describe all models, the default one first."""
-        return ServiceModels(tuple(map(self._description, self.all())))
+        return ServiceModels(tuple(map(self._description, self._by_name.values())))
 
     def _reload(self, name: str, source: str, stamp: Stamp) -> Exception | None:
         try:

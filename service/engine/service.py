@@ -150,15 +150,15 @@ class Service:
 
     def record(self, audio_seconds: float, timings: Mapping[str, float]) -> None:
         """Count audio that was processed, and the time spent on it in each stage."""
-        self.metrics.audio_seconds(audio_seconds)
+        self.metrics.audio_seconds.inc(audio_seconds)
         for stage, seconds in timings.items():
-            self.metrics.stage(stage, seconds)
+            self.metrics.stage_seconds.labels(stage).observe(seconds)
 
     def reload(self, *, retry: bool = False) -> None:
         """Reload models whose files have changed; a model that cannot be reloaded is kept."""
         started = time.monotonic()
         for name, error in self.models.reload_changed(retry=retry).items():
-            self.metrics.reload("failed" if error else "loaded")
+            self.metrics.reloads.labels("failed" if error else "loaded").inc()
             if error is None:
                 seconds = round(time.monotonic() - started, 3)
                 log.info("model reloaded", extra={"model": name, "seconds": seconds})

@@ -38,14 +38,14 @@ def test_recorded_values_are_rendered() -> None:
     metrics.request("/classify", "POST", 200, 0.3)
     metrics.request("/classify", "POST", 200, 0.003)
     metrics.request("/classify", "POST", 413, 0.01)
-    metrics.error("too-large")
+    metrics.errors.labels("too-large").inc()
     for stage in ("decode", "front_end", "embed", "head"):
-        metrics.stage(stage, 0.02)
+        metrics.stage_seconds.labels(stage).observe(0.02)
     metrics.batch(32, 3)
     metrics.batch(10, 1)
-    metrics.audio_seconds(9.6)
-    metrics.audio_seconds(0.4)
-    metrics.reload("loaded")
+    metrics.audio_seconds.inc(9.6)
+    metrics.audio_seconds.inc(0.4)
+    metrics.reloads.labels("loaded").inc()
     metrics.queue_depth.set(7)
     metrics.in_flight.set(3)
     metrics.uploads.inc()
@@ -89,7 +89,7 @@ def test_every_metric_is_documented() -> None:
 
 def test_two_services_in_one_process_have_separate_metrics() -> None:
     one, two = Metrics(ServiceConfig()), Metrics(ServiceConfig())
-    one.audio_seconds(5)
+    one.audio_seconds.inc(5)
     assert samples_of(two.render()[0])[("audiotag_audio_seconds_total", ())] == 0
 
 
@@ -166,8 +166,10 @@ def test_metrics_of_workers_are_summed_and_gauges_of_dead_workers_dropped(
     with shared_between_workers(tmp_path) as directory:
         assert directory.stat().st_mode & 0o777 == 0o700
         one, two = start_worker(), start_worker()
-        one("metrics.audio_seconds(5); metrics.queue_depth.set(3); metrics.batch(8, 2)")
-        found = two("metrics.audio_seconds(2); metrics.queue_depth.set(4); metrics.batch(64, 5)")
+        one("metrics.audio_seconds.inc(5); metrics.queue_depth.set(3); metrics.batch(8, 2)")
+        found = two(
+            "metrics.audio_seconds.inc(2); metrics.queue_depth.set(4); metrics.batch(64, 5)"
+        )
         assert one("pass") == found
         assert found[("audiotag_audio_seconds_total", ())] == 7
         assert found[("audiotag_queue_depth", ())] == 7
@@ -181,7 +183,7 @@ def test_metrics_of_workers_are_summed_and_gauges_of_dead_workers_dropped(
         assert found[("audiotag_audio_seconds_total", ())] == 7
         assert found[("audiotag_queue_depth", ())] == 4
         three = start_worker()
-        assert three("metrics.audio_seconds(1)")[("audiotag_audio_seconds_total", ())] == 8
+        assert three("metrics.audio_seconds.inc(1)")[("audiotag_audio_seconds_total", ())] == 8
     assert not directory.exists()
     assert "PROMETHEUS_MULTIPROC_DIR" not in os.environ
 
