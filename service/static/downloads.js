@@ -24,7 +24,7 @@ export const FORMATS = [
   },
   {
     name: "CSV over time",
-    what: "one row per tag and frame of 0.96 s",
+    what: "one row per tag and frame",
     suffix: ".frames.csv",
     type: "text/csv",
     of: ({ file, tracks }) =>

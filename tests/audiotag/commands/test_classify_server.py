@@ -174,7 +174,10 @@ def test_the_key_comes_from_the_environment_or_a_file(
     Path("key").write_text("from-file\n")
     there("d", "--api-key-file", "key")
     assert fake.requests[-1][2]["authorization"] == "Bearer from-file"
-    for content, message in ((b"two words", "Received: 2 words"), (b"\xff", "it is no text")):
+    for content, message in (
+        (b"two words", "Received: 2 words"),
+        (b"\xff", "it is not a text file"),
+    ):
         Path("key").write_bytes(content)
         status, _, err = there("d", "--api-key-file", "key")
         assert (status, message in err) == (2, True)
