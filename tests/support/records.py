@@ -1,4 +1,4 @@
-"""TFRecord files as other writers make them."""
+"""TFRecord files as other tools write them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def make_frames(n: int = 3, seed: int = 0) -> Any:
 def make_record(
     context: dict[str, Any] | None = None, lists: dict[str, Sequence[Any]] | None = None
 ) -> bytes:
-    """A serialised `SequenceExample`; text and bytes, whole numbers and fractions by their type."""
+    """Serialise a `SequenceExample`; the types of values decide the kinds of features."""
     message = message_class("SequenceExample")()
     for key, values in (context or {}).items():
         fill(message.context.feature[key], values)

@@ -27,7 +27,7 @@ DOG_CAT = Labels(("cat", "dog"), ("", ""))
 
 
 class CountingEmbedder:
-    """The small network, and how many patches went through it."""
+    """The small network, with a count of the patches it embedded."""
 
     def __init__(self) -> None:
         self._embedder, self.pca = load_embedder()
@@ -85,7 +85,7 @@ def counts(report: EmbedReport) -> tuple[int, int, int]:
     return report.n_embedded, report.n_cached, len(report.bad)
 
 
-# --- Lists of clips ------------------------------------------------------------------------
+# --- Lists of clips ----------------------------------------------------------------------
 
 
 def test_each_folder_is_a_class_and_is_searched_recursively(folder: Path) -> None:
@@ -298,7 +298,7 @@ def test_missing_files_are_named(table: Any, folder: Path) -> None:
     ]
 
 
-# --- Embedding ------------------------------------------------------------------------
+# --- Embedding ---------------------------------------------------------------------------
 
 
 def test_clips_have_the_frames_of_their_files(folder: Path, extractor: Extractor) -> None:
@@ -328,7 +328,7 @@ def test_a_second_run_embeds_only_new_clips(
         np.testing.assert_array_equal(one.frames, two.frames)
         assert (one.clip_id, one.embedder) == (two.clip_id, two.embedder)
 
-    # Moved, under other names and classes, and with one more.
+    # Moved and renamed files, other classes, and a new file.
     moved = tmp_path / "elsewhere"
     folder.rename(moved)
     (moved / "cat").rename(moved / "lion")
@@ -339,7 +339,7 @@ def test_a_second_run_embeds_only_new_clips(
     assert [clip.clip_id for clip in third][-2:] == ["lion/new.wav", "lion/roar.wav"]
     np.testing.assert_array_equal(third[-1].frames, first[0].frames)
 
-    # Changed contents under an old name are new.
+    # A file with new contents is embedded again.
     write_sound("elsewhere/lion/new.wav", seconds=1.0, seed=10)
     assert counts(embedded(read_clip_list(moved), extractor)[1]) == (1, 3, 0)
 
@@ -379,7 +379,7 @@ def test_a_damaged_cache_entry_is_replaced(
     changed = bytearray(whole[1])
     changed[200] ^= 0x10  # in the frames
     two.write_bytes(bytes(changed))
-    three.write_bytes(whole[0])  # of another sound
+    three.write_bytes(whole[0])  # from another file
     second, report = embedded(clip_list, extractor, cache=cache)
     assert counts(report) == (3, 0, 0)
     for before, after in zip(first, second, strict=True):
@@ -503,7 +503,7 @@ def test_a_cache_that_cannot_be_written_is_an_error(
         embedded(read_clip_list(folder), extractor, cache=tmp_path / "cache", max_bad=9)
 
 
-# --- Parts of files ---------------------------------------------------------------------
+# --- Parts of files ----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("rate_hz", [16_000, 44_100])

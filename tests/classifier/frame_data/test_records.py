@@ -36,7 +36,7 @@ def read_one(path: Path, record: bytes, report: ReadReport | None = None) -> Cli
 
 
 def write_with_tensorflow(path: Path, records: list[Any], compression: str = "") -> None:
-    """Records as (context, feature lists or None), with TensorFlow's own messages and writer."""
+    """Write records, given as (context, feature lists or None), with TensorFlow."""
     tf = pytest.importorskip("tensorflow")
 
     def feature(values: Any) -> Any:
@@ -100,7 +100,7 @@ def test_output_of_embed_is_read(tmp_path: Path, file_format: str, values: str) 
     for name, codes in zip("ab", frames, strict=True):
         clip = make_clip(name, len(codes), raw=values != "uint8")
         metadata = {**clip.metadata, "values": values}
-        # What goes beyond the quantiser's range is cut off, as `embed --values uint8` does.
+        # Values beyond the quantiser's range are clipped, as by `embed --values uint8`.
         kept = codes if values == "uint8" else dequantize(codes) * np.float32(1.002)
         clips.append(ClipFrames(name, kept, clip.start_seconds, metadata))
     path = tmp_path / f"x.{file_format}"
@@ -328,7 +328,7 @@ def test_damage_anywhere_raises_frame_file_error(tmp_path: Path, suffix: str) ->
         report = ReadReport()
         clips = list(read_clips([path], max_bad=9, report=report))
         if suffix.startswith("tfrecord") and not report.bad:
-            # What has a checksum is whole, or it is named.
+            # Records with a checksum are read intact or reported.
             assert len(clips) == 2 or not data or position in (1, 3, 4, 5, 6, 7, 8, 9), position
 
 
@@ -342,7 +342,7 @@ def test_a_record_with_right_checksums_may_hold_anything(tmp_path: Path) -> None
     records = []
     for step in range(600):
         data = bytearray(whole[step % 3])
-        # What is before the rows decides how they are read.
+        # The bytes before the rows select the decoder.
         position = int(rng.integers(len(data) if step % 2 else 60))
         data[position] = int(rng.integers(256))
         records.append(bytes(data))
@@ -380,7 +380,7 @@ def test_a_truncated_gzip_file_is_read_up_to_the_damage(tmp_path: Path) -> None:
 def test_a_record_whose_length_looks_like_gzip_is_read(tmp_path: Path) -> None:
     length = int.from_bytes(b"\x1f\x8b\x08\x00", "little")
     record = audioset_record("a")
-    field_header = b"\x1a\xff\xff\xff\x7f"  # an unknown field, which readers leave aside
+    field_header = b"\x1a\xff\xff\xff\x7f"  # an unknown field, which readers skip
     rest = length - len(record) - len(field_header)
     size = struct.pack("<4B", *((rest >> 7 * i & 127) | (128 if i < 3 else 0) for i in range(4)))
     record += b"\x1a" + size + bytes(rest)
@@ -547,7 +547,7 @@ def test_the_balanced_training_set_is_read_whole(shared_data: Path) -> None:
     assert (store.lengths.min(), store.longest) == (1, 10)
     assert {len(clip_id) for clip_id in store.ids} == {11}
     everything = store.label_matrix(np.arange(len(store)), len(audioset_labels()))
-    # The set was balanced: at least 50 clips of every class, as far as videos are still there.
+    # The set has about 50 clips of every class, as far as the videos still exist.
     assert everything.sum(axis=0).min() > 30
     assert store.is_labelled.all()
 

@@ -21,7 +21,7 @@ from vggish.errors import OptionError
 
 Span = tuple[float, float, str]
 
-# What has a meaning in one format or another, beside ordinary letters.
+# Characters with a special meaning in some format.
 ODD = [
     "a\tb",
     "c\nd",
@@ -37,7 +37,7 @@ ODD = [
 
 
 def clip(*spans: Span, **changes: Any) -> ClipTags:
-    """Tags in the order in which their labels come first."""
+    """Tags in the order of their first spans."""
     names = list(dict.fromkeys(label for _, _, label in spans))
     tags = tuple(Tag(name, f"/m/{i}", i, 0.9 - i / 100) for i, name in enumerate(names))
     segments = tuple(
@@ -169,7 +169,7 @@ def test_unusual_labels_are_valid_in_every_format(label: str) -> None:
 def test_every_format_has_the_same_segments_at_each_time(
     drawn: list[tuple[int, int, str]],
 ) -> None:
-    # Spans of one label are apart, as a tagger gives them.
+    # Spans of a label do not touch, as those of a tagger.
     spans: list[Span] = []
     for start, length, label in sorted(drawn):
         if all(end < start for _, end, other in spans if other == label):

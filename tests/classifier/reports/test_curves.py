@@ -92,7 +92,7 @@ def test_a_new_run_replaces_the_file(tmp_path: Path) -> None:
     write(path, (1, 2))
     write(path, [])
     assert_rows(path, [])
-    # Curves that were deleted do not stop a run from going on.
+    # A run can resume after its curves were deleted.
     path.unlink()
     write(path, [5], resume_after=4)
     assert_rows(path, [5])
@@ -145,7 +145,7 @@ def test_the_best_epoch_is_the_first_with_the_highest_score() -> None:
     assert best_epoch([{"epoch": 1, "loss": 1.0}]) is None
 
 
-# --- Plots ------------------------------------------------------------------------------
+# --- Plots -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("n_epochs", [1, 2, 60])

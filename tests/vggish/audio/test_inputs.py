@@ -80,7 +80,7 @@ def test_links_to_directories_are_followed_without_looping() -> None:
     os.symlink("nowhere.wav", "d/broken.wav")
     assert ids("d") == {
         "d/a.wav": "a",
-        "d/broken.wav": "broken",  # is reported when it cannot be opened
+        "d/broken.wav": "broken",  # reported when it is opened
         "d/linked/x.wav": "linked/x",
     }
 
