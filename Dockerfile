@@ -1,13 +1,13 @@
-# audiotag as a service, and as a command:
+# audiotag as a service and as a command:
 #   docker build -t audiotag .
 #   docker run --rm -p 8000:8000 audiotag
 #   docker run --rm -v "$PWD:/data:ro" audiotag classify clip.wav
-# More, such as VGGish in a volume or baked in, and a read-only root: docs/deployment.md.
+# See docs/deployment.md for VGGish and a read-only root.
 ARG PYTHON=3.12
 
 FROM python:${PYTHON}-slim-bookworm AS build
 WORKDIR /src
-# What is installed is what the locks name, byte for byte; no package is built from its source.
+# Install the wheels that the locks name, verified by hash; build no package from source.
 COPY deploy/requirements.lock deploy/build.lock deploy/
 RUN python -m venv --without-pip /opt/audiotag \
     && python -m pip --python /opt/audiotag/bin/python install --no-cache-dir \
@@ -32,7 +32,7 @@ RUN useradd --uid 10001 --no-create-home --home-dir /nonexistent --shell /usr/sb
     && mkdir /data /weights \
     && chown audiotag:audiotag /data /weights
 COPY --from=build /opt/audiotag /opt/audiotag
-# An AUDIOTAG_HOME in the build's context, such as one with VGGish; the usual one is empty.
+# A directory in the build context with weights, such as those of VGGish; the default is empty.
 ARG WEIGHTS=deploy/weights
 COPY --chown=10001:10001 ${WEIGHTS} /weights
 ENV PATH=/opt/audiotag/bin:$PATH \
@@ -40,7 +40,7 @@ ENV PATH=/opt/audiotag/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     AUDIOTAG_HOME=/weights \
     AUDIOTAG_HOST=0.0.0.0
-# By number, so that Kubernetes sees that it is not root.
+# A number, so that Kubernetes can tell that it is not root.
 USER 10001:10001
 WORKDIR /data
 EXPOSE 8000

@@ -1,6 +1,6 @@
-"""The Dockerfile, read: stages and their instructions, with arguments and variables filled in.
+"""Parse a Dockerfile into stages and instructions, with arguments and variables expanded.
 
-As much of the language as audiotag's Dockerfile uses; whatever else is refused by name.
+Supports the instructions that audiotag's Dockerfile uses; others raise an error with their name.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _PAIR = re.compile(r'(\w+)=("(?:[^"\\]|\\.)*"|\S+)')
 
 
 class DockerfileError(ValueError):
-    """The text is no Dockerfile, or uses what is not known here."""
+    """The text is not a Dockerfile, or uses an unsupported instruction."""
 
 
 @dataclass(frozen=True)
@@ -29,10 +29,10 @@ class Instruction:
     """One instruction.
 
     Attributes:
-        name: in capitals.
-        value: what follows it and its flags, lines joined.
+        name: in upper case.
+        value: the rest of the instruction after its flags, as one line.
         flags: `--from=build` as {"from": "build"}.
-        line: where it begins.
+        line: number of its first line.
     """
 
     name: str
@@ -42,7 +42,7 @@ class Instruction:
 
     @property
     def words(self) -> list[str]:
-        """The value's words; of the JSON form its strings."""
+        """The words of the value, or the strings of its JSON form."""
         if self.is_json:
             words: list[str] = json.loads(self.value)
             return words
@@ -50,17 +50,17 @@ class Instruction:
 
     @property
     def is_json(self) -> bool:
-        """Whether it is in the form ["program", "argument"], without a shell."""
+        """Whether the value has the form ["program", "argument"], which uses no shell."""
         return self.value.startswith("[")
 
 
 @dataclass
 class Stage:
-    """What lies between one FROM and the next.
+    """One stage: the instructions between one FROM and the next.
 
     Attributes:
-        base: image, or name of an earlier stage.
-        name: "" where it has none.
+        base: an image, or the name of an earlier stage.
+        name: "" for a stage without a name.
         instructions: without FROM.
     """
 
@@ -69,26 +69,26 @@ class Stage:
     instructions: list[Instruction] = field(default_factory=list)
 
     def last(self, name: str) -> Instruction:
-        """The one of several that counts.
+        """The last instruction with a name, which overrides the others.
 
         Raises:
-            DockerfileError: there is none.
+            DockerfileError: there is no such instruction.
         """
         for instruction in reversed(self.instructions):
             if instruction.name == name:
                 return instruction
-        raise DockerfileError(f"the stage {self.name or 'that is the image'!r} has no {name}")
+        raise DockerfileError(f"the stage {self.name or 'of the image'!r} has no {name}")
 
 
 def parse(text: str, arguments: Mapping[str, str] | None = None) -> list[Stage]:
-    """Read a Dockerfile.
+    """Parse the text of a Dockerfile.
 
     Args:
-        text: of the file.
-        arguments: `--build-arg`.
+        text: content of the file.
+        arguments: values of `--build-arg`.
 
     Raises:
-        DockerfileError: there is an instruction that is not known here, or one without a stage.
+        DockerfileError: an instruction is unsupported, or before the first FROM.
     """
     given = dict(arguments or {})
     outside: dict[str, str] = {}
@@ -102,34 +102,34 @@ def parse(text: str, arguments: Mapping[str, str] | None = None) -> list[Stage]:
             if not stages:
                 outside[argument] = known[argument]
         elif name == "FROM":
-            base, *rest = fill_in(value, outside).split()
+            base, *rest = expand(value, outside).split()
             known = {}
             stages.append(Stage(base, rest[1] if rest else ""))
         elif not stages:
             raise DockerfileError(f"line {instruction.line}: {name} before the first FROM")
         else:
-            filled = value
-            # The shell and the running container fill in their own.
+            expanded = value
+            # The shell and the running container expand variables themselves.
             if name not in ("RUN", "CMD", "ENTRYPOINT", "HEALTHCHECK", "ENV"):
-                filled = fill_in(value, known)
+                expanded = expand(value, known)
             stages[-1].instructions.append(
-                Instruction(name, filled, instruction.flags, instruction.line)
+                Instruction(name, expanded, instruction.flags, instruction.line)
             )
     return stages
 
 
 def environment(value: str, before: Mapping[str, str]) -> dict[str, str]:
-    """What ENV sets, with variables that were set before filled in."""
-    return {name: fill_in(text.strip('"'), before) for name, text in _PAIR.findall(value)}
+    """The variables that ENV sets, with earlier variables expanded."""
+    return {name: expand(text.strip('"'), before) for name, text in _PAIR.findall(value)}
 
 
-def fill_in(text: str, values: Mapping[str, str]) -> str:
-    """A text with $NAME and ${NAME} filled in; nothing for what is not known, as Docker does."""
+def expand(text: str, values: Mapping[str, str]) -> str:
+    """Expand $NAME and ${NAME}; unknown names become empty, as in Docker."""
     return _VARIABLE.sub(lambda found: values.get(found[1] or found[2], ""), text)
 
 
 def read(path: Path, arguments: Mapping[str, str] | None = None) -> list[Stage]:
-    """Read the file."""
+    """Parse a Dockerfile."""
     return parse(path.read_text("utf-8"), arguments)
 
 
@@ -138,7 +138,7 @@ def _instructions(text: str) -> list[Instruction]:
     lines = [
         (number, line)
         for number, line in enumerate(text.splitlines(), start=1)
-        # Comments may stand between the lines of one instruction.
+        # Comments are allowed between the lines of one instruction.
         if line.strip() and not line.lstrip().startswith("#")
     ]
     while lines:
@@ -147,7 +147,7 @@ def _instructions(text: str) -> list[Instruction]:
             line = line[:-1].rstrip() + " " + lines.pop(0)[1].strip()
         name, _, value = line.strip().partition(" ")
         if name not in KNOWN:
-            raise DockerfileError(f"line {number}: the instruction {name} is not known here")
+            raise DockerfileError(f"line {number}: the instruction {name} is not supported here")
         flags = {}
         value = value.strip()
         while flag := _FLAG.match(value):

@@ -1,6 +1,6 @@
-"""Fresh root directories, and commands in them: what a container engine does, where there is none.
+"""Root directories and commands in them, in place of a container engine.
 
-Linux namespaces, chroot and Debian's debootstrap; needs root, and Python 3.12 or newer.
+Uses Linux namespaces, chroot and Debian's debootstrap. Needs root, and Python 3.12 or newer.
 """
 
 # ruff: noqa: S108, S607 - programs are found by PATH, and /tmp is the image's
@@ -18,22 +18,22 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-# What the image python:3.12-slim-bookworm has from Debian beside the essential packages.
+# Debian packages of the image python:3.12-slim-bookworm, beyond the essential ones.
 PACKAGES = (
     *("ca-certificates", "netbase", "tzdata", "libbz2-1.0", "libdb5.3", "libexpat1", "libffi8"),
     *("liblzma5", "libncursesw6", "libreadline8", "libsqlite3-0", "libssl3", "libuuid1", "zlib1g"),
 )
 SUITE = "bookworm"
 DEVICES = ("null", "zero", "full", "random", "urandom")
-# Of a machine, that pip needs to reach its packages.
+# Files of this machine that pip needs for network access.
 NETWORK_FILES = ("/etc/resolv.conf", "/etc/hosts", "/etc/ssl/certs/ca-certificates.crt")
-# Of the image.
+# Environment of the base image.
 ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin"}
 _SIOCSIFFLAGS, _IFF_UP = 0x8914, 1
 
 
 def make_base(root: Path) -> None:
-    """Debian's minimal system, with the Python that runs this in /usr/local."""
+    """Install Debian's minimal system, with the running Python in /usr/local."""
     sources = subprocess.check_output(
         ["apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages"], text=True
     )
@@ -51,7 +51,7 @@ def make_base(root: Path) -> None:
     for name in ("python", "python3"):
         (local / "bin" / name).symlink_to(version)
     run(root, ["ldconfig"])
-    # The image has pip, and no setuptools.
+    # The image has pip but not setuptools.
     run(root, [f"/usr/local/bin/{version}", "-m", "ensurepip"])
     run(root, [f"/usr/local/bin/{version}", "-m", "pip", "uninstall", "-qy", "setuptools"])
 
@@ -65,17 +65,17 @@ def run(
     user: str = "0:0",
     mounts: Sequence[Path] = (),
 ) -> None:
-    """Run a command in a root that may be written, with the network of this machine.
+    """Run a command in a writable root, with the network of this machine.
 
     Args:
-        root: a system.
+        root: the root directory.
         command: program and arguments.
-        environment: all that it has; the base image's if it is not given.
-        directory: to run it in.
+        environment: all variables (default: those of the base image).
+        directory: working directory.
         user: "uid:gid".
-        mounts: paths of this machine that it sees, read-only, at the same place.
+        mounts: paths of this machine that are visible, read-only, at the same path.
     """
-    with _seen_inside(root, [*map(Path, NETWORK_FILES), *mounts]) as binds:
+    with _mount_points(root, [*map(Path, NETWORK_FILES), *mounts]) as binds:
         lines = [
             "set -e",
             f"mount -t proc proc {root}/proc",
@@ -96,8 +96,8 @@ def run(
 
 
 @contextlib.contextmanager
-def _seen_inside(root: Path, paths: Sequence[Path]) -> Iterator[list[Path]]:
-    """Places in a root where paths can be mounted; those that were made for it go again."""
+def _mount_points(root: Path, paths: Sequence[Path]) -> Iterator[list[Path]]:
+    """Create mount points for paths in a root, and remove them afterwards."""
     made: list[Path] = []
     there = [path for path in paths if path.exists()]
     for path in there:
@@ -119,7 +119,7 @@ def _seen_inside(root: Path, paths: Sequence[Path]) -> Iterator[list[Path]]:
 
 
 def enter_own_network() -> None:
-    """From here on this process and its children have a loopback of their own, and nothing else."""
+    """Give this process and its children a network with nothing but a loopback interface."""
     os.unshare(os.CLONE_NEWNET | os.CLONE_NEWNS)
     subprocess.run(["mount", "--make-rprivate", "/"], check=True)
     with socket.socket() as any_socket:
@@ -128,15 +128,15 @@ def enter_own_network() -> None:
 
 
 class Container:
-    """A root as a container with `--read-only --tmpfs /tmp --cap-drop ALL` has it.
+    """A root as in a container with `--read-only --tmpfs /tmp --cap-drop ALL`.
 
     Args:
-        root: of the image.
-        place: an empty directory, where it is mounted; in a mount namespace of this process.
-        environment: of the image.
-        user: "uid:gid", of the image.
-        directory: of the image.
-        data: what is mounted at `directory`, read-only.
+        root: root directory of the image.
+        place: an empty directory; the mount point in the mount namespace of this process.
+        environment: variables of the image.
+        user: "uid:gid" of the image.
+        directory: working directory of the image.
+        data: directory that is mounted at `directory`, read-only.
     """
 
     def __init__(
@@ -166,11 +166,11 @@ class Container:
             )
 
     def start(self, command: Sequence[str], output: int | None = None) -> subprocess.Popen[bytes]:
-        """Start a command as the image's user and as process 1, without any capability.
+        """Start a command as the image's user and as process 1, without capabilities.
 
         Args:
             command: program and arguments.
-            output: where stdout and stderr go, as for `subprocess.Popen`.
+            output: destination of stdout and stderr, as for `subprocess.Popen`.
         """
         uid, gid = self.user.split(":")
         privileges = ["--reuid", uid, "--regid", gid, "--clear-groups", "--no-new-privs"]
@@ -188,13 +188,13 @@ class Container:
         )
 
     def run(self, command: Sequence[str]) -> tuple[int, bytes, bytes]:
-        """Run a command to its end: status, stdout, stderr."""
+        """Run a command: its exit status, stdout and stderr."""
         process = self.start(command, subprocess.PIPE)
         out, err = process.communicate(timeout=120)
         return process.returncode, out, err
 
 
 def process_1(process: subprocess.Popen[bytes]) -> int:
-    """The id, outside, of what is process 1 inside."""
+    """The id, on this machine, of process 1 in the container."""
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     return int(children[0])

@@ -1,10 +1,10 @@
-"""Write the locks of the image: every package that it is made of, with version and hashes.
+"""Write the lock files of the image: all packages with their versions and hashes.
 
     make lock
 
-`requirements.lock` has what audiotag needs with the extra `serve`, and `requirements.in`;
-`build.lock` has what its wheel is built with. They hold for Python 3.12 on all processors, and
-name no host: pip takes the packages from wherever it is told to, and the hashes decide.
+`requirements.lock` has the dependencies of audiotag with the extra `serve`, and `requirements.in`;
+`build.lock` has those that build its wheel. They apply to Python 3.12 on all platforms and name no
+host: pip uses the index that it is configured with, and verifies the hashes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ PYTHON = "3.12"
 
 
 def main() -> None:
-    """Lock both, with the newest versions that there are."""
+    """Write both locks with the newest versions."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
     wanted = (HERE / "requirements.in").read_text("utf-8").splitlines()
     wanted += project["project"]["dependencies"]
@@ -31,16 +31,16 @@ def main() -> None:
 
 
 def lock(requirements: list[str], path: Path) -> None:
-    """Write the versions and hashes of all that the requirements need."""
+    """Write the versions and hashes of the requirements and their dependencies."""
     command = [sys.executable, "-m", "uv", "pip", "compile", "-", "--quiet", "--upgrade"]
     command += ["--universal", "--python-version", PYTHON, "--generate-hashes"]
     command += ["--no-emit-index-url", "--no-emit-find-links", "--no-annotate"]
     command += ["--custom-compile-command", "make lock", "--output-file", str(path)]
     text = "\n".join(requirements)
-    # Without the settings of this directory and of whoever runs it.
+    # Ignore the configuration files of the project and the user.
     done = subprocess.run([*command, "--no-config"], input=text, text=True, check=False)
     if done.returncode != 0:
-        sys.exit(f"{path.name} could not be made")
+        sys.exit(f"cannot write {path.name}")
     print(f"{path.relative_to(ROOT)}: {path.read_text('utf-8').count('==')} packages")
 
 

@@ -1,12 +1,12 @@
-"""The Dockerfile tried without Docker: its instructions, one after the other, in a fresh root.
+"""Try the Dockerfile without Docker: run its instructions in a fresh root directory.
 
     python3.12 -m deploy.try_image [--work DIR] [--build-arg NAME=VALUE ...]
 
 Run it by hand, as root, on Debian with debootstrap. Debian's minimal system and the Python that
-runs this script stand for the base image; then COPY, RUN, ENV, USER and the rest are carried out
-as written, pip with this machine's settings. What comes out is started as a container with a
-read-only root, no capability and no network, and used: by hand, as a service, by its health
-check, until SIGTERM.
+runs this script replace the base image; COPY, RUN, ENV, USER and the other instructions are run as
+written, pip with the configuration of this machine. The result is started as a container with a
+read-only root, no capabilities and no network, and tried: on the command line, as a service, with
+its health check, until SIGTERM.
 """
 
 # ruff: noqa: S607 - programs are found by PATH
@@ -31,15 +31,15 @@ from deploy.fresh_root import ENVIRONMENT, Container, enter_own_network, make_ba
 
 ROOT = Path(__file__).resolve().parents[1]
 CLIPS = ROOT / "weights" / "clips"
-CLIP, HEARD = "speech_voicemail.wav", "Speech"
+CLIP, LABEL = "speech_voicemail.wav", "Speech"
 PORT = 8000
 READY_SECONDS, STOP_SECONDS = 60, 40
-# `docker build` hands these to RUN, and keeps nothing of them.
-_HANDED_ON = ("PIP_", "SSL_", "REQUESTS_", "HTTP_", "HTTPS_", "NO_PROXY", "http", "no_proxy")
+# `docker build` passes these to RUN, and does not keep them.
+_PASSED_ON = ("PIP_", "SSL_", "REQUESTS_", "HTTP_", "HTTPS_", "NO_PROXY", "http", "no_proxy")
 
 
 class Image:
-    """What the instructions of a Dockerfile have made so far."""
+    """The result of the instructions of a Dockerfile so far."""
 
     def __init__(self, work: Path, stages: list[Stage]) -> None:
         self.work = work
@@ -55,10 +55,10 @@ class Image:
         ]
 
     def build(self) -> None:
-        """Carry out all instructions."""
+        """Run all instructions."""
         base = self.work / "base"
         if not base.exists():
-            say("the base: Debian, and this Python")
+            say("base: Debian and this Python")
             partial = self.work / "base.partial"
             shutil.rmtree(partial, ignore_errors=True)
             make_base(partial)
@@ -72,10 +72,10 @@ class Image:
             self.user, self.directory = "0:0", "/"
             for instruction in stage.instructions:
                 say(f"Dockerfile:{instruction.line} {instruction.name} {instruction.value[:80]}")
-                self._carry_out(instruction)
+                self._run(instruction)
             self.roots[stage.name] = self.root
 
-    def _carry_out(self, instruction: Instruction) -> None:
+    def _run(self, instruction: Instruction) -> None:
         name, value = instruction.name, instruction.value
         if name == "ENV":
             self.environment |= environment(value, self.environment)
@@ -104,7 +104,7 @@ class Image:
         into = target.endswith("/") or len(sources) > 1
         for name in sources:
             source = (ROOT if stage is None else self.roots[stage]) / name.lstrip("/")
-            # A directory is its content; a file may get a directory or another name.
+            # COPY copies the content of a directory; a file keeps its name only in a directory.
             goal = place / source.name if into and source.is_file() else place
             goal.parent.mkdir(parents=True, exist_ok=True)
             if source.is_dir():
@@ -117,7 +117,7 @@ class Image:
             subprocess.run(["chown", "--recursive", owner, place], check=True)
 
     def _ignored(self, directory: str, names: list[str]) -> set[str]:
-        """What .dockerignore keeps out, of a directory of the context."""
+        """Names in a directory of the build context that .dockerignore excludes."""
         at = Path(directory).relative_to(ROOT)
         return {
             name
@@ -128,13 +128,13 @@ class Image:
         }
 
     def inside(self, path: str) -> Path:
-        """A path of the image, as this machine has it."""
+        """The path on this machine of a path in the image."""
         return self.root / os.path.join("/", self.directory, path).lstrip("/")
 
 
 def pip_settings() -> tuple[dict[str, str], list[Path]]:
-    """How pip reaches its packages on this machine: variables, and paths that they name."""
-    found = {name: value for name, value in os.environ.items() if name.startswith(_HANDED_ON)}
+    """The variables that configure pip on this machine, and the local paths in them."""
+    found = {name: value for name, value in os.environ.items() if name.startswith(_PASSED_ON)}
     told = subprocess.check_output([sys.executable, "-m", "pip", "config", "list"], text=True)
     for line in told.splitlines():
         name, _, value = line.partition("=")
@@ -142,14 +142,14 @@ def pip_settings() -> tuple[dict[str, str], list[Path]]:
         if section == "global":
             found.setdefault(f"PIP_{option.upper().replace('-', '_')}", value.strip("'\""))
     words = [word.removeprefix("file://") for value in found.values() for word in value.split()]
-    # A directory that is a package index has its files beside it.
+    # The files of a local package index are beside its directory "simple".
     named = [word.removesuffix("/simple") for word in words if word.startswith("/")]
     paths = [Path(name) for name in dict.fromkeys(named) if Path(name).exists()]
     return found, paths
 
 
 class Trial:
-    """What a user does with the image; each check is a line, and a reason where it fails."""
+    """Checks of the image as a user runs it; each prints a line."""
 
     def __init__(self, image: Image, container: Container) -> None:
         stage = image.stages[-1]
@@ -161,30 +161,30 @@ class Trial:
         self.failed: list[str] = []
 
     def check(self, what: str, fact: object) -> None:
-        """Say whether it is so."""
+        """Print the result of a check, and note a failure."""
         say(f"{'ok  ' if fact else 'NO  '} {what}")
         if not fact:
             self.failed.append(what)
 
     def by_hand(self) -> None:
-        """Commands, and what must not be."""
+        """Run commands, and check what the image must not contain."""
         run = self.container.run
         status, out, _ = run([*self.entry_point, "classify", CLIP])
-        self.check(f"audiotag classify {CLIP}: {HEARD}", status == 0 and HEARD.encode() in out)
+        self.check(f"audiotag classify {CLIP}: {LABEL}", status == 0 and LABEL.encode() in out)
         status, out, _ = run(["id", "-u"])
-        self.check(f"it is not root: {out.decode().strip()}", status == 0 and int(out) > 0)
+        self.check(f"the user is not root: {out.decode().strip()}", status == 0 and int(out) > 0)
         status, _, err = run(["touch", "/new"])
         self.check("the root is read-only", status != 0 and b"Read-only" in err)
         for package in ("tensorflow", "pip", "setuptools", "pytest"):
             absent = run(["python", "-c", f"import {package}"])[0] != 0
-            self.check(f"there is no {package}", absent)
-        self.check("nothing is healthy yet", run(self.health)[0] == 1)
+            self.check(f"{package} is not installed", absent)
+        self.check("the health check fails before the service runs", run(self.health)[0] == 1)
 
     def as_service(self) -> None:
-        """The default command, from its start to SIGTERM."""
+        """Run the default command from its start to SIGTERM."""
         started = time.monotonic()
         service = self.container.start([*self.entry_point, *self.command])
-        while ask("GET", "/readyz")[0] != http.client.OK:
+        while request("GET", "/readyz")[0] != http.client.OK:
             if service.poll() is not None or time.monotonic() - started > READY_SECONDS:
                 self.check("the service becomes ready", False)
                 service.kill()
@@ -192,26 +192,28 @@ class Trial:
             time.sleep(0.2)
         say(f"ready after {time.monotonic() - started:.1f} s")
         self.check("the health check passes", self.container.run(self.health)[0] == 0)
-        status, page = ask("GET", "/")
+        status, page = request("GET", "/")
         self.check("GET / is a page", status == http.client.OK and b"<html" in page.lower())
         for path in (CLIPS / CLIP, self.aac()):
-            status, body = ask("POST", "/classify", path.read_bytes(), "application/octet-stream")
+            status, body = request(
+                "POST", "/classify", path.read_bytes(), "application/octet-stream"
+            )
             tags = json.loads(body).get("tags", []) if status == http.client.OK else []
-            heard = ", ".join(tag["label"] for tag in tags[:3])
-            self.check(f"POST /classify of {path.name}: {status}, {heard}", HEARD in heard)
+            labels = ", ".join(tag["label"] for tag in tags[:3])
+            self.check(f"POST /classify of {path.name}: {status}, {labels}", LABEL in labels)
         os.kill(process_1(service), signal.SIGTERM)
         try:
             status = service.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
             service.kill()
             status = -1
-        self.check(f"SIGTERM ends it with the status 0: {status}", status == 0)
+        self.check(f"SIGTERM stops it with exit status 0: {status}", status == 0)
         left = list((self.container.place / "tmp").iterdir())
-        self.check(f"no temporary file is left: {left}", not left)
+        self.check(f"no temporary files remain: {left}", not left)
         self.check("the health check fails", self.container.run(self.health)[0] == 1)
 
     def aac(self) -> Path:
-        """The clip as AAC, which libsndfile cannot read, by the image's ffmpeg."""
+        """Encode the clip with the image's ffmpeg as AAC, which libsndfile cannot read."""
         program = "import imageio_ffmpeg as f; print(f.get_ffmpeg_exe())"
         ffmpeg = self.container.run(["python", "-c", program])[1].decode().strip()
         options = ["-loglevel", "error", "-i", CLIP, "-f", "adts", "pipe:1"]
@@ -220,8 +222,8 @@ class Trial:
         return path
 
 
-def ask(method: str, path: str, body: bytes = b"", kind: str = "") -> tuple[int, bytes]:
-    """Status and body of an answer; 0 for none."""
+def request(method: str, path: str, body: bytes = b"", kind: str = "") -> tuple[int, bytes]:
+    """Send a request; the status and body of the response, status 0 if there is none."""
     connection = http.client.HTTPConnection("127.0.0.1", PORT, timeout=60)
     try:
         connection.request(method, path, body or None, {"Content-Type": kind} if kind else {})
@@ -234,20 +236,24 @@ def ask(method: str, path: str, body: bytes = b"", kind: str = "") -> tuple[int,
 
 
 def say(what: str) -> None:
-    """A line of the report."""
+    """Print a line of the report."""
     print(what, flush=True)
 
 
 def mebibytes(path: Path) -> int:
-    """Size of a directory."""
+    """Size of a directory in MiB."""
     told = subprocess.check_output(["du", "--summarize", "--block-size=1M", path], text=True)
     return int(told.split()[0])
 
 
 def main() -> int:
-    """Build and try; the exit status is 1 if a check failed."""
+    """Build and try the image; the exit status is 1 if a check failed."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--work", type=Path, help="keep the base here, for the next time")
+    parser.add_argument(
+        "--work",
+        type=Path,
+        help="directory that keeps the base for the next run (default: a temporary one)",
+    )
     parser.add_argument("--build-arg", nargs="+", default=[], metavar="NAME=VALUE")
     options = parser.parse_args()
     arguments = dict(text.split("=", 1) for text in options.build_arg)
@@ -258,7 +264,7 @@ def main() -> int:
         image = Image(work.resolve(), stages)
         image.build()
         size, of_base = mebibytes(image.root), mebibytes(image.work / "base")
-        say(f"the image has {size} MiB, {size - of_base} of them above the base")
+        say(f"the image has {size} MiB, {size - of_base} MiB more than the base")
         enter_own_network()
         place = Path(scratch) / "container"
         place.mkdir()

@@ -71,7 +71,6 @@ async def _lifespan(app: FastAPI, config: ServiceConfig, metrics: Metrics) -> As
     try:
         yield
     finally:
-        service.draining = True
         reloading.cancel()
         await service.close()
 

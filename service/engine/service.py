@@ -17,7 +17,6 @@ from service.engine.slots import Slots
 from service.engine.storage import Storage, Upload
 from service.logs import log
 from service.metrics import Metrics
-from service.problems import stopping_problem
 from service.settings.config import ServiceConfig
 from vggish.audio.limits import AudioLimits
 from vggish.audio.stream import AudioStream, open_audio
@@ -37,7 +36,6 @@ class Service:
 
     Attributes:
         limits: limits of the audio that is accepted.
-        draining: whether the service is stopping and refuses new work.
         uploads: slots for bodies that are being received.
         streams: slots for open streams.
     """
@@ -50,7 +48,6 @@ class Service:
     limits: AudioLimits
     uploads: Slots
     streams: Slots
-    draining: bool = False
 
     @classmethod
     def start(cls, config: ServiceConfig, metrics: Metrics) -> Service:
@@ -102,10 +99,8 @@ class Service:
         """Check whether new work would be accepted.
 
         Raises:
-            Problem: the service is stopping, or its queue is full.
+            Problem: the queue is full.
         """
-        if self.draining:
-            raise stopping_problem()
         self.pool.check_capacity()
 
     @contextlib.contextmanager
@@ -124,10 +119,8 @@ class Service:
         """Hold a slot while a stream is open.
 
         Raises:
-            Problem: all slots are taken, or the service is stopping.
+            Problem: all slots are taken.
         """
-        if self.draining:
-            raise stopping_problem()
         with self.streams.take(_RETRY_STREAM_SECONDS):
             yield
 

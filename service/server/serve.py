@@ -86,7 +86,7 @@ def _uvicorn_config(config: ServiceConfig, app: Callable[[], ASGIApp]) -> uvicor
         factory=True,
         interface="asgi3",
         # h11 limits a request's head to 64 KiB, and ignores upgrades to unknown protocols: Java's
-        # client and `curl --http2` ask for h2c. httptools, which is faster, does neither.
+        # client and `curl --http2` ask for h2c. httptools does neither, and saves 0.4 ms a request.
         http="h11",
         lifespan="on",
         workers=config.workers,
@@ -150,7 +150,7 @@ class _Application:
         is_expected = isinstance(error, (AudiotagError, OSError))
         if is_expected:
             print_to_stderr(f"error: {error}")
-        log.log(DEBUG if is_expected else ERROR, "the service could not start", exc_info=error)
+        log.log(DEBUG if is_expected else ERROR, "the service could not start or stop", exc_info=error)
 
 
 def _stop_with_parent() -> None:
@@ -235,8 +235,9 @@ class _Supervisor(Multiprocess):
         super().keep_subprocess_alive()
         for pid in before - {each.pid for each in self.processes}:
             forget_worker(pid or 0, self._directory)
-        is_ready = not self.should_exit.is_set() and all(p.is_ready() for p in self.processes)
-        if self._on_ready and is_ready:
+        if self._on_ready and not self.should_exit.is_set():
+            if not all(each.is_ready() for each in self.processes):
+                return
             self._on_ready()
             self._on_ready = None
 

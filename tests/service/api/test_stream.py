@@ -208,15 +208,6 @@ def test_a_stream_takes_no_slot_before_its_first_message(served: Running) -> Non
         assert told(third)["type"] == "ready"
 
 
-def test_a_stopping_service_refuses_streams(
-    served: Running, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(served.service, "draining", True)
-    problem, code = refusal(served, START)
-    assert problem["type"] == "/problems/not-ready"
-    assert code == 1013
-
-
 def test_an_idle_stream_times_out() -> None:
     with running(embedder="mini", stream_idle_seconds=0.2) as served:
         for messages in ((), (START,)):

@@ -43,7 +43,7 @@ def address() -> Iterator[tuple[str, int]]:
         yield host, int(port)
 
 
-def said_until_closed(client: socket.socket) -> bytes:
+def received_until_closed(client: socket.socket) -> bytes:
     """Read what the server sends until it closes the connection."""
     client.settimeout(60)
     said = b""
@@ -83,7 +83,7 @@ def test_a_head_without_end_is_refused(address: Any) -> None:
 def test_malformed_requests_are_refused(address: Any, data: bytes) -> None:
     with socket.create_connection(address) as client:
         client.sendall(data)
-        assert said_until_closed(client).startswith(b"HTTP/1.1 400 Bad Request\r\n")
+        assert received_until_closed(client).startswith(b"HTTP/1.1 400 Bad Request\r\n")
 
 
 def test_trailers_without_end_are_refused(address: Any) -> None:
@@ -161,7 +161,7 @@ def test_an_upgrade_to_an_unknown_protocol_is_ignored_and_the_body_is_not(
         for start in range(0, len(data), piece_bytes):
             client.sendall(data[start : start + piece_bytes])
             time.sleep(0.002)  # or the pieces come as one
-        said = said_until_closed(client)
+        said = received_until_closed(client)
     assert said.startswith(b"HTTP/1.1 200 OK\r\n")
     assert b"\r\nconnection: close\r\n" in said.lower()
     assert said.endswith(b"\r\n\r\n5")
@@ -172,14 +172,14 @@ def test_many_upgrades_at_once_are_ignored_too(address: Any) -> None:
     last = b"GET /healthz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
     with socket.create_connection(address) as client:
         client.sendall(upgrade * 2000 + last)
-        assert said_until_closed(client).count(b"200 OK") == 2001
+        assert received_until_closed(client).count(b"200 OK") == 2001
 
 
 def test_requests_may_be_pipelined(address: Any) -> None:
     with socket.create_connection(address) as client:
         ask = b"GET /slow?seconds=0.4 HTTP/1.1\r\nHost: a\r\n"
         client.sendall((ask + b"\r\n") * 2 + ask + b"Connection: close\r\n\r\n")
-        assert said_until_closed(client).count(b"200 OK") == 3
+        assert received_until_closed(client).count(b"200 OK") == 3
 
 
 def test_connections_end_when_the_client_stops_reading() -> None:
