@@ -150,7 +150,9 @@ class _Application:
         is_expected = isinstance(error, (AudiotagError, OSError))
         if is_expected:
             print_to_stderr(f"error: {error}")
-        log.log(DEBUG if is_expected else ERROR, "the service could not start or stop", exc_info=error)
+        log.log(
+            DEBUG if is_expected else ERROR, "the service could not start or stop", exc_info=error
+        )
 
 
 def _stop_with_parent() -> None:
