@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from vggish.network.architecture import ARCHITECTURE, Layer, variable_shapes
 from vggish.params import EMBEDDING_SIZE, N_BANDS, PATCH_FRAMES
 
 
@@ -139,8 +141,6 @@ def save_v1_checkpoint(path: Path, variables: dict[str, Any]) -> None:
 
 def seeded_variables() -> dict[str, Any]:
     """All variables of VGGish, by their official names, with seeded values."""
-    from vggish.network.architecture import variable_shapes
-
     rng = np.random.default_rng(3)
     variables = {}
     for name, shape in variable_shapes().items():
@@ -156,3 +156,34 @@ def seeded_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("checkpoint") / "vggish_model.ckpt"
     save_v1_checkpoint(path, seeded_variables())
     return path
+
+
+def numpy_vggish(
+    weights: dict[str, Any], patches: Any, architecture: Sequence[Layer] = ARCHITECTURE
+) -> Any:
+    """VGGish in plain numpy, an independent implementation: [n, 96, 64] -> float32 [n, 128].
+
+    A 3x3 convolution is nine shifted matrix products, in channels-last order.
+    """
+    hidden = patches[..., None].astype(np.float64)  # [n, rows, columns, channels]
+    for layer in architecture:
+        if layer.kind == "pool":
+            n, rows, columns, channels = hidden.shape
+            tiles = hidden.reshape(n, rows // 2, 2, columns // 2, 2, channels)
+            hidden = tiles.max(axis=(2, 4))
+            continue
+        kernel = weights[f"{layer.name}/weights"].astype(np.float64)
+        if layer.kind == "conv":
+            rows, columns = hidden.shape[1:3]
+            padded = np.pad(hidden, ((0, 0), (1, 1), (1, 1), (0, 0)))
+            hidden = sum(
+                padded[:, i : i + rows, j : j + columns] @ kernel[i, j]
+                for i in range(3)
+                for j in range(3)
+            )
+        else:
+            hidden = hidden.reshape(len(hidden), -1) @ kernel
+        hidden = hidden + weights[f"{layer.name}/biases"]
+        if layer.relu:
+            hidden = np.maximum(hidden, 0.0)
+    return hidden.astype(np.float32)

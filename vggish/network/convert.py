@@ -1,11 +1,11 @@
-"""The official checkpoint -> tf-keras -> ONNX float32 and int8, each step checked.
+"""Convert the official checkpoint: to tf-keras, then to ONNX float32 and int8.
 
-    vggish_model.ckpt   TensorFlow V1 checkpoint, variables as in `model.variable_shapes`
-      -> tf-keras       = an independent numpy convolution, on a few patches
-      -> ONNX float32   = tf-keras, on the same patches; the published smoke test
-      -> ONNX int8      static, per channel, calibrated on real sound; fidelity measured
+    vggish_model.ckpt   TensorFlow V1 checkpoint, variables as in `variable_shapes`
+      -> tf-keras       the reference for the embeddings of a few patches
+      -> ONNX float32   must equal tf-keras on these patches; the published smoke test
+      -> ONNX int8      static, per channel, calibrated on recordings; its fidelity is measured
 
-A step whose check fails ends the conversion with an error that says which and by how much.
+A failed check raises an error that names the step and the difference.
 """
 
 from __future__ import annotations
@@ -41,12 +41,10 @@ Patches = npt.NDArray[np.float32]
 # Largest difference, relative to the largest embedding value, between implementations that
 # only round differently: sums of up to 12288 products, in another order or by another algorithm.
 MAX_RELATIVE_DIFFERENCE = 2e-5
-
 N_CHECK_PATCHES = 3
 
-# Real sound is played at these gains, so that quiet and loud recordings are both in range.
+# Recordings are scaled by these gains, so that the int8 ranges cover quiet and loud ones.
 CALIBRATION_GAINS = (1.0, 0.1)
-
 CALIBRATION_BATCH = 8
 
 
@@ -54,7 +52,7 @@ def convert_checkpoint(
     checkpoint: Path,
     checkpoint_sha256: str,
     pca: Pca,
-    sounds: Sequence[Path],
+    recordings: Sequence[Path],
     smoke_test: dict[str, float] | None,
     out_dir: Path,
     report: Callable[[str], None],
@@ -63,42 +61,39 @@ def convert_checkpoint(
 
     Args:
         checkpoint: V1-format TensorFlow checkpoint of VGGish.
-        checkpoint_sha256: goes into the ONNX files as provenance.
+        checkpoint_sha256: stored in the ONNX files as provenance.
         pca: for the smoke test and the fidelity.
-        sounds: real recordings: two thirds calibrate int8, one third measures its fidelity.
+        recordings: two thirds of them calibrate int8, one third measures its fidelity.
         smoke_test: expected `raw_mean`, `raw_std`, `frame_mean`, `frame_std` on 3 s of a 1 kHz
-            sine, and `relative_tolerance`; None to leave it out.
+            sine, and `relative_tolerance`; None to skip the test.
         out_dir: an existing directory.
         report: called with a line about each step.
 
     Returns:
-        What was measured: `keras_difference`, `onnx_difference`, `smoke_test`, `int8_fidelity`.
+        The measurements: `onnx_difference`, `smoke_test`, `int8_fidelity`.
 
     Raises:
-        ConversionError: the checkpoint is no VGGish, or a check failed.
+        ConversionError: the checkpoint is not of VGGish, or a check failed.
         MissingPackageError: the extra `train` is not installed.
     """
-    calibration, held_out = sound_patches(sounds)
+    calibration, held_out = recording_patches(recordings)
     check = np.concatenate([smoke_patches()[:1], held_out])[:N_CHECK_PATCHES]
 
-    report("tf-keras: building the network and comparing it with numpy")
-    weights = read_checkpoint(checkpoint)
-    expected = numpy_vggish(weights, check)
-    weights, keras_raw = pass_through_keras(weights, check)
-    keras_difference = _difference("tf-keras", keras_raw, "numpy", expected)
+    report("tf-keras: building the network")
+    weights, expected = pass_through_keras(read_checkpoint(checkpoint), check)
 
     report("ONNX float32: writing it and comparing it with tf-keras")
     float32_path, int8_path = out_dir / "float32.onnx", out_dir / "int8.onnx"
     write_onnx(weights, float32_path, checkpoint_sha256, "winograd")
     float32 = _load(float32_path, checkpoint_sha256, "float32")
-    onnx_difference = _difference("ONNX", float32(check), "tf-keras", keras_raw)
+    onnx_difference = _difference(float32(check), expected)
 
     measured_smoke = measure_smoke(float32, pca)
     if smoke_test is not None:
         report("ONNX float32: the published smoke test, 3 s of a 1 kHz sine")
         _check_smoke(measured_smoke, smoke_test)
 
-    report(f"ONNX int8: calibrating on {len(calibration)} patches of real sound")
+    report(f"ONNX int8: calibrating on {len(calibration)} patches of recordings")
     direct_path = out_dir / "direct.onnx"
     write_onnx(weights, direct_path, checkpoint_sha256, "direct")
     quantize_onnx(direct_path, calibration, int8_path)
@@ -110,7 +105,6 @@ def convert_checkpoint(
         f"mean change {fidelity['mean_absolute_change']:.2f} of 255"
     )
     return {
-        "keras_difference": keras_difference,
         "onnx_difference": onnx_difference,
         "smoke_test": measured_smoke,
         "int8_fidelity": fidelity,
@@ -118,10 +112,11 @@ def convert_checkpoint(
 
 
 def read_checkpoint(path: Path) -> Weights:
-    """The variables of a VGGish checkpoint, by their official names.
+    """Read the variables of a VGGish checkpoint, by their official names.
 
     Raises:
-        ConversionError: it cannot be read, or a variable is missing, misshapen or not finite.
+        ConversionError: it cannot be read, or a variable is missing, not finite, or of another
+            shape.
         MissingPackageError: TensorFlow is not installed.
     """
     tensorflow = import_tensorflow()
@@ -132,15 +127,17 @@ def read_checkpoint(path: Path) -> Weights:
         shapes = reader.get_variable_to_shape_map()
     except Exception as error:  # TensorFlow's errors for a bad file have no common base
         raise ConversionError(
-            f"{path} is no TensorFlow checkpoint in one file (V1): {first_line(error)}"
+            f"{path} is not a TensorFlow checkpoint in one file (V1): {first_line(error)}"
         ) from error
     weights: Weights = {}
     for name, shape in variable_shapes().items():
         if name not in shapes:
-            raise ConversionError(f"{path} is no VGGish checkpoint: it lacks the variable {name}")
+            raise ConversionError(
+                f"{path} is not a VGGish checkpoint: it lacks the variable {name}"
+            )
         if tuple(shapes[name]) != shape:
             raise ConversionError(
-                f"{path} is no VGGish checkpoint: {name} must have the shape {shape}. "
+                f"{path} is not a VGGish checkpoint: {name} must have the shape {shape}. "
                 f"Received: {tuple(shapes[name])}"
             )
         try:
@@ -150,49 +147,20 @@ def read_checkpoint(path: Path) -> Weights:
                 f"{path} is damaged: the variable {name} cannot be read: {first_line(error)}"
             ) from error
         if not np.isfinite(weights[name]).all():
-            raise ConversionError(f"{path}: the variable {name} holds values that are no numbers")
+            raise ConversionError(f"{path}: the variable {name} holds NaN or infinite values")
     return weights
-
-
-def numpy_vggish(weights: Weights, patches: Patches) -> npt.NDArray[np.float32]:
-    """VGGish in plain numpy, as a check on the others: [n, 96, 64] -> [n, 128].
-
-    A 3x3 convolution is nine shifted matrix products, in channels-last order.
-    """
-    hidden = patches[..., None].astype(np.float64)  # [n, rows, columns, channels]
-    for layer in ARCHITECTURE:
-        if layer.kind == "pool":
-            n, rows, columns, channels = hidden.shape
-            tiles = hidden.reshape(n, rows // 2, 2, columns // 2, 2, channels)
-            hidden = tiles.max(axis=(2, 4))
-            continue
-        kernel = weights[f"{layer.name}/weights"].astype(np.float64)
-        if layer.kind == "conv":
-            rows, columns = hidden.shape[1:3]
-            padded = np.pad(hidden, ((0, 0), (1, 1), (1, 1), (0, 0)))
-            hidden = sum(
-                padded[:, i : i + rows, j : j + columns] @ kernel[i, j]
-                for i in range(3)
-                for j in range(3)
-            )
-        else:
-            hidden = hidden.reshape(len(hidden), -1) @ kernel
-        hidden = hidden + weights[f"{layer.name}/biases"]
-        if layer.relu:
-            hidden = np.maximum(hidden, 0.0)
-    return hidden.astype(np.float32)
 
 
 def pass_through_keras(
     weights: Weights, patches: Patches
 ) -> tuple[Weights, npt.NDArray[np.float32]]:
-    """Weights as the tf-keras model holds them, and its embeddings [n, 128] of `patches`.
+    """Load weights into the tf-keras model; return its weights and embeddings [n, 128].
 
     Raises:
         MissingPackageError: TensorFlow or tf-keras is not installed.
     """
     passed: Weights = {}
-    # On a GPU TensorFlow may calculate in TF32, too coarse to be compared.
+    # On a GPU TensorFlow may compute in TF32, too coarse for a comparison.
     with import_tensorflow().device("CPU:0"):
         model = build_model()
         for scope in (layer.name for layer in ARCHITECTURE if layer.kind != "pool"):
@@ -204,15 +172,15 @@ def pass_through_keras(
 
 
 def quantize_onnx(direct_path: Path, calibration: Patches, int8_path: Path) -> None:
-    """Static int8: uint8 activations, int8 weights per channel, ranges seen on `calibration`.
+    """Quantise a network: uint8 activations, int8 weights per channel, static ranges.
 
     Args:
-        direct_path: the network in its direct form.
-        calibration: patches [n, 96, 64].
-        int8_path: of the file to write.
+        direct_path: ONNX file of the network in its direct form.
+        calibration: patches [n, 96, 64] that set the ranges of the activations.
+        int8_path: ONNX file to write.
 
     Raises:
-        ConversionError: ONNX Runtime cannot do it.
+        ConversionError: ONNX Runtime failed.
         MissingPackageError: the package onnx is not installed.
     """
     import_onnx()
@@ -248,11 +216,11 @@ def quantize_onnx(direct_path: Path, calibration: Patches, int8_path: Path) -> N
 def measure_fidelity(
     float32: Embedder, int8: Embedder, pca: Pca, patches: Patches
 ) -> dict[str, float]:
-    """How near int8 frames are to float32 frames on `patches` [n, 96, 64].
+    """Compare int8 frames with float32 frames of `patches` [n, 96, 64].
 
     Returns:
-        `cosine_after_pca` (mean over patches), `mean_absolute_change` of the uint8 frames (in
-        levels of 255), `n_patches`.
+        `cosine_after_pca` (mean over patches), `mean_absolute_change` of the uint8 frames (0 to
+        255), `n_patches`.
     """
     exact, approximate = pca(float32(patches)), pca(int8(patches))
     norms = np.linalg.norm(exact, axis=1) * np.linalg.norm(approximate, axis=1)
@@ -283,24 +251,24 @@ def measure_smoke(embedder: Embedder, pca: Pca) -> dict[str, float]:
     }
 
 
-def sound_patches(sounds: Sequence[Path]) -> tuple[Patches, Patches]:
-    """Patches of recordings, for calibration and for measuring: two arrays [n, 96, 64].
-
-    Every third recording is kept for measuring.
+def recording_patches(recordings: Sequence[Path]) -> tuple[Patches, Patches]:
+    """Patches [n, 96, 64] of recordings for calibration, and of every third for measuring.
 
     Raises:
         ConversionError: fewer than three recordings.
         AudioError: a recording cannot be read.
     """
-    if len(sounds) < 3:
-        raise ConversionError(f"calibration needs at least 3 recordings. Received: {len(sounds)}")
-    kept: tuple[list[Patches], list[Patches]] = ([], [])
-    for index, sound in enumerate(sorted(sounds)):
-        waveform = load_audio(sound)
-        for gain in CALIBRATION_GAINS:
-            patches = log_mel_patches(waveform * np.float32(gain)).astype(np.float32)
-            kept[index % 3 == 2].append(patches)
-    return np.concatenate(kept[0]), np.concatenate(kept[1])
+    if len(recordings) < 3:
+        raise ConversionError(
+            f"calibration needs at least 3 recordings. Received: {len(recordings)}"
+        )
+    calibration: list[Patches] = []
+    held_out: list[Patches] = []
+    for index, recording in enumerate(sorted(recordings)):
+        waveform = load_audio(recording)
+        patches = [log_mel_patches(waveform * np.float32(gain)) for gain in CALIBRATION_GAINS]
+        (held_out if index % 3 == 2 else calibration).extend(p.astype(np.float32) for p in patches)
+    return np.concatenate(calibration), np.concatenate(held_out)
 
 
 def _load(path: Path, weights_sha256: str, precision: Any) -> Embedder:
@@ -309,16 +277,14 @@ def _load(path: Path, weights_sha256: str, precision: Any) -> Embedder:
     )
 
 
-def _difference(
-    name: str, received: npt.NDArray[np.float32], reference: str, expected: npt.NDArray[np.float32]
-) -> float:
-    """Largest relative difference of two sets of embeddings, refused when it is too large."""
+def _difference(received: npt.NDArray[np.float32], expected: npt.NDArray[np.float32]) -> float:
+    """Largest relative difference between ONNX and tf-keras embeddings; raise if too large."""
     scale = max(float(np.abs(expected).max()), float(np.finfo(np.float32).tiny))
     difference = float(np.abs(received - expected).max()) / scale
     if not difference <= MAX_RELATIVE_DIFFERENCE:
         raise ConversionError(
-            f"conversion failed: {name} differs from {reference} by {difference:.1e} of the largest"
-            f" value (at most {MAX_RELATIVE_DIFFERENCE:.0e} is rounding)"
+            f"conversion failed: ONNX differs from tf-keras by {difference:.1e} of the largest "
+            f"value (rounding explains at most {MAX_RELATIVE_DIFFERENCE:.0e})"
         )
     return difference
 
@@ -338,7 +304,7 @@ def _check_smoke(measured: dict[str, float], expected: dict[str, float]) -> None
 
 @contextmanager
 def _quiet_root_logger() -> Iterator[None]:
-    """ONNX Runtime's quantiser advises on the root logger; its advice is not for our users."""
+    """Hide the advice that ONNX Runtime's quantiser logs to the root logger."""
     logger = logging.getLogger()
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -350,9 +316,9 @@ def _quiet_root_logger() -> Iterator[None]:
 
 @contextmanager
 def _scratch_in(directory: Path) -> Iterator[None]:
-    """Temporary files, such as ONNX Runtime's copies of the network, go to `directory`.
+    """Make temporary files, such as ONNX Runtime's copies of the network, in `directory`.
 
-    What a killed process leaves is then found and removed with the rest of it.
+    The next installation then deletes the files of a killed process.
     """
     before, tempfile.tempdir = tempfile.tempdir, str(directory)
     try:

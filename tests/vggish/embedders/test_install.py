@@ -291,7 +291,7 @@ def test_right_files_that_are_no_checkpoint_fail_in_conversion(
     small_manifest.write_text(json.dumps({"vggish": entry}))
     files = [checkpoint] if place == "beside" else [pca.rename(tmp_path / "p.bin"), checkpoint]
     done = audiotag("weights", "install", *files, "--manifest", small_manifest)
-    assert_said(done, f"error: {checkpoint} is no TensorFlow checkpoint in one file (V1)")
+    assert_said(done, f"error: {checkpoint} is not a TensorFlow checkpoint in one file (V1)")
     assert list((home / "vggish").iterdir()) == []
 
 

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.support.networks import seeded_variables
+from tests.support.networks import numpy_vggish, seeded_variables
 from tests.support.sounds import make_sound
 from vggish.mel_features import log_mel_patches
-from vggish.network.convert import MAX_RELATIVE_DIFFERENCE, numpy_vggish
+from vggish.network.convert import MAX_RELATIVE_DIFFERENCE
 from vggish.network.onnx_graph import Form, write_onnx
 from vggish.network.runtime import Embedder
 
