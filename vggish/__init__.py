@@ -1,18 +1,31 @@
-"""Sound -> log-mel patches -> AudioSet-compatible 128-d frames, by VGGish or by mini.
+"""Embed audio: AudioSet-compatible VGGish frames from files, streams and waveforms.
+
+A frame is a vector of 128 bytes that describes 0.96 s of audio. Classifiers for sound events are
+trained on such frames; AudioSet is published in this format.
 
     import vggish
 
-    clip = vggish.embed("clip.wav")              # frames uint8 [n, 128], start_seconds [n]
-    vggish.write_frames("clip.npz", clip)
+    clip = vggish.embed("clip.wav")
+    clip.frames                                  # uint8 [n, 128]
+    clip.start_seconds                           # float64 [n]: 0.0, 0.96, 1.92 ...
+    vggish.write_frames("clip.npz", clip)        # or .csv, .parquet, .jsonl, .tfrecord
+
+To embed many clips, load the network once:
 
     extractor = vggish.load_extractor("vggish", precision="int8", hop_seconds=1.0)
-    for path in paths:                           # the network is loaded once
-        clip = extractor(path)
+    clips = [extractor(path) for path in paths]
+
+Each stage can also be used alone:
 
     waveform = vggish.load_audio("clip.wav")     # float32 [n_samples], mono, 16 kHz
     patches = vggish.log_mel_patches(waveform)   # float32 [n, 96, 64]
+    embedder, pca = vggish.load_embedder()       # VGGish, and the PCA of AudioSet
+    raw = embedder(patches)                      # float32 [n, 128]
+    frames = vggish.quantize(pca(raw))           # uint8 [n, 128]
 
-Names are loaded when they are first used, so that importing this package costs nothing.
+The embedder is VGGish if it is installed (`audiotag weights fetch vggish`), otherwise mini, a
+small network that is part of audiotag. Frames name their embedder in `clip.metadata`; do not mix
+frames of different embedders. All errors are subclasses of `vggish.AudiotagError`.
 """
 
 from __future__ import annotations

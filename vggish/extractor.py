@@ -1,7 +1,7 @@
-"""The extractor: a file or a stream of sound -> frames.
+"""Turn audio into frames: decode, log-mel patches, network, PCA, quantise.
 
-Decoding, resampling and log-mel of a long sound run in a thread of their own, one batch ahead of
-the network; memory holds two batches, whatever the length of the sound.
+Decoding, resampling and log-mel of a long clip run in a thread of their own, one batch ahead of
+the network. Memory holds two batches, whatever the duration of the clip.
 """
 
 from __future__ import annotations
@@ -29,24 +29,25 @@ from vggish.network.runtime import BATCH_PATCHES, PatchEmbedder
 from vggish.params import EMBEDDING_SIZE, PATCH_SECONDS, STFT_HOP_SECONDS, VERSION
 from vggish.postprocess import Pca, quantize
 
+# Called with (seconds read so far, total seconds as the header states them, or None).
 OnAudioProgress = Callable[[float, float | None], None]
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class EmbedOptions:
-    """What decides the values of the frames, besides the network.
+    """Options that determine the frames, apart from the network.
 
     Attributes:
-        values: "uint8" frames as AudioSet's, "pca" (float32, whitened), or "raw" (float32,
+        values: "uint8" (quantised, as in AudioSet), "pca" (float32, whitened), or "raw" (float32,
             VGGish's pre-activation output; mini has none).
         hop_seconds: time from one frame to the next, a multiple of 10 ms. AudioSet's released
             features advance by 1 s.
-        tail: "pad" completes the last patch with silence, "drop" leaves it out.
-        resampler: "soxr", or "resampy" for the reference's.
+        tail: "pad" completes the last patch with silence, "drop" omits it.
+        resampler: "soxr", or "resampy", the resampler of the reference implementation.
 
     Raises:
-        OptionError: an attribute has another value than these.
+        OptionError: an attribute has an invalid value.
     """
 
     values: Values = "uint8"
@@ -56,7 +57,7 @@ class EmbedOptions:
 
     def __post_init__(self) -> None:
         n_patches(0, self.hop_seconds, self.tail)
-        # A numpy.float32 of 0.48 is not 0.48; times and JSON want the number that is meant.
+        # A numpy.float32 of 0.48 is not 0.48: round to the hop that is meant.
         hop_seconds = round(hop_to_frames(self.hop_seconds) * STFT_HOP_SECONDS, 6)
         object.__setattr__(self, "hop_seconds", hop_seconds)
         if self.values not in VALUES:
@@ -68,15 +69,15 @@ class EmbedOptions:
 
 
 class Extractor:
-    """Sound in, frames out. Loaded once; safe to call from several threads.
+    """Turn audio into frames. Load it once; it may be called from several threads.
 
     Args:
-        embedder: patches [n, 96, 64] -> embeddings [n, 128].
-        pca: the PCA of the embedder's space; None if its embeddings are whitened already.
+        embedder: maps patches [n, 96, 64] to embeddings [n, 128].
+        pca: PCA of the embedder's output; None if the output is whitened already.
         options: see `EmbedOptions`.
 
     Raises:
-        OptionError: raw embeddings are asked for, and the embedder has none.
+        OptionError: raw embeddings are requested from an embedder that has none.
     """
 
     def __init__(
@@ -87,14 +88,13 @@ class Extractor:
         self.options = EmbedOptions() if options is None else options
         if pca is None and self.options.values == "raw":
             raise OptionError(
-                f"the embedder {embedder.provenance['name']} has no raw embeddings, for what it "
-                "gives is whitened already: use the values pca, or VGGish (audiotag weights fetch "
-                "vggish)"
+                f"the embedder {embedder.provenance['name']} has no raw embeddings, as its output "
+                "is whitened already: use the values pca, or VGGish (audiotag weights fetch vggish)"
             )
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """What every output says of how it was made; equal provenance, comparable frames."""
+        """How frames are made; frames of equal provenance are comparable."""
         return {
             "audiotag_version": VERSION,
             "embedder": dict(self.embedder.provenance),
@@ -108,21 +108,21 @@ class Extractor:
         clip_id: str | None = None,
         on_progress: OnAudioProgress | None = None,
     ) -> ClipFrames:
-        """Embed one sound.
+        """Embed one clip.
 
         Args:
-            source: path, "-" for standard input, bytes, a binary file object, or a stream that
-                was opened already, as by `open_waveform`; it is closed.
+            source: path, "-" for standard input, bytes, a binary file object, or an open stream
+                such as that of `open_waveform`, which is closed.
             clip_id: name of the clip; the file's name without its suffix by default.
-            on_progress: called with the seconds of sound read so far, and in all as the header
-                has it (None when it does not say).
+            on_progress: called with the seconds of audio read so far, and the total as the header
+                states it (None if it does not).
 
         Returns:
             Frames [n, 128] with `start_seconds` [n] and provenance;
             n = `n_patches(samples at 16 kHz, hop_seconds, tail)`.
 
         Raises:
-            AudioError: the sound cannot be read, or there is none.
+            AudioError: the audio cannot be read, or is empty.
         """
         if clip_id is None:
             name = source.name if isinstance(source, AudioStream) else source_name(source)
@@ -130,7 +130,9 @@ class Extractor:
         timings = dict.fromkeys(("decode", "front_end", "embed"), 0.0)
         with source if isinstance(source, AudioStream) else open_audio(source) as stream:
             blocks = list(self.stream(stream, on_progress, timings))
-            frames = cast(FrameArray, np.concatenate([self._empty(), *blocks]))
+            dtype = np.uint8 if self.options.values == "uint8" else np.float32
+            empty = np.zeros((0, EMBEDDING_SIZE), dtype)
+            frames = cast(FrameArray, np.concatenate([empty, *blocks]))
             metadata = {
                 **self.provenance,
                 "duration_seconds": round(stream.seconds_read, 6),
@@ -151,15 +153,15 @@ class Extractor:
         on_progress: OnAudioProgress | None = None,
         timings: MutableMapping[str, float] | None = None,
     ) -> Iterator[FrameArray]:
-        """Frames of a sound of any length, in blocks [m, 128] of at most 32 rows.
+        """Embed audio of any duration; yield frames in blocks [m, 128] of at most 32 rows.
 
         Args:
-            stream: the sound.
+            stream: the audio.
             on_progress: see `__call__`.
-            timings: gets the seconds spent on each stage, see `ClipFrames`.
+            timings: receives the seconds spent on each stage, see `ClipFrames`.
 
         Raises:
-            AudioError: the sound turns out unreadable, or empty.
+            AudioError: the audio cannot be read, or is empty.
         """
         front_end, embed = _Stopwatch(), _Stopwatch()
         opening_seconds = stream.decode_seconds
@@ -170,20 +172,20 @@ class Extractor:
                 yield self.postprocess(embed.timed(self.embedder, batch))
         if timings is not None:
             timings["decode"] = stream.decode_seconds
-            # What is read is decoded on the way.
+            # The front end includes the decoding of what it reads.
             decoding_seconds = stream.decode_seconds - opening_seconds
             timings["front_end"] = front_end.seconds - decoding_seconds
             timings["embed"] = embed.seconds
 
     def postprocess(self, embeddings: npt.NDArray[np.float32]) -> FrameArray:
-        """What the embedder gives, [n, 128] -> the values that the options ask for, [n, 128]."""
+        """Convert the embedder's output [n, 128] to the values of the options [n, 128]."""
         if self.options.values == "raw":
             return embeddings
         whitened = embeddings if self.pca is None else self.pca(embeddings)
         return whitened if self.options.values == "pca" else quantize(whitened)
 
     def start_seconds(self, n: int) -> npt.NDArray[np.float64]:
-        """Where each of the first `n` frames begins: float64 [n]."""
+        """Start times of the first `n` frames: float64 [n]."""
         return np.round(np.arange(n) * self.options.hop_seconds, 6)
 
     def _patches(
@@ -196,16 +198,11 @@ class Extractor:
                 on_progress(stream.seconds_read, stream.seconds_in_header)
         yield patches.flush()
 
-    def _empty(self) -> FrameArray:
-        if self.options.values == "uint8":
-            return np.zeros((0, EMBEDDING_SIZE), np.uint8)
-        return np.zeros((0, EMBEDDING_SIZE), np.float32)
-
 
 def _ahead(make: Callable[[], FloatArray | None]) -> Generator[FloatArray]:
-    """The batches that `make` gives until None, each made while the one before is in use.
+    """Yield batches from `make` until it returns None; make each while the previous is in use.
 
-    A sound of a single batch, which is less than a full one, needs no thread for that.
+    A clip of less than one full batch needs no thread.
     """
     batch = make()
     if batch is not None and len(batch) < BATCH_PATCHES:
@@ -213,38 +210,38 @@ def _ahead(make: Callable[[], FloatArray | None]) -> Generator[FloatArray]:
         return
     with ThreadPoolExecutor(1, "audiotag-front-end") as pool:
         while batch is not None:
-            next_one = pool.submit(make)
+            following = pool.submit(make)
             yield batch
-            batch = next_one.result()
+            batch = following.result()
 
 
 class _Stopwatch:
-    """How long calls took, all together."""
+    """Total duration of calls."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
 
     def timed(self, call: Callable[..., T], *arguments: Any) -> T:
-        began = time.perf_counter()
+        start = time.perf_counter()
         try:
             return call(*arguments)
         finally:
-            self.seconds += time.perf_counter() - began
+            self.seconds += time.perf_counter() - start
 
 
 def patch_batches(patches: Iterator[FloatArray]) -> Generator[FloatArray]:
     """Regroup patches into batches of `BATCH_PATCHES`; the last one may be smaller."""
-    waiting: list[FloatArray] = []
-    n_waiting = 0
-    for some in patches:
-        waiting.append(some)
-        n_waiting += len(some)
-        if n_waiting < BATCH_PATCHES:
+    pending: list[FloatArray] = []
+    n_pending = 0
+    for block in patches:
+        pending.append(block)
+        n_pending += len(block)
+        if n_pending < BATCH_PATCHES:
             continue
-        joined = np.concatenate(waiting)
+        joined = np.concatenate(pending)
         n_full = len(joined) - len(joined) % BATCH_PATCHES
         for start in range(0, n_full, BATCH_PATCHES):
             yield joined[start : start + BATCH_PATCHES]
-        waiting, n_waiting = [joined[n_full:]], len(joined) - n_full
-    if n_waiting:
-        yield np.concatenate(waiting)
+        pending, n_pending = [joined[n_full:]], len(joined) - n_full
+    if n_pending:
+        yield np.concatenate(pending)

@@ -7,13 +7,13 @@
     log-mel      [n_frames, 64]       ln(mel + 0.01)
     patches      [n_patches, 96, 64]  0.96 s each
 
-Arithmetic is float64 for a float64 waveform and float32 for any other. float32 is within 3e-4
-of float64, and within 1e-5 for most sounds; log-mel
-values span about -4.6 to 5. Rounding is relative to the loudest bin of a frame, so the largest
-differences are in bands that are silent beside a full-scale tone.
+Computed in float64 for a float64 waveform, otherwise in float32. float32 is within 3e-4 of
+float64, and within 1e-5 for most audio; log-mel values span about -4.6 to 5. Rounding is relative
+to the loudest bin of a frame, so the largest differences are in silent bands beside a full-scale
+tone.
 
-Source: the `mel_features` of Google's VGGish release. Unlike it, nothing fails on short
-input: see `n_patches`.
+Source: `mel_features` of Google's VGGish release. Unlike it, short input is no error: see
+`n_patches`.
 """
 
 from __future__ import annotations
@@ -75,9 +75,9 @@ def hop_to_frames(hop_seconds: float) -> int:
 def n_patches(n_samples: int, hop_seconds: float = PATCH_SECONDS, tail: Tail = "pad") -> int:
     """Number of patches in a waveform of `n_samples` at 16 kHz.
 
-    A patch starts every `hop_seconds` from sample 0. With `tail="drop"` only whole patches
-    (15600 samples) count, as in the reference. With `tail="pad"` a patch also counts when at
-    least half of it (0.48 s) is sound, and any clip with a sample has one patch.
+    A patch starts every `hop_seconds`, from sample 0. With `tail="drop"` only whole patches
+    (15600 samples) count, as in the reference. With `tail="pad"` a patch also counts if at least
+    half of it (0.48 s) is audio, and any clip with a sample has one patch.
 
     Raises:
         OptionError: the hop is not a positive multiple of 10 ms, or `tail` is unknown.
@@ -115,12 +115,12 @@ def mel_matrix() -> npt.NDArray[np.float64]:
 
 
 class _Tables(NamedTuple):
-    """What the front end multiplies by, in one dtype."""
+    """Constants of the front end, in one dtype."""
 
     window: FloatArray  # [400], periodic Hann
     bins: npt.NDArray[np.intp]  # [461], the FFT bin of each non-zero mel weight, band by band
     weights: FloatArray  # [461], those weights
-    band_starts: npt.NDArray[np.intp]  # [64], where in them each band begins
+    band_starts: npt.NDArray[np.intp]  # [64], index of the first weight of each band
 
 
 @functools.cache
@@ -169,8 +169,8 @@ def _log_mel(frames: FloatArray, log_offset: float) -> FloatArray:
         return np.zeros((0, N_BANDS), frames.dtype)
     tables = _tables(frames.dtype)
     magnitude = np.abs(np.fft.rfft(frames * tables.window, FFT_LENGTH))
-    # Not a matrix product: few weights are not zero, and BLAS would wake threads that spin on
-    # the cores the network runs on (seen: 261 instead of 404 times real time, end to end).
+    # Not a matrix product: most weights are zero, and BLAS threads would spin on the cores of the
+    # network (measured: 261 instead of 404 times real time, end to end).
     weighted = magnitude[:, tables.bins] * tables.weights
     log_mel = np.add.reduceat(weighted, tables.band_starts, axis=1)
     log_mel += frames.dtype.type(log_offset)
@@ -186,7 +186,7 @@ def log_mel_patches(
     Args:
         waveform: mono samples [n_samples] in [-1, 1] at 16 kHz.
         hop_seconds: time from one patch to the next, a multiple of 10 ms.
-        tail: "pad" completes the last patch with silence, "drop" leaves it out.
+        tail: "pad" completes the last patch with silence, "drop" omits it.
 
     Shape:
         [n_samples] -> [n_patches(n_samples, hop_seconds, tail), 96, 64]
@@ -208,13 +208,13 @@ def log_mel_patches(
 class PatchStream:
     """Log-mel patches of a waveform that arrives in blocks of any size.
 
-    The patches do not depend on how the waveform was cut into blocks, to the last bit: the
-    spectrogram is always computed in units of the same frames.
+    The patches do not depend on the sizes of the blocks, to the last bit, because the spectrogram
+    is always computed in the same groups of frames.
 
     Args:
         hop_seconds: time from one patch to the next, a multiple of 10 ms.
-        tail: "pad" completes the last patch with silence, "drop" leaves it out.
-        dtype: float32 or float64, of the arithmetic and of the patches.
+        tail: "pad" completes the last patch with silence, "drop" omits it.
+        dtype: of the arithmetic and the patches, float32 or float64.
     """
 
     def __init__(
@@ -223,12 +223,12 @@ class PatchStream:
         tail: Tail = "pad",
         dtype: npt.DTypeLike = np.float32,
     ) -> None:
-        n_patches(0, hop_seconds, tail)  # refuses bad options before any sound is read
+        n_patches(0, hop_seconds, tail)  # raises for invalid options
         self._hop_seconds = hop_seconds
         self._tail = tail
         self._hop_frames = hop_to_frames(hop_seconds)
-        # A unit is the least multiple of the hop that a patch fits in.
-        self._unit_frames = -(-PATCH_FRAMES // self._hop_frames) * self._hop_frames
+        # The smallest multiple of the hop that is at least a patch.
+        self._group_frames = -(-PATCH_FRAMES // self._hop_frames) * self._hop_frames
         self._dtype = np.dtype(dtype)
         self._samples: FloatArray = np.zeros(0, self._dtype)
         self._frames: FloatArray = np.zeros((0, N_BANDS), self._dtype)
@@ -236,7 +236,7 @@ class PatchStream:
         self._n_patches = 0
 
     def feed(self, waveform: npt.ArrayLike) -> FloatArray:
-        """Patches [n, 96, 64] that `waveform` [n_samples] completes; n may be 0.
+        """Add samples [n_samples]; return the patches [n, 96, 64] that are complete.
 
         Raises:
             OptionError: the waveform is not one-dimensional, or not floating point.
@@ -244,13 +244,13 @@ class PatchStream:
         samples = _as_waveform(waveform).astype(self._dtype, copy=False)
         self._n_samples += len(samples)
         self._samples = np.concatenate([self._samples, samples])
-        n_units = n_stft_frames(len(self._samples)) // self._unit_frames
-        self._compute_frames(n_units * self._unit_frames)
+        n_groups = n_stft_frames(len(self._samples)) // self._group_frames
+        self._compute_frames(n_groups * self._group_frames)
         n_ready = max(0, 1 + (len(self._frames) - PATCH_FRAMES) // self._hop_frames)
         return self._take(n_ready)
 
     def flush(self) -> FloatArray:
-        """The patches [n, 96, 64] that remain when no more sound comes."""
+        """Return the remaining patches [n, 96, 64] at the end of the waveform."""
         n_left = n_patches(self._n_samples, self._hop_seconds, self._tail) - self._n_patches
         n_frames = max(0, (n_left - 1) * self._hop_frames + PATCH_FRAMES) if n_left else 0
         n_missing = max(0, n_frames - len(self._frames))
@@ -263,22 +263,22 @@ class PatchStream:
     def _compute_frames(self, n_frames: int) -> None:
         """Move `n_frames` STFT frames from the waveform buffer to the log-mel buffer."""
         stft_frames = _stft_frames(self._samples)
-        units = (
-            stft_frames[start : min(start + self._unit_frames, n_frames)]
-            for start in range(0, n_frames, self._unit_frames)
+        groups = (
+            stft_frames[start : min(start + self._group_frames, n_frames)]
+            for start in range(0, n_frames, self._group_frames)
         )
-        log_mels = (_log_mel(unit, LOG_OFFSET) for unit in units)
+        log_mels = (_log_mel(group, LOG_OFFSET) for group in groups)
         self._frames = np.concatenate([self._frames, *log_mels])
         self._samples = self._samples[n_frames * STFT_HOP_SAMPLES :]
 
     def _take(self, n: int) -> FloatArray:
-        """Cut the next `n` patches off the log-mel buffer."""
+        """Remove the next `n` patches from the log-mel buffer."""
         if n == 0:
             return np.zeros((0, PATCH_FRAMES, N_BANDS), self._dtype)
         windows = np.lib.stride_tricks.sliding_window_view(self._frames, PATCH_FRAMES, axis=0)
         patches = windows[:: self._hop_frames][:n].transpose(0, 2, 1)
-        # Units are multiples of the hop, so with a hop beyond the patch the frames between
-        # two patches are always there to be dropped (but at the very end of the sound).
+        # Groups are multiples of the hop. For a hop longer than a patch, the frames between two
+        # patches are therefore in the buffer and can be dropped (except at the end).
         self._frames = self._frames[n * self._hop_frames :]
         self._n_patches += n
         return np.ascontiguousarray(patches)

@@ -25,11 +25,11 @@ MEL_MIN_HZ = 125.0
 MEL_MAX_HZ = 7_500.0
 LOG_OFFSET = 0.01
 
-# A patch is what the network sees at once.
+# A patch is one input of the network.
 PATCH_SECONDS = 0.96
 PATCH_FRAMES = round(PATCH_SECONDS / STFT_HOP_SECONDS)
 PATCH_SAMPLES = (PATCH_FRAMES - 1) * STFT_HOP_SAMPLES + STFT_WINDOW_SAMPLES
-# With --tail pad, a patch is worth embedding when at least this much of it is sound.
+# With --tail pad, a last patch with at least this much audio is padded and embedded.
 MIN_TAIL_SAMPLES = round(PATCH_SECONDS / 2 * SAMPLE_RATE_HZ)
 
 EMBEDDING_SIZE = 128

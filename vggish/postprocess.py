@@ -4,9 +4,9 @@
     PCA             float32 [n, 128]   y = P (x - mu), whitened
     frames          uint8   [n, 128]   clip y to [-2, 2], (y + 2) * 63.75, truncate
 
-The quantiser truncates, as the one that made AudioSet's released features did; rounding
-would differ in half of the values. Source: the `vggish_postprocess` of Google's VGGish
-release, and the dequantiser of the YouTube-8M starter code.
+The quantiser truncates, like that of AudioSet's released features; rounding would change half of
+the values. Source: `vggish_postprocess` of Google's VGGish release, and the dequantiser of the
+YouTube-8M starter code.
 """
 
 from __future__ import annotations
@@ -29,33 +29,33 @@ def quantize(values: npt.ArrayLike) -> npt.NDArray[np.uint8]:
     """Quantise whitened embeddings to 8 bits: `floor((clip(y, -2, 2) + 2) * 63.75)`.
 
     Shape:
-        any shape, kept; 0.0 becomes 127.
+        float, any shape -> uint8, same shape; 0.0 -> 127.
 
     Raises:
         OptionError: a value is NaN.
     """
     array = np.asarray(values)
     if np.isnan(array).any():
-        raise OptionError("cannot quantise NaN: the embeddings hold values that are no numbers")
+        raise OptionError("cannot quantise embeddings that contain NaN")
     clipped = np.clip(array, QUANTIZE_MIN, QUANTIZE_MAX)
     levels: npt.NDArray[np.uint8] = ((clipped - QUANTIZE_MIN) * QUANTIZE_SCALE).astype(np.uint8)
     return levels
 
 
 def dequantize(frames: npt.ArrayLike) -> npt.NDArray[np.float32]:
-    """Centre of each 8-bit level: `q * 4/255 + 4/512 - 2`, within 0.0079 of what was quantised.
+    """Convert 8-bit levels to their centres: `q * 4/255 + 4/512 - 2`, within 0.0079.
 
     Shape:
-        uint8, any shape, kept; 0 becomes -1.9921875, 255 becomes 2.0078125.
+        uint8, any shape -> float32, same shape; 0 -> -1.9921875, 255 -> 2.0078125.
 
     Raises:
-        OptionError: the values are no integers.
+        OptionError: the values are not integers.
     """
     levels = np.asarray(frames)
     if levels.dtype.kind not in "ui":
         raise OptionError(
             f"only 8-bit levels can be dequantised. Received dtype: {levels.dtype} (raw and PCA "
-            "values need no dequantising)"
+            "values are not quantised)"
         )
     step = (QUANTIZE_MAX - QUANTIZE_MIN) / (N_LEVELS - 1)
     offset = (QUANTIZE_MAX - QUANTIZE_MIN) / (2 * N_LEVELS) + QUANTIZE_MIN
@@ -64,11 +64,14 @@ def dequantize(frames: npt.ArrayLike) -> npt.NDArray[np.float32]:
 
 @dataclass(frozen=True)
 class Pca:
-    """The whitening PCA that AudioSet's features went through.
+    """The whitening PCA of AudioSet's features.
 
     Attributes:
-        eigen_vectors: float64 [128, 128], one component a row.
+        eigen_vectors: float64 [128, 128], one component per row.
         means: float64 [128].
+
+    Raises:
+        WeightsError: an array has another shape, or is not finite.
     """
 
     eigen_vectors: npt.NDArray[np.float64]
@@ -80,11 +83,11 @@ class Pca:
         if received != expected:
             raise WeightsError(f"PCA parameters must have shapes {expected}. Received: {received}")
         if not (np.isfinite(self.eigen_vectors).all() and np.isfinite(self.means).all()):
-            raise WeightsError("PCA parameters must be finite numbers; the file is damaged")
+            raise WeightsError("PCA parameters must be finite; the file is damaged")
 
     @property
     def sha256(self) -> str:
-        """Of its numbers: equal for equal parameters, whatever file they came from."""
+        """Checksum of the parameters, independent of the file that holds them."""
         numbers = np.concatenate([self.eigen_vectors.reshape(-1), self.means])
         return hashlib.sha256(numbers.astype("<f8").tobytes()).hexdigest()
 
@@ -103,7 +106,7 @@ class Pca:
                 f"raw embeddings must have the shape [n, {EMBEDDING_SIZE}]. "
                 f"Received: {embeddings.shape}"
             )
-        # einsum keeps to this thread; a BLAS product would spin on the network's cores.
+        # einsum stays in this thread; BLAS threads would spin on the cores of the network.
         whitened: npt.NDArray[np.float64] = np.einsum(
             "ni,ki->nk", embeddings - self.means, self.eigen_vectors
         )
@@ -114,7 +117,7 @@ def load_pca(path: str | Path) -> Pca:
     """Read `vggish_pca_params.npz` (keys `pca_eigen_vectors` and `pca_means`).
 
     Raises:
-        WeightsError: the file is absent, is no such file, or holds other shapes.
+        WeightsError: the file is missing or damaged, or an array has another shape.
     """
     try:
         with open(path, "rb") as file:
@@ -124,6 +127,6 @@ def load_pca(path: str | Path) -> Pca:
     except FileNotFoundError as error:
         raise WeightsError(f"no PCA parameters at {path}") from error
     except Exception as error:
-        # A damaged archive makes numpy, zipfile, zlib and tokenize fail in a dozen ways.
+        # For damaged archives numpy, zipfile, zlib and tokenize raise many kinds of errors.
         raise WeightsError(f"{path} does not hold VGGish's PCA parameters: {error}") from error
     return Pca(eigen_vectors, means)

@@ -62,7 +62,7 @@ def test_dequantiser_has_no_bias() -> None:
 
 
 def test_nan_is_not_quantised() -> None:
-    with pytest.raises(OptionError, match="cannot quantise NaN"):
+    with pytest.raises(OptionError, match="cannot quantise embeddings that contain NaN"):
         quantize([0.0, np.nan])
 
 

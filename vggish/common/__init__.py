@@ -1,1 +1,1 @@
-"""Small helpers of every package."""
+"""Helpers that all packages share."""

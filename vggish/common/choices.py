@@ -1,4 +1,4 @@
-"""Named choices that options, settings and functions share. Importing this loads no numpy."""
+"""Named choices that options, settings and functions share; imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 Device = Literal["auto", "cpu", "gpu"]
 DEVICES: tuple[Device, ...] = get_args(Device)
 
-# uint8: quantised, as AudioSet's; pca: before quantising; raw: the network's output.
+# uint8: quantised, as in AudioSet; pca: before quantisation; raw: the network's output.
 Values = Literal["uint8", "pca", "raw"]
 VALUES: tuple[Values, ...] = get_args(Values)
 
-# Whether silence completes the last patch, or the rest is dropped.
+# pad: complete the last patch with silence; drop: omit it.
 Tail = Literal["pad", "drop"]
 TAILS: tuple[Tail, ...] = get_args(Tail)
 

@@ -11,10 +11,10 @@ _CGROUP_CPU = Path("/sys/fs/cgroup/cpu.max")
 
 
 def n_cores(cgroup: Path = _CGROUP_CPU) -> int:
-    """Cores that this process may use: its affinity, and the share that its container has.
+    """Number of cores that this process may use: its affinity, limited by its container.
 
     Args:
-        cgroup: where Linux says how many microseconds of how many; "max" is no limit.
+        cgroup: file in which Linux states the quota and period in microseconds, or "max".
     """
     affinity = getattr(os, "sched_getaffinity", None)  # not on macOS and Windows
     n = len(affinity(0)) if affinity else os.cpu_count() or 1

@@ -1,4 +1,4 @@
-"""Optional packages: imported where they are used, and named by pip line when missing."""
+"""Import optional packages; if one is missing, the error has the pip command."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ def import_extra(module: str, *, extra: str, purpose: str) -> Any:
     """Import an optional package.
 
     Args:
-        module: dotted name of the module to import.
-        extra: the extra of the `audiotag` distribution that installs it.
-        purpose: what needs it, as the subject of the error's first sentence.
+        module: dotted name of the module.
+        extra: the extra of `audiotag` that installs it.
+        purpose: the feature that needs it, as the subject of the error message.
 
     Raises:
         MissingPackageError: the package is not installed, or cannot be loaded.
@@ -24,10 +24,10 @@ def import_extra(module: str, *, extra: str, purpose: str) -> Any:
         return importlib.import_module(module)
     except ImportError as error:
         absent = isinstance(error, ModuleNotFoundError) and error.name in (package, module)
-        # A broken installation must not be reported as none.
-        trouble = "which is not installed" if absent else f"which cannot be loaded ({error})"
+        # A broken installation must not be reported as a missing one.
+        problem = "which is not installed" if absent else f"which cannot be loaded ({error})"
         option = "" if absent else "--force-reinstall "
         raise MissingPackageError(
-            f"{purpose} needs the package {package!r}, {trouble}.\n"
+            f"{purpose} needs the package {package!r}, {problem}.\n"
             f"Install it with: pip install {option}'audiotag[{extra}]'"
         ) from error

@@ -14,14 +14,16 @@ from typing import IO
 
 @contextmanager
 def atomic_write(path: Path, partial: Path | None = None) -> Iterator[IO[bytes]]:
-    """A binary file that takes the name `path` when the block ends well, and else vanishes.
+    """Open a binary file that gets the name `path` when the block succeeds, or is deleted.
 
-    Until then it is called `partial`, in the same directory; by default it has a name of its
-    own that a killed process leaves behind. A `partial` left behind is written over.
+    Args:
+        path: final name; missing parent directories are created.
+        partial: name while writing, in the same directory; an existing file is overwritten. By
+            default a random name, which a killed process leaves behind.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists() and not path.is_file():
-        # A device or a pipe has a name that no file may take.
+        # A device or a pipe must not be replaced by a file.
         with tempfile.TemporaryFile() as file:
             yield file
             file.seek(0)
@@ -29,7 +31,7 @@ def atomic_write(path: Path, partial: Path | None = None) -> Iterator[IO[bytes]]
                 shutil.copyfileobj(file, out)
         return
     if partial is None:
-        path = Path(os.path.realpath(path))  # a link stays, and its target is written
+        path = Path(os.path.realpath(path))  # replace the target of a link, not the link
         partial = path.with_name(f".audiotag-{secrets.token_hex(8)}.partial")
     try:
         with open(partial, "wb") as file:
@@ -41,6 +43,6 @@ def atomic_write(path: Path, partial: Path | None = None) -> Iterator[IO[bytes]]
 
 
 def audiotag_home() -> Path:
-    """`$AUDIOTAG_HOME`, or `~/.cache/audiotag`."""
+    """Directory for weights and caches: `$AUDIOTAG_HOME`, or `~/.cache/audiotag`."""
     configured = os.environ.get("AUDIOTAG_HOME")
     return Path(configured).expanduser() if configured else Path.home() / ".cache" / "audiotag"

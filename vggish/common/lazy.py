@@ -1,7 +1,7 @@
-"""Package attributes that are imported when they are first used (PEP 562).
+"""Package attributes that are imported on first use (PEP 562).
 
-`lazy_loader` does this for the submodules of one package; the public names of audiotag come from
-several packages.
+The package lazy_loader supports submodules of one package only; the public names of audiotag
+come from several packages.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ def lazy_attributes(
 
     Args:
         package: `__name__` of the package.
-        names_in: the public names in each module, by the module's absolute name.
+        names_in: public names by the absolute name of their module.
     """
     module_of = {name: module for module, names in names_in.items() for name in names}
 

@@ -7,6 +7,7 @@ features are pre-activation.
 
 from __future__ import annotations
 
+import os
 from typing import Any, Literal, NamedTuple
 
 from vggish.common.extras import import_extra
@@ -19,8 +20,8 @@ class Layer(NamedTuple):
     Attributes:
         kind: "conv" is 3x3, stride 1, SAME; "pool" is max, 2x2, stride 2, SAME; "dense" is
             fully connected, and the first one flattens [time, band, channel].
-        name: the scope of the variables `weights` and `biases` in the official checkpoint.
-        size: filters or units.
+        name: scope of the variables `weights` and `biases` in the official checkpoint.
+        size: number of filters or units.
         relu: whether a ReLU follows.
     """
 
@@ -30,7 +31,7 @@ class Layer(NamedTuple):
     relu: bool = True
 
 
-# 72,141,184 parameters, 0.862 GMAC a patch.
+# 72,141,184 parameters, 0.862 GMAC per patch.
 ARCHITECTURE = (
     Layer("conv", "vggish/conv1", 64),  # [96, 64, 64]
     Layer("pool", "pool1"),
@@ -49,7 +50,7 @@ ARCHITECTURE = (
 
 
 def variable_shapes() -> dict[str, tuple[int, ...]]:
-    """Names and shapes of the checkpoint's variables, in the order of the network."""
+    """Names and shapes of the checkpoint's variables, in network order."""
     shapes: dict[str, tuple[int, ...]] = {}
     rows, columns, channels = PATCH_FRAMES, N_BANDS, 1
     flat = 0
@@ -70,7 +71,7 @@ def variable_shapes() -> dict[str, tuple[int, ...]]:
 def build_model() -> Any:
     """VGGish as a `tf_keras.Model`: patches [n, 96, 64] -> raw embeddings [n, 128].
 
-    Layers bear the checkpoint's scopes with `/` as `.`; weights are freshly initialised.
+    Layers are named after the checkpoint's scopes, with `.` for `/`; weights are initialised.
 
     Raises:
         MissingPackageError: TensorFlow or tf-keras is not installed.
@@ -96,22 +97,20 @@ def build_model() -> Any:
 
 
 def import_tensorflow() -> Any:
-    """TensorFlow, without its greetings on stderr.
+    """Import TensorFlow, without its start-up messages on stderr.
 
     Raises:
         MissingPackageError: it is not installed.
     """
-    import os
-
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     return import_extra("tensorflow", extra="train", purpose="building or converting a network")
 
 
 def import_tf_keras() -> Any:
-    """tf-keras (Keras 2 on TensorFlow).
+    """Import tf-keras (Keras 2 on TensorFlow).
 
     Raises:
-        MissingPackageError: it or TensorFlow is not installed.
+        MissingPackageError: tf-keras or TensorFlow is not installed.
     """
     import_tensorflow()
     return import_extra("tf_keras", extra="train", purpose="building or converting a network")

@@ -1,12 +1,12 @@
-"""VGGish as an ONNX graph, written from the architecture's table.
+"""Write VGGish as an ONNX graph, from the table of its architecture.
 
 `patches` float32 [n, 96, 64] -> `raw_embeddings` float32 [n, 128], in one of two forms:
 
-    direct     Conv, MaxPool and Gemm, channels first: what the int8 quantiser understands
-    winograd   the same, but conv3 and conv4 by Winograd's algorithm, channels last
+    direct     Conv, MaxPool and Gemm, channels first, as the int8 quantiser expects
+    winograd   the same, but conv3 and conv4 with Winograd's algorithm, channels last
 
-A direct convolution in float32 runs at the processor's peak already; to be faster it has to
-multiply less. F(2x2, 3x3) makes a 2x2 tile Y of the output from a 4x4 tile d of the input,
+A direct convolution in float32 already runs at the processor's peak; to be faster it must
+multiply less. F(2x2, 3x3) computes a 2x2 tile Y of the output from a 4x4 tile d of the input,
 which overlaps its neighbours by two, and the 3x3 kernel g:
 
     Y = A' [(G g G') * (B' d B)] A
@@ -15,13 +15,12 @@ The elementwise product, summed over input channels, is 16 matrix products [tile
 [C_in, C_out]: 16 multiplications for four outputs instead of 36. B' and A' only add and
 subtract; G g G' is computed once, here. Channels last, the elements of all tiles are strided
 slices, contiguous in the channels. A max pool that follows is the maximum of the tile's four
-outputs, which then need not be interleaved. Seen: 1.3 times the patches/s, and the same
+outputs, which then need not be interleaved. Measured: 1.3 times the patches/s, and the same
 embeddings to 1e-6 of the largest value.
 
 Source: Lavin and Gray, "Fast algorithms for convolutional neural networks", CVPR 2016.
 
-tf2onnx would write the direct form too, in 80 s: it copies and folds 289 MB of constants many
-times over.
+tf2onnx could write the direct form, but takes 80 s, as it copies 289 MB of constants repeatedly.
 """
 
 from __future__ import annotations
@@ -44,14 +43,14 @@ Weights = dict[str, npt.NDArray[np.float32]]
 
 OPSET, IR_VERSION = 17, 8
 
-# Before these, maps are large and channels few: additions would cost what products save.
+# Earlier layers have large maps and few channels: additions would cost what products save.
 WINOGRAD_SCOPES = ("vggish/conv3/", "vggish/conv4/")
 
 _G = np.array([[1.0, 0.0, 0.0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0.0, 0.0, 1.0]])
 
 
 def import_onnx() -> Any:
-    """The package onnx.
+    """Import the package onnx.
 
     Raises:
         MissingPackageError: it is not installed.
@@ -63,9 +62,9 @@ def write_onnx(weights: Weights, path: Path, weights_sha256: str, form: Form) ->
     """Write VGGish as an ONNX file.
 
     Args:
-        weights: the checkpoint's variables, see `model.variable_shapes`.
+        weights: the checkpoint's variables, see `variable_shapes`.
         path: of the file.
-        weights_sha256: of the checkpoint; kept in the file as provenance.
+        weights_sha256: of the checkpoint; stored in the file as provenance.
         form: "direct" or "winograd".
 
     Raises:
@@ -92,7 +91,7 @@ def write_onnx(weights: Weights, path: Path, weights_sha256: str, form: Form) ->
 
 
 class _Graph:
-    """Nodes and constants under construction; names are made up as they come."""
+    """A graph under construction, with generated names of nodes and constants."""
 
     def __init__(self, onnx: Any) -> None:
         self._onnx = onnx
@@ -143,7 +142,7 @@ class _Graph:
 
 @dataclass(frozen=True)
 class _Hidden:
-    """A hidden activation: its name, and its extent but for the batch axis."""
+    """A hidden activation: its name, and its shape without the batch axis."""
 
     name: str
     n_channels: int
@@ -152,7 +151,7 @@ class _Hidden:
     order: Literal["channels first", "channels last", "flat"] = "channels first"
 
     def pooled(self, graph: _Graph) -> _Hidden:
-        """After a 2x2 max pool."""
+        """The activation after a 2x2 max pool."""
         name = graph.add("MaxPool", self.name, kernel_shape=[2, 2], strides=[2, 2])
         return _Hidden(name, self.n_channels, self.rows // 2, self.columns // 2)
 
@@ -167,7 +166,7 @@ def _direct(graph: _Graph, hidden: _Hidden, layer: Layer, weights: Weights) -> _
 def _winograd(
     graph: _Graph, hidden: _Hidden, layer: Layer, weights: Weights, pool_follows: bool
 ) -> _Hidden:
-    """A convolution, and the pool behind it if there is one."""
+    """A convolution, and the max pool that follows it, if any."""
     rows, columns, n_out = hidden.rows, hidden.columns, layer.size
     name = hidden.name
     if hidden.order == "channels first":
@@ -187,7 +186,7 @@ def _winograd(
                 for j, element in enumerate(_tile_sums(graph, elements))
             ]
         )
-    # A' (...) A: two rows of two outputs a tile, each [n, rows / 2, columns / 2, C_out].
+    # A' (...) A: two rows of two outputs per tile, each [n, rows / 2, columns / 2, C_out].
     halves = [_output_sums(graph, [products[i][j] for i in range(4)]) for j in range(4)]
     outputs = [_output_sums(graph, [half[i] for half in halves]) for i in range(2)]
     if pool_follows:
@@ -226,8 +225,8 @@ def _dense(graph: _Graph, hidden: _Hidden, layer: Layer, weights: Weights) -> _H
     if hidden.order != "flat":
         name = graph.add("Flatten", name)
     if hidden.order == "channels first":
-        # The checkpoint flattens (time, band, channel); permute its rows once, here, rather
-        # than the activations at every run.
+        # The checkpoint flattens (time, band, channel); permute its rows once here, not the
+        # activations in every run.
         kernel = kernel.reshape(hidden.rows, hidden.columns, hidden.n_channels, -1)
         kernel = kernel.transpose(2, 0, 1, 3).reshape(-1, layer.size)
     parameters = (graph.constant(kernel), graph.constant(weights[f"{layer.name}/biases"]))

@@ -1,4 +1,4 @@
-"""The network at run time: patches -> embeddings, on ONNX Runtime."""
+"""Run an embedder on ONNX Runtime: patches to embeddings."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from vggish.params import EMBEDDING_SIZE, N_BANDS, PATCH_FRAMES
 # Large enough for full speed, small enough that activations stay near 100 MB in float32.
 BATCH_PATCHES = 32
 
-# ONNX Runtime's name for a device -> options that keep float32 exact on it.
+# GPU providers of ONNX Runtime, best first, with the options that keep float32 exact.
 _GPU_PROVIDERS: dict[str, dict[str, str]] = {
     "CUDAExecutionProvider": {"use_tf32": "0"},
     "MIGraphXExecutionProvider": {},
@@ -29,36 +29,35 @@ _CPU_PROVIDER = "CPUExecutionProvider"
 
 
 class PatchEmbedder(Protocol):
-    """What the extractor needs of an embedder."""
+    """The interface of an embedder."""
 
     def __call__(self, patches: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
-        """Patches float32 [n, 96, 64] -> embeddings float32 [n, 128], raw or whitened."""
+        """Map patches float32 [n, 96, 64] to embeddings float32 [n, 128], raw or whitened."""
 
     @property
     def provenance(self) -> dict[str, str]:
-        """What an output must say of the embedder: name, weights_sha256, precision."""
+        """Description stored with each output: name, weights_sha256, precision."""
 
 
 class Embedder:
-    """A network loaded once: patches -> embeddings. Safe to call from several threads.
+    """A network that maps patches to embeddings; may be called from several threads.
 
     Args:
         model_path: ONNX file with one input [n, 96, 64] and one output [n, 128].
         name: of the network, "vggish" or "mini".
-        weights_sha256: of the checkpoint that the file was made from; of the file itself where
-            there is none.
-        model_sha256: of the file itself; computed when it is not given.
-        precision: "float32" or "int8", what the file holds.
-        device: "cpu", "gpu", or "auto" for a GPU where ONNX Runtime has one and the precision
-            is float32.
-        n_threads: threads within one call; 0 for one per core.
+        weights_sha256: of the checkpoint that the file was made from, or of the file itself.
+        model_sha256: of the file itself; None to compute it.
+        precision: "float32" or "int8", that of the file.
+        device: "cpu", "gpu", or "auto" for a GPU if ONNX Runtime has one and the precision is
+            float32.
+        n_threads: threads per call; 0 for one per core.
 
     Attributes:
-        provider: ONNX Runtime's name of what runs the network.
+        provider: the execution provider of ONNX Runtime in use.
 
     Raises:
-        OptionError: unknown precision or device, or no GPU where one is asked for.
-        WeightsError: the file is absent, damaged, or another kind of network.
+        OptionError: unknown precision or device, or there is no GPU.
+        WeightsError: the file is missing or damaged, or holds another kind of network.
     """
 
     def __init__(
@@ -80,7 +79,7 @@ class Embedder:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = n_threads
         options.log_severity_level = 3
-        # Idle network threads that spin would take the cores from decoding and log-mel.
+        # Idle threads that spin would take the cores from decoding and log-mel.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         providers = choose_providers(onnxruntime.get_available_providers(), precision, device)
         try:
@@ -94,20 +93,19 @@ class Embedder:
             ) from error
         self.provider: str = self._session.get_providers()[0]
         if device == "gpu" and self.provider == _CPU_PROVIDER:
-            # ONNX Runtime takes the CPU without a word when a GPU's libraries are missing.
+            # ONNX Runtime silently falls back to the CPU if the GPU's libraries are missing.
             raise OptionError(
                 f"ONNX Runtime could not start {providers[0][0]}; are the GPU's driver and "
-                "libraries installed? Without --device gpu the CPU is used"
+                "libraries installed? Use --device cpu or auto to run on the CPU"
             )
         self._input = self._checked_input(model_path)
         self.model_sha256 = sha256_of(Path(model_path)) if model_sha256 is None else model_sha256
 
     def __call__(self, patches: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
-        """Embeddings of log-mel patches: VGGish's are raw, pre-activation, mini's whitened.
+        """Embed log-mel patches. VGGish gives raw embeddings (pre-activation), mini whitened ones.
 
         Shape:
-            float32 [n, 96, 64] -> float32 [n, 128]; n may be 0 or any number, and at most
-            32 patches are in the network at once.
+            float32 [n, 96, 64] -> float32 [n, 128]; n >= 0, processed 32 at a time.
 
         Raises:
             OptionError: the patches have another shape.
@@ -126,9 +124,9 @@ class Embedder:
 
     @property
     def provenance(self) -> dict[str, str]:
-        """What outputs say of it: name, weights_sha256, model_sha256, precision, provider.
+        """Description stored with each output.
 
-        int8 networks of the same weights differ with the sounds that they were calibrated on.
+        `model_sha256` matters for int8: its values depend on the calibration recordings.
         """
         return {
             "name": self.name,
@@ -143,27 +141,23 @@ class Embedder:
         shapes = [list(tensor.shape[1:]) for tensor in (*inputs, *outputs)]
         if shapes != [[PATCH_FRAMES, N_BANDS], [EMBEDDING_SIZE]]:
             raise WeightsError(
-                f"{model_path} is no network from patches [n, {PATCH_FRAMES}, {N_BANDS}] to "
+                f"{model_path} is not a network from patches [n, {PATCH_FRAMES}, {N_BANDS}] to "
                 f"embeddings [n, {EMBEDDING_SIZE}]. Its shapes: {shapes}"
             )
         return str(inputs[0].name)
 
 
 def check_precision(precision: str) -> None:
-    """Refuse what is no precision.
-
-    Raises:
-        OptionError: it is none of `PRECISIONS`.
-    """
+    """Raise `OptionError` unless `precision` is one of `PRECISIONS`."""
     if precision not in PRECISIONS:
         raise OptionError(f"precision must be one of {PRECISIONS}. Received: {precision!r}")
 
 
 def import_onnxruntime() -> Any:
-    """ONNX Runtime, with its telemetry off: nothing that audiotag does is told to anybody.
+    """Import ONNX Runtime with its telemetry off.
 
-    From version 1.29 on it reports to its makers unless this variable is set before it is
-    loaded (microsoft/onnxruntime#27379); on Windows the call does it.
+    Since version 1.29 it sends telemetry unless this variable is set before the import
+    (microsoft/onnxruntime#27379); on Windows the call turns it off.
     """
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime
@@ -175,12 +169,12 @@ def import_onnxruntime() -> Any:
 def choose_providers(
     available: list[str], precision: Precision, device: Device
 ) -> list[tuple[str, dict[str, str]]]:
-    """ONNX Runtime's providers to try, best first, with their options.
+    """Execution providers of ONNX Runtime to try, best first, with their options.
 
-    int8 is made for the CPU's integer instructions and stays there.
+    int8 runs on the CPU only, with its integer instructions.
 
     Raises:
-        OptionError: a GPU is asked for, and ONNX Runtime has none or the precision is int8.
+        OptionError: unknown device; or "gpu", and ONNX Runtime has none or the precision is int8.
     """
     if device not in DEVICES:
         raise OptionError(f"device must be one of {DEVICES}. Received: {device!r}")

@@ -107,7 +107,9 @@ def test_network_of_another_kind_is_refused(tmp_path: Path) -> None:
     graph = onnx.helper.make_graph([node], "other", info[:1], info[1:])
     opset = [onnx.helper.make_opsetid("", 17)]
     onnx.save(onnx.helper.make_model(graph, opset_imports=opset, ir_version=8), tmp_path / "o.onnx")
-    with pytest.raises(WeightsError, match=r"o.onnx is no network from patches .*\[\[3\], \[3\]\]"):
+    with pytest.raises(
+        WeightsError, match=r"o.onnx is not a network from patches .*\[\[3\], \[3\]\]"
+    ):
         load(tmp_path / "o.onnx")
 
 
