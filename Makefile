@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint bench bench-train bench-read bench-metrics bench-mini bench-serve \
+.PHONY: demo test lint bench bench-train bench-read bench-metrics bench-mini bench-serve bench-startup \
         docs vendor lock clean
 
 demo: $(VENV)/.base
@@ -31,6 +31,9 @@ bench-read: $(VENV)/.dev
 
 bench-metrics: $(VENV)/.bench
 	@$(BIN)/python -m benchmarks.metrics $(OPTIONS)
+
+bench-startup: $(VENV)/.dev
+	@$(BIN)/python -m benchmarks.startup $(OPTIONS)
 
 # The data is not part of the repository: make bench-mini DATA=DIR
 bench-mini: $(VENV)/.dev

@@ -438,7 +438,7 @@ def test_the_choice_of_the_embedder_is_told(
     arguments = ["classify", "a.wav", "--model", "both", "--json"]
     status, out, err = command_line(*arguments)
     assert (status, json.loads(out)["embedder"]["name"]) == (0, "vggish")
-    assert re.fullmatch(r"audiotag: using VGGish, .*--embedder mini.*\n", err)
+    assert re.fullmatch(r"audiotag: using VGGish; .*--embedder mini.*\n", err)
     monkeypatch.setenv("AUDIOTAG_HOME", "empty")
     status, out, err = command_line(*arguments)
     assert (status, json.loads(out)["embedder"]["name"]) == (0, "mini")

@@ -447,7 +447,7 @@ class TestEmbedders:
 
     def test_a_precision_that_mini_lacks(self, embed: Embed) -> None:
         status, _, err = embed("a.wav", "--precision", "int8")
-        assert (status, "embedder mini (float32 only): VGGish is" in err) == (0, True)
+        assert (status, "embedder mini (available only as float32): VGGish is" in err) == (0, True)
         status, out, err = embed("a.wav", "--precision", "int8", "--embedder", "mini")
         assert (status, out) == (2, "")
         assert "mini has the precision 'float32' only. Received: 'int8'" in err

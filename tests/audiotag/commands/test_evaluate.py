@@ -551,8 +551,8 @@ def test_help_has_examples_and_the_exit_status(command_line: CommandLine, comman
 def test_a_benchmark_ends_at_ctrl_c_in_one_line() -> None:
     script = (
         "import os, signal\n"
-        "from benchmarks.console import run\n"
-        "run(lambda: os.kill(os.getpid(), signal.SIGINT))\n"
+        "from benchmarks.console import run_benchmark\n"
+        "run_benchmark(lambda: os.kill(os.getpid(), signal.SIGINT))\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", script], env=ENVIRONMENT, capture_output=True, text=True
