@@ -473,7 +473,7 @@ def test_without_weights_the_error_names_the_three_ways(
     [
         ("", r"train on files of frames \(--frames\) or on audio \(--audio\); neither is given\n"),
         ("--frames data --audio data", r"on audio \(--audio\); not on both"),
-        ("--frames data --embedder mini", "--embedder embeds --audio; --frames are embedded already"),
+        ("--frames data --embedder mini", "--audio; --frames are embedded already"),
         ("--frames nowhere", "no file or directory nowhere"),
         ("--frames no*.tfrecord", r"no file matches the pattern no\*\.tfrecord"),
         ("--frames empty", "no files of frames in empty"),
