@@ -14,14 +14,7 @@ import numpy.typing as npt
 from classifier.labels import Labels
 from classifier.metrics.calibration import reliability
 from classifier.metrics.tagging import PerClass
-from classifier.reports.figures import (
-    BLUE,
-    ORANGE,
-    RED,
-    new_figure,
-    plot_named_bars,
-    save_figure,
-)
+from classifier.reports.figures import BLUE, ORANGE, RED, new_figure, plot_named_bars, save_figure
 from classifier.tags.types import Scores
 from vggish.common.csv_table import csv_text
 from vggish.common.wording import score, shortened

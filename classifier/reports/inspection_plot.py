@@ -10,14 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from classifier.reports.figures import (
-    BLUE,
-    ORANGE,
-    RED,
-    new_figure,
-    plot_named_bars,
-    save_figure,
-)
+from classifier.reports.figures import BLUE, ORANGE, RED, new_figure, plot_named_bars, save_figure
 from classifier.reports.inspection import (
     FEW_CLIPS,
     N_BARS,

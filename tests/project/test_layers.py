@@ -50,7 +50,7 @@ ROOMS = {
 }
 HEAVY = {
     *("tensorflow", "tf_keras", "onnx", "onnxruntime", "tf2onnx"),
-    *("matplotlib", "pyarrow", "resampy"),
+    *("fsspec", "matplotlib", "pyarrow", "resampy"),
 }
 
 

@@ -76,10 +76,7 @@ def csv_text(*rows: Iterable[Any]) -> str:
 
 
 def _find_columns(
-    path: Path,
-    header: Sequence[str],
-    columns: Mapping[str, Sequence[str]],
-    required: Sequence[str],
+    path: Path, header: Sequence[str], columns: Mapping[str, Sequence[str]], required: Sequence[str]
 ) -> dict[str, int]:
     """The place of each column; the first accepted name wins."""
     names = [name.strip().casefold() for name in header]
