@@ -67,7 +67,7 @@ def test_frames_do_not_depend_on_the_blocks_of_the_decoder(
         np.testing.assert_allclose(cut, whole, atol=2e-4)
 
 
-def test_a_stream_gives_what_the_stages_give_one_patch_at_a_time(
+def test_a_stream_equals_the_stages_applied_patch_by_patch(
     make_extractor: Any, write_sound: Any
 ) -> None:
     path = write_sound("a.wav", seconds=70.0)  # more than two batches
@@ -84,7 +84,7 @@ def test_a_stream_gives_what_the_stages_give_one_patch_at_a_time(
     assert len(np.unique(frames, axis=0)) == len(frames) == 73
 
 
-def test_only_a_sound_of_several_batches_takes_a_thread(
+def test_only_a_clip_of_several_batches_starts_a_thread(
     make_extractor: Any, write_sound: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     n_threads = 0
@@ -165,7 +165,7 @@ def test_path_bytes_and_file_object_give_the_same_frames(
     assert extractor(path, "named").clip_id == "named"
 
 
-def test_outputs_say_how_they_were_made(make_extractor: Any, write_sound: Any) -> None:
+def test_outputs_have_provenance(make_extractor: Any, write_sound: Any) -> None:
     path = write_sound("a.wav", seconds=2.0, rate_hz=44_100, n_channels=2)
     metadata = make_extractor(hop_seconds=0.5, tail="drop", values="pca")(path).metadata
     provider = metadata["embedder"].pop("provider")
@@ -261,9 +261,7 @@ def test_threads_share_one_extractor(make_extractor: Any, write_sound: Any) -> N
 
 
 @pytest.mark.slow
-def test_memory_does_not_grow_with_the_length_of_the_sound(
-    small_home: Path, tmp_path: Path
-) -> None:
+def test_memory_does_not_grow_with_the_duration(small_home: Path, tmp_path: Path) -> None:
     program = (
         "import resource, sys, vggish\n"
         "n = len(vggish.embed(sys.argv[1]))\n"
@@ -296,12 +294,12 @@ def test_memory_does_not_grow_with_the_length_of_the_sound(
         ({"hop_seconds": 0.965}, "multiple of 0.01 s"),
     ],
 )
-def test_options_are_checked_when_they_are_made(options: dict[str, Any], message: str) -> None:
+def test_invalid_options_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(OptionError, match=message):
         EmbedOptions(**options)
 
 
-def test_clip_frames_refuse_what_no_file_could_hold() -> None:
+def test_clip_frames_refuse_invalid_attributes() -> None:
     frames, times = np.zeros((2, 128), np.uint8), np.zeros(2)
     with pytest.raises(OptionError, match=r"\(2, 127\)"):
         ClipFrames("a", frames[:, :127], times)
@@ -319,7 +317,7 @@ def _wav(waveform: Any) -> bytes:
     return file.getvalue()
 
 
-def test_timings_are_told_and_are_no_part_of_what_files_hold(
+def test_timings_are_measured_and_not_stored_in_files(
     write_sound: Callable[..., Path],
 ) -> None:
     clip = load_extractor("mini")(write_sound("a.wav", seconds=40, rate_hz=44_100))

@@ -226,7 +226,7 @@ def test_samples_give_as_many_patches_as_the_reference(
 
 @settings(max_examples=60)
 @given(n_samples=st.integers(0, 90_000), hop=HOPS, tail=TAILS)
-def test_n_patches_foretells_the_patches(n_samples: int, hop: float, tail: Any) -> None:
+def test_n_patches_equals_the_number_of_patches(n_samples: int, hop: float, tail: Any) -> None:
     patches = log_mel_patches(np.zeros(n_samples, np.float32), hop, tail)
     assert patches.shape == (n_patches(n_samples, hop, tail), 96, 64)
 
@@ -289,7 +289,7 @@ def test_streaming_equals_the_whole_to_the_last_bit(
     np.testing.assert_array_equal(streamed, log_mel_patches(waveform, hop, tail))
 
 
-def test_streaming_does_not_hold_the_sound() -> None:
+def test_streaming_memory_is_bounded() -> None:
     stream = PatchStream(hop_seconds=0.5)
     for _ in range(200):
         stream.feed(np.zeros(4_000, np.float32))
@@ -305,7 +305,7 @@ def test_hop_must_be_a_multiple_of_the_stft_hop(hop: float) -> None:
         log_mel_patches(np.zeros(16_000, np.float32), hop)
 
 
-def test_refused_hop_names_the_nearest_that_works() -> None:
+def test_error_for_an_invalid_hop_has_the_nearest_valid_one() -> None:
     with pytest.raises(OptionError, match=r"Received: 0\.963; the nearest is 0\.96$"):
         hop_to_frames(0.963)
 
@@ -319,9 +319,7 @@ def test_refused_hop_names_the_nearest_that_works() -> None:
         (np.zeros(16_000, complex), "floating point"),
     ],
 )
-def test_waveform_of_another_kind_is_refused_with_a_hint(
-    take: Any, waveform: Any, hint: str
-) -> None:
+def test_invalid_waveform_is_refused_with_a_hint(take: Any, waveform: Any, hint: str) -> None:
     with pytest.raises(OptionError, match=hint):
         take(waveform)
 

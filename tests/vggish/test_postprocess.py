@@ -69,7 +69,7 @@ def test_nan_is_not_quantised() -> None:
 # PCA
 
 
-def test_pca_rotates_after_taking_off_the_mean(pca_file: Path, rng: np.random.Generator) -> None:
+def test_pca_subtracts_the_mean_then_rotates(pca_file: Path, rng: np.random.Generator) -> None:
     pca = load_pca(pca_file)
     raw = rng.normal(size=(5, 128)).astype(np.float32)
     expected = [[row @ (clip - pca.means) for row in pca.eigen_vectors] for clip in raw]
@@ -125,7 +125,9 @@ GOOD_FILE = npz(pca_eigen_vectors=SQUARE, pca_means=MEANS)
         (npz(pca_eigen_vectors=SQUARE * np.nan, pca_means=MEANS), "finite"),
     ],
 )
-def test_a_file_that_is_no_pca_is_refused(tmp_path: Path, content: bytes, problem: str) -> None:
+def test_a_file_without_pca_parameters_is_refused(
+    tmp_path: Path, content: bytes, problem: str
+) -> None:
     path = tmp_path / "pca.npz"
     path.write_bytes(content)
     with pytest.raises(WeightsError, match=problem):
@@ -163,6 +165,6 @@ def test_a_damaged_pca_file_is_refused_or_harmless(
         np.testing.assert_array_equal(pca.eigen_vectors, SQUARE)
 
 
-def test_values_that_are_no_levels_are_not_dequantised() -> None:
+def test_only_integers_are_dequantised() -> None:
     with pytest.raises(OptionError, match="only 8-bit levels"):
         dequantize(np.zeros((2, 128), np.float32))

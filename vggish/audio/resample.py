@@ -36,7 +36,7 @@ class Resampler(Protocol):
         """Return the rest of the output, float32 [m], at the end of the input."""
 
 
-class SoxrResampler:
+class _SoxrResampler:
     """soxr, quality HQ: as close to resampy in log-mel as VHQ, and a fifth faster.
 
     Shape:
@@ -49,17 +49,15 @@ class SoxrResampler:
         )
 
     def feed(self, block: Waveform) -> Waveform:
-        """See `Resampler`."""
         resampled: Waveform = self._stream.resample_chunk(block)
         return resampled
 
     def flush(self) -> Waveform:
-        """See `Resampler`."""
         resampled: Waveform = self._stream.resample_chunk(np.zeros(0, np.float32), last=True)
         return resampled
 
 
-class ResampyResampler:
+class _ResampyResampler:
     """resampy's kaiser_best, in blocks that overlap by the length of the filter.
 
     A block may only begin where an input and an output sample coincide, every
@@ -87,13 +85,11 @@ class ResampyResampler:
         self._n_out = 0
 
     def feed(self, block: Waveform) -> Waveform:
-        """See `Resampler`."""
         self._buffer = np.concatenate([self._buffer, block])
         n_ready = max(0, (self._n_in - self._reach) // self._period_in) * self._period_out
         return self._emit(n_ready)
 
     def flush(self) -> Waveform:
-        """See `Resampler`."""
         return self._emit(self._n_in * SAMPLE_RATE_HZ // self._rate_hz)
 
     @property
@@ -126,8 +122,8 @@ class _NoResampler:
 
 
 _RESAMPLERS: dict[str, Callable[[int], Resampler]] = {
-    "soxr": SoxrResampler,
-    "resampy": ResampyResampler,
+    "soxr": _SoxrResampler,
+    "resampy": _ResampyResampler,
 }
 
 

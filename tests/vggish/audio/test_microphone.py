@@ -32,7 +32,7 @@ def heard(device: str | None = None) -> Any:
         return list(source.blocks())
 
 
-def test_what_is_heard_comes_whole_and_in_order(card: FakeSoundDevice) -> None:
+def test_recorded_blocks_are_complete_and_in_order(card: FakeSoundDevice) -> None:
     blocks = heard()
     samples = np.concatenate([block.samples for block in blocks])
     np.testing.assert_array_equal(samples[:, 0], load_audio(card.path))
@@ -41,18 +41,18 @@ def test_what_is_heard_comes_whole_and_in_order(card: FakeSoundDevice) -> None:
     assert card.n_open == 0
 
 
-def test_a_device_is_found_by_its_number_or_its_name(card: FakeSoundDevice) -> None:
+def test_a_device_is_found_by_number_or_name(card: FakeSoundDevice) -> None:
     for device, name in ((None, "Built-in"), ("2", "USB Audio"), ("usb", "USB Audio")):
         with Microphone(device) as source:
             assert (source.name, source.sample_rate_hz) == (name, 16_000)
 
 
-def test_a_device_without_a_single_channel_gives_all(card: FakeSoundDevice) -> None:
+def test_a_device_without_mono_input_records_all_channels(card: FakeSoundDevice) -> None:
     card.only_all_channels = True
     assert {block.samples.shape[1] for block in heard("usb")} == {2}
 
 
-def test_who_reads_too_slowly_is_told_how_much_is_lost(
+def test_a_slow_reader_gets_the_number_of_lost_samples(
     card: FakeSoundDevice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(microphone, "MAX_WAITING_SECONDS", 0.25)
@@ -71,19 +71,21 @@ def test_who_reads_too_slowly_is_told_how_much_is_lost(
     assert [block.n_lost for block in blocks] == [0] * 5 + [15 * 800]
 
 
-def test_the_card_never_waits(card: FakeSoundDevice, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_recording_callback_never_waits(
+    card: FakeSoundDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(microphone, "MAX_WAITING_SECONDS", 0.05)
     with Microphone():
         assert card.done.wait(10)
         assert card.longest_seconds < 0.5
 
 
-def test_a_break_of_the_card_is_told(card: FakeSoundDevice) -> None:
+def test_an_overflow_of_the_sound_card_is_reported(card: FakeSoundDevice) -> None:
     card.overflow_at = 3
     assert [block.is_broken for block in heard()] == [n == 3 for n in range(20)]
 
 
-def test_a_device_that_falls_silent_is_an_error(
+def test_a_device_that_stops_sending_is_an_error(
     card: FakeSoundDevice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(microphone, "SILENT_SECONDS", 0.2)
@@ -97,7 +99,7 @@ def test_a_device_that_falls_silent_is_an_error(
 
 
 @pytest.mark.parametrize("device", ["nothing", "7", "1"])
-def test_a_device_that_is_none_is_told_with_those_that_there_are(
+def test_the_error_for_an_unknown_device_lists_the_inputs(
     card: FakeSoundDevice, device: str
 ) -> None:
     with pytest.raises(AudioError) as caught:
@@ -107,7 +109,7 @@ def test_a_device_that_is_none_is_told_with_those_that_there_are(
     assert lines[-3:] == ["Microphones, for --live-device:", "  0  Built-in", "  2  USB Audio"]
 
 
-def test_a_device_that_is_taken_is_told(
+def test_a_device_in_use_is_an_error(
     card: FakeSoundDevice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def taken(**_options: Any) -> None:
@@ -131,13 +133,15 @@ def test_a_machine_without_microphones_says_so(card: FakeSoundDevice) -> None:
         Microphone()
 
 
-def test_without_the_package_the_pip_line_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_for_a_missing_package_has_the_pip_command(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setitem(sys.modules, "sounddevice", None)
     with pytest.raises(MissingPackageError, match=r"pip install .*'audiotag\[live\]'"):
         Microphone()
 
 
-def test_without_portaudio_the_way_to_it_is_told(
+def test_the_error_for_missing_portaudio_says_how_to_install_it(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "sounddevice.py").write_text("raise OSError('PortAudio library not found')")

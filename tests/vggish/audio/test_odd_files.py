@@ -70,7 +70,7 @@ def seconds_decoded(stream: AudioStream) -> float:
 
 @pytest.mark.parametrize("kind", FILES)
 @pytest.mark.parametrize("limit", [{"max_seconds": 4.5}, {"max_decoded_bytes": 288_000}])
-def test_a_sound_may_be_as_long_as_the_limit_and_no_longer(kind: str, limit: Any) -> None:
+def test_audio_may_be_as_long_as_the_limit_but_not_longer(kind: str, limit: Any) -> None:
     limits = AudioLimits(**limit)
     with open_audio(FILES[kind](make_sound(4.4)), limits=limits) as stream:
         assert seconds_decoded(stream) == pytest.approx(4.4, abs=0.05)
@@ -107,7 +107,7 @@ def test_what_ffmpeg_decodes_is_limited_too(
         open_audio(path, limits=AudioLimits(max_sample_rate_hz=8_000))
 
 
-def test_a_bomb_is_not_decoded_to_its_end() -> None:
+def test_a_decompression_bomb_is_not_decoded_to_its_end() -> None:
     """Ten minutes of silence over eight channels in some kilobytes."""
     bomb = without_length(encoded("FLAC", "PCM_16", np.zeros((9_600_000, 8), np.int16)))
     assert len(bomb) < 300_000
@@ -127,14 +127,14 @@ def test_a_bomb_is_not_decoded_to_its_end() -> None:
     assert n_decoded < 12_000_000
 
 
-def test_a_header_that_promises_too_much_is_believed() -> None:
+def test_a_header_beyond_the_limits_is_refused_before_decoding() -> None:
     flac = encoded("FLAC", "PCM_16", make_sound(1.0))
     lying = flac[:22] + struct.pack(">I", RATE_HZ * 3600 * 3) + flac[26:]
     with pytest.raises(AudioLimitError, match="Received: 10,800 or more; cut it first"):
         open_audio(lying, limits=AudioLimits(max_seconds=3600))
 
 
-def test_channels_and_rate_are_looked_at_first() -> None:
+def test_channels_and_rate_are_checked_first() -> None:
     many = encoded("WAV", "PCM_16", np.zeros((100, 9), np.int16))
     with pytest.raises(AudioLimitError, match=r"too many channels: at most 8 .* Received: 9 "):
         open_audio(many, limits=AudioLimits(max_channels=8))
@@ -146,7 +146,7 @@ def test_channels_and_rate_are_looked_at_first() -> None:
 
 
 @pytest.mark.parametrize("value", [0, -1, float("nan")])
-def test_a_limit_that_nothing_could_keep_is_refused(value: float) -> None:
+def test_limits_must_be_positive(value: float) -> None:
     with pytest.raises(OptionError, match=r"max_seconds must be more than 0, or None. Received:"):
         AudioLimits(max_seconds=value)
 
@@ -290,7 +290,7 @@ HOSTILE += [mov_of_another_files_samples]
 @pytest.mark.parametrize("suffix", [".wav", ".mp4", ".m3u8", ""])
 @pytest.mark.parametrize("target", ["the file", "its url", "the web"])
 @pytest.mark.parametrize("make", HOSTILE, ids=lambda make: make.__name__)
-def test_no_file_makes_ffmpeg_open_another_or_call_anybody(
+def test_no_file_makes_ffmpeg_open_other_files_or_connections(
     canary: Canary, tmp_path: Path, make: Any, target: str, suffix: str
 ) -> None:
     targets = {
@@ -362,7 +362,7 @@ NOT_FOR_LIBSNDFILE = b"\0\0\0\x18ftypM4A " + bytes(1_000)
 
 @pytest.mark.skipif(os.name == "nt", reason="needs a shell")
 @pytest.mark.parametrize("script", [HANGS, HANGS_LATER], ids=["at once", "later"])
-def test_a_decoder_that_hangs_is_ended_at_the_deadline(fake_ffmpeg: Any, script: str) -> None:
+def test_a_hanging_decoder_is_killed_at_the_deadline(fake_ffmpeg: Any, script: str) -> None:
     is_running = fake_ffmpeg(script)
     begin = time.monotonic()
     limits = AudioLimits(deadline=begin + 2)
@@ -384,7 +384,7 @@ def test_pages_without_end_do_not_keep_ffmpeg_busy(ffmpeg: str) -> None:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs a shell")
-def test_another_thread_may_close_a_stream_that_waits(fake_ffmpeg: Any) -> None:
+def test_another_thread_may_close_a_waiting_stream(fake_ffmpeg: Any) -> None:
     is_running = fake_ffmpeg(HANGS_LATER)
     stream = open_audio(NOT_FOR_LIBSNDFILE, "clip.m4a")
     with ThreadPoolExecutor(1) as pool:

@@ -54,7 +54,7 @@ def test_tone_keeps_its_amplitude_and_phase(name: str, rate_hz: int) -> None:
 
 @both
 @pytest.mark.parametrize("hertz", [8_700, 12_000, 20_000])
-def test_tone_above_8_khz_is_killed(name: str, hertz: float) -> None:
+def test_tone_above_8_khz_is_removed(name: str, hertz: float) -> None:
     resampled = resample(tone(hertz, 48_000), 48_000, name)
     assert np.abs(resampled[1_000:-1_000]).max() < 1e-4
 
@@ -77,7 +77,7 @@ def test_log_mel_bands_do_not_depend_on_the_source_rate(name: str, tolerance: fl
         np.testing.assert_allclose(other, bands[0], rtol=0, atol=tolerance)
 
 
-def test_sound_at_16_khz_is_left_alone() -> None:
+def test_audio_at_16_khz_is_unchanged() -> None:
     waveform = make_sound(0.5)
     np.testing.assert_array_equal(resample(waveform, 16_000), waveform)
 
@@ -125,7 +125,7 @@ def test_resampy_in_blocks_equals_resampy_itself(rate_hz: int, sizes: list[int],
     np.testing.assert_allclose(streamed, expected, rtol=0, atol=1e-6)
 
 
-def test_resampy_does_not_hold_the_sound() -> None:
+def test_resampy_memory_is_bounded() -> None:
     stream: Any = make_resampler(44_100, "resampy")
     for _ in range(50):
         stream.feed(np.zeros(4_410, np.float32))

@@ -106,7 +106,7 @@ def correlation(one: Any, other: Any) -> float:
 
 @pytest.mark.parametrize(("suffix", "container", "subtype", "error"), LOSSLESS)
 @pytest.mark.parametrize("n_channels", [1, 2])
-def test_lossless_formats_give_back_the_sound(
+def test_lossless_formats_restore_the_waveform(
     write_sound: Any, suffix: str, container: str, subtype: str, error: float, n_channels: int
 ) -> None:
     path = write_sound(f"a{suffix}", 3, n_channels=n_channels, format=container, subtype=subtype)
@@ -119,7 +119,7 @@ def test_lossless_formats_give_back_the_sound(
 
 
 @pytest.mark.parametrize(("suffix", "container", "subtype"), LOSSY)
-def test_lossy_formats_give_back_nearly_the_sound(
+def test_lossy_formats_approximate_the_waveform(
     write_sound: Any, suffix: str, container: str, subtype: str
 ) -> None:
     waveform, stream = read(write_sound(f"a{suffix}", 3, format=container, subtype=subtype))
@@ -149,7 +149,7 @@ def test_mono_is_the_mean_over_channels(rng: np.random.Generator, subtype: str) 
     assert np.abs(opposite).max() <= 2**-15
 
 
-def test_blocks_of_any_size_make_the_same_sound(write_sound: Any) -> None:
+def test_blocks_of_any_size_give_the_same_waveform(write_sound: Any) -> None:
     for suffix in (".wav", ".flac", ".mp3", ".ogg"):
         path = write_sound(f"a{suffix}", 2)
         for size in (100, 12_345):
@@ -159,7 +159,7 @@ def test_blocks_of_any_size_make_the_same_sound(write_sound: Any) -> None:
             np.testing.assert_array_equal(np.concatenate(parts), read(path)[0])
 
 
-def test_loaded_sound_is_at_16_khz(write_sound: Any) -> None:
+def test_loaded_audio_is_at_16_khz(write_sound: Any) -> None:
     waveform = load_audio(write_sound("a.flac", 2, rate_hz=44_100))
     assert (waveform.dtype, waveform.shape) == (np.float32, (32_000,))
     assert len(load_audio(wav_bytes(np.full(2, 0.5), 384_000))) == 1
@@ -185,7 +185,7 @@ def test_path_bytes_and_file_object_are_the_same(write_sound: Any) -> None:
         assert not file.closed
 
 
-def test_file_object_is_read_from_where_it_stands() -> None:
+def test_file_object_is_read_from_its_position() -> None:
     file = io.BytesIO(b"to be skipped" + wav_bytes(make_sound(0.5)))
     file.seek(len(b"to be skipped"))
     assert len(read(file)[0]) == 8_000
@@ -244,7 +244,7 @@ def test_any_file_name_works(in_directory: Path, ffmpeg: str, stem: str, suffix:
         (lambda path: path.write_text("This is no sound at all. " * 99), "neither libsndfile"),
     ],
 )
-def test_what_is_no_sound_is_refused(tmp_path: Path, ffmpeg: str, make: Any, reason: str) -> None:
+def test_other_files_are_refused(tmp_path: Path, ffmpeg: str, make: Any, reason: str) -> None:
     path = tmp_path / "a.wav"
     make(path)
     with pytest.raises(AudioError, match=reason) as caught:
@@ -282,7 +282,7 @@ def test_other_refusals_are_audio_errors_too(tmp_path: Path) -> None:
     ],
     ids=["m4a", "webm", "mkv", "video"],
 )
-def test_what_libsndfile_cannot_read_goes_through_ffmpeg(
+def test_other_formats_are_read_through_ffmpeg(
     write_sound: Any, ffmpeg: str, arguments: tuple[str, ...]
 ) -> None:
     data = encode(ffmpeg, write_sound("a.wav", 2, n_channels=2), *arguments)
@@ -293,14 +293,14 @@ def test_what_libsndfile_cannot_read_goes_through_ffmpeg(
     assert 0.1 < waveform.std() < 0.5
 
 
-def test_cut_recording_through_ffmpeg_is_told(write_sound: Any, ffmpeg: str) -> None:
+def test_truncated_file_read_through_ffmpeg_has_a_warning(write_sound: Any, ffmpeg: str) -> None:
     data = encode(ffmpeg, write_sound("a.wav", 3), "-c:a", "flac", "-f", "matroska")
     waveform, stream = read(data[: len(data) // 2])
     assert 8_000 < len(waveform) < 40_000
     assert stream.warnings[0].startswith("ffmpeg reports damage: ")
 
 
-def test_video_without_sound_is_refused(ffmpeg: str, tmp_path: Path) -> None:
+def test_video_without_audio_is_refused(ffmpeg: str, tmp_path: Path) -> None:
     path = tmp_path / "silent.mkv"
     make = [ffmpeg, "-v", "error", "-f", "lavfi", "-i", "color=s=16x16:d=1", str(path)]
     subprocess.run(make, check=True)
@@ -350,7 +350,7 @@ def test_playlist_never_makes_ffmpeg_open_another_file(
 # What is odd about the samples
 
 
-def test_clipping_is_told_and_a_touch_of_full_scale_is_not() -> None:
+def test_clipping_has_a_warning_and_a_few_full_scale_samples_have_none() -> None:
     sine = np.sin(2 * np.pi * 440 * np.arange(16_000) / 16_000)
     for subtype in ("PCM_16", "FLOAT"):
         waveform, stream = read(wav_bytes(3 * sine, subtype=subtype))
@@ -361,7 +361,7 @@ def test_clipping_is_told_and_a_touch_of_full_scale_is_not() -> None:
 
 
 @pytest.mark.parametrize("subtype", ["FLOAT", "DOUBLE"])
-def test_nan_and_infinite_samples_become_0_and_are_told(subtype: str) -> None:
+def test_nan_and_infinite_samples_become_0_with_a_warning(subtype: str) -> None:
     samples = make_sound(1)
     samples[[5, 50, 500]] = np.nan, np.inf, -np.inf
     waveform, stream = read(wav_bytes(samples, subtype=subtype))
@@ -371,7 +371,7 @@ def test_nan_and_infinite_samples_become_0_and_are_told(subtype: str) -> None:
     assert not silence.any()
 
 
-def test_float_samples_at_integer_scale_are_told() -> None:
+def test_float_samples_at_integer_scale_have_a_warning() -> None:
     waveform, stream = read(wav_bytes(make_sound(1) * 32_768, subtype="FLOAT"))
     assert np.abs(waveform).max() == 1
     assert "integers saved as float without dividing by 32768?" in stream.warnings[0]
@@ -382,7 +382,7 @@ def test_float_samples_at_integer_scale_are_told() -> None:
 
 @pytest.mark.parametrize("suffix", [".wav", ".w64", ".flac", ".ogg", ".opus", ".mp3", ".aiff"])
 @pytest.mark.parametrize("share", [0.6, 0.9])
-def test_cut_file_is_told_and_what_is_there_is_read(
+def test_truncated_file_is_read_with_a_warning(
     write_sound: Any, no_ffmpeg: None, suffix: str, share: float
 ) -> None:
     rate_hz = 48_000 if suffix == ".opus" else 44_100
@@ -408,13 +408,13 @@ def test_damage_beyond_the_first_block_keeps_the_blocks_before_it(write_sound: A
         np.testing.assert_array_equal(waveform, whole[: len(waveform)])
 
 
-def test_last_ogg_page_cut_by_a_few_bytes_is_told(write_sound: Any) -> None:
+def test_truncated_last_ogg_page_has_a_warning(write_sound: Any) -> None:
     data = write_sound("a.ogg", 8).read_bytes()
     assert "last page of the Ogg stream is incomplete" in read(data[:-10])[1].warnings[0]
     assert read(data + b"trailing")[1].warnings == []
 
 
-def test_file_cut_before_its_first_sample_says_that_it_is_cut(write_sound: Any) -> None:
+def test_error_for_a_file_cut_before_its_first_sample_says_truncated(write_sound: Any) -> None:
     data = write_sound("a.ogg", 3).read_bytes()
     with pytest.raises(EmptyAudioError, match="0 samples; truncated: "):
         read(data[: len(data) // 2])
@@ -425,7 +425,7 @@ def test_file_cut_before_its_first_sample_says_that_it_is_cut(write_sound: Any) 
 
 @pytest.mark.parametrize("size", [0, 0x7FFFF000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF])
 @pytest.mark.parametrize("first_sample", [0.0, 0.1])
-def test_streamed_wav_is_whole(ffmpeg: str, size: int, first_sample: float) -> None:
+def test_streamed_wav_is_read_completely(ffmpeg: str, size: int, first_sample: float) -> None:
     samples = make_sound(1)
     samples[:100] = first_sample
     data = bytearray(wav_bytes(samples))
@@ -442,7 +442,7 @@ def test_streamed_wav_of_size_0_asks_for_ffmpeg_where_there_is_none(no_ffmpeg: N
         read(bytes(data))
 
 
-def test_streamed_flac_is_whole(write_sound: Any, no_ffmpeg: None) -> None:
+def test_streamed_flac_is_read_completely(write_sound: Any, no_ffmpeg: None) -> None:
     data = bytearray(write_sound("a.flac", 2).read_bytes())
     data[21] &= 0xF0  # the number of samples in STREAMINFO, 36 bits
     data[22:26] = bytes(4)
@@ -450,7 +450,7 @@ def test_streamed_flac_is_whole(write_sound: Any, no_ffmpeg: None) -> None:
     assert (len(waveform), stream.warnings, stream.seconds_in_header) == (32_000, [], None)
 
 
-def test_tags_after_the_sound_are_no_damage(write_sound: Any) -> None:
+def test_tags_after_the_audio_are_not_reported_as_damage(write_sound: Any) -> None:
     for suffix in (".flac", ".mp3", ".wav"):
         data = write_sound(f"a{suffix}", 2).read_bytes() + b"TAG" + bytes(125)
         waveform, stream = read(data)
@@ -467,13 +467,13 @@ def vbr_mp3_without_length(tmp_path: Path, ffmpeg: str) -> bytes:
     return encode(ffmpeg, path, "-c:a", "libmp3lame", "-q:a", "5", "-f", "mp3")
 
 
-def test_mp3_of_unknown_length_is_whole(vbr_mp3_without_length: bytes) -> None:
+def test_mp3_of_unknown_length_is_read_completely(vbr_mp3_without_length: bytes) -> None:
     waveform, stream = read(vbr_mp3_without_length)
     assert len(waveform) == pytest.approx(441_000, abs=3_000)
     assert stream.warnings == []
 
 
-def test_mp3_of_unknown_length_is_doubted_where_there_is_no_ffmpeg(
+def test_mp3_of_unknown_length_without_ffmpeg_has_a_warning(
     vbr_mp3_without_length: bytes, no_ffmpeg: None
 ) -> None:
     waveform, stream = read(vbr_mp3_without_length)
@@ -481,7 +481,7 @@ def test_mp3_of_unknown_length_is_doubted_where_there_is_no_ffmpeg(
     assert "no Xing header; to read it to its end, install ffmpeg" in stream.warnings[0]
 
 
-def test_wrong_suffix_is_told(write_sound: Any) -> None:
+def test_wrong_suffix_has_a_warning(write_sound: Any) -> None:
     path = write_sound("a.wav", format="MP3", subtype="MPEG_LAYER_III")
     assert read(path)[1].warnings == ["named .wav, but it is MP3"]
     assert read(path.read_bytes(), name="x.mp3")[1].warnings == []
@@ -549,7 +549,7 @@ def test_random_bytes_are_refused_under_any_suffix(
 
 
 @pytest.mark.parametrize("source", [np.zeros(16_000, np.float32), None, 3, ["a.wav"]])
-def test_what_is_no_sound_is_refused_by_its_type(source: Any) -> None:
+def test_sources_of_other_types_are_refused(source: Any) -> None:
     with pytest.raises(OptionError, match=f"Received: {type(source).__name__}"):
         open_audio(source)
 

@@ -112,7 +112,7 @@ def test_one_file_holds_the_clips_in_the_order_of_the_inputs(
         assert clip.metadata == alone.metadata
 
 
-def test_bad_files_are_reported_and_the_rest_goes_on(sounds: Path, extractor: Extractor) -> None:
+def test_bad_files_are_reported_and_the_run_continues(sounds: Path, extractor: Extractor) -> None:
     Path("sounds/1.wav").write_bytes(b"RIFF nonsense")
     Path("sounds/3.wav").write_bytes(b"")
     report = run(extractor, one("all.jsonl"), "sounds", "missing.wav", jobs=3)
@@ -167,7 +167,7 @@ def test_an_output_that_cannot_be_written_fails_alone(sounds: Path, extractor: E
     assert sorted(files("out")) == ["0.npz", "1.npz", "3.npz", "sub"]
 
 
-def test_a_full_disk_ends_the_run_and_it_can_go_on(
+def test_a_full_disk_ends_the_run_which_can_be_resumed(
     sounds: Path, extractor: Extractor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     replace = Path.replace
@@ -193,7 +193,7 @@ def test_when_all_inputs_fail_the_old_output_stays(in_directory: Path, extractor
     assert files(".") == {"all.npz": b"old"}
 
 
-def test_labels_go_to_their_clips(sounds: Path, extractor: Extractor) -> None:
+def test_labels_are_stored_with_their_clips(sounds: Path, extractor: Extractor) -> None:
     labels = {"0": (7,), "sub/5": (1, 2), "elsewhere": (3,)}
     report = run(extractor, one("all.tfrecord"), labels=labels)
     found = {clip.clip_id: clip.labels for clip in read_frames("all.tfrecord") if clip.labels}
@@ -224,7 +224,7 @@ def embed_to(place: str, name: str) -> list[str]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["all.npz", "all.tfrecord", "csv"])
-def test_a_run_killed_at_any_step_goes_on_to_the_same_files(sounds: Path, name: str) -> None:
+def test_a_run_killed_at_any_step_is_resumed_to_the_same_files(sounds: Path, name: str) -> None:
     shutil.rmtree("sounds/sub")
     status, out, err = finish(KILLED_AT, 0, "whole", *embed_to("whole", name))
     assert status == 0, err
@@ -242,7 +242,7 @@ def test_a_run_killed_at_any_step_goes_on_to_the_same_files(sounds: Path, name: 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["all.csv", "all.jsonl", "parquet"])
-def test_a_run_killed_at_random_moments_goes_on_to_the_same_files(sounds: Path, name: str) -> None:
+def test_a_run_killed_at_random_times_is_resumed_to_the_same_files(sounds: Path, name: str) -> None:
     for n in range(12):
         shutil.copy("sounds/0.wav", f"sounds/more{n}.wav")
     status, _, err = finish(SLOW, *embed_to("whole", name))
@@ -272,7 +272,7 @@ def wait_for(condition: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
-def test_an_interrupted_run_says_so_and_goes_on(sounds: Path) -> None:
+def test_an_interrupted_run_says_so_and_is_resumed(sounds: Path) -> None:
     process = start(SLOW, "embed", "sounds", "--out-dir", "out", "--jobs", "1")
     wait_for(lambda: Path("out/1.npz").exists())
     process.send_signal(signal.SIGINT)
@@ -288,9 +288,7 @@ def test_an_interrupted_run_says_so_and_goes_on(sounds: Path) -> None:
     assert len(files("out", journals=False)) == N_SOUNDS
 
 
-def test_a_second_run_beside_one_that_still_goes_on_is_refused(
-    sounds: Path, extractor: Extractor
-) -> None:
+def test_a_second_concurrent_run_is_refused(sounds: Path, extractor: Extractor) -> None:
     other = open_journal(one("out/all.csv").journal, {}, resume=False)
     status, _, err = finish(SLOW, *embed_to("out", "all.csv"))
     assert (status, "another run is writing to this destination now" in err) == (2, True)
@@ -324,7 +322,7 @@ def test_a_changed_source_is_embedded_again(
     assert files("resumed", journals=False) == files("out")
 
 
-def test_what_is_gone_from_the_outputs_is_embedded_again(sounds: Path, extractor: Any) -> None:
+def test_deleted_outputs_are_made_again(sounds: Path, extractor: Any) -> None:
     to = Destination("npz", Path("out"))
     run(extractor, to, resume=True)
     before = files("out")
@@ -370,7 +368,7 @@ def test_changed_options_are_refused_with_the_difference(sounds: Path, extractor
     assert run(extractor, to, resume=True).n_resumed == 2
 
 
-def test_inputs_that_came_or_moved_are_embedded(
+def test_new_and_renamed_inputs_are_embedded(
     sounds: Path, extractor: Extractor, write_sound: Any
 ) -> None:
     to = one("all.jsonl")
@@ -388,14 +386,14 @@ def test_inputs_that_came_or_moved_are_embedded(
     ]
 
 
-def test_a_run_without_anything_done_leaves_nothing(sounds: Path, extractor: Extractor) -> None:
+def test_a_run_that_finishes_no_clip_leaves_nothing(sounds: Path, extractor: Extractor) -> None:
     flawed = Flawed(extractor, "sounds/0.wav", MissingPackageError("pip install it"))
     with pytest.raises(MissingPackageError):
         run(flawed, one("out/all.npz"))
     assert files("out") == {}
 
 
-def test_a_lost_spool_is_noticed(sounds: Path, extractor: Extractor) -> None:
+def test_a_truncated_spool_is_refused(sounds: Path, extractor: Extractor) -> None:
     killed_after(2, extractor, one("all.npz"))
     (spool,) = Path().glob("*.spool.tfrecord")
     os.truncate(spool, spool.stat().st_size - 1)
@@ -403,7 +401,7 @@ def test_a_lost_spool_is_noticed(sounds: Path, extractor: Extractor) -> None:
         run(extractor, one("all.npz"), resume=True)
 
 
-def test_a_line_cut_off_by_a_kill_is_done_again(sounds: Path, extractor: Extractor) -> None:
+def test_an_incomplete_line_of_the_journal_is_ignored(sounds: Path, extractor: Extractor) -> None:
     killed_after(3, extractor, one("all.jsonl"))
     (journal,) = Path().glob("*.journal")
     os.truncate(journal, journal.stat().st_size - 5)
@@ -415,7 +413,7 @@ def test_a_line_cut_off_by_a_kill_is_done_again(sounds: Path, extractor: Extract
 @pytest.mark.parametrize(
     "text", ["a\nb\n", "{}\n{}\n", '{"audiotag_journal": {}}\n{"source": 1}\n']
 )
-def test_what_is_no_journal_is_refused(tmp_path: Path, text: str) -> None:
+def test_an_invalid_journal_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "journal"
     path.write_text(text)
     with pytest.raises(ResumeError, match="is not an audiotag journal"):
@@ -423,9 +421,7 @@ def test_what_is_no_journal_is_refused(tmp_path: Path, text: str) -> None:
     assert sorted(os.listdir(tmp_path)) == ["audiotag-home", "journal"]
 
 
-def test_what_can_be_read_only_once_is_never_taken_for_done(
-    sounds: Path, extractor: Extractor
-) -> None:
+def test_pipes_are_never_resumed(sounds: Path, extractor: Extractor) -> None:
     os.mkfifo("pipe.wav")
     for n in (2, 3):
         feeder = subprocess.Popen(["cp", f"sounds/{n}.wav", "pipe.wav"])
@@ -435,7 +431,7 @@ def test_what_can_be_read_only_once_is_never_taken_for_done(
         assert len(next(read_frames("out/pipe.npz"))) == n + 1
 
 
-def test_the_observer_is_told_of_every_item_in_order(sounds: Path, extractor: Extractor) -> None:
+def test_the_observer_receives_every_item_in_order(sounds: Path, extractor: Extractor) -> None:
     class Watching:
         finished_items: list[tuple[str, int | None]]
         progressed: set[str]

@@ -35,12 +35,12 @@ def edit_card(directory: Path, **changes: Any) -> None:
 # --- Choosing ----------------------------------------------------------------------------
 
 
-def test_auto_takes_mini_on_a_fresh_machine(small_mini: Path) -> None:
+def test_auto_chooses_mini_without_installed_weights(small_mini: Path) -> None:
     assert find_embedder() == find_embedder("auto") == EmbedderChoice("mini", "float32", FRESH)
     assert find_embedder("mini") == EmbedderChoice("mini", "float32", "")
 
 
-def test_auto_takes_vggish_where_it_is_installed(small_home: Path, small_mini: Path) -> None:
+def test_auto_chooses_vggish_if_it_is_installed(small_home: Path, small_mini: Path) -> None:
     assert find_embedder() == EmbedderChoice("vggish", "float32", TAKEN)
     assert find_embedder(precision="int8") == EmbedderChoice("vggish", "int8", TAKEN)
     assert find_embedder("vggish", "int8") == EmbedderChoice("vggish", "int8", "")
@@ -60,7 +60,7 @@ def test_vggish_needs_no_mini(small_home: Path, tmp_path: Path, monkeypatch: Any
         ("installed.json", b"{", r"\S+installed\.json is damaged \(.*\)\."),
     ],
 )
-def test_auto_says_that_vggish_is_damaged_and_how_to_repair_it(
+def test_auto_reports_damaged_vggish_and_how_to_repair_it(
     name: str, contents: bytes | None, said: str, small_home: Path, small_mini: Path
 ) -> None:
     path = small_home / "vggish" / name
@@ -76,7 +76,9 @@ def test_auto_says_that_vggish_is_damaged_and_how_to_repair_it(
         find_embedder("vggish")
 
 
-def test_a_precision_that_mini_lacks_is_refused_by_name_and_told_by_auto(small_mini: Path) -> None:
+def test_a_precision_that_mini_lacks_is_refused_by_name_and_reported_by_auto(
+    small_mini: Path,
+) -> None:
     with pytest.raises(OptionError, match=r"'float32' only\. Received: 'int8'.*VGGish has both"):
         find_embedder("mini", "int8")
     told = FRESH.replace("mini:", "mini (available only as float32):")
@@ -107,7 +109,7 @@ def test_other_names_and_precisions_are_refused(
         find_embedder(*arguments)
 
 
-def test_without_vggish_its_name_is_an_error_that_says_how_to_get_it(small_mini: Path) -> None:
+def test_missing_vggish_is_an_error_that_says_how_to_install_it(small_mini: Path) -> None:
     for refuse in (find_embedder, load_extractor):
         with pytest.raises(WeightsNotInstalledError, match="audiotag weights install"):
             refuse("vggish")
@@ -135,7 +137,7 @@ def test_mini_gives_whitened_embeddings_and_vggish_raw_ones(
     np.testing.assert_array_equal(extractor(path).frames, quantize(whitened.frames))
 
 
-def test_what_mini_gives_has_no_pca_and_says_so(small_mini: Path) -> None:
+def test_mini_has_no_pca_and_no_raw_embeddings(small_mini: Path) -> None:
     extractor = load_extractor("mini", hop_seconds=1.0)
     assert extractor.pca is None
     assert extractor.provenance["pca_sha256"] is None
@@ -158,7 +160,7 @@ def test_the_card_describes_mini(small_mini: Path) -> None:
     assert (mini.size, mini.n_parameters) == (mini.path.stat().st_size, 12 * 64 * 128)
 
 
-def test_mini_lies_in_the_package_of_weights() -> None:
+def test_mini_is_in_the_weights_package() -> None:
     import weights
 
     assert mini_directory() == Path(str(weights.__file__)).parent / "mini"
@@ -188,7 +190,7 @@ def test_a_damaged_card_is_an_error_that_names_it(small_mini: Path, card: Any) -
         find_embedder()
 
 
-def test_a_changed_network_is_told_by_its_size_or_its_checksum(small_mini: Path) -> None:
+def test_a_changed_network_is_detected_by_size_or_checksum(small_mini: Path) -> None:
     path = small_mini / "mini.onnx"
     data = bytearray(path.read_bytes())
     path.write_bytes(data + b"x")
@@ -202,7 +204,7 @@ def test_a_changed_network_is_told_by_its_size_or_its_checksum(small_mini: Path)
             refuse()
 
 
-def test_mini_is_not_among_what_is_installed(small_mini: Path) -> None:
+def test_mini_cannot_be_installed(small_mini: Path) -> None:
     for refuse in (find_known, find_installed, load_embedder):
         with pytest.raises(OptionError, match="mini is built in and needs no installation"):
             refuse("mini")
@@ -211,7 +213,7 @@ def test_mini_is_not_among_what_is_installed(small_mini: Path) -> None:
 class TestShipped:
     """What weights/mini holds."""
 
-    def test_the_files_are_those_of_the_card(self, rng: np.random.Generator) -> None:
+    def test_the_files_match_the_card(self, rng: np.random.Generator) -> None:
         mini = find_mini(verify=True)
         assert {path.name for path in mini.directory.iterdir()} == {
             *("README.md", "card.json", "mini.onnx"),
@@ -267,7 +269,7 @@ class TestCommandLine:
     @pytest.mark.parametrize(
         "arguments", ["fetch mini", "install a.ckpt --name mini", "fetch mini --force"]
     )
-    def test_there_is_nothing_to_fetch_or_install(
+    def test_mini_cannot_be_fetched_or_installed(
         self, command_line: CommandLine, small_mini: Path, arguments: str
     ) -> None:
         status, out, err = command_line("weights", *arguments.split())
@@ -276,7 +278,9 @@ class TestCommandLine:
             "audiotag: error: mini is built in and needs no installation: use --embedder mini\n"
         )
 
-    def test_unknown_names_are_told_what_there_is(self, command_line: CommandLine) -> None:
+    def test_the_error_for_an_unknown_name_lists_the_known_ones(
+        self, command_line: CommandLine
+    ) -> None:
         for action in ("fetch", "verify", "path"):
             status, _, err = command_line("weights", action, "minni")
             assert (status, "unknown weights 'minni'; known are: vggish, mini" in err) == (2, True)

@@ -55,7 +55,7 @@ def site(server: FileServer, tmp_path: Path) -> Site:
     return Site(server, RemoteFile("a.bin", server.url("a.bin"), len(CONTENT), SHA256), tmp_path)
 
 
-def test_file_arrives_and_progress_counts_its_bytes(site: Site) -> None:
+def test_download_reports_progress_in_bytes(site: Site) -> None:
     seen: list[tuple[int, int]] = []
     path = download(
         site.file, site.directory / "new" / "directory", lambda *step: seen.append(step)
@@ -70,7 +70,7 @@ def test_file_arrives_and_progress_counts_its_bytes(site: Site) -> None:
     assert site.bytes_sent() == len(CONTENT)
 
 
-def test_right_file_is_not_fetched_again(site: Site) -> None:
+def test_verified_file_is_not_downloaded_again(site: Site) -> None:
     (site.directory / "a.bin").write_bytes(CONTENT)
     assert site.download() == site.directory / "a.bin"
     assert site.server.requests == []
@@ -83,14 +83,14 @@ def test_wrong_file_under_the_final_name_is_replaced(site: Site) -> None:
 
 
 @pytest.mark.parametrize("piece", [1_000, 100_000, 2_000_000])
-def test_broken_connections_are_continued_and_nothing_is_sent_twice(site: Site, piece: int) -> None:
+def test_broken_connections_are_resumed_without_sending_bytes_twice(site: Site, piece: int) -> None:
     site.server.answers = [Answer(break_after=piece) for _ in range(5)]
     site.download()
     assert site.arrived()
     assert site.bytes_sent() == len(CONTENT)
 
 
-def test_download_of_an_earlier_run_is_continued(site: Site) -> None:
+def test_download_of_an_earlier_run_is_resumed(site: Site) -> None:
     site.part.write_bytes(CONTENT[:1_234_567])
     site.download()
     assert site.arrived()
@@ -102,7 +102,7 @@ def test_download_of_an_earlier_run_is_continued(site: Site) -> None:
     [Answer(ranges=False), Answer(status=416), Answer(shift=7), Answer(headers=(("X", "y"),))],
     ids=["ignored", "416", "another range", "granted"],
 )
-def test_server_may_do_what_it_likes_with_ranges(site: Site, refusal: Answer) -> None:
+def test_unexpected_responses_to_range_requests_are_handled(site: Site, refusal: Answer) -> None:
     site.server.answers = [Answer(break_after=1_000_000), refusal]
     site.download()
     assert site.arrived()
@@ -113,14 +113,14 @@ def test_server_may_do_what_it_likes_with_ranges(site: Site, refusal: Answer) ->
     [b"x" * 1_000_000, b"x" * len(CONTENT), b"x" * (len(CONTENT) + 1), CONTENT + b"x", b""],
     ids=["begun", "complete", "too long", "right but too long", "empty"],
 )
-def test_wrong_bytes_of_an_earlier_run_are_fetched_anew(site: Site, part: bytes) -> None:
+def test_wrong_bytes_of_an_earlier_run_are_downloaded_again(site: Site, part: bytes) -> None:
     site.part.write_bytes(part)
     site.download()
     assert site.arrived()
 
 
 @pytest.mark.parametrize("status", [429, 500, 502, 503])
-def test_server_in_trouble_is_asked_again(site: Site, status: int) -> None:
+def test_transient_statuses_are_retried(site: Site, status: int) -> None:
     site.server.answers = [Answer(status), Answer(break_after=1_000_000), Answer(status)]
     site.download()
     assert site.arrived()
@@ -128,14 +128,14 @@ def test_server_in_trouble_is_asked_again(site: Site, status: int) -> None:
 
 
 @pytest.mark.parametrize("status", [403, 404])
-def test_refusal_is_final_and_names_the_address(site: Site, status: int) -> None:
+def test_refusal_is_not_retried_and_the_error_has_the_url(site: Site, status: int) -> None:
     site.server.usual = Answer(status)
     with pytest.raises(DownloadError, match=f"{site.file.url}: HTTP {status} "):
         site.download()
     assert len(site.server.requests) == 1
 
 
-def test_lasting_trouble_is_given_up_and_what_arrived_is_kept(site: Site) -> None:
+def test_repeated_failures_end_the_download_and_keep_the_received_bytes(site: Site) -> None:
     site.server.answers, site.server.usual = [Answer(break_after=1_000_000)], Answer(503)
     with pytest.raises(
         DownloadError, match=r"HTTP 503(.|\n)*1,000,000 of 3,000,000 bytes are kept"
@@ -150,7 +150,9 @@ def test_lasting_trouble_is_given_up_and_what_arrived_is_kept(site: Site) -> Non
 
 
 @pytest.mark.parametrize("status", [200, 416])
-def test_server_that_always_breaks_at_the_same_byte_is_given_up(site: Site, status: int) -> None:
+def test_server_that_always_breaks_at_the_same_byte_ends_the_download(
+    site: Site, status: int
+) -> None:
     breaking = Answer(break_after=500_000, ranges=False)
     site.server.answers = [breaking, Answer(status, break_after=500_000, ranges=False)] * 20
     with pytest.raises(DownloadError, match="run the command again"):
@@ -158,7 +160,7 @@ def test_server_that_always_breaks_at_the_same_byte_is_given_up(site: Site, stat
     assert len(site.server.requests) < 12
 
 
-def test_other_content_is_refused_and_nothing_is_left(site: Site) -> None:
+def test_other_content_is_refused_and_deleted(site: Site) -> None:
     site.server.usual = Answer(body=b"x" * len(CONTENT))
     with pytest.raises(DownloadError, match=f"{site.file.url} sent another file(.|\n)*{SHA256}"):
         site.download()
@@ -166,7 +168,7 @@ def test_other_content_is_refused_and_nothing_is_left(site: Site) -> None:
 
 
 @pytest.mark.parametrize("length", [100, len(CONTENT) - 1, len(CONTENT) + 1])
-def test_other_length_is_refused_before_what_arrived_is_lost(site: Site, length: int) -> None:
+def test_other_length_is_refused_and_keeps_the_received_bytes(site: Site, length: int) -> None:
     part = site.part
     part.write_bytes(CONTENT[:50])
     site.server.usual = Answer(body=b"x" * length)
@@ -177,7 +179,7 @@ def test_other_length_is_refused_before_what_arrived_is_lost(site: Site, length:
 
 
 @pytest.mark.parametrize("tell_length", [True, False])
-def test_login_page_is_called_a_web_page(site: Site, tell_length: bool) -> None:
+def test_error_for_a_login_page_says_web_page(site: Site, tell_length: bool) -> None:
     page = (("Content-Type", "text/html; charset=utf-8"),)
     site.server.usual = Answer(body=b"<html>Please log in", headers=page, tell_length=tell_length)
     with pytest.raises(DownloadError, match=r"sent a web page \(is it the login"):
@@ -185,13 +187,13 @@ def test_login_page_is_called_a_web_page(site: Site, tell_length: bool) -> None:
     assert list(site.directory.iterdir()) == []
 
 
-def test_length_may_be_untold(site: Site) -> None:
+def test_response_without_content_length_is_accepted(site: Site) -> None:
     site.server.usual = Answer(tell_length=False)
     site.download()
     assert site.arrived()
 
 
-def test_endless_answer_is_stopped(site: Site) -> None:
+def test_response_longer_than_the_file_is_aborted(site: Site) -> None:
     site.server.usual = Answer(body=CONTENT * 5, tell_length=False)
     with pytest.raises(DownloadError, match="more than 3,000,000 bytes"):
         site.download()
@@ -207,7 +209,7 @@ def test_redirect_is_followed_with_its_range(site: Site) -> None:
     assert site.server.requests[-1] == ("moved", 1_000, len(CONTENT) - 1_000)
 
 
-def test_redirects_in_a_circle_are_an_error(site: Site) -> None:
+def test_redirect_loop_is_an_error(site: Site) -> None:
     site.server.usual = Answer(302, headers=(("Location", "/a.bin"),))
     with pytest.raises(DownloadError, match=f"cannot download {site.file.url}"):
         site.download()
@@ -220,34 +222,34 @@ def test_silent_server_times_out(site: Site, monkeypatch: pytest.MonkeyPatch) ->
         site.download()
 
 
-def test_slow_server_is_waited_for(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slow_server_does_not_time_out(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(download_module, "TIMEOUT_SECONDS", 0.5)
     site.server.usual = Answer(pause_seconds=0.02)  # 0.9 s in all
     site.download()
     assert site.arrived()
 
 
-def test_absent_server_is_an_error_in_words(tmp_path: Path, server: FileServer) -> None:
+def test_unreachable_server_is_a_download_error(tmp_path: Path, server: FileServer) -> None:
     url = server.url("a.bin")
     server.close()
     with pytest.raises(DownloadError, match=f"cannot download {url}: .*refused"):
         download(RemoteFile("a.bin", url, 1, SHA256), tmp_path)
 
 
-def test_unusable_proxy_is_an_error_in_words(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unusable_proxy_is_a_download_error(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ALL_PROXY", "gopher://127.0.0.1:70")
     with pytest.raises(DownloadError, match="proxy"):
         site.download()
 
 
-def test_directory_that_cannot_be_made_is_an_error_in_words(site: Site) -> None:
+def test_directory_that_cannot_be_created_is_a_download_error(site: Site) -> None:
     (site.directory / "file").write_text("")
     with pytest.raises(DownloadError, match=r"cannot write .*file"):
         download(site.file, site.directory / "file" / "directory")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="limits the size of files the POSIX way")
-def test_full_disk_is_an_error_in_words(site: Site) -> None:
+def test_full_disk_is_a_download_error(site: Site) -> None:
     script = (
         "import resource, sys; from pathlib import Path\n"
         "from vggish.embedders.download import RemoteFile, download\n"
@@ -307,7 +309,7 @@ def test_sha256_is_the_standard_one(tmp_path: Path) -> None:
         ("sha256", "abc"),
     ],
 )
-def test_remote_file_that_cannot_exist_is_refused(field: str, value: Any) -> None:
+def test_invalid_remote_file_is_refused(field: str, value: Any) -> None:
     right = {"name": "a.bin", "url": "https://host/a.bin", "size": 3, "sha256": SHA256}
     RemoteFile(**right)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=f"{field}.*Received"):

@@ -105,7 +105,7 @@ def test_fetch_downloads_converts_checks_and_installs(
 
 
 @pytest.mark.slow
-def test_what_is_installed_and_right_is_not_fetched_again(
+def test_verified_weights_are_not_downloaded_again(
     seeded_home: Path, weights_server: FileServer, weights_manifest: Path, audiotag: Run
 ) -> None:
     n_requests = len(weights_server.requests)
@@ -116,7 +116,7 @@ def test_what_is_installed_and_right_is_not_fetched_again(
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="kills the POSIX way")
-def test_killed_at_any_moment_it_leaves_nothing_and_two_at_once_finish_it(
+def test_killed_installation_leaves_nothing_and_two_concurrent_ones_finish_it(
     home: Path, weights_server: FileServer, weights_manifest: Path
 ) -> None:
     command = ("weights", "fetch", "--manifest", weights_manifest)
@@ -155,7 +155,7 @@ def test_killed_at_any_moment_it_leaves_nothing_and_two_at_once_finish_it(
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
-def test_terminal_shows_a_progress_bar_and_ctrl_c_keeps_what_arrived(
+def test_terminal_shows_a_progress_bar_and_ctrl_c_keeps_the_received_bytes(
     home: Path, small_manifest: Path, server: FileServer
 ) -> None:
     import pty
@@ -225,7 +225,7 @@ def test_forced_install_keeps_the_old_weights_usable_until_the_new_are_in_place(
 
 
 @pytest.mark.slow
-def test_wrong_smoke_test_refuses_the_weights_and_leaves_nothing(
+def test_failed_smoke_test_refuses_the_weights_and_leaves_nothing(
     home: Path,
     weights_manifest: Path,
     seeded_checkpoint: Path,
@@ -279,7 +279,7 @@ def test_install_recognises_files_and_says_which_is_missing(
 
 
 @pytest.mark.parametrize("place", ["beside", "named"])
-def test_right_files_that_are_no_checkpoint_fail_in_conversion(
+def test_verified_file_that_is_not_a_checkpoint_fails_in_conversion(
     place: str, home: Path, small_manifest: Path, tmp_path: Path, pca_file: Path, audiotag: Run
 ) -> None:
     source = tmp_path / "source"
@@ -303,7 +303,7 @@ def test_right_files_that_are_no_checkpoint_fail_in_conversion(
     ],
     ids=["404", "web page"],
 )
-def test_failed_download_says_what_else_to_do(
+def test_failed_download_suggests_a_manual_download(
     answer: Answer,
     complaint: str,
     home: Path,
@@ -322,7 +322,7 @@ def test_failed_download_says_what_else_to_do(
     ("package", "action"),
     [("tensorflow", "fetch"), ("tensorflow", "install"), ("tf_keras", "fetch"), ("onnx", "fetch")],
 )
-def test_missing_package_is_said_before_anything_is_downloaded(
+def test_missing_package_is_reported_before_the_download(
     package: str, action: str, home: Path, small_manifest: Path, server: FileServer, tmp_path: Path
 ) -> None:
     blocked = f"import sys; sys.modules[{package!r}] = None; import cli; sys.exit(cli.main())"
@@ -337,7 +337,7 @@ def test_missing_package_is_said_before_anything_is_downloaded(
     assert server.requests == []
 
 
-def test_too_little_room_is_said_before_anything_is_downloaded(
+def test_full_disk_is_reported_before_the_download(
     home: Path, small_manifest: Path, server: FileServer, audiotag: Run
 ) -> None:
     manifest = json.loads(small_manifest.read_text())
@@ -348,7 +348,7 @@ def test_too_little_room_is_said_before_anything_is_downloaded(
     assert server.requests == []
 
 
-def test_home_that_cannot_be_written_to_is_an_error_in_words(
+def test_unwritable_home_is_a_weights_error(
     small_manifest: Path, tmp_path: Path, audiotag: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").write_text("")
@@ -362,7 +362,7 @@ def test_home_that_cannot_be_written_to_is_an_error_in_words(
         assert_said(done, f"error: cannot install into {home}", "set AUDIOTAG_HOME")
 
 
-def test_absent_calibration_recording_is_said_first(
+def test_missing_calibration_recording_is_reported_first(
     home: Path, small_manifest: Path, server: FileServer, audiotag: Run
 ) -> None:
     done = audiotag("weights", "fetch", "--manifest", small_manifest, "--calibration", "none.wav")
@@ -431,7 +431,7 @@ def test_damaged_record_is_an_error_that_names_it(record: Any, small_home: Path)
         find_installed()
 
 
-def test_half_made_files_do_not_count_as_installed(home: Path) -> None:
+def test_unfinished_files_do_not_count_as_installed(home: Path) -> None:
     staging = home / "vggish" / "staging-x"
     staging.mkdir(parents=True)
     (staging / "installed.json").write_text("{}")
@@ -455,7 +455,7 @@ def test_own_manifest_has_the_official_files() -> None:
         find_known("vgish")
 
 
-def test_file_that_is_no_manifest_is_named(small_manifest: Path, tmp_path: Path) -> None:
+def test_invalid_manifest_is_refused_with_its_name(small_manifest: Path, tmp_path: Path) -> None:
     path = tmp_path / "other.json"
     with pytest.raises(WeightsError, match=r"other\.json is not a manifest"):
         known_weights(path)

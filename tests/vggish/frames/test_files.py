@@ -58,7 +58,7 @@ def test_write_then_read_gives_back(
 
 
 @pytest.mark.parametrize("file_format", FRAME_FORMATS)
-def test_clips_made_by_hand_come_back_too(tmp_path: Path, file_format: str) -> None:
+def test_clips_without_standard_metadata_are_read_back(tmp_path: Path, file_format: str) -> None:
     path = tmp_path / f"x.{file_format}"
     raw = make_clip(n=2, raw=True)
     clips = [
@@ -72,7 +72,7 @@ def test_clips_made_by_hand_come_back_too(tmp_path: Path, file_format: str) -> N
 
 
 @pytest.mark.parametrize("file_format", FRAME_FORMATS)
-def test_twins_and_clips_without_frames_stay_apart(tmp_path: Path, file_format: str) -> None:
+def test_clips_of_equal_id_and_empty_clips_stay_separate(tmp_path: Path, file_format: str) -> None:
     path = tmp_path / f"x.{file_format}"
     clips = [make_clip("", 2), make_clip("", 0), make_clip("", 1), make_clip("b", 0)]
     write_frames(path, clips)
@@ -92,9 +92,7 @@ def test_equal_clips_give_equal_bytes(tmp_path: Path, file_format: str) -> None:
 
 
 @pytest.mark.parametrize("file_format", FRAME_FORMATS)
-def test_clips_made_in_different_ways_do_not_share_their_metadata(
-    tmp_path: Path, file_format: str
-) -> None:
+def test_clips_of_different_options_do_not_share_metadata(tmp_path: Path, file_format: str) -> None:
     path = tmp_path / f"x.{file_format}"
     mixed = [make_clip("a"), make_clip("b", raw=True)]
     if file_format in ONE_WAY:
@@ -108,7 +106,7 @@ def test_clips_made_in_different_ways_do_not_share_their_metadata(
 
 
 @pytest.mark.parametrize("file_format", ["jsonl", "tfrecord"])
-def test_labels_are_kept_where_there_is_a_place_for_them(tmp_path: Path, file_format: str) -> None:
+def test_labels_are_kept_by_formats_that_hold_them(tmp_path: Path, file_format: str) -> None:
     clip = make_clip()
     labelled = ClipFrames("a", clip.frames, clip.start_seconds, clip.metadata, (500, 0, 3))
     write_frames(tmp_path / "x", labelled, file_format)
@@ -174,7 +172,7 @@ def read_what_can_be(path: Path) -> tuple[list[ClipFrames], str]:
 
 
 @pytest.mark.parametrize("file_format", FRAME_FORMATS)
-def test_a_damaged_file_is_named_and_nothing_is_made_up(
+def test_a_damaged_file_is_reported_and_read_clips_are_correct(
     tmp_path: Path, file_format: str, rng: np.random.Generator
 ) -> None:
     path = tmp_path / f"x.{file_format}"
@@ -208,7 +206,7 @@ def test_a_damaged_file_is_named_and_nothing_is_made_up(
         ("x.wav", "", "'wav' is none of npz, csv, parquet, jsonl, tfrecord"),
     ],
 )
-def test_what_is_no_file_of_frames_is_refused_with_the_reason(
+def test_other_files_are_refused_with_the_reason(
     tmp_path: Path, name: str, text: str, message: str
 ) -> None:
     (tmp_path / name).write_text(text)
@@ -216,7 +214,7 @@ def test_what_is_no_file_of_frames_is_refused_with_the_reason(
         list(read_frames(tmp_path / name))
 
 
-def test_values_that_are_no_bytes_are_refused(tmp_path: Path) -> None:
+def test_values_outside_uint8_are_refused(tmp_path: Path) -> None:
     for value in ("256", "-1", "0.5", "nan"):
         write_frames(tmp_path / "x.csv", make_clip())
         text = (tmp_path / "x.csv").read_text().splitlines()
@@ -250,7 +248,7 @@ def test_a_writer_that_fails_leaves_the_old_file_and_nothing_else(
     assert (os.listdir(tmp_path), path.read_text()) == ([path.name], "old")
 
 
-def test_a_file_has_its_name_only_when_it_is_whole(tmp_path: Path) -> None:
+def test_a_file_gets_its_name_when_it_is_complete(tmp_path: Path) -> None:
     path = tmp_path / "new" / "x.npz"
     with frame_files.atomic_write(path) as file:
         file.write(b"half")
@@ -262,7 +260,7 @@ def test_a_file_has_its_name_only_when_it_is_whole(tmp_path: Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o666 & ~umask
 
 
-def test_what_cannot_be_written_or_read_is_named(
+def test_errors_of_the_file_system_name_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").write_text("")

@@ -186,7 +186,7 @@ def test_no_context_at_all_is_a_clip_without_name_and_labels() -> None:
         ),
     ],
 )
-def test_an_example_that_is_not_as_it_should_be_is_named(
+def test_the_error_for_an_invalid_example_names_the_record(
     tmp_path: Path, change: Callable[[Any], None], message: str
 ) -> None:
     path = tmp_path / "x.tfrecord"
@@ -197,7 +197,7 @@ def test_an_example_that_is_not_as_it_should_be_is_named(
         next(clips)
 
 
-def test_a_record_of_something_else_is_named(tmp_path: Path) -> None:
+def test_the_error_for_another_record_type_names_the_record(tmp_path: Path) -> None:
     path = tmp_path / "x.tfrecord"
     path.write_bytes(frame_record(b"\xff\xff"))
     with pytest.raises(FrameFileError, match="record 1: not a SequenceExample"):
@@ -239,7 +239,7 @@ def test_a_damaged_record_is_named_by_file_and_number(
         (2 * 17 + 12, [b"a", b"b", "record 3: damaged (wrong checksum)"]),
     ],
 )
-def test_scanning_goes_on_while_lengths_are_right(position: int, expected: list[Any]) -> None:
+def test_scanning_continues_after_damaged_data(position: int, expected: list[Any]) -> None:
     data = b"".join(map(frame_record, (b"a", b"b", b"c")))
     found = list(scan_records(io.BytesIO(flipped(data, position)), "x"))
     assert len(found) == len(expected)
@@ -247,7 +247,7 @@ def test_scanning_goes_on_while_lengths_are_right(position: int, expected: list[
         assert record == wanted or str(record).startswith(f"x, {wanted}")
 
 
-def test_the_start_of_a_record_is_told_from_other_bytes() -> None:
+def test_the_start_of_a_record_is_recognised() -> None:
     assert starts_record(frame_record(b"abc")[:12])
     assert not starts_record(frame_record(b"abc")[:11])
     assert not starts_record(b"\x1f\x8b\x08" + bytes(9))
@@ -264,7 +264,7 @@ def test_feature_lists_may_be_left_as_bytes() -> None:
     assert rows == parsed.feature_lists.feature_list["audio_embedding"].SerializeToString()
 
 
-def test_a_frame_of_a_record_is_as_published() -> None:
+def test_record_framing_matches_the_format() -> None:
     # The masked CRC-32C of eight bytes of length 0, and of no data: constants of the format.
     assert frame_record(b"") == bytes.fromhex("0000000000000000 29039807 d8ea82a2")
     assert list(read_records(io.BytesIO(frame_record(b"") + frame_record(b"ab")), "x")) == [

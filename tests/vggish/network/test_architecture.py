@@ -26,7 +26,7 @@ def test_network_has_the_published_number_of_parameters(model: Any) -> None:
     assert model.count_params() == 72_141_184
 
 
-def test_variables_bear_the_official_names_and_shapes() -> None:
+def test_variables_have_the_official_names_and_shapes() -> None:
     shapes = variable_shapes()
     convolutions = ["conv1", "conv2", "conv3/conv3_1", "conv3/conv3_2", "conv4/conv4_1"]
     scopes = [*convolutions, "conv4/conv4_2", "fc1/fc1_1", "fc1/fc1_2", "fc2"]
@@ -57,7 +57,7 @@ def test_batch_equals_one_by_one_and_the_output_has_no_activation(
     assert 0.2 < (batch < 0).mean() < 0.8
 
 
-def test_missing_package_is_named_with_its_pip_line() -> None:
+def test_error_for_a_missing_package_has_the_pip_command() -> None:
     with pytest.raises(MissingPackageError) as caught:
         import_extra("no_such_package.part", extra="train", purpose="dreaming")
     assert str(caught.value) == (
@@ -66,7 +66,7 @@ def test_missing_package_is_named_with_its_pip_line() -> None:
     )
 
 
-def test_broken_package_is_not_called_absent(
+def test_broken_package_is_not_reported_as_missing(
     tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "broken_package.py").write_text("import missing_dependency")

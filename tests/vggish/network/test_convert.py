@@ -99,7 +99,9 @@ def test_checks_and_fidelity_are_recorded_with_the_weights(seeded_home: Path) ->
     assert again["mean_absolute_change"] == pytest.approx(change, abs=0.01)
 
 
-def test_a_network_is_faithful_to_itself(small_home: Path, rng: np.random.Generator) -> None:
+def test_fidelity_of_a_network_to_itself_is_perfect(
+    small_home: Path, rng: np.random.Generator
+) -> None:
     embedder, pca = load_embedder()
     patches = rng.normal(size=(4, 96, 64)).astype("f")
     assert measure_fidelity(embedder, embedder, pca, patches) == {
@@ -128,7 +130,7 @@ def test_smoke_patches_have_the_published_statistics() -> None:
     ],
     ids=["another network", "missing", "shape", "nan", "infinite"],
 )
-def test_checkpoint_of_something_else_is_refused(
+def test_checkpoint_of_another_network_is_refused(
     variables: dict[str, Any], complaint: str, tmp_path: Path
 ) -> None:
     path = tmp_path / "model.ckpt"
@@ -139,7 +141,7 @@ def test_checkpoint_of_something_else_is_refused(
 
 
 @pytest.mark.parametrize("damage", ["absent", "directory", "empty", "text", "cut", "flipped"])
-def test_file_that_is_no_checkpoint_is_refused(damage: str, tmp_path: Path) -> None:
+def test_file_that_is_not_a_checkpoint_is_refused(damage: str, tmp_path: Path) -> None:
     path, whole = tmp_path / "model.ckpt", tmp_path / "whole.ckpt"
     values = np.random.default_rng(7).normal(size=(100_000 + 3 * 3 * 64)).astype("f")
     kernel = values[100_000:].reshape(3, 3, 1, 64)
@@ -180,7 +182,7 @@ def test_difference_beyond_rounding_is_refused() -> None:
             convert._difference(wrong, expected)
 
 
-def test_network_that_cannot_be_quantised_is_an_error_in_words(tmp_path: Path) -> None:
+def test_network_that_cannot_be_quantised_is_a_conversion_error(tmp_path: Path) -> None:
     (tmp_path / "float32.onnx").write_bytes(b"hello")
     patches = np.zeros((2, 96, 64), np.float32)
     scratch_before, level_before = tempfile.tempdir, logging.getLogger().level
@@ -210,7 +212,7 @@ def test_too_few_or_unreadable_recordings_are_refused(write_sound: Any, tmp_path
         convert.recording_patches([*sounds, tmp_path / "no.wav"])
 
 
-def test_wrong_figures_of_the_smoke_test_are_all_named(small_home: Path) -> None:
+def test_error_of_the_smoke_test_lists_all_deviations(small_home: Path) -> None:
     embedder, pca = load_embedder()
     assert isinstance(embedder, Embedder)
     measured = convert.measure_smoke(embedder, pca)

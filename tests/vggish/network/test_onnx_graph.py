@@ -40,7 +40,7 @@ def network(
     path.unlink()
 
 
-def test_it_equals_plain_numpy(network: Embedder, weights: dict[str, Any]) -> None:
+def test_both_forms_equal_numpy(network: Embedder, weights: dict[str, Any]) -> None:
     patches = log_mel_patches(make_sound(3.0)).astype(np.float32)
     expected = numpy_vggish(weights, patches)
     difference = np.abs(network(patches) - expected).max() / np.abs(expected).max()

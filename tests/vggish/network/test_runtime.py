@@ -44,7 +44,7 @@ def test_any_number_of_patches_equals_one_by_one(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-5), ("int8", 1e-5)])
-def test_vggish_gives_a_patch_the_same_embedding_in_any_company(
+def test_embeddings_of_vggish_do_not_depend_on_the_batch(
     precision: Precision, tolerance: float, seeded_home: Path, rng: np.random.Generator
 ) -> None:
     embedder, _ = load_embedder(precision=precision)
@@ -54,7 +54,9 @@ def test_vggish_gives_a_patch_the_same_embedding_in_any_company(
     np.testing.assert_allclose(raw[[0, 1, 32, 33]], single, atol=tolerance * np.abs(raw).max())
 
 
-def test_threads_get_the_results_of_one(small_network: Path, rng: np.random.Generator) -> None:
+def test_threads_get_the_results_of_a_single_thread(
+    small_network: Path, rng: np.random.Generator
+) -> None:
     embedder = load(small_network)
     batches = [some_patches(40, rng) for _ in range(32)]
     alone = [embedder(batch) for batch in batches]
@@ -64,7 +66,7 @@ def test_threads_get_the_results_of_one(small_network: Path, rng: np.random.Gene
         np.testing.assert_array_equal(received, expected)
 
 
-def test_float64_and_strided_patches_are_taken(
+def test_float64_and_strided_patches_are_accepted(
     small_network: Path, rng: np.random.Generator
 ) -> None:
     embedder, patches = load(small_network), some_patches(6, rng)
@@ -78,7 +80,7 @@ def test_patches_of_another_shape_are_refused(shape: tuple[int, ...], small_netw
         load(small_network)(np.zeros(shape, np.float32))
 
 
-def test_provenance_says_what_made_the_embeddings(small_network: Path) -> None:
+def test_provenance_describes_the_network(small_network: Path) -> None:
     assert load(small_network, device="cpu").provenance == {
         "name": "small",
         "weights_sha256": "5" * 64,
@@ -119,7 +121,7 @@ def test_unknown_option_is_refused(option: str, value: str, small_network: Path)
         load(small_network, **{option: value})
 
 
-def test_gpu_is_taken_when_there_is_one_with_the_cpu_to_fall_back_on() -> None:
+def test_gpu_is_preferred_with_the_cpu_as_fallback() -> None:
     cuda = ("CUDAExecutionProvider", {"use_tf32": "0"})
     dml: tuple[str, dict[str, str]] = ("DmlExecutionProvider", {})
     assert choose_providers([cuda[0], CPU[0]], "float32", "auto") == [cuda, CPU]
@@ -137,13 +139,13 @@ def test_int8_stays_on_the_cpu() -> None:
         choose_providers(available, "int8", "gpu")
 
 
-def test_gpu_that_is_not_there_is_refused_with_a_pip_line() -> None:
+def test_error_for_a_missing_gpu_has_the_pip_command() -> None:
     with pytest.raises(OptionError, match=r"no GPU provider .*CPU(.|\n)*pip install onnxruntime-g"):
         choose_providers([CPU[0]], "float32", "gpu")
 
 
 @pytest.mark.filterwarnings("ignore:Specified provider 'CUDAExecutionProvider':UserWarning")
-def test_gpu_that_does_not_start_is_no_silent_cpu(
+def test_gpu_that_does_not_start_is_an_error(
     small_network: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import onnxruntime
@@ -157,7 +159,7 @@ def test_gpu_that_does_not_start_is_no_silent_cpu(
     assert load(small_network, device="auto").provider == CPU[0]
 
 
-def test_path_may_be_unusual(small_network: Path, tmp_path: Path) -> None:
+def test_unusual_paths_are_opened(small_network: Path, tmp_path: Path) -> None:
     path = tmp_path / "Gewichte für Töne 音" / "a network.onnx"
     path.parent.mkdir()
     shutil.copyfile(small_network, path)
@@ -181,7 +183,7 @@ def test_official_weights_give_the_published_embedding(
     np.testing.assert_allclose(received, expected, rtol=0, atol=tolerance)
 
 
-def test_nothing_is_left_for_telemetry(small_network: Path, tmp_path: Path) -> None:
+def test_telemetry_is_off(small_network: Path, tmp_path: Path) -> None:
     code = "import sys, vggish; vggish.Embedder(sys.argv[1], name='', weights_sha256='')"
     environment = {k: v for k, v in os.environ.items() if k not in ("ORT_DISABLE_TELEMETRY", "CI")}
     subprocess.run(
