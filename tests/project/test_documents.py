@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from pathlib import Path
 
@@ -47,6 +48,11 @@ def test_index_lists_every_document() -> None:
 def test_changelog_names_existing_modules() -> None:
     text = (ROOT / "CHANGELOG.md").read_text("utf-8")
     rows = re.findall(r"^\| `[\w.]+` \| (.*) \| (.*) \|$", text, re.MULTILINE)
+    renamed = re.findall(r"^\| `[\w.]+` \| `([\w.]+)` \|$", text, re.MULTILINE)
+    assert len(renamed) > 10
+    for name in renamed:
+        module, _, attribute = name.rpartition(".")
+        assert hasattr(importlib.import_module(module), attribute), name
     assert len(rows) > 80
     for new_module, moved_elsewhere in rows:
         names = re.findall(r"`((?:vggish|classifier|service|audiotag|cli)[\w.]*)`", new_module)
