@@ -1,4 +1,4 @@
-"""Poolings over time, and the attention family of Kong and Yu that ends in them.
+"""Pooling over time, and the attention heads of Kong and Yu that end in it.
 
 Source: Kong et al., "Audio Set classification with attention model" (2018) and "Weakly
 labelled AudioSet tagging with attention neural networks" (2019); Yu et al., "Multi-level
@@ -15,95 +15,84 @@ from classifier.heads.layers import (
     LEVELS,
     BatchNorm,
     Dropout,
-    Inputs,
-    Seeds,
-    Shares,
+    HeadContext,
+    Outputs,
     TimeMax,
     TimeMean,
     TimeSum,
+    TimeWeights,
     dense,
     float_logits,
     hidden_block,
 )
 from classifier.heads.settings import PoolingSettings
 
-# Probabilities become logits again; beyond these they would be infinite.
-_LEAST = 1e-6
-
-Outputs = dict[str, Any]
+# Probabilities are clipped to this distance from 0 and 1, where logits are infinite.
+_EPSILON = 1e-6
 
 
-def build_pooling(
-    kind: str, settings: PoolingSettings, inputs: Inputs, n_classes: int, judge_frames: bool
-) -> Outputs:
+def build_pooling(kind: str, settings: PoolingSettings, context: HeadContext) -> Outputs:
     """The heads average, max, attention, multi-level-attention and feature-attention."""
-    seeds = Seeds()
-    values, levels = inputs.frames, []
+    values, levels = context.frames, []
     for number in range(1, settings.layers + 1):
-        values = hidden_block(
-            values, inputs, settings.units, settings.dropout, seeds(), f"hidden{number}"
-        )
+        values = hidden_block(values, context, settings.units, settings.dropout, f"hidden{number}")
         levels.append(values)
     if kind == "feature-attention":
-        return feature_attention(
-            values, inputs, n_classes, settings.units, settings.dropout, seeds, judge_frames
-        )
+        return feature_attention(values, context, settings.units, settings.dropout)
     if kind == "multi-level-attention":
         clips = [
-            class_attention(level, inputs, n_classes, f"level{number}")[0]
+            class_attention(level, context, f"level{number}")[0]
             for number, level in enumerate(levels, start=1)
         ]
-        return {"logits": _final(n_classes)(keras.layers.Concatenate(name=LEVELS)(clips))}
+        concatenated = keras.layers.Concatenate(name=LEVELS)(clips)
+        return {"logits": _classifier(context)(concatenated)}
     if kind == "attention":
-        return attention(values, inputs, n_classes, judge_frames)
-    frame_logits = float_logits(_final(n_classes)(values), "frame_logits")
-    outputs = {"logits": _pooled(kind, frame_logits, inputs)}
-    return {**outputs, "frame_logits": frame_logits} if judge_frames else outputs
+        return attention(values, context)
+    frame_logits = float_logits(_classifier(context)(values), "frame_logits")
+    if kind == "max":
+        logits = TimeMax(name="pooled", dtype="float32")(frame_logits, context.mask)
+    else:
+        scores = keras.layers.Activation("sigmoid", dtype="float32", name="scores")(frame_logits)
+        mean = TimeMean(name="pooled", dtype="float32")(scores, context.mask)
+        logits = Logit(dtype="float32", name="logit")(mean)
+    return context.outputs(logits, frame_logits)
 
 
-def attention(values: Any, inputs: Inputs, n_classes: int, judge_frames: bool) -> Outputs:
-    """Each class's probabilities averaged over time with weights of its own: the clip's."""
-    clip, frame_logits = class_attention(values, inputs, n_classes, "attention")
-    outputs = {"logits": Logit(dtype="float32", name="logit")(clip)}
-    return {**outputs, "frame_logits": frame_logits} if judge_frames else outputs
+def attention(values: Any, context: HeadContext) -> Outputs:
+    """Average each class's probabilities over time with weights of that class."""
+    clip, frame_logits = class_attention(values, context, "attention")
+    return context.outputs(Logit(dtype="float32", name="logit")(clip), frame_logits)
 
 
-def feature_attention(
-    values: Any,
-    inputs: Inputs,
-    n_classes: int,
-    units: int,
-    dropout: float,
-    seeds: Seeds,
-    judge_frames: bool,
-) -> Outputs:
-    """Each feature averaged over time with weights of its own, then classified.
+def feature_attention(values: Any, context: HeadContext, units: int, dropout: float) -> Outputs:
+    """Average each feature over time with weights of that feature, then classify.
 
-    A frame's own logits are those of a clip of nothing but this frame.
+    The logits of a frame are those of a clip that consists only of this frame.
     """
-    weights = Shares("sigmoid", name="weights", dtype="float32")(
-        dense(units, "attention")(values), inputs.mask
+    weights = TimeWeights("sigmoid", name="weights", dtype="float32")(
+        dense(units, "attention")(values), context.mask
     )
     features = dense(units, "features")(values)
     norm = BatchNorm(name="features_norm")
     relu = keras.layers.Activation("relu", name="features_relu")
-    drop = Dropout(dropout, seeds(), name="features_dropout")
-    final = _final(n_classes)
+    drop = Dropout(dropout, next(context.seeds), name="features_dropout")
+    classify = _classifier(context)
     pooled = TimeSum(name="pooled", dtype="float32")(features, weights)
-    outputs = {"logits": final(drop(relu(norm(pooled))))}
-    if judge_frames:
-        outputs["frame_logits"] = final(relu(norm(features)))
+    outputs = {"logits": classify(drop(relu(norm(pooled))))}
+    if context.frame_scores:
+        outputs["frame_logits"] = classify(relu(norm(features)))
     return outputs
 
 
-def class_attention(values: Any, inputs: Inputs, n_classes: int, name: str) -> tuple[Any, Any]:
-    """Each class's probabilities averaged over time with weights of its own.
+def class_attention(values: Any, context: HeadContext, name: str) -> tuple[Any, Any]:
+    """Average each class's probabilities over time with weights of that class.
 
     Returns:
         Probabilities float32 [B, C] of the clip, and logits float32 [B, T, C] of the frames.
     """
-    weights = Shares("softmax", name=f"{name}_weights", dtype="float32")(
-        dense(n_classes, f"{CLASSES}_{name}_weights")(values), inputs.mask
+    n_classes = context.n_classes
+    weights = TimeWeights("softmax", name=f"{name}_weights", dtype="float32")(
+        dense(n_classes, f"{CLASSES}_{name}_weights")(values), context.mask
     )
     frame_logits = float_logits(
         dense(n_classes, f"{CLASSES}_{name}")(values), f"{name}_frame_logits"
@@ -115,21 +104,13 @@ def class_attention(values: Any, inputs: Inputs, n_classes: int, name: str) -> t
 
 
 class Logit(keras.layers.Layer):  # type: ignore[misc]
-    """Probabilities as logits."""
+    """Logits of probabilities: the inverse of the sigmoid."""
 
     def call(self, probabilities: Any) -> Any:
-        """The inverse of the sigmoid."""
-        kept = tf.clip_by_value(probabilities, _LEAST, 1 - _LEAST)
+        """[...] -> [...]."""
+        kept = tf.clip_by_value(probabilities, _EPSILON, 1 - _EPSILON)
         return tf.math.log(kept) - tf.math.log(1 - kept)
 
 
-def _pooled(kind: str, frame_logits: Any, inputs: Inputs) -> Any:
-    if kind == "max":
-        return TimeMax(name="pooled", dtype="float32")(frame_logits, inputs.mask)
-    scores = keras.layers.Activation("sigmoid", dtype="float32", name="scores")(frame_logits)
-    mean = TimeMean(name="pooled", dtype="float32")(scores, inputs.mask)
-    return Logit(dtype="float32", name="logit")(mean)
-
-
-def _final(n_classes: int) -> Any:
-    return dense(n_classes, CLASSES, dtype="float32")
+def _classifier(context: HeadContext) -> Any:
+    return dense(context.n_classes, CLASSES, dtype="float32")

@@ -1,6 +1,6 @@
-"""TensorFlow and its Keras, for the modules that build and train networks.
+"""TensorFlow and Keras 2, for the modules that build and train networks.
 
-They alone import this; everything that only tags goes without TensorFlow.
+Nothing that only tags imports this.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any
 
 from vggish.common.extras import import_extra
 
-# What it says of oneDNN and of absent GPUs is not for users.
+# Its messages about oneDNN and missing GPUs are not for users.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 _PURPOSE = "training, exporting or fine-tuning a head"

@@ -1,12 +1,12 @@
-"""Building any head from its name and settings."""
+"""Build any head from its name and settings."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from classifier.heads.attention import Outputs, build_pooling
+from classifier.heads.attention import build_pooling
 from classifier.heads.backend import keras
-from classifier.heads.layers import Inputs
+from classifier.heads.layers import HeadContext, Outputs
 from classifier.heads.recurrent import build_recurrent, takes_scale
 from classifier.heads.settings import (
     DbofSettings,
@@ -29,24 +29,24 @@ def build_head(
     n_classes: int,
     *,
     n_frames: int | None = None,
-    judge_frames: bool = False,
+    frame_scores: bool = False,
 ) -> Any:
-    """A head as a `tf_keras.Model`.
+    """Build a head as a `tf_keras.Model`.
 
     Args:
         name: one of `HEADS`.
-        settings: as `head_settings` makes them.
+        settings: from `head_settings`.
         n_classes: number of classes C.
-        n_frames: the number of frames T if it is always the same, which makes training of
-            recurrent heads faster; None takes any. The weights are the same.
-        judge_frames: add the scores of single frames, where the head has them. For use, not
-            for training: they would take part in the batch's statistics.
+        n_frames: fixed number of frames T, with which recurrent heads train faster; None accepts
+            any number. The weights are the same.
+        frame_scores: add the logits of single frames, if the head has them. Not for training,
+            where they would take part in the batch statistics.
 
     Returns:
-        A model of a dict: `frames` float32 [B, T, 128], codes from 0 to 255 as the quantiser
-        gives them (mixed ones lie between), and `n_frames` int32 [B], how many of them are
-        real; what stands beyond never matters. Its output is a dict: `logits` float32 [B, C],
-        and `frame_logits` float32 [B, T, C] if asked for.
+        A model from a dict to a dict. Inputs: `frames` float32 [B, T, 128], codes from 0 to 255
+        or values between them, and `n_frames` int32 [B], the number of real frames; the others
+        are ignored. Outputs: `logits` float32 [B, C], and `frame_logits` float32 [B, T, C] if
+        asked for.
 
     Raises:
         OptionError: there is no class.
@@ -54,34 +54,31 @@ def build_head(
     """
     if n_classes < 1:
         raise OptionError(f"a head needs at least one class. Received: {n_classes}")
-    # logistic and moe normalise the mean of frames, not the frames.
-    of_mean = name in ("logistic", "moe")
-    leaves_scale = isinstance(settings, RecurrentSettings) and takes_scale(settings, n_frames)
-    inputs = Inputs("none" if of_mean else settings.normalisation, n_frames, leaves_scale)
-    outputs = _outputs(name, settings, inputs, n_classes, n_frames, judge_frames)
-    return keras.Model(inputs.tensors, outputs, name=name)
+    # logistic and moe normalise the mean frame instead of the frames.
+    normalises_mean = name in ("logistic", "moe")
+    context = HeadContext(
+        "none" if normalises_mean else settings.normalisation,
+        n_classes,
+        n_frames,
+        frame_scores=frame_scores,
+        leaves_scale=isinstance(settings, RecurrentSettings) and takes_scale(settings, n_frames),
+    )
+    return keras.Model(context.inputs, _outputs(name, settings, context), name=name)
 
 
-def _outputs(
-    name: str,
-    settings: Settings,
-    inputs: Inputs,
-    n_classes: int,
-    n_frames: int | None,
-    judge_frames: bool,
-) -> Outputs:
+def _outputs(name: str, settings: Settings, context: HeadContext) -> Outputs:
     match settings:
         case RecurrentSettings():
-            return build_recurrent(name, settings, inputs, n_classes, n_frames, judge_frames)
+            return build_recurrent(name, settings, context)
         case PoolingSettings():
-            return build_pooling(name, settings, inputs, n_classes, judge_frames)
+            return build_pooling(name, settings, context)
         case TransformerSettings():
-            return build_transformer(settings, inputs, n_classes, judge_frames)
+            return build_transformer(settings, context)
         case LogisticSettings():
-            return build_logistic(name, settings, inputs, n_classes, judge_frames)
+            return build_logistic(name, settings, context)
         case MoeSettings():
-            return build_moe(settings, inputs, n_classes)
+            return build_moe(settings, context)
         case DbofSettings():
-            return build_dbof(settings, inputs, n_classes)
+            return build_dbof(settings, context)
         case LstmMoeSettings():
-            return build_lstm_moe(settings, inputs, n_classes, n_frames)
+            return build_lstm_moe(settings, context)

@@ -1,45 +1,47 @@
-"""What the heads are made of: layers that know which frames are real."""
+"""Layers of the heads, which ignore the padding after the real frames."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
 from classifier.heads.backend import keras, tf
 from vggish.params import EMBEDDING_SIZE
 
-# Weights of these layers belong to classes: [..., C * k], class by class.
+Outputs = dict[str, Any]
+
+# Names of layers whose weights belong to classes, [..., C * k], begin with this.
 CLASSES = "classes"
-# The layer that hands the classes of several levels to one of those.
+# The layer that concatenates the classes of several levels for one of those.
 LEVELS = "levels"
-_LEAST = 1e-7
+_EPSILON = 1e-7
 
 
 class Dequantise(keras.layers.Layer):  # type: ignore[misc]
-    """Codes 0..255 -> values about -2..2; what lies beyond the real frames becomes 0.
+    """Codes 0..255 to values about -2..2; frames beyond the real ones become 0.
 
     Shape:
         [B, T, 128], mask [B, T, 1] -> [B, T, 128]
     """
 
     def call(self, frames: Any, mask: Any) -> Any:
-        """Source: `Dequantize` of Google's youtube-8m."""
+        """Dequantise; source: `Dequantize` of Google's youtube-8m."""
         return (tf.cast(frames, tf.float32) * (4 / 255) + (4 / 512 - 2)) * mask
 
 
 class L2Normalise(keras.layers.Layer):  # type: ignore[misc]
-    """Each row to length 1; a row of zeros stays one."""
+    """Scale each row to length 1; rows of zeros stay the same."""
 
     def call(self, rows: Any) -> Any:
-        """Source: the readers of Google's youtube-8m, where it stood outside of the model."""
+        """[..., D] -> [..., D]; source: the readers of Google's youtube-8m."""
         return tf.math.l2_normalize(rows, axis=-1)
 
 
 class BatchNorm(keras.layers.Layer):  # type: ignore[misc]
-    """Batch normalisation over the real frames alone.
+    """Batch normalisation over the real frames only; that of Keras would include the padding.
 
-    Keras's own would count the padding. Statistics move by a tenth a step, as in the
-    published attention models.
+    The moving statistics have a momentum of 0.9, as in the published attention models.
 
     Shape:
         [B, T, D] with mask [B, T, 1], or [B, D] without -> the same
@@ -50,7 +52,7 @@ class BatchNorm(keras.layers.Layer):  # type: ignore[misc]
         self.momentum, self.epsilon = momentum, epsilon
 
     def build(self, shape: Any) -> None:
-        """Add scale and shift, and the moving statistics."""
+        """Add scale, shift and the moving statistics."""
         aggregation, when = tf.VariableAggregation, tf.VariableSynchronization
 
         def add(name: str, start: str, trainable: bool) -> Any:
@@ -69,12 +71,12 @@ class BatchNorm(keras.layers.Layer):  # type: ignore[misc]
         self.mean, self.variance = add("mean", "zeros", False), add("variance", "ones", False)
 
     def call(self, values: Any, mask: Any = None, training: Any = None) -> Any:
-        """Normalise by the batch while training, by the moving statistics otherwise."""
+        """Normalise by the batch in training, otherwise by the moving statistics."""
         scale, shift = self.scale_and_shift(values, mask, training)
         return values * tf.cast(scale, values.dtype) + tf.cast(shift, values.dtype)
 
     def scale_and_shift(self, values: Any, mask: Any, training: Any) -> tuple[Any, Any]:
-        """What to multiply by and then to add, float32 [D] each."""
+        """The factor and the summand of the normalisation, float32 [D] each."""
         if training:
             mean, variance = self._moments(values, mask)
             step = 1 - self.momentum
@@ -97,21 +99,21 @@ class BatchNorm(keras.layers.Layer):  # type: ignore[misc]
 
 
 class BatchScale(BatchNorm):
-    """The scale and shift of a batch normalisation, for a layer that takes them into its kernel.
+    """Scale and shift of a batch normalisation, for a layer that merges them into its kernel.
 
     Shape:
         [B, T, D], mask [B, T, 1] -> float32 [2, D]
     """
 
     def call(self, values: Any, mask: Any = None, training: Any = None) -> Any:
-        """Scale, then shift."""
+        """Stack scale and shift."""
         return tf.stack(self.scale_and_shift(values, mask, training))
 
 
 class RandomLayer(keras.layers.Layer):  # type: ignore[misc]
     """A layer whose random numbers follow from a seed and a counter among its weights.
 
-    So a run that is resumed goes on with the very numbers that it would have had.
+    A resumed run therefore draws the same numbers as an uninterrupted one.
     """
 
     def __init__(self, seed: int, **kwargs: Any) -> None:
@@ -130,7 +132,7 @@ class RandomLayer(keras.layers.Layer):  # type: ignore[misc]
         )
 
     def next_seed(self) -> Any:
-        """Another seed for each call and each replica: int32 [2], for `tf.random.stateless_*`."""
+        """A new seed per call and replica: int32 [2], for `tf.random.stateless_*`."""
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group
         now = tf.cast(self.counter, tf.int32)
         self.counter.assign_add(1)
@@ -138,9 +140,9 @@ class RandomLayer(keras.layers.Layer):  # type: ignore[misc]
 
 
 class Dropout(RandomLayer):
-    """Dropout by one random byte an element, four times as fast as by floats.
+    """Dropout with one random byte per element, four times as fast as with floats.
 
-    The rate is the nearest of whole 256ths, 255 at most.
+    The rate is rounded to 256ths, and at most 255/256.
     """
 
     def __init__(self, rate: float, seed: int, **kwargs: Any) -> None:
@@ -148,7 +150,7 @@ class Dropout(RandomLayer):
         self.dropped = min(round(rate * 256), 255)
 
     def call(self, values: Any, training: Any = None) -> Any:
-        """Zero a share of the values while training, and scale up the others."""
+        """Zero a share of the values in training, and scale up the others."""
         if not training or not self.dropped:
             return values
         shape, width = tf.shape(values), values.shape[-1]
@@ -160,10 +162,10 @@ class Dropout(RandomLayer):
 
 
 class TimeSum(keras.layers.Layer):  # type: ignore[misc]
-    """Sum over time of values with weights: [B, T, D], [B, T, D or 1] -> [B, D]."""
+    """Weighted sum over time: [B, T, D], [B, T, D or 1] -> [B, D]."""
 
     def call(self, values: Any, weights: Any) -> Any:
-        """Sum in float32, whatever the network computes in."""
+        """Sum in float32, whatever the precision of the network."""
         return tf.reduce_sum(tf.cast(values, tf.float32) * tf.cast(weights, tf.float32), 1)
 
 
@@ -171,13 +173,13 @@ class TimeMean(keras.layers.Layer):  # type: ignore[misc]
     """Mean of the real frames; 0 if there is none. [B, T, D], [B, T, 1] -> float32 [B, D]."""
 
     def call(self, values: Any, mask: Any) -> Any:
-        """No frames must not give NaN."""
+        """Average without NaN for a clip of no frames."""
         total = tf.reduce_sum(tf.cast(values, tf.float32) * mask, 1)
         return total / tf.maximum(tf.reduce_sum(mask, 1), 1.0)
 
 
-class Shares(keras.layers.Layer):  # type: ignore[misc]
-    """Positive weights over the real frames that sum to 1 (to 0 if there is no frame).
+class TimeWeights(keras.layers.Layer):  # type: ignore[misc]
+    """Positive weights of the real frames that sum to 1 (to 0 without frames).
 
     Shape:
         [B, T, D], mask [B, T, 1] -> float32 [B, T, D]
@@ -191,42 +193,58 @@ class Shares(keras.layers.Layer):  # type: ignore[misc]
         """Softmax over time, or sigmoids divided by their sum (Kong 2019)."""
         values = tf.cast(values, tf.float32)
         if self.function == "sigmoid":
-            weights = tf.clip_by_value(tf.sigmoid(values), _LEAST, 1 - _LEAST) * mask
+            weights = tf.clip_by_value(tf.sigmoid(values), _EPSILON, 1 - _EPSILON) * mask
         else:
-            # The largest of the real ones at 0, so that no weight overflows.
+            # With the maximum of the real frames at 0, no exponential overflows.
             values = values * mask - 1e9 * (1 - mask)
             top = tf.stop_gradient(tf.reduce_max(values, 1, keepdims=True))
             weights = tf.exp(values - top) * mask
-        return weights / tf.maximum(tf.reduce_sum(weights, 1, keepdims=True), _LEAST)
+        return weights / tf.maximum(tf.reduce_sum(weights, 1, keepdims=True), _EPSILON)
 
 
 class TimeMax(keras.layers.Layer):  # type: ignore[misc]
-    """The largest of the real frames; 0 if there is none. [B, T, D], [B, T, 1] -> [B, D]."""
+    """Maximum of the real frames; 0 if there is none. [B, T, D], [B, T, 1] -> [B, D]."""
 
     def call(self, values: Any, mask: Any) -> Any:
-        """Padding can never win."""
+        """Take the maximum without the padding."""
         low = values * tf.cast(mask, values.dtype) - tf.cast((1 - mask) * 1e9, values.dtype)
         top = tf.reduce_max(low, 1)
         return tf.where(tf.reduce_max(mask, 1) > 0, top, tf.zeros_like(top))
 
 
-class Inputs:
-    """The inputs of a head, and its frames dequantised and normalised.
+class HeadContext:
+    """The inputs of a head and the sizes of its outputs, shared by the functions that build it.
+
+    Args:
+        normalisation: of the frames: "batch", "l2" or "none".
+        n_classes: number of classes C.
+        n_frames: fixed number of frames T; None accepts any.
+        frame_scores: whether the head must output the logits of single frames.
+        leaves_scale: leave scale and shift of batch normalisation to the first layer.
 
     Attributes:
+        inputs: the model's inputs by name.
         frames: float32 [B, T, 128], 0 beyond the real frames.
         mask: float32 [B, T, 1], 1 for real frames.
-        scale: float32 [2, D], the scale and shift that batch normalisation leaves to the first
-            layer if that is asked for; else None, and the frames have it.
+        scale: float32 [2, D], the scale and shift that are left to the first layer, or None.
+        seeds: a different seed for each random layer.
     """
 
     def __init__(
-        self, normalisation: str, n_frames: int | None, leaves_scale: bool = False
+        self,
+        normalisation: str,
+        n_classes: int,
+        n_frames: int | None,
+        *,
+        frame_scores: bool = False,
+        leaves_scale: bool = False,
     ) -> None:
+        self.n_classes, self.n_frames, self.frame_scores = n_classes, n_frames, frame_scores
+        self.seeds = itertools.count(1000, 1000)
         codes = keras.Input((n_frames, EMBEDDING_SIZE), name="frames", dtype="float32")
-        lengths = keras.Input((), name="n_frames", dtype="int32")
-        self.tensors = {"frames": codes, "n_frames": lengths}
-        self.mask = _Mask(name="mask", dtype="float32")(codes, lengths)
+        self.lengths = keras.Input((), name="n_frames", dtype="int32")
+        self.inputs = {"frames": codes, "n_frames": self.lengths}
+        self.mask = _Mask(name="mask", dtype="float32")(codes, self.lengths)
         frames = Dequantise(name="dequantise", dtype="float32")(codes, self.mask)
         self.scale = None
         if leaves_scale and normalisation == "batch":
@@ -235,9 +253,15 @@ class Inputs:
         else:
             self.frames = normaliser(normalisation)(frames, self.mask)
 
+    def outputs(self, logits: Any, frame_logits: Any) -> Outputs:
+        """The outputs of a head that can score frames."""
+        if self.frame_scores:
+            return {"logits": logits, "frame_logits": frame_logits}
+        return {"logits": logits}
+
 
 def normaliser(normalisation: str) -> Callable[..., Any]:
-    """The layer "normalise" of that kind: [..., D], mask (where there is one) -> [..., D]."""
+    """The layer "normalise" of a kind: [..., D] and an optional mask -> [..., D]."""
     if normalisation == "batch":
         return BatchNorm(name="normalise", dtype="float32")
     if normalisation == "l2":
@@ -251,31 +275,19 @@ class _Mask(keras.layers.Layer):  # type: ignore[misc]
         return tf.sequence_mask(n_frames, tf.shape(frames)[1], tf.float32)[..., tf.newaxis]
 
 
-class Seeds:
-    """Seeds for the layers that need one, each another."""
-
-    def __init__(self) -> None:
-        self._next = 0
-
-    def __call__(self) -> int:
-        """The next one."""
-        self._next += 1000
-        return self._next
-
-
 def dense(units: int, name: str, **kwargs: Any) -> Any:
     """A dense layer with the initialisation of the published attention models."""
     return keras.layers.Dense(units, kernel_initializer="glorot_uniform", name=name, **kwargs)
 
 
 def float_logits(values: Any, name: str) -> Any:
-    """Values as float32, whatever the network computes in."""
+    """Convert to float32, whatever the precision of the network."""
     return keras.layers.Activation("linear", dtype="float32", name=name)(values)
 
 
-def hidden_block(values: Any, inputs: Inputs, units: int, rate: float, seed: int, name: str) -> Any:
+def hidden_block(values: Any, context: HeadContext, units: int, rate: float, name: str) -> Any:
     """Dense, batch normalisation, ReLU, dropout on each frame: [B, T, D] -> [B, T, units]."""
     values = dense(units, f"{name}_dense", use_bias=False)(values)
-    values = BatchNorm(name=f"{name}_norm")(values, mask=inputs.mask)
+    values = BatchNorm(name=f"{name}_norm")(values, mask=context.mask)
     values = keras.layers.Activation("relu", name=f"{name}_relu")(values)
-    return Dropout(rate, seed, name=f"{name}_dropout")(values)
+    return Dropout(rate, next(context.seeds), name=f"{name}_dropout")(values)

@@ -50,7 +50,7 @@ class Network:
     ) -> None:
         self.n_classes = n_classes
         self.models = [
-            build_head(config.head, config.head_settings, n_classes, judge_frames=frame_scores)
+            build_head(config.head, config.head_settings, n_classes, frame_scores=frame_scores)
             for config in configs
         ]
         activation = {"sigmoid": tf.sigmoid, "softmax": tf.nn.softmax}[configs[0].activation]

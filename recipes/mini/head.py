@@ -90,7 +90,7 @@ def train_head(
     n_classes = len(audioset_labels())
     keras.mixed_precision.set_global_policy("mixed_bfloat16")
     model = build_head(
-        config.head, config.head_settings, n_classes, n_frames=N_FRAMES, judge_frames=True
+        config.head, config.head_settings, n_classes, n_frames=N_FRAMES, frame_scores=True
     )
     keras.mixed_precision.set_global_policy("float32")
     start_at_shares(model, released.labels.mean(axis=0))

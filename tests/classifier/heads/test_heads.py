@@ -21,9 +21,9 @@ from classifier.heads.layers import (
     Dequantise,
     Dropout,
     L2Normalise,
-    Shares,
     TimeMax,
     TimeMean,
+    TimeWeights,
 )
 from classifier.heads.recurrent import LastState, Reverse
 from classifier.heads.settings import DEFAULT_HEAD, HEADS, head_settings
@@ -67,12 +67,12 @@ VARIANTS: list[tuple[str, dict[str, object]]] = [
 CASES = [*TINY.items(), *VARIANTS]
 # Those whose graphs are of other kinds.
 EXPORTED = [*TINY.items(), *(case for case in VARIANTS if case[1].get("bidirectional"))]
-JUDGES_FRAMES = {
+SCORES_FRAMES = {
     "gru", "lstm", "average", "max", "attention", "feature-attention", "transformer",
     "logistic", "frame-logistic",
 }  # fmt: skip
 # Those where a frame's score depends on this frame alone.
-FRAME_BY_FRAME = JUDGES_FRAMES - {"gru", "lstm", "transformer"}
+FRAME_BY_FRAME = SCORES_FRAMES - {"gru", "lstm", "transformer"}
 LENGTHS = np.array([12, 3, 1, 0, 7, 10], np.int32)
 
 
@@ -106,7 +106,7 @@ def stirred(model: Any) -> Any:
 
 @functools.cache
 def _head(index: int) -> Any:
-    return stirred(build(CASES[index], judge_frames=True))
+    return stirred(build(CASES[index], frame_scores=True))
 
 
 @functools.cache
@@ -268,7 +268,7 @@ def test_frames_are_judged_where_it_is_asked_for_and_possible(
     case: tuple[str, dict[str, object]], head: Any
 ) -> None:
     outputs = run(head, codes(6, 12), LENGTHS)
-    assert ("frame_logits" in outputs) == (case[0] in JUDGES_FRAMES and _judges(case[1]))
+    assert ("frame_logits" in outputs) == (case[0] in SCORES_FRAMES and _judges(case[1]))
     if "frame_logits" in outputs:
         assert outputs["frame_logits"].shape == (6, 12, N_CLASSES)
         assert outputs["frame_logits"].dtype == np.float32
@@ -675,7 +675,7 @@ def test_shares_sum_to_one_over_real_frames(function: str, rng: np.random.Genera
     values = rng.normal(0, 30, (4, 6, 3)).astype(np.float32)
     values[0, :, 0] = [-500, -501, -502, -503, -504, -505]
     lengths = np.array([6, 2, 0, 1])
-    shares = Shares(function)(values, mask_of(lengths, 6)).numpy()
+    shares = TimeWeights(function)(values, mask_of(lengths, 6)).numpy()
     assert np.isfinite(shares).all()
     for row, n in enumerate(lengths):
         np.testing.assert_allclose(shares[row].sum(0), float(n > 0), atol=1e-5)
