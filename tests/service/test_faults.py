@@ -138,10 +138,10 @@ def test_too_many_channels_and_too_high_a_sample_rate_are_refused() -> None:
     with running(embedder="mini", max_channels=2, max_sample_rate_hz=48_000) as served:
         many = encoded(np.zeros((100, 3)), 16_000)
         fast = encoded(np.zeros(100), 96_000)
-        for data, told in ((many, "channels"), (fast, "96000")):
+        for data, message in ((many, "channels"), (fast, "96000")):
             answer = served.client.post("/classify", files={"file": ("a.wav", data)})
             assert answer.status_code == 413
-            assert told in answer.json()["detail"].replace(",", "").replace(" kHz", "000")
+            assert message in answer.json()["detail"].replace(",", "").replace(" kHz", "000")
 
 
 def test_too_many_decoded_bytes_are_refused() -> None:

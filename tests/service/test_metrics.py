@@ -284,9 +284,9 @@ def test_uvicorn_logs_in_our_format_without_repeating_events(
     server.info("Started server process [%d]", 1)
     server.warning("Invalid HTTP request received.")
     server.warning("Unsupported upgrade request.")  # it is ignored, and the request answered
-    known = ValueError("told already")
+    known = ValueError("logged already")
     known._audiotag_logged = True  # type: ignore[attr-defined]
-    for error in (known, ValueError("not told yet")):
+    for error in (known, ValueError("not logged yet")):
         server.error("Exception in ASGI application\n", exc_info=error)
     logging.getLogger("asyncio").error("of another library")
     with warnings.catch_warnings():
@@ -301,7 +301,7 @@ def test_uvicorn_logs_in_our_format_without_repeating_events(
         "ion in ASGI application"[-20:],
         "of another library",
     ]
-    assert "not told yet" in lines[1]["exception"]
+    assert "not logged yet" in lines[1]["exception"]
     assert "a warning" in lines[3]["message"]
     assert len(lines) == 4
 

@@ -17,14 +17,16 @@ import soundfile
 from tests.support.browser import CLIPS, browser, mixture, tab
 from tests.support.serving import Running, running
 
-HEARD = ("guitar_chord.ogg", "speech_voicemail.wav")
+MICROPHONE_CLIPS = ("guitar_chord.ogg", "speech_voicemail.wav")
 KEY = "secret-of-the-test"
 PROBLEM = "application/problem+json"
 
 
 @pytest.fixture(scope="module")
 def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    with browser(mixture(tmp_path_factory.mktemp("heard") / "heard.wav", HEARD)) as found:
+    with browser(
+        mixture(tmp_path_factory.mktemp("microphone") / "microphone.wav", MICROPHONE_CLIPS)
+    ) as found:
         yield found
 
 
@@ -45,7 +47,7 @@ def page(chromium: Any, served: Running) -> Iterator[Any]:
 def sounds(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Make a WAV file of guitar, then speech; and other files, some of them invalid."""
     folder = tmp_path_factory.mktemp("sounds")
-    mixture(folder / "mix.wav", HEARD, 16_000)
+    mixture(folder / "mix.wav", MICROPHONE_CLIPS, 16_000)
     samples, rate = soundfile.read(folder / "mix.wav", dtype="float32")
     soundfile.write(folder / "mix.aiff", samples, rate)
     soundfile.write(folder / "silence.wav", np.zeros(2 * rate), rate)
@@ -373,8 +375,12 @@ def test_a_model_without_frame_scores_has_bars_and_no_heat_map(
     page: Any, served: Running, sounds: Path
 ) -> None:
     answer = asked_directly(served, sounds / "mix.wav")
-    told = (200, {"Content-Type": "application/json"}, {**answer, "tracks": None, "segments": None})
-    stub(page, "/classify", told)
+    response = (
+        200,
+        {"Content-Type": "application/json"},
+        {**answer, "tracks": None, "segments": None},
+    )
+    stub(page, "/classify", response)
     choose(page, sounds / "mix.wav")
     name_of(page)
     assert "scores whole clips only" in page.locator(".notes").inner_text()
@@ -388,14 +394,14 @@ def test_a_model_without_frame_scores_has_bars_and_no_heat_map(
 
 def test_a_file_without_audio_shows_the_problem_and_actions(page: Any, sounds: Path) -> None:
     choose(page, sounds / "notes.txt")
-    told = page.get_by_role("alert")
-    assert "The audio cannot be read" in told.inner_text()
-    assert "notes.txt" in told.inner_text()
+    alert = page.get_by_role("alert")
+    assert "The audio cannot be read" in alert.inner_text()
+    assert "notes.txt" in alert.inner_text()
     with page.expect_file_chooser() as chooser:
         press(page, "Choose another file")
     chooser.value.set_files(sounds / "mix.wav")
     assert name_of(page).startswith("Music ")
-    assert told.count() == 0
+    assert alert.count() == 0
 
 
 def test_the_page_retries_when_the_service_is_busy(page: Any, sounds: Path) -> None:
@@ -533,7 +539,7 @@ def test_a_recording_can_be_discarded(page: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("accident", "told"),
+    ("accident", "message"),
     [
         ("lastSocket.close()", "connection ended"),
         (
@@ -544,14 +550,14 @@ def test_a_recording_can_be_discarded(page: Any) -> None:
         ("lastTrack.dispatchEvent(new Event('ended'))", "The microphone was disconnected"),
     ],
 )
-def test_a_broken_live_stream_keeps_the_recording(page: Any, accident: str, told: str) -> None:
+def test_a_broken_live_stream_keeps_the_recording(page: Any, accident: str, message: str) -> None:
     page.add_init_script(
         """window.WebSocket = class extends WebSocket {
           constructor(...args) { super(...args); window.lastSocket = this; } };
         const devices = navigator.mediaDevices;
         const open = devices.getUserMedia.bind(devices);
-        devices.getUserMedia = async (wanted) => {
-          const stream = await open(wanted);
+        devices.getUserMedia = async (constraints) => {
+          const stream = await open(constraints);
           [window.lastTrack] = stream.getAudioTracks();
           return stream;
         };"""
@@ -560,7 +566,7 @@ def test_a_broken_live_stream_keeps_the_recording(page: Any, accident: str, told
     press(page, "Listen live")
     page.locator(".live-rows .tag-label").first.wait_for()
     page.evaluate(accident)
-    assert told in page.get_by_role("alert").inner_text()
+    assert message in page.get_by_role("alert").inner_text()
     press(page, "Tag the recording")
     assert name_of(page)
 

@@ -48,10 +48,10 @@ def chromium(own: str) -> str:
 
 
 @contextlib.contextmanager
-def browser(heard: Path) -> Iterator[Any]:
+def browser(microphone: Path) -> Iterator[Any]:
     """A headless browser whose microphone plays a WAV file in a loop."""
     playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
-    flags = [*_FLAGS, f"--use-file-for-fake-audio-capture={heard}"]
+    flags = [*_FLAGS, f"--use-file-for-fake-audio-capture={microphone}"]
     with playwright.sync_playwright() as started:
         path = chromium(started.chromium.executable_path)
         running = started.chromium.launch(executable_path=path, args=flags)

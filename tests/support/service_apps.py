@@ -149,7 +149,7 @@ def process_app(
         finally:
             say("closed")
 
-    async def tell(request: Request) -> Response:
+    async def describe(request: Request) -> Response:
         say("asked")
         until = request.query_params.get("until")
         while until and not os.path.exists(until):
@@ -167,7 +167,7 @@ def process_app(
     async def measure(request: Request) -> Response:
         return Response(metrics.render()[0], headers={"Connection": "close"})
 
-    routes = [Route("/", tell), Route("/metrics", measure), WebSocketRoute("/stream", stream)]
+    routes = [Route("/", describe), Route("/metrics", measure), WebSocketRoute("/stream", stream)]
     app = Starlette(routes=routes, lifespan=lifespan)
     app.state.config = config
     metrics = Metrics(config)

@@ -17,7 +17,7 @@ from service.app import create_app
 from service.engine.service import Service
 from service.settings.config import ServiceConfig
 
-PATIENCE_SECONDS = 60.0
+TIMEOUT_SECONDS = 60.0
 
 
 @dataclass
@@ -48,7 +48,7 @@ class Running:
         return total
 
 
-def wait_until(holds: Callable[[], bool], seconds: float = PATIENCE_SECONDS) -> None:
+def wait_until(holds: Callable[[], bool], seconds: float = TIMEOUT_SECONDS) -> None:
     """Wait until a condition holds, for long enough on a busy machine."""
     end = time.monotonic() + seconds
     while not holds():
@@ -79,6 +79,6 @@ def running(app: Any = None, **settings: Any) -> Iterator[Running]:
             yield Running(url, app.state.audiotag, client)
     finally:
         server.should_exit = True
-        thread.join(PATIENCE_SECONDS)
+        thread.join(TIMEOUT_SECONDS)
         listener.close()
     assert not thread.is_alive(), "the service did not stop"

@@ -23,7 +23,7 @@ from classifier.tagger import Tagger
 from service.engine.storage import SPOOL_BYTES, Upload
 from service.problems import PROBLEMS, Problem
 from tests.support.paths import CLIPS, ROOT
-from tests.support.serving import PATIENCE_SECONDS, Running, running, wait_until
+from tests.support.serving import TIMEOUT_SECONDS, Running, running, wait_until
 from tests.support.sounds import make_sound
 from vggish import load_extractor, read_frames
 
@@ -220,7 +220,7 @@ def test_an_unavailable_format_gives_406(client: httpx.Client) -> None:
     ("data", "slug"),
     [
         (b"", "empty-audio"),
-        (b"not a sound at all", "unreadable-audio"),
+        (b"not audio at all", "unreadable-audio"),
         (sound_bytes()[:20], "unreadable-audio"),
         (sound_bytes(seconds=0), "empty-audio"),
         (b"RIFF\xff\xff\xff\xffWAVEfmt " + b"\xff" * 100, "unreadable-audio"),
@@ -253,7 +253,7 @@ def test_the_format_is_detected_from_the_content(client: httpx.Client) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         ({"top_k": 0}, "top_k must be greater than or equal to 1. Received: '0'"),
         ({"top_k": "many"}, "top_k"),
@@ -266,14 +266,14 @@ def test_the_format_is_detected_from_the_content(client: httpx.Client) -> None:
     ],
 )
 def test_an_invalid_option_is_named(
-    client: httpx.Client, options: dict[str, Any], told: str
+    client: httpx.Client, options: dict[str, Any], message: str
 ) -> None:
     files = {"file": ("a.wav", sound_bytes())}
     in_query = problem(client.post("/classify", files=files, params=options), 422, "invalid-option")
-    assert told in in_query["detail"]
+    assert message in in_query["detail"]
     data = {name: str(value) for name, value in options.items()}
     in_form = problem(client.post("/classify", files=files, data=data), 422, "invalid-option")
-    assert told in in_form["detail"]
+    assert message in in_form["detail"]
 
 
 def test_raw_embeddings_of_mini_are_refused(client: httpx.Client) -> None:
@@ -323,7 +323,7 @@ def test_head_is_answered_as_get_without_the_body(client: httpx.Client) -> None:
 def test_a_file_name_is_printable_in_messages(client: httpx.Client, name: str) -> None:
     head = f'Content-Disposition: form-data; name="file"; filename="{name}"'
     kind = {"content-type": "multipart/form-data; boundary=b"}
-    answer = client.post("/classify", content=part(head, "no sound"), headers=kind)
+    answer = client.post("/classify", content=part(head, "not audio"), headers=kind)
     detail = problem(answer, 400, "unreadable-audio")["detail"]
     assert "Format not recognised" in detail
     assert detail.isprintable()
@@ -334,7 +334,7 @@ def test_paths_of_programs_on_the_server_are_not_exposed(
     client: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AUDIOTAG_FFMPEG", "/a/private/place/ffmpeg")
-    answer = client.post("/classify", files={"file": ("a.m4a", b"no sound")})
+    answer = client.post("/classify", files={"file": ("a.m4a", b"not audio")})
     detail = problem(answer, 400, "unreadable-audio")["detail"]
     assert "ffmpeg does not run" in detail
     assert "private" not in detail
@@ -353,7 +353,7 @@ def part(headers: str, value: str = "", *, is_last: bool = True) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("body", "boundary", "told"),
+    ("body", "boundary", "message"),
     [
         (b"", "b", "incomplete"),
         (b"--b\r\n", "b", "incomplete"),
@@ -377,11 +377,11 @@ def part(headers: str, value: str = "", *, is_last: bool = True) -> bytes:
     ],
 )
 def test_a_malformed_form_is_refused(
-    client: httpx.Client, body: bytes, boundary: str, told: str
+    client: httpx.Client, body: bytes, boundary: str, message: str
 ) -> None:
     kind = "multipart/form-data" + (f"; boundary={boundary}" if boundary else "")
     answer = client.post("/classify", content=body, headers={"content-type": kind})
-    assert told in problem(answer, 400, "bad-request")["detail"]
+    assert message in problem(answer, 400, "bad-request")["detail"]
 
 
 def test_an_overlong_label_is_refused_without_a_search(client: httpx.Client) -> None:
@@ -405,7 +405,7 @@ def test_small_clips_of_a_batch_do_not_accumulate_in_memory(
         held.append(sum(upload.bytes_in_memory for upload in uploads.values()))
 
     monkeypatch.setattr(Upload, "add", watched)
-    sounds = [("files", (f"{n}.wav", b"no sound" * 50_000)) for n in range(8)]
+    sounds = [("files", (f"{n}.wav", b"not audio" * 50_000)) for n in range(8)]
     answer = client.post("/classify/batch", files=sounds)
     assert len(answer.json()["results"]) == 8
     assert SPOOL_BYTES / 2 < max(held) < 2 * SPOOL_BYTES
@@ -420,7 +420,7 @@ def test_several_clips_require_the_batch_address(client: httpx.Client) -> None:
 
 def test_the_files_of_a_batch_are_limited(served: Running, client: httpx.Client) -> None:
     n_files = served.service.config.max_batch_files
-    files = [("files", (f"{n}.wav", b"no sound")) for n in range(n_files + 1)]
+    files = [("files", (f"{n}.wav", b"not audio")) for n in range(n_files + 1)]
     answer = client.post("/classify/batch", files=files)
     detail = problem(answer, 400, "bad-request")["detail"]
     assert detail == f"at most {n_files} clips in a request"
@@ -524,17 +524,17 @@ def test_a_disconnect_while_the_job_fails_logs_no_error(
     async def run(*_: object, **__: object) -> None:
         running_now.set()
         try:
-            await asyncio.sleep(PATIENCE_SECONDS)
+            await asyncio.sleep(TIMEOUT_SECONDS)
         except asyncio.CancelledError:
-            raise Problem("unreadable-audio", "it is no sound") from None
+            raise Problem("unreadable-audio", "this is not audio") from None
         finally:
             failed.set()
 
     monkeypatch.setattr(served.service.pool, "run", run)
     head = b"POST /classify HTTP/1.1\r\nHost: a\r\nContent-Type: audio/wav\r\n"
     with raw_request(served, head + b"Content-Length: 4\r\n\r\nRIFF"):
-        assert running_now.wait(PATIENCE_SECONDS)
-    assert failed.wait(PATIENCE_SECONDS)
+        assert running_now.wait(TIMEOUT_SECONDS)
+    assert failed.wait(TIMEOUT_SECONDS)
     served.client.get("/healthz")  # the loop has gone on since
     gc.collect()
     assert "never retrieved" not in caplog.text
@@ -557,7 +557,7 @@ def test_a_slow_upload_times_out() -> None:
     with running(embedder="mini", upload_timeout_seconds=0.5) as served:
         connection = raw_request(served, UPLOAD_HEAD)
         connection.settimeout(0.05)
-        answer, end = b"", time.monotonic() + PATIENCE_SECONDS
+        answer, end = b"", time.monotonic() + TIMEOUT_SECONDS
         while not answer and time.monotonic() < end:
             with contextlib.suppress(ConnectionError):  # it may be answered and closed already
                 connection.sendall(b"x")

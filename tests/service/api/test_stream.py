@@ -38,11 +38,11 @@ def open_stream(served: Running, path: str = "/stream") -> ClientConnection:
     return connect(served.url.replace("http", "ws", 1) + path, proxy=None, open_timeout=30)
 
 
-def tell(connection: ClientConnection, **message: Any) -> None:
+def send_json(connection: ClientConnection, **message: Any) -> None:
     connection.send(json.dumps(message))
 
 
-def told(connection: ClientConnection) -> dict[str, Any]:
+def receive_json(connection: ClientConnection) -> dict[str, Any]:
     message: dict[str, Any] = json.loads(connection.recv(timeout=30))
     return message
 
@@ -50,11 +50,11 @@ def told(connection: ClientConnection) -> dict[str, Any]:
 def converse(served: Running, data: bytes, piece_bytes: int, **start: Any) -> list[dict[str, Any]]:
     """Stream samples; return all messages after "ready"."""
     with open_stream(served) as connection:
-        tell(connection, **start)
-        assert told(connection)["type"] == "ready"
+        send_json(connection, **start)
+        assert receive_json(connection)["type"] == "ready"
         for begin in range(0, len(data), piece_bytes):
             connection.send(data[begin : begin + piece_bytes])
-        tell(connection, type="end")
+        send_json(connection, type="end")
         messages = [json.loads(message) for message in connection]
         assert connection.close_code == 1000
     return messages
@@ -93,10 +93,10 @@ def test_floats_and_several_channels_are_accepted(served: Running) -> None:
 
 def test_tags_arrive_during_the_stream(served: Running) -> None:
     with open_stream(served, "/v1/stream") as connection:
-        tell(connection, sample_rate_hz=16_000)
-        assert told(connection)["frame_seconds"] == 0.96
+        send_json(connection, sample_rate_hz=16_000)
+        assert receive_json(connection)["frame_seconds"] == 0.96
         connection.send((make_sound(1.0) * 32767).astype("<i2").tobytes())
-        first = told(connection)
+        first = receive_json(connection)
         assert first["type"] == "tags"
         assert len(first["tags"]) == len(first["clip_tags"]) == 10
 
@@ -107,7 +107,7 @@ def refusal(served: Running, *messages: str | bytes) -> tuple[dict[str, Any], in
         with contextlib.suppress(ConnectionClosed):  # it may be refused before it has spoken
             for message in messages:
                 connection.send(message)
-        while (answer := told(connection))["type"] != "error":
+        while (answer := receive_json(connection))["type"] != "error":
             pass
         with pytest.raises(ConnectionClosed):
             connection.recv(timeout=10)
@@ -168,8 +168,8 @@ def test_an_invalid_message_is_reported_and_ends_the_stream(
 def test_open_streams_are_limited(served: Running) -> None:
     with open_stream(served) as first, open_stream(served) as second:
         for connection in (first, second):
-            tell(connection, sample_rate_hz=16_000)
-            assert told(connection)["type"] == "ready"
+            send_json(connection, sample_rate_hz=16_000)
+            assert receive_json(connection)["type"] == "ready"
         assert served.metric("audiotag_streams") == 2
         problem, code = refusal(served, START)
         assert problem["type"] == "/problems/overloaded"
@@ -180,12 +180,12 @@ def test_a_full_queue_does_not_end_a_stream(
     served: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with open_stream(served) as connection:
-        tell(connection, sample_rate_hz=16_000)
-        assert told(connection)["type"] == "ready"
+        send_json(connection, sample_rate_hz=16_000)
+        assert receive_json(connection)["type"] == "ready"
         monkeypatch.setattr(served.service.pool, "queue_size", 0)
         assert served.client.post("/classify", files={"file": b"x"}).status_code == 503
         connection.send(np.zeros(16_000, np.int16).tobytes())
-        assert told(connection)["type"] == "tags"
+        assert receive_json(connection)["type"] == "tags"
 
 
 def test_a_stream_without_a_first_message_times_out() -> None:
@@ -193,7 +193,7 @@ def test_a_stream_without_a_first_message_times_out() -> None:
         running(embedder="mini", upload_idle_seconds=2.0, stream_idle_seconds=60.0) as served,
         open_stream(served) as connection,
     ):
-        assert told(connection)["problem"]["type"] == "/problems/upload-timeout"
+        assert receive_json(connection)["problem"]["type"] == "/problems/upload-timeout"
 
 
 def test_an_invalid_key_is_not_echoed(served: Running) -> None:
@@ -204,8 +204,8 @@ def test_an_invalid_key_is_not_echoed(served: Running) -> None:
 
 def test_a_stream_takes_no_slot_before_its_first_message(served: Running) -> None:
     with open_stream(served), open_stream(served), open_stream(served) as third:
-        tell(third, sample_rate_hz=16_000)
-        assert told(third)["type"] == "ready"
+        send_json(third, sample_rate_hz=16_000)
+        assert receive_json(third)["type"] == "ready"
 
 
 def test_an_idle_stream_times_out() -> None:
@@ -220,8 +220,8 @@ def test_an_idle_stream_times_out() -> None:
 def test_a_disconnect_frees_the_slot(served: Running) -> None:
     for _ in range(6):
         with open_stream(served) as connection:
-            tell(connection, sample_rate_hz=16_000)
-            assert told(connection)["type"] == "ready"
+            send_json(connection, sample_rate_hz=16_000)
+            assert receive_json(connection)["type"] == "ready"
             connection.send(b"\0" * 32_000)
         wait_until_free(served)
     problem, _ = refusal(served, START, "what?")

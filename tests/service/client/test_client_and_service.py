@@ -89,7 +89,7 @@ def test_sync_and_async_return_the_same(served: Running, client: Client) -> None
 
 
 def test_a_batch_continues_after_a_bad_file(client: Client, tagger: Tagger) -> None:
-    first, second, third = client.classify_batch([BELL, b"no sound", VOICE], top_k=2)
+    first, second, third = client.classify_batch([BELL, b"not audio", VOICE], top_k=2)
     assert not isinstance(first, ServiceError)
     assert not isinstance(third, ServiceError)
     assert first.tags == tagger.tag(BELL, top_k=2).tags
@@ -120,9 +120,9 @@ def test_models_labels_and_version_are_read(client: Client, tagger: Tagger) -> N
 
 
 @pytest.mark.parametrize(
-    ("source", "wish", "status", "kind", "words"),
+    ("source", "options", "status", "kind", "words"),
     [
-        (b"no sound", {}, 400, "unreadable-audio", "cannot read audio bytes"),
+        (b"not audio", {}, 400, "unreadable-audio", "cannot read audio bytes"),
         (b"", {}, 400, "empty-audio", "empty"),
         (wav(1.0), {"labels": ["Dgo"]}, 422, "invalid-option", "did you mean 'Dog'"),
         (wav(1.0), {"top_k": 10_001}, 422, "invalid-option", "top_k"),
@@ -133,10 +133,10 @@ def test_models_labels_and_version_are_read(client: Client, tagger: Tagger) -> N
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_refusals_have_the_message_of_the_service(
-    client: Client, source: bytes, wish: Any, status: int, kind: str, words: str
+    client: Client, source: bytes, options: Any, status: int, kind: str, words: str
 ) -> None:
     with pytest.raises(ServiceError) as caught:
-        client.classify(source, **wish)
+        client.classify(source, **options)
     assert (caught.value.status, caught.value.type) == (status, f"/problems/{kind}")
     assert words in str(caught.value)
     assert caught.value.request_id in str(caught.value)

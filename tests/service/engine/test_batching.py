@@ -68,16 +68,16 @@ def test_concurrent_callers_get_their_own_embeddings() -> None:
 
 
 def test_concurrent_callers_share_a_run() -> None:
-    network, told = Network(), []
+    network, batches = Network(), []
     embedder = batching(
         network,
         window_seconds=30,
         n_active=lambda: 4,
-        on_batch=lambda n, callers: told.append((n, callers)),
+        on_batch=lambda n, callers: batches.append((n, callers)),
     )
     run_together(embedder, [patches(3, i) for i in range(4)])
     assert network.batches == [12]
-    assert told == [(12, 4)]
+    assert batches == [(12, 4)]
 
 
 def test_a_single_caller_does_not_wait() -> None:

@@ -271,8 +271,8 @@ def test_pages_of_allowed_origins_are_accepted(ask_with: Callable[..., Ask]) -> 
     assert origin_status(where, {**good, **key}) == (200, 101)
     assert origin_status(where, {"Origin": "https://evil.example", **key}) == (403, 403)
     preflight = {**good, "Access-Control-Request-Method": "POST"}
-    wanted = {"Access-Control-Request-Headers": "authorization,x-request-id,content-type"}
-    allowed = ask("/classify", "OPTIONS", headers={**preflight, **wanted})
+    requested = {"Access-Control-Request-Headers": "authorization,x-request-id,content-type"}
+    allowed = ask("/classify", "OPTIONS", headers={**preflight, **requested})
     assert allowed.status_code == 200
     assert allowed.headers["access-control-allow-origin"] == "https://good.example"
     assert "access-control-allow-credentials" not in allowed.headers
@@ -314,13 +314,13 @@ def test_only_headers_of_trusted_proxies_are_used(
     trusted: tuple[str, ...], forwarded: str, client: str, ask_with: Callable[..., Ask]
 ) -> None:
     ask = ask_with(trusted_proxies=trusted)
-    told = {"X-Forwarded-Proto": "https", "X-Forwarded-Host": "tags.example"}
-    answer = ask("/classify", headers={"X-Forwarded-For": forwarded, **told}).json()
+    forwarding = {"X-Forwarded-Proto": "https", "X-Forwarded-Host": "tags.example"}
+    answer = ask("/classify", headers={"X-Forwarded-For": forwarded, **forwarding}).json()
     assert answer["client"] == client
     believed = "127.0.0.1" in trusted
     assert answer["url"].startswith("https://tags.example/") is believed
     if believed:
-        page = {"Origin": "https://tags.example", **told}
+        page = {"Origin": "https://tags.example", **forwarding}
         assert origin_status(ask.where, page) == (200, 101)  # type: ignore[attr-defined]
         assert origin_status(ask.where, {**page, "Origin": "https://x"}) == (403, 403)  # type: ignore[attr-defined]
 
