@@ -11,7 +11,7 @@ import dataclasses
 import functools
 import types
 import typing
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
 from vggish.errors import OptionError
@@ -46,7 +46,7 @@ class JsonDocument:
             OptionError: the document lacks a key, or a value has another type.
         """
         try:
-            found: Self = _from_json(cls, document)
+            found: Self = _reader(cls)(document)
             return found
         except (AttributeError, LookupError, OverflowError, TypeError, ValueError) as error:
             raise OptionError(
@@ -59,6 +59,10 @@ class _Field(typing.NamedTuple):
     name: str
     kind: Any
     has_default: bool
+
+    @property
+    def is_optional(self) -> bool:
+        return type(None) in typing.get_args(self.kind)
 
 
 @functools.cache
@@ -74,6 +78,8 @@ def _fields(cls: Hashable) -> tuple[_Field, ...]:
 
 
 def _to_json(value: Any) -> Any:
+    if isinstance(value, (str, int, float)):
+        return value
     if isinstance(value, tuple):
         return [_to_json(item) for item in value]
     if isinstance(value, JsonDocument):
@@ -81,21 +87,30 @@ def _to_json(value: Any) -> Any:
     return dict(value) if isinstance(value, Mapping) else value
 
 
-def _from_json(kind: Any, value: Any) -> Any:
+@functools.cache
+def _reader(kind: Any) -> Callable[[Any], Any]:
+    """Make the function that converts a JSON value to a type."""
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin in (types.UnionType, typing.Union):  # X | None
-        return None if value is None else _from_json(arguments[0], value)
+        read_value = _reader(arguments[0])
+        return lambda value: None if value is None else read_value(value)
     if origin is tuple:
-        return tuple(_from_json(arguments[0], item) for item in value)
+        read_item = _reader(arguments[0])
+        return lambda value: tuple(map(read_item, value))
     if origin is collections.abc.Mapping:
-        return {str(key): _from_json(arguments[1], item) for key, item in value.items()}
+        read_item = _reader(arguments[1])
+        return lambda value: {str(key): read_item(item) for key, item in value.items()}
     if not hasattr(kind, "__dataclass_fields__"):
-        return kind(value)
-    values = {}
-    for name, hint, has_default in _fields(kind):
-        if value.get(name) is not None:
-            values[name] = _from_json(hint, value[name])
-        elif not has_default:
-            is_optional = type(None) in typing.get_args(hint)
-            values[name] = None if is_optional else _from_json(hint, value[name])
-    return kind(**values)
+        return typing.cast("Callable[[Any], Any]", kind)
+    fields = [(f.name, _reader(f.kind), f.has_default, f.is_optional) for f in _fields(kind)]
+
+    def read(value: Any) -> Any:
+        values = {}
+        for name, read_field, has_default, is_optional in fields:
+            if value.get(name) is not None:
+                values[name] = read_field(value[name])
+            elif not has_default:
+                values[name] = None if is_optional else read_field(value[name])
+        return kind(**values)
+
+    return read
