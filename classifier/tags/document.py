@@ -46,7 +46,8 @@ class JsonDocument:
             OptionError: the document lacks a key, or a value has another type.
         """
         try:
-            found: Self = _reader(cls)(document)
+            kind: Any = cls
+            found: Self = _reader(kind)(document)
             return found
         except (AttributeError, LookupError, OverflowError, TypeError, ValueError) as error:
             raise OptionError(
