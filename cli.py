@@ -62,6 +62,7 @@ def build_parser(command: str | None = None) -> argparse.ArgumentParser:
         prog="audiotag",
         formatter_class=formatter,
         description="Tag audio with AudioSet's sound classes, or with classes of your own.",
+        epilog="audiotag COMMAND --help describes the options of a command.",
     )
     parser.add_argument("--version", action="version", version=f"audiotag {VERSION}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)

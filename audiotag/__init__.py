@@ -28,7 +28,6 @@ from vggish.params import VERSION
 if TYPE_CHECKING:
     from classifier.api import classify as classify, evaluate as evaluate, train as train
     from classifier.bundles.bundle import Bundle as Bundle
-    from classifier.fit import Fitted as Fitted
     from classifier.labels import Labels as Labels
     from classifier.reports.evaluation import Evaluation as Evaluation
     from classifier.tagger import Tagger as Tagger
@@ -40,6 +39,7 @@ if TYPE_CHECKING:
         TagSegment as TagSegment,
     )
     from classifier.training.config import TrainingConfig as TrainingConfig
+    from classifier.training.fitted import Fitted as Fitted
     from service.client.client import AsyncClient as AsyncClient, Client as Client
     from vggish.api import embed as embed
     from vggish.errors import AudiotagError as AudiotagError
@@ -54,7 +54,7 @@ __getattr__, __dir__, __all__ = lazy_attributes(
     {
         "classifier.api": ("classify", "evaluate", "train"),
         "classifier.bundles.bundle": ("Bundle",),
-        "classifier.fit": ("Fitted",),
+        "classifier.training.fitted": ("Fitted",),
         "classifier.labels": ("Labels",),
         "classifier.reports.evaluation": ("Evaluation",),
         "classifier.tagger": ("Tagger",),

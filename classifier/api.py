@@ -21,12 +21,12 @@ from classifier.tagger import DEFAULT_MODEL, Tagger
 from classifier.tags.choice import DEFAULT_TOP_K
 from classifier.tags.types import Tags
 from classifier.training.config import TrainingConfig
+from classifier.training.fitted import Fitted
 from classifier.training_setup import TrainingSetup
 from vggish.audio.sources import AudioSource
 from vggish.common.choices import Device, EmbedderName, Precision
 
 if TYPE_CHECKING:
-    from classifier.fit import Fitted
     from classifier.training.observers import Observer
 
 PathName = str | os.PathLike[str]

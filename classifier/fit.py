@@ -17,6 +17,7 @@ from classifier.names import RELEASED_EMBEDDER
 from classifier.reports.curves import read_curves
 from classifier.training.config import TrainingConfig
 from classifier.training.examples import FrameExamples, Indices
+from classifier.training.fitted import Fitted
 from classifier.training.loop import Result, Training, check_labels
 from classifier.training.observers import CurveReports, Observer
 from classifier.training.runs import Run
@@ -69,24 +70,6 @@ class LabelledClips:
             "classes": f"{len(self.labels)} {_digest(*self.labels.names, *self.labels.mids)}",
             "embedders": sorted(embedders),
         }
-
-
-@dataclass(frozen=True, eq=False)
-class Fitted:
-    """A finished or stopped training run.
-
-    Attributes:
-        results: one, or one per fold.
-        bundle: of the best weights; None if training stopped before the first epoch ended.
-    """
-
-    results: Sequence[Result]
-    bundle: Bundle | None
-
-    @property
-    def is_finished(self) -> bool:
-        """Whether no training run was stopped from outside."""
-        return all(result.is_finished for result in self.results)
 
 
 @dataclass(frozen=True)

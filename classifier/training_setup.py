@@ -18,6 +18,7 @@ from classifier.frame_data.clips import ReadReport
 from classifier.frame_data.finding import find_frame_files
 from classifier.labels import Labels, audioset_labels
 from classifier.training.config import TrainingConfig
+from classifier.training.fitted import Fitted
 from classifier.training.runs import Run, latest_run, new_run
 from classifier.training.splits import DEFAULT_SHARE, check_given_folds, check_n_folds, check_share
 from vggish.api import load_extractor
@@ -27,7 +28,7 @@ from vggish.embedders.choice import find_embedder
 from vggish.errors import OptionError
 
 if TYPE_CHECKING:
-    from classifier.fit import Fitted, LabelledClips
+    from classifier.fit import LabelledClips
     from classifier.training.observers import Observer
 
 LogFn = Callable[[str], None]

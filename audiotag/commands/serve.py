@@ -5,11 +5,10 @@ from __future__ import annotations
 import argparse
 import sys
 
-from audiotag.terminal.signals import EXIT_OK, EXIT_USAGE
+from audiotag.terminal.signals import EXIT_OK
 from audiotag.terminal.stdout import print_result
 from vggish.common.extras import import_extra
 from vggish.common.wording import printable
-from vggish.errors import MissingPackageError
 
 # Modules of the extra `serve` that the service needs.
 REQUIRED = (
@@ -22,30 +21,29 @@ REQUIRED = (
 )
 
 _SERVE_EPILOG = """\
-Each setting has a flag (--max-uploads), an environment variable (AUDIOTAG_MAX_UPLOADS) and a name
-in the settings file (max_uploads = 128). A flag overrides a variable, and a variable the file.
+Each setting has a flag (--max-uploads), an environment variable
+(AUDIOTAG_MAX_UPLOADS) and a name in the settings file (max_uploads = 128). A
+flag overrides a variable, and a variable the file.
 
 examples:
-  audiotag serve                                http://127.0.0.1:8000/, for this machine only
+  audiotag serve                           for this machine, on port 8000
   audiotag serve --host 0.0.0.0 --api-keys-file keys.txt
-                                                for other machines, with an API key
+                                           for other machines, with an API key
   audiotag serve --models runs/mine,audioset --workers 2
   audiotag serve --config service.toml --show-config > all.toml
 
-SIGTERM and Ctrl-C let running requests finish; a second Ctrl-C does not. SIGHUP reloads changed
-bundles.
+SIGTERM and Ctrl-C let running requests finish; a second Ctrl-C does not.
+SIGHUP reloads changed bundles.
 
 exit status:
-  0 stopped by a signal    1 could not start, or was interrupted twice    2 invalid setting
+  0 stopped by a signal    1 could not start, or was interrupted twice
+  2 invalid setting
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `audiotag serve`."""
-    try:
-        import_extra("pydantic_settings", extra="serve", purpose="audiotag serve")
-    except MissingPackageError as error:
-        parser.exit(EXIT_USAGE, f"audiotag: error: {error}\n")
+    import_extra("pydantic_settings", extra="serve", purpose="audiotag serve")
     from service.settings.flags import add_flags
 
     parser.usage = "audiotag serve [options]"

@@ -6,11 +6,14 @@ import argparse
 import dataclasses
 import math
 import re
+import shutil
 import statistics
+import sys
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from audiotag.commands.options import (
     DEFAULT_JOBS,
@@ -30,14 +33,12 @@ from classifier.bundles.bundle import load
 from classifier.heads.settings import DEFAULT_HEAD, HEADS
 from classifier.labels import read_labels
 from classifier.training.config import GROUPS, TrainingConfig
+from classifier.training.fitted import Fitted
 from classifier.training_setup import TrainingSetup
 from vggish.common.bounds import settings_of
 from vggish.common.choices import EmbedderName
 from vggish.common.wording import printable, score
 from vggish.errors import OptionError
-
-if TYPE_CHECKING:
-    from classifier.fit import Fitted
 
 _EPILOG = """\
 examples:
@@ -230,10 +231,11 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def list_heads() -> int:
-    """Print the heads and their settings."""
+    """Print the heads and their settings, wrapped to the width of a terminal."""
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
     for name, kind in HEADS.items():
         settings = ", ".join(f"{f.name}={f.default}" for f in dataclasses.fields(kind))
-        print(f"{name:<22} {settings}")
+        print(textwrap.fill(f"{name:<22} {settings}", width, subsequent_indent=" " * 23))
     return EXIT_OK
 
 

@@ -488,9 +488,7 @@ class TestEmbedders:
         assert (status, "invalid choice: 'yamnet'" in err) == (2, True)
 
 
-@pytest.mark.parametrize(
-    "arguments", [["--help"], *([name, "--help"] for name in cli.COMMANDS if name != "serve")]
-)
+@pytest.mark.parametrize("arguments", [["--help"], *([name, "--help"] for name in cli.COMMANDS)])
 def test_help_fits_a_terminal(
     arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
