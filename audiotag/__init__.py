@@ -39,7 +39,7 @@ if TYPE_CHECKING:
         TagSegment as TagSegment,
     )
     from classifier.training.config import TrainingConfig as TrainingConfig
-    from classifier.training.fitted import Fitted as Fitted
+    from classifier.training.runs import Fitted as Fitted
     from service.client.client import AsyncClient as AsyncClient, Client as Client
     from vggish.api import embed as embed
     from vggish.errors import AudiotagError as AudiotagError
@@ -54,7 +54,7 @@ __getattr__, __dir__, __all__ = lazy_attributes(
     {
         "classifier.api": ("classify", "evaluate", "train"),
         "classifier.bundles.bundle": ("Bundle",),
-        "classifier.training.fitted": ("Fitted",),
+        "classifier.training.runs": ("Fitted",),
         "classifier.labels": ("Labels",),
         "classifier.reports.evaluation": ("Evaluation",),
         "classifier.tagger": ("Tagger",),

@@ -21,7 +21,7 @@ from classifier.tagger import DEFAULT_MODEL, Tagger
 from classifier.tags.choice import DEFAULT_TOP_K
 from classifier.tags.types import Tags
 from classifier.training.config import TrainingConfig
-from classifier.training.fitted import Fitted
+from classifier.training.runs import Fitted
 from classifier.training_setup import TrainingSetup
 from vggish.audio.sources import AudioSource
 from vggish.common.choices import Device, EmbedderName, Precision

@@ -17,10 +17,9 @@ from classifier.names import RELEASED_EMBEDDER
 from classifier.reports.curves import read_curves
 from classifier.training.config import TrainingConfig
 from classifier.training.examples import FrameExamples, Indices
-from classifier.training.fitted import Fitted
-from classifier.training.loop import Result, Training, check_labels
+from classifier.training.loop import Training, check_labels
 from classifier.training.observers import CurveReports, Observer
-from classifier.training.runs import Run
+from classifier.training.runs import Fitted, Result, Run
 from classifier.training.splits import (
     DEFAULT_SHARE,
     check_given_folds,

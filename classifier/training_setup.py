@@ -18,8 +18,7 @@ from classifier.frame_data.clips import ReadReport
 from classifier.frame_data.finding import find_frame_files
 from classifier.labels import Labels, audioset_labels
 from classifier.training.config import TrainingConfig
-from classifier.training.fitted import Fitted
-from classifier.training.runs import Run, latest_run, new_run
+from classifier.training.runs import Fitted, Run, latest_run, new_run
 from classifier.training.splits import DEFAULT_SHARE, check_given_folds, check_n_folds, check_share
 from vggish.api import load_extractor
 from vggish.common.choices import EmbedderName

@@ -33,7 +33,7 @@ from classifier.bundles.bundle import load
 from classifier.heads.settings import DEFAULT_HEAD, HEADS
 from classifier.labels import read_labels
 from classifier.training.config import GROUPS, TrainingConfig
-from classifier.training.fitted import Fitted
+from classifier.training.runs import Fitted
 from classifier.training_setup import TrainingSetup
 from vggish.common.bounds import settings_of
 from vggish.common.choices import EmbedderName

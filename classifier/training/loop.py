@@ -21,7 +21,7 @@ from classifier.training.examples import Examples, Indices, LabelMatrix
 from classifier.training.network import Network
 from classifier.training.observers import Observer, TrainingProgress
 from classifier.training.optimisers import MovingAverage, learning_rate, make_optimiser
-from classifier.training.runs import Run, read_arrays, write_arrays
+from classifier.training.runs import Result, Run, read_arrays, write_arrays
 from classifier.training.step import (
     layer_precision,
     make_step,
@@ -53,23 +53,6 @@ _CURVES = (
 )
 
 ShouldStop = Callable[[], bool]
-
-
-@dataclass(frozen=True)
-class Result:
-    """The outcome of a training run.
-
-    Attributes:
-        best_epoch: epoch whose weights are kept.
-        n_epochs: number of finished epochs.
-        is_finished: False if the run was stopped from outside.
-        metrics: of the best weights on the validation examples, by name.
-    """
-
-    best_epoch: int
-    n_epochs: int
-    is_finished: bool
-    metrics: Mapping[str, float]
 
 
 @dataclass

@@ -34,6 +34,7 @@ from vggish.common.files import atomic_write
 from vggish.errors import AudiotagError, OptionError, RunError, write_errors_as
 
 if TYPE_CHECKING:
+    from classifier.bundles.bundle import Bundle
     from classifier.bundles.files import Weights
 
 
@@ -55,6 +56,41 @@ class Validation(NamedTuple):
     scores: npt.NDArray[np.float32]
     truth: npt.NDArray[np.bool_]
     ids: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Result:
+    """The outcome of a training run.
+
+    Attributes:
+        best_epoch: epoch whose weights are kept.
+        n_epochs: number of finished epochs.
+        is_finished: False if the run was stopped from outside.
+        metrics: of the best weights on the validation examples, by name.
+    """
+
+    best_epoch: int
+    n_epochs: int
+    is_finished: bool
+    metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """A finished or stopped training run.
+
+    Attributes:
+        results: one, or one per fold.
+        bundle: of the best weights; None if training stopped before the first epoch ended.
+    """
+
+    results: Sequence[Result]
+    bundle: Bundle | None
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether no training run was stopped from outside."""
+        return all(result.is_finished for result in self.results)
 
 
 @dataclass(frozen=True)

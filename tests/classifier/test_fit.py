@@ -16,8 +16,7 @@ from classifier.heads.backend import tf
 from classifier.reports.curves import read_curves
 from classifier.training.config import TrainingConfig
 from classifier.training.examples import FrameExamples
-from classifier.training.loop import Result
-from classifier.training.runs import Run
+from classifier.training.runs import Result, Run
 from classifier.training_setup import start_config
 from tests.support.training import (
     LABELS,

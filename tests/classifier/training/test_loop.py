@@ -21,11 +21,11 @@ from classifier.bundles.files import Weights
 from classifier.reports.curves import read_curves
 from classifier.training.config import LOSSES, OPTIMISERS, SCHEDULES, TrainingConfig
 from classifier.training.examples import FrameExamples
-from classifier.training.loop import Result, batch_size_for, train
+from classifier.training.loop import batch_size_for, train
 from classifier.training.network import Network
 from classifier.training.observers import TrainingProgress
 from classifier.training.optimisers import learning_rate
-from classifier.training.runs import Run, read_arrays
+from classifier.training.runs import Result, Run, read_arrays
 from classifier.training.transfer import set_weights
 from tests.support.paths import ROOT
 from tests.support.training import (
