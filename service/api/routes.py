@@ -203,7 +203,7 @@ async def healthz() -> schemas.Status:
 @probes.get("/readyz", responses=_problems(503))
 async def readyz(request: Request) -> schemas.Status:
     """Check that the service accepts work: models are loaded, the queue is not full."""
-    _service(request).check_ready()
+    _service(request).pool.check_capacity()
     return schemas.Status(status="ready")
 
 

@@ -95,14 +95,6 @@ class Service:
         await self.pool.close()
         self.storage.close()
 
-    def check_ready(self) -> None:
-        """Check whether new work would be accepted.
-
-        Raises:
-            Problem: the queue is full.
-        """
-        self.pool.check_capacity()
-
     @contextlib.contextmanager
     def upload_slot(self) -> Iterator[None]:
         """Hold a slot while a body is received.
