@@ -128,7 +128,7 @@ class TestEvaluate:
             ("data --frames eval", r"data is not a bundle: it has no bundle\.json"),
             (f"{RUN} --frames nowhere", "no file or directory nowhere"),
             (f"{RUN} --frames unlabelled.tfrecord", "none of the 20 clips has labels"),
-            (f"{RUN} --frames six.tfrecord", r"\(six.tfrecord, record 5\) has the label 4, and th"),
+            (f"{RUN} --frames six.tfrecord", r"\(six.tfrecord, record 5\) has the label 4, but th"),
             (f"{RUN} --frames damaged.tfrecord", r"damaged\.tfrecord, record 12: damaged"),
             (f"{RUN} --frames mini.tfrecord", r"mini\.tfrecord, record 1: made by the embed.*mini"),
             (f"{RUN} --frames eval --max-bad -1", "--max-bad: must be a whole number, 0 or more"),
@@ -143,7 +143,7 @@ class TestEvaluate:
             ("--watch nowhere --frames eval", "nowhere is no directory of a run"),
             (
                 f"--watch {RUN} --frames six.tfrecord",
-                "'clip0-4'.* has the label 4, and there are 4",
+                "'clip0-4'.* has the label 4, but there are 4",
             ),
             (f"--watch {RUN} --frames eval --plot x.png", "are for one bundle, not for --watch"),
         ],
