@@ -1,10 +1,10 @@
-"""Augmentation of a batch: mixing clips, masking frames.
+"""Augmentation of a batch of frames: mixup and frame masking.
 
-The random numbers are drawn outside of the graph, from a generator that the caller seeds by
-step; what they do happens inside of it.
+The random choices are drawn outside the graph, from a generator that the caller seeds by step,
+and applied inside it.
 
 Source: Zhang et al., "mixup: beyond empirical risk minimization" (2018); Park et al.,
-"SpecAugment" (2019), of which the masking in time is possible on embeddings.
+"SpecAugment" (2019), whose time masking applies to embeddings too.
 """
 
 from __future__ import annotations
@@ -17,19 +17,18 @@ import numpy.typing as npt
 from classifier.heads.backend import tf
 from classifier.training.config import TrainingConfig
 
-# The code of an embedding of zeros, the mean of all frames.
+# The code of a zero, which is the mean of all frames.
 NEUTRAL_CODE = 127.0
 
 
 def draw(
     config: TrainingConfig, batch_size: int, n_frames: int, rng: np.random.Generator
 ) -> dict[str, npt.NDArray[Any]]:
-    """The random choices for one batch.
+    """Draw the random choices of one batch.
 
     Returns:
-        `share` float32 [B], 0.5 to 1, how much of a clip is itself; `partner` int32 [B], with
-        whom the rest is; `keep` bool [B, T], frames that are not masked. What the
-        configuration leaves out is left out.
+        With mixup, `share` float32 [B], the weight of a clip from 0.5 to 1, and `partner` int32
+        [B], the clip to mix it with; with masking, `keep` bool [B, T], the frames to keep.
     """
     choices: dict[str, npt.NDArray[Any]] = {}
     if config.mixup:
@@ -42,15 +41,15 @@ def draw(
 
 
 def augment(batch: dict[str, Any]) -> dict[str, Any]:
-    """Mix and mask a batch as `draw` chose.
+    """Apply the choices of `draw` to a batch.
 
     Args:
         batch: `frames` uint8 [B, T, 128], `n_frames` int32 [B], `labels` float32 [B, C], and
             the choices.
 
     Returns:
-        `frames` float32 in codes, `n_frames`, `labels`. A mixed clip is as long as the longer
-        of the two; the shorter one is continued by neutral frames.
+        `frames` float32 (codes), `n_frames`, `labels`. A mixed clip is as long as the longer of
+        the two; the shorter one is padded with neutral frames.
     """
     n_frames, labels = batch["n_frames"], batch["labels"]
     real = tf.sequence_mask(n_frames, batch["frames"].shape[1] or tf.shape(batch["frames"])[1])

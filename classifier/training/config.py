@@ -164,12 +164,12 @@ class TrainingConfig:
 
     @property
     def head_settings(self) -> Settings:
-        """The settings of the head, typed."""
+        """The settings of the head as its dataclass."""
         return head_settings(self.head, self.settings)
 
     @property
     def activation(self) -> str:
-        """What makes scores of logits: sigmoid, or softmax."""
+        """The function from logits to scores: sigmoid or softmax."""
         return "softmax" if self.loss == "softmax" else "sigmoid"
 
     def as_json(self) -> dict[str, Any]:
@@ -178,10 +178,10 @@ class TrainingConfig:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> TrainingConfig:
-        """The inverse of `as_json`.
+        """Make a configuration from the result of `as_json`.
 
         Raises:
-            RunError: there are other fields, as of another version of audiotag.
+            RunError: there are unknown fields, as from another version of audiotag.
         """
         unknown = set(values) - {f.name for f in dataclasses.fields(cls)}
         if unknown:
@@ -190,21 +190,21 @@ class TrainingConfig:
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """What differs between two configurations, a line each: `name: before -> now`."""
+    """Differences of two configurations, a line each: `name: before -> now`."""
     lines = []
     for name in sorted({*before, *now}):
         old, new = before.get(name), now.get(name)
         if isinstance(old, Mapping) and isinstance(new, Mapping):
             lines += [f"{name}.{line}" for line in differences(old, new)]
         elif old != new and isinstance(old, list) and isinstance(new, list):
-            lines.append(f"{name}: {_lists_apart(old, new)}")
+            lines.append(f"{name}: {_list_differences(old, new)}")
         elif old != new:
             lines.append(f"{name}: {json.dumps(old)} -> {json.dumps(new)}")
     return lines
 
 
-def _lists_apart(before: list[Any], now: list[Any]) -> str:
-    """What one of two lists has and the other has not, in few words."""
+def _list_differences(before: list[Any], now: list[Any]) -> str:
+    """Differences of two lists, in few words."""
     gone = [item for item in before if item not in now]
     new = [item for item in now if item not in before]
     if not gone and not new:

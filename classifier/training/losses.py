@@ -1,12 +1,11 @@
-"""Losses: labels and logits -> a loss for each clip.
+"""Losses of clips, from labels and logits.
 
-Labels are float32 [B, C] from 0 to 1 (mixed clips have mixed labels), logits float32 [B, C];
-losses are float32 [B], summed over classes. An average over hundreds of classes would make
-gradients so small that Adam's epsilon stops a recurrent head from learning.
+Labels are float32 [B, C] from 0 to 1 (mixup mixes them), logits float32 [B, C], and losses
+float32 [B], summed over classes. With a mean over hundreds of classes the gradients would be so
+small that Adam's epsilon keeps a recurrent head from learning.
 
-Source: `losses.py` of google/youtube-8m, on logits instead of on clipped probabilities; the
-original applied softmax to probabilities, here it applies to logits; Lin et al., "Focal loss
-for dense object detection" (2017).
+Source: `losses.py` of google/youtube-8m, on logits instead of clipped probabilities (the original
+also applied softmax to probabilities); Lin et al., "Focal loss for dense object detection" (2017).
 """
 
 from __future__ import annotations
@@ -21,11 +20,11 @@ Loss = Callable[[Any, Any], Any]
 
 
 def make_loss(config: TrainingConfig, share_of_class: Any) -> Loss:
-    """The loss of a configuration.
+    """Make the loss function of a configuration.
 
     Args:
-        config: says which, and its label smoothing and class weights.
-        share_of_class: float32 [C], the share of training clips that have each label.
+        config: the loss, label smoothing and class weights.
+        share_of_class: float32 [C], the share of training clips with each label.
     """
     shares = tf.constant(share_of_class, tf.float32)
     weights = _class_weights(shares) if config.class_weights == "balanced" else None
@@ -40,7 +39,7 @@ def make_loss(config: TrainingConfig, share_of_class: Any) -> Loss:
         if config.loss == "softmax":
             return _softmax(labels, logits)
         if config.label_smoothing:
-            # Towards how often each class is: towards a half would say that all are likely.
+            # Towards the class frequencies, because towards 0.5 all classes would seem likely.
             smoothing = config.label_smoothing
             labels = labels * (1 - smoothing) + smoothing * shares
         values = elementwise[config.loss](labels, logits)
@@ -54,7 +53,7 @@ def _cross_entropy(labels: Any, logits: Any) -> Any:
 
 
 def _focal(labels: Any, logits: Any, gamma: float) -> Any:
-    # Not 0, where a power below 1 has no finite slope.
+    # Above 0, where a power below 1 has no finite slope.
     error = tf.maximum(tf.abs(labels - tf.sigmoid(logits)), 1e-7)
     return error**gamma * _cross_entropy(labels, logits)
 
@@ -74,6 +73,6 @@ def _softmax(labels: Any, logits: Any) -> Any:
 
 
 def _class_weights(shares: Any) -> Any:
-    # A class without clips counts as the rarest one.
+    # Classes without clips get the weight of the rarest class.
     weights = tf.math.rsqrt(tf.maximum(shares, tf.reduce_min(tf.where(shares > 0, shares, 1.0))))
     return weights / tf.reduce_mean(weights)

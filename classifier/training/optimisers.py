@@ -9,12 +9,11 @@ from typing import Any
 from classifier.heads.backend import keras, tf
 from classifier.training.config import TrainingConfig
 
-# Where a cosine ends, as a share of the highest rate; and how long flat-cosine is flat.
+# The final learning rate of a cosine, as a share of the peak; the flat part of flat-cosine.
 _FINAL_SHARE = 0.01
-
 _FLAT_SHARE = 0.72
 
-# Scales and shifts are not weights to keep small.
+# Weight decay is for kernels only.
 _NOT_DECAYED = ("bias", "gamma", "beta")
 
 
@@ -36,7 +35,7 @@ def learning_rate(config: TrainingConfig, step: int, n_steps: int, batch_size: i
 
 
 def make_optimiser(config: TrainingConfig, variables: Sequence[Any]) -> Any:
-    """The optimiser, with its slots made; its rate is a variable that is set before each step."""
+    """Make the optimiser and its slots; the learning rate is a variable to set before each step."""
     if config.optimiser == "adamw":
         optimiser = keras.optimizers.AdamW(
             config.learning_rate, weight_decay=config.weight_decay, jit_compile=False
@@ -49,9 +48,9 @@ def make_optimiser(config: TrainingConfig, variables: Sequence[Any]) -> Any:
 
 
 class MovingAverage:
-    """An exponential moving average of all weights of a model, moving statistics included.
+    """An exponential moving average of all weights of a model, including moving statistics.
 
-    The first steps weigh more, so that the average forgets where it began.
+    The first steps have more weight, so that the average forgets the initial weights.
     """
 
     def __init__(self, model: Any, decay: float) -> None:
@@ -60,13 +59,13 @@ class MovingAverage:
         self.averages = [tf.Variable(w, trainable=False) for w in self._weights]
 
     def update(self, step: Any) -> None:
-        """Move towards the weights; `step` is float32, counted from 0. Part of the graph."""
+        """Move towards the weights, inside the graph; `step` is float32, counted from 0."""
         decay = tf.minimum(self._decay, (1 + step) / (10 + step))
         for average, weight in zip(self.averages, self._weights, strict=True):
             average.assign_add((weight - average) * (1 - decay))
 
     def swap(self) -> None:
-        """Exchange averages and weights; twice leaves all as it was."""
+        """Exchange averages and weights; a second call restores them."""
         for average, weight in zip(self.averages, self._weights, strict=True):
             kept = average.numpy()
             average.assign(weight)

@@ -1,15 +1,15 @@
 """The directory of a training run.
 
-config.json        what is trained and on what; a resumed run must have the same
+config.json        configuration and data; a resumed run must have the same
 labels.csv         the classes
-split.csv          the clips that are held out
-curves.csv, .png   a row an epoch
-tensorboard/       the same for TensorBoard
-checkpoints/       state.npz: everything that training needs to go on
+split.csv          the held-out clips
+curves.csv, .png   learning curves, a row per epoch
+tensorboard/       learning curves for TensorBoard
+checkpoints/       state.npz: everything that training needs to continue
                    best.npz: the weights with the best validation mAP
-                   validation.npz: what they say of validation clips, to calibrate by
-                   epoch-0007.npz: those after the latest epochs, for `evaluate --watch`
-metrics.json       of the best weights, on the validation clips
+                   validation.npz: their scores of validation clips, for the calibration
+                   epoch-0007.npz: the weights after the latest epochs, for `evaluate --watch`
+metrics.json       metrics of the best weights on the validation clips
 bundle/            the best weights, exported
 """
 
@@ -39,19 +39,17 @@ if TYPE_CHECKING:
 
 
 FORMAT = 1
-
 DEFAULT_PARENT = Path("runs")
 
-# For `evaluate --watch`, which looks every few seconds.
+# Enough for `evaluate --watch`, which polls every few seconds.
 KEPT_CHECKPOINTS = 3
 
 _META = "meta"
-
 _CHECKPOINT = re.compile(r"epoch-(\d{4,})\.npz")
 
 
 class Validation(NamedTuple):
-    """What a head says of clips that it was not trained on, and what is right."""
+    """Scores [n, C] of clips that a head was not trained on, and their labels."""
 
     scores: npt.NDArray[np.float32]
     truth: npt.NDArray[np.bool_]
@@ -95,7 +93,7 @@ class Fitted:
 
 @dataclass(frozen=True)
 class Run:
-    """A run's directory; the parts of it by name."""
+    """The directory of a training run, and its files."""
 
     directory: Path
 
@@ -121,7 +119,7 @@ class Run:
 
     @property
     def state(self) -> Path:
-        """What training needs to go on."""
+        """Everything that training needs to continue."""
         return self.directory / "checkpoints" / "state.npz"
 
     @property
@@ -131,58 +129,58 @@ class Run:
 
     @property
     def validation(self) -> Path:
-        """What the best weights say of validation clips."""
+        """The best weights' scores of validation clips."""
         return self.directory / "checkpoints" / "validation.npz"
 
     @property
     def sample(self) -> Path:
-        """Some clips, on which the exported head is compared with the trained one."""
+        """Some clips, to compare the exported head with the trained one."""
         return self.directory / "sample.npz"
 
     @property
     def is_finished(self) -> bool:
-        """Whether training came to its end."""
+        """Whether training has finished."""
         return (self.directory / "metrics.json").exists()
 
     def check_free(self) -> None:
-        """Raise unless a run may begin here: in a new directory, or in an empty one.
+        """Check that a run can begin here: the directory is new or empty.
 
         Raises:
-            RunError: there is a run already, or something else, or nothing can be written.
+            RunError: there is a run or something else, or the directory cannot be written.
         """
         place = next(p for p in (self.directory, *self.directory.parents) if p.exists())
         if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
-            reason = "Permission denied" if place.is_dir() else f"{place} is no directory"
+            reason = "Permission denied" if place.is_dir() else f"{place} is not a directory"
             raise RunError(f"cannot write {self.directory}: {reason}")
         if place != self.directory:
             return
         names = {path.name for path in place.iterdir() if not path.name.startswith(".")}
         if names & {"config.json", "fold-1"}:
             raise RunError(
-                f"{place} holds a run already; go on with it by --resume, or choose another "
+                f"{place} already contains a run; continue it with --resume, or choose another "
                 "directory with -o"
             )
-        # What `begin` writes before config.json; it may have been killed there.
+        # A killed `begin` may have left the files that it writes before config.json.
         others = sorted(names - {"checkpoints", "labels.csv", "split.csv"})
         if others:
             raise RunError(
-                f"{place} holds other things than a run ({', '.join(others[:3])}"
+                f"{place} contains other files than a run ({', '.join(others[:3])}"
                 f"{', ...' if len(others) > 3 else ''}); choose a new directory with -o"
             )
 
     def begin(
         self, config: TrainingConfig, data: Mapping[str, Any], labels: Labels, held: Sequence[str]
     ) -> None:
-        """Make the directory and write what describes the run.
+        """Make the directory and write the description of the run.
 
         Args:
             config: of the training.
-            data: what it is trained on, JSON-ready.
+            data: description of the data, JSON-ready.
             labels: the classes.
-            held: ids of the clips that are held out.
+            held: ids of the held-out clips.
 
         Raises:
-            RunError: as of `check_free`, or the directory cannot be written.
+            RunError: see `check_free`.
         """
         self.check_free()
         described = {"format": FORMAT, "training": config.as_json(), "data": dict(data)}
@@ -191,28 +189,28 @@ class Run:
             with atomic_write(self.directory / "labels.csv") as file:
                 write_labels(file, labels)
             self._write("split.csv", csv_text(["clip"], *([clip] for clip in held)))
-            # Last: with it the directory is a run.
+            # Last, because it makes the directory a run.
             self._write("config.json", _as_text(described))
 
     def check_same(self, config: TrainingConfig, data: Mapping[str, Any]) -> None:
-        """Raise if a run with this configuration and data is another one than this.
+        """Check that a configuration and data are those of this run.
 
         Raises:
-            RunError: it is; the message shows each difference.
+            RunError: they are not; the message shows each difference.
         """
         now = {"training": config.as_json(), "data": json.loads(json.dumps(dict(data)))}
         before = {key: self.described()[key] for key in now}
         changed = differences(before, now)
         if changed:
             raise RunError(
-                f"{self.directory} was begun in another way, so it cannot be resumed:\n  "
+                f"{self.directory} was begun with other options or data, so it cannot be resumed:\n  "
                 + "\n  ".join(changed)
                 + "\nGive the same options, or begin a new run with -o"
                 + (f" (from its weights: --init-from {self.directory})" if self.is_finished else "")
             )
 
     def described(self) -> dict[str, Any]:
-        """What `config.json` says: `training` and `data`.
+        """Read `config.json`: `training` and `data`.
 
         Raises:
             RunError: there is none, or it is damaged or of another version.
@@ -225,14 +223,14 @@ class Run:
             return {"training": dict(described["training"]), "data": dict(described["data"])}
         except FileNotFoundError as error:
             raise RunError(
-                f"{self.directory} is no directory of a run: it has no config.json. Runs are "
-                "made by: audiotag train"
+                f"{self.directory} is not a training run: it has no config.json. Make one with: "
+                "audiotag train"
             ) from error
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise RunError(f"{path} is damaged: {error}") from error
 
     def config(self) -> TrainingConfig:
-        """The configuration of the training."""
+        """Read the configuration of the training."""
         values = self.described()["training"]
         try:
             return TrainingConfig.from_json(values)
@@ -240,19 +238,19 @@ class Run:
             raise RunError(f"{self.directory / 'config.json'} is damaged: {error}") from error
 
     def labels(self) -> Labels:
-        """The classes.
+        """Read the classes.
 
         Raises:
             RunError: they are missing or damaged.
         """
-        self.described()  # says so if this is no run at all
+        self.described()  # raises if this is not a run
         try:
             return read_labels(self.directory / "labels.csv")
         except AudiotagError as error:
             raise RunError(f"the run {self.directory} is damaged: {error}") from error
 
     def held_out(self) -> list[str]:
-        """The ids of the clips that were held out."""
+        """Read the ids of the held-out clips."""
         try:
             with open(self.directory / "split.csv", encoding="utf-8", newline="") as file:
                 return [row[0] for row in csv.reader(file) if row][1:]
@@ -261,11 +259,11 @@ class Run:
             raise RunError(f"the run {self.directory} is damaged: {path}: {error}") from error
 
     def write_metrics(self, metrics: Mapping[str, Any]) -> None:
-        """Write what the best weights reach; with this the run is finished."""
+        """Write the metrics of the best weights, which marks the run as finished."""
         self._write("metrics.json", _as_text(metrics))
 
     def metrics(self) -> dict[str, Any]:
-        """What the best weights reach; empty while the run is not finished."""
+        """Read the metrics of the best weights; empty until the run is finished."""
         path = self.directory / "metrics.json"
         try:
             return dict(json.loads(path.read_text("utf-8"))) if path.exists() else {}
@@ -279,12 +277,12 @@ class Run:
     def write_validation(
         self, scores: npt.NDArray[np.float32], truth: npt.NDArray[np.bool_], ids: Sequence[str]
     ) -> None:
-        """Write what the best weights say of clips, and what is right: both [n, C]."""
+        """Write the best weights' scores of clips, and their labels: both [n, C]."""
         packed = np.packbits(truth, axis=1)
         write_arrays(self.validation, {"scores": scores, "truth": packed}, {"ids": list(ids)})
 
     def read_validation(self) -> Validation | None:
-        """The inverse of `write_validation`; None if the run has none.
+        """Read the result of `write_validation`; None if there is none.
 
         Raises:
             RunError: the file is damaged.
@@ -297,7 +295,7 @@ class Run:
         return Validation(scores, truth, tuple(meta["ids"]))
 
     def add_checkpoint(self, epoch: int, weights: Weights) -> None:
-        """Write the weights after an epoch, and remove the oldest beyond `KEPT_CHECKPOINTS`."""
+        """Write the weights after an epoch, and delete all but the latest `KEPT_CHECKPOINTS`."""
         path = self.state.with_name(f"epoch-{epoch:04}.npz")
         write_arrays(path, weights, {"epoch": epoch})
         for old in self.checkpoints()[:-KEPT_CHECKPOINTS]:
@@ -319,13 +317,13 @@ class Run:
 
 
 def new_run(head: str, parent: Path = DEFAULT_PARENT) -> Run:
-    """A run with the next free name of its head: `runs/gru-1`, `runs/gru-2`, ..."""
+    """A run with the next free name for a head: `runs/gru-1`, `runs/gru-2`, ..."""
     number = 1 + max((n for n, _ in _runs_of(head, parent)), default=0)
     return Run(parent / f"{head}-{number}")
 
 
 def latest_run(head: str, parent: Path = DEFAULT_PARENT) -> Run:
-    """The run of a head that was begun last.
+    """The latest run of a head.
 
     Raises:
         RunError: there is none.
@@ -333,7 +331,7 @@ def latest_run(head: str, parent: Path = DEFAULT_PARENT) -> Run:
     runs = [path for _, path in sorted(_runs_of(head, parent))]
     if not runs:
         raise RunError(
-            f"there is no run of {head} in {parent}{os.sep} to resume; say which with -o"
+            f"there is no run of {head} in {parent}{os.sep} to resume; choose one with -o"
         )
     return Run(runs[-1])
 
@@ -347,30 +345,30 @@ def _runs_of(head: str, parent: Path) -> list[tuple[int, Path]]:
 
 
 def write_arrays(path: Path, arrays: Weights, meta: Mapping[str, Any]) -> None:
-    """Write arrays by name and JSON-ready facts as an `.npz`, whole or not at all.
+    """Write arrays by name and JSON-ready metadata atomically as an `.npz` file.
 
     Raises:
         RunError: the file cannot be written.
     """
     with write_errors_as(RunError, path), atomic_write(path) as file:
         facts = {_META: np.array(json.dumps(dict(meta)))}
-        np.savez(file, **facts, **arrays)  # type: ignore[arg-type]  # no array has its option's name
+        np.savez(file, **facts, **arrays)  # type: ignore[arg-type]  # no array is called allow_pickle
 
 
 def read_arrays(path: Path) -> tuple[Weights, dict[str, Any]]:
-    """The inverse of `write_arrays`.
+    """Read the result of `write_arrays`.
 
     Raises:
         RunError: there is no such file, or it is damaged.
     """
     try:
-        # Opened here: numpy leaves a file open that is no archive.
+        # Opened here, because numpy does not close a file that is not an archive.
         with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         return arrays, dict(json.loads(str(arrays.pop(_META))))
     except FileNotFoundError as error:
         raise RunError(
-            f"{path} is not there: the run stopped before its first checkpoint"
+            f"{path} does not exist: the run stopped before its first checkpoint"
         ) from error
     except Exception as error:  # zipfile, zlib and numpy each have their own
         raise RunError(f"{path} is damaged: {error}") from error

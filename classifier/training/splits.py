@@ -1,7 +1,7 @@
-"""Holding clips out: a validation share, or folds, by the clips' ids.
+"""Splits into training and validation clips: a validation share, or folds.
 
-Clips of one id, or of one recording (ids that differ after an `@`, as the segments of a file
-do), stay together. The choice depends on ids and labels alone, not on the order of files.
+Clips with the same id, or of the same recording (ids that differ only after an `@`), stay
+together. A split depends only on ids and labels, not on the order of files.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ DEFAULT_SHARE = 0.1
 
 
 def check_share(share: float) -> None:
-    """Raise an `OptionError` for a share that is none; NaN is none."""
+    """Raise an `OptionError` for a share that is not between 0 and 1, such as NaN."""
     if not 0 < share < 1:
         raise OptionError(f"the validation share must lie between 0 and 1. Received: {share}")
 
 
 def check_n_folds(n_folds: int) -> None:
-    """Raise an `OptionError` for fewer folds than two."""
+    """Raise an `OptionError` for fewer than two folds."""
     if n_folds < 2:
         raise OptionError(f"the number of folds must be 2 or more. Received: {n_folds}")
 
 
 def check_given_folds(fold_of_clip: Sequence[int | None], n_folds: int) -> None:
-    """Raise an `OptionError` unless each clip has one of as many folds as are asked for."""
+    """Raise an `OptionError` unless every clip has a fold, and there are `n_folds` of them."""
     names = set(fold_of_clip)
     if None in names:
         n_without = sum(fold is None for fold in fold_of_clip)
         raise OptionError(
-            f"the data names the fold of some clips only; {n_without} of {len(fold_of_clip)} have "
+            f"the data names the fold of only some clips; {n_without} of {len(fold_of_clip)} have "
             "none"
         )
     if len(names) != n_folds:
@@ -48,7 +48,7 @@ def check_given_folds(fold_of_clip: Sequence[int | None], n_folds: int) -> None:
 def hold_out(
     ids: Sequence[str], labels: Sequence[Sequence[int]], share: float, seed: int
 ) -> tuple[Indices, Indices]:
-    """Indices of the training and of the validation clips.
+    """Split clips by a validation share: indices of the training and of the validation clips.
 
     Raises:
         OptionError: the share is not between 0 and 1.
@@ -58,13 +58,13 @@ def hold_out(
     groups = _ordered_groups(ids, labels, seed)
     held: list[int] = []
     for position, group in enumerate(groups):
-        # Evenly through an order by class gives each class its share.
+        # Groups are in order of class, so even steps give each class its share.
         if _whole((position + 1) * share) > _whole(position * share):
             held += group
     if not held or len(held) == len(ids):
         raise TrainingError(
             f"too few recordings to hold out {share:.0%} of them: {len(groups)}; give "
-            "validation data of its own with --val, or another --val-share"
+            "separate validation data with --val, or another --val-share"
         )
     validation = np.array(sorted(held), np.int64)
     return np.setdiff1d(np.arange(len(ids)), validation), validation
@@ -73,7 +73,7 @@ def hold_out(
 def folds(
     ids: Sequence[str], labels: Sequence[Sequence[int]], n_folds: int, seed: int
 ) -> list[tuple[Indices, Indices]]:
-    """For each fold the indices of its training and of its validation clips.
+    """Split clips into folds: for each, indices of its training and its validation clips.
 
     Raises:
         OptionError: fewer than two folds, or more than there are recordings.
@@ -81,9 +81,7 @@ def folds(
     check_n_folds(n_folds)
     groups = _ordered_groups(ids, labels, seed)
     if n_folds > len(groups):
-        raise OptionError(
-            f"there are {len(groups)} recordings, too few for so many folds. Received: {n_folds}"
-        )
+        raise OptionError(f"there are only {len(groups)} recordings, too few for {n_folds} folds")
     of_fold: list[list[int]] = [[] for _ in range(n_folds)]
     for position, group in enumerate(groups):
         of_fold[position % n_folds] += group
@@ -91,14 +89,14 @@ def folds(
 
 
 def given_folds(fold_of_clip: Sequence[int | str]) -> list[tuple[Indices, Indices]]:
-    """The same for folds that the data names.
+    """Split clips by the folds that the data names; the result is that of `folds`.
 
     Raises:
-        TrainingError: they name fewer than two.
+        TrainingError: there are fewer than two folds.
     """
     names = sorted(set(fold_of_clip), key=str)
     if len(names) < 2:
-        raise TrainingError(f"the data names one fold only: {names}; two or more are needed")
+        raise TrainingError(f"the data names only one fold: {names}; at least two are needed")
     of_clip = np.array([names.index(name) for name in fold_of_clip])
     return [_one_fold(np.flatnonzero(of_clip == k), len(of_clip)) for k in range(len(names))]
 
@@ -115,7 +113,7 @@ def _one_fold(held: Indices, n: int) -> tuple[Indices, Indices]:
 def _ordered_groups(
     ids: Sequence[str], labels: Sequence[Sequence[int]], seed: int
 ) -> list[list[int]]:
-    """Groups of clips that stay together, by their rarest class, then at random by id."""
+    """Groups of clips that stay together, by their rarest class, then randomly by id."""
     n_of_class: dict[int, int] = {}
     for row in labels:
         for label in row:

@@ -1,4 +1,4 @@
-"""Start a head from the weights of another."""
+"""Weights of a head by name, and starting a head from those of another."""
 
 from __future__ import annotations
 
@@ -13,25 +13,20 @@ from classifier.heads.layers import CLASSES, LEVELS, RandomLayer
 from classifier.labels import Labels
 from vggish.errors import BundleError, RunError
 
-# A class without clips is taken to be as rare as this.
-_LEAST_SHARE = 1e-4
+# The assumed share of clips of a class without clips.
+_MIN_SHARE = 1e-4
 
 
 def weights_of(model: Any) -> Weights:
-    """The weights of a model as "layer/0", "layer/1", ...; counters of random layers aside."""
-    return {
-        f"{layer.name}/{number}": weight.numpy()
-        for layer in model.layers
-        if not isinstance(layer, RandomLayer)
-        for number, weight in enumerate(layer.weights)
-    }
+    """The weights of a model as "layer/0", "layer/1", ..., without counters of random layers."""
+    return {name: variable.numpy() for name, variable in _variables(model).items()}
 
 
 def set_weights(model: Any, weights: Weights) -> None:
-    """Give a model the weights that `weights_of` took from one of the same head.
+    """Set the weights of a model to those that `weights_of` returned for the same head.
 
     Raises:
-        RunError: they are of another head.
+        RunError: they are those of another head.
     """
     variables = _variables(model)
     shapes = {name: tuple(variable.shape) for name, variable in variables.items()}
@@ -44,10 +39,10 @@ def set_weights(model: Any, weights: Weights) -> None:
 
 
 def start_at_shares(model: Any, shares: npt.NDArray[np.floating]) -> None:
-    """Set the biases of classes so that a new head says how often each class is.
+    """Set the biases of the classes so that a new head predicts the share of each class.
 
-    From 0 they would have to fall to -5 or so first, for which Adam takes thousands of steps;
-    a recurrent head spends its state on that meanwhile, and is slow to leave it.
+    From 0 they would first have to fall to about -5, which takes Adam thousands of steps;
+    meanwhile a recurrent head spends its state on that, and is slow to recover.
 
     Args:
         model: a new head.
@@ -55,7 +50,7 @@ def start_at_shares(model: Any, shares: npt.NDArray[np.floating]) -> None:
 
     Source: Lin et al., "Focal loss for dense object detection" (2017), section 4.1.
     """
-    kept = np.clip(shares, _LEAST_SHARE, 1 - _LEAST_SHARE)
+    kept = np.clip(shares, _MIN_SHARE, 1 - _MIN_SHARE)
     logits = np.log(kept / (1 - kept))
     for layer in model.layers:
         if layer.name.startswith(CLASSES) and not layer.name.endswith("weights") and layer.use_bias:
@@ -63,21 +58,28 @@ def start_at_shares(model: Any, shares: npt.NDArray[np.floating]) -> None:
 
 
 def start_from(model: Any, weights: Weights, before: Labels, now: Labels) -> int:
-    """Give a model the weights of a trained one of the same head, for other classes too.
+    """Set the weights of a model to those of a trained one of the same head.
 
-    What belongs to a class (the layers whose names begin with `classes`) is taken over for
-    the classes that both know, by AudioSet id or by name; new ones stay as they were made.
+    The classes may differ. The weights of a class (in layers whose names begin with `classes`)
+    are copied for the classes that both have, by AudioSet id or by name; those of new classes
+    stay as they are.
+
+    Args:
+        model: a new head.
+        weights: of the trained head.
+        before: classes of the trained head.
+        now: classes of the new head.
 
     Returns:
-        The number of classes that were taken over.
+        The number of classes that were copied.
 
     Raises:
-        BundleError: the weights are of a head of another kind or size.
+        BundleError: the weights are of another type or size of head.
     """
     variables = _variables(model)
     if variables.keys() != weights.keys():
         odd = ", ".join(sorted(variables.keys() ^ weights.keys()))
-        raise BundleError(f"the head to start from is of another kind; they differ in: {odd}")
+        raise BundleError(f"the head to start from is of another type; they differ in: {odd}")
     known = before.indices()
     pairs = [
         (new, known[key])
@@ -86,13 +88,13 @@ def start_from(model: Any, weights: Weights, before: Labels, now: Labels) -> int
         if key in known
     ]
     # The last layer of multi-level-attention.
-    reads_classes = any(layer.name == LEVELS for layer in model.layers)
+    joins_levels = any(layer.name == LEVELS for layer in model.layers)
     for name, variable in variables.items():
         old = weights[name]
         if name.startswith(CLASSES):
-            if name == f"{CLASSES}/0" and reads_classes:
-                old = _carried_rows(old, pairs, len(now), len(before))
-            old = _carried_over(variable.numpy(), old, pairs, len(now), len(before))
+            if name == f"{CLASSES}/0" and joins_levels:
+                old = _copied_rows(old, pairs, len(now), len(before))
+            old = _copied_columns(variable.numpy(), old, pairs, len(now), len(before))
         if tuple(variable.shape) != old.shape:
             raise BundleError(
                 f"the head to start from has another size: {name} is {list(old.shape)}, here it is "
@@ -102,28 +104,28 @@ def start_from(model: Any, weights: Weights, before: Labels, now: Labels) -> int
     return len(pairs)
 
 
-def _carried_over(
+def _copied_columns(
     fresh: npt.NDArray[Any],
     old: npt.NDArray[Any],
     pairs: list[tuple[int, int]],
     n_now: int,
     n_before: int,
 ) -> npt.NDArray[Any]:
-    """Columns [..., C * k] of the classes in `pairs` from `old`, the others as in `fresh`."""
+    """Columns [..., C * k] of the classes in `pairs` from `old`, the others from `fresh`."""
     new = fresh.reshape(*fresh.shape[:-1], n_now, -1).copy()
     source = old.reshape(*old.shape[:-1], n_before, -1)
     if new.shape[:-2] != source.shape[:-2] or new.shape[-1] != source.shape[-1]:
-        return old  # the caller says which shapes differ
+        return old  # the caller reports which shapes differ
     for now, before in pairs:
         new[..., now, :] = source[..., before, :]
-    carried: npt.NDArray[Any] = new.reshape(fresh.shape)
-    return carried
+    copied: npt.NDArray[Any] = new.reshape(fresh.shape)
+    return copied
 
 
-def _carried_rows(
+def _copied_rows(
     old: npt.NDArray[Any], pairs: list[tuple[int, int]], n_now: int, n_before: int
 ) -> npt.NDArray[Any]:
-    """Rows [levels * C] of the classes in `pairs`, zeros for new ones, so that they add nothing."""
+    """Rows [levels * C] of the classes in `pairs`, and zeros for new classes."""
     source = old.reshape(-1, n_before, old.shape[-1])
     rows = np.zeros((len(source), n_now, old.shape[-1]), old.dtype)
     for now, before in pairs:

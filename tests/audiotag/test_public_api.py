@@ -111,7 +111,7 @@ def test_a_head_is_trained_and_evaluated(data: Path) -> None:
     assert tuned.bundle is not None
     assert tuned.bundle.card["head"]["name"] == "logistic"
     assert tuned.bundle.labels.names == fitted.bundle.labels.names
-    with pytest.raises(RunError, match="runs/x holds a run already"):
+    with pytest.raises(RunError, match="runs/x already contains a run"):
         audiotag.train(frames="data", labels="classes.csv", config=config, out="runs/x")
 
 

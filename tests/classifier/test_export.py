@@ -306,7 +306,7 @@ def test_a_run_must_have_weights(tmp_path: Path) -> None:
     run = begun_run(tmp_path / "run", small_config())
     with pytest.raises(RunError, match="stopped before its first checkpoint"):
         export([run], tmp_path / "bundle")
-    with pytest.raises(RunError, match="is no directory of a run"):
+    with pytest.raises(RunError, match="is not a training run"):
         export([Run(tmp_path / "none")], tmp_path / "bundle")
     with pytest.raises(OptionError, match="no run to export"):
         export([], tmp_path / "bundle")

@@ -182,7 +182,7 @@ def test_the_embedder_is_written_down(tmp_path: Path, without_training: list[Any
 
 
 def test_a_directory_holds_one_run(data: LabelledClips, finished: Any) -> None:
-    with pytest.raises(RunError, match="holds a run already; go on with it by --resume"):
+    with pytest.raises(RunError, match="already contains a run; continue it with --resume"):
         fit(CONFIG, data, None, finished[0], FitOptions())
 
 
@@ -211,7 +211,7 @@ def test_changed_data_is_refused_with_the_difference(finished: Any) -> None:
 
 
 def test_what_is_no_run_cannot_be_resumed(tmp_path: Path, data: LabelledClips) -> None:
-    with pytest.raises(RunError, match="is no directory of a run"):
+    with pytest.raises(RunError, match="is not a training run"):
         fit(CONFIG, data, None, Run(tmp_path / "none"), FitOptions(resume=True))
 
 

@@ -140,7 +140,7 @@ class TestEvaluate:
                 r"cannot draw x\.doc: use a name that ends in",
             ),
             (f"{RUN} --frames eval --plot a.png --per-class a.png", "name the same file, a.png"),
-            ("--watch nowhere --frames eval", "nowhere is no directory of a run"),
+            ("--watch nowhere --frames eval", "nowhere is not a training run"),
             (
                 f"--watch {RUN} --frames six.tfrecord",
                 "'clip0-4'.* has the label 4, but there are 4",
@@ -378,9 +378,9 @@ class TestExport:
         ("arguments", "message"),
         [
             ("", "the following arguments are required: RUN, -o/--out"),
-            ("nowhere -o x", "nowhere is no directory of a run: it has no config.json"),
-            ("data -o x", "data is no directory of a run: it has no config.json"),
-            (f"{RUN}/bundle -o x", "bundle is no directory of a run: it has no config.json"),
+            ("nowhere -o x", "nowhere is not a training run: it has no config.json"),
+            ("data -o x", "data is not a training run: it has no config.json"),
+            (f"{RUN}/bundle -o x", "bundle is not a training run: it has no config.json"),
             (f"{RUN} -o {RUN}", "exists and is not a bundle. Choose another directory"),
             (f"{RUN} -o {RUN} --overwrite", "exists and is not a bundle. Choose another directory"),
             (f"{RUN} -o classes.csv", "exists and is not a bundle"),
@@ -390,7 +390,10 @@ class TestExport:
             (f"{RUN} -o x --metrics list.json", r"cannot read list\.json as a JSON object"),
             (f"{RUN} runs/../{RUN} -o x", "a run is given twice and would count twice"),
             (f"{RUN} renamed -o x", "the runs have different classes"),
-            ("early -o x", r"best\.npz is not there: the run stopped before its first checkpoint"),
+            (
+                "early -o x",
+                r"best\.npz does not exist: the run stopped before its first",
+            ),
         ],
     )
     def test_what_cannot_be_done_is_said_in_words(

@@ -301,7 +301,7 @@ class TestStopped:
         assert "runs/x is finished; there is nothing to resume" in err
         status, _, err = train(*QUICK, "-o", "runs/x")
         assert status == 2
-        assert "runs/x holds a run already; go on with it by --resume" in err
+        assert "runs/x already contains a run; continue it with --resume" in err
         status, _, err = train(*QUICK, "--epochs", "3", "-o", "runs/x", "--resume")
         assert status == 2
         assert "begin a new run with -o (from its weights: --init-from runs/x)\n" in err
@@ -402,7 +402,7 @@ class TestOwnSounds:
         assert (status, "the fold is None, but 0 in list.csv, line 2" in err) == (2, True)
         Path("list.csv").write_text("\n".join(["path,labels,fold", *rows])[:-1])
         status, _, err = train(*arguments, "2")
-        assert (status, "fold of some clips only; 1 of 16 have none" in err) == (2, True)
+        assert (status, "fold of only some clips; 1 of 16 have none" in err) == (2, True)
         assert "embedded" not in err
         status, _, err = train(*arguments[:-1])
         assert (status, "note: list.csv has a column of folds, which only --folds uses" in err) == (
@@ -509,17 +509,17 @@ def test_without_weights_the_error_names_the_three_ways(
         ("--frames data --folds 2 --val-share 0.2", "leave out --val-share"),
         ("--frames data --val data --val-share 0.2", "leave out --val-share"),
         ("--frames nowhere --val-share 1", "must lie between 0 and 1. Received: 1"),
-        ("--frames nowhere -o data", r"data holds other things than a run \(a\.tfrecord, b\.tf"),
-        ("--frames nowhere -o runs/feature-attention-1", "holds a run already"),
-        ("--frames nowhere --resume -o empty", "empty is no directory of a run"),
+        ("--frames nowhere -o data", r"data contains other files than a run \(a\.tfrecord, b\.tf"),
+        ("--frames nowhere -o runs/feature-attention-1", "already contains a run"),
+        ("--frames nowhere --resume -o empty", "empty is not a training run"),
         ("--frames data --set units=9999999999", "units of the head gru must be from 1 to 100000"),
         ("--frames data --weight-decay 100", "--weight-decay must be from 0 to 10"),
         ("--frames unlabelled.tfrecord", "none of the 20 clips has labels"),
         ("--frames unlabelled.tfrecord --folds 2", "none of the 20 clips has labels"),
-        ("--frames data -o runs/feature-attention-1", "holds a run already; go on with it by"),
-        ("--frames data -o classes.csv", "cannot write classes.csv: classes.csv is no directory"),
-        ("--frames data --resume", "there is no run of gru in runs/ to resume; say which with -o"),
-        ("--frames data --resume -o none", "none is no directory of a run: it has no config.json"),
+        ("--frames data -o runs/feature-attention-1", "already contains a run; continue it with"),
+        ("--frames data -o classes.csv", "cannot write classes.csv: classes.csv is not a dir"),
+        ("--frames data --resume", "there is no run of gru in runs/ to resume; choose one with -o"),
+        ("--frames data --resume -o none", "none is not a training run: it has no config.json"),
         ("--frames data --init-from nowhere", "there is no nowhere"),
         ("--frames data --init-from empty", "empty is not a bundle: it has no bundle.json"),
     ],

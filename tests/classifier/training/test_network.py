@@ -232,7 +232,7 @@ def test_classes_are_known_by_their_ids_before_their_names() -> None:
 
 def test_a_head_of_another_kind_or_size_is_no_beginning() -> None:
     model = make("gru", 3)
-    with pytest.raises(BundleError, match=r"of another kind; they differ in: .*gru1_forward/0"):
+    with pytest.raises(BundleError, match=r"of another type; they differ in: .*gru1_forward/0"):
         start_from(model, weights_of(make("logistic", 3)), labels("abc"), labels("abc"))
     larger = make("gru", 3, settings={**TINY["gru"], "units": 16})
     with pytest.raises(BundleError, match=r"another size: gru1_forward/0 is \[8, 48\], here it"):

@@ -65,7 +65,7 @@ def test_a_run_with_nothing_held_out_has_an_empty_list(tmp_path: Path) -> None:
 
 def test_a_second_beginning_in_the_same_place_is_refused(begun: Run) -> None:
     before = (begun.directory / "config.json").read_bytes()
-    with pytest.raises(RunError, match=r"holds a run already; go on with it by --resume"):
+    with pytest.raises(RunError, match=r"already contains a run; continue it with --resume"):
         begun.begin(dataclasses.replace(CONFIG, epochs=9), DATA, LABELS, [])
     assert (begun.directory / "config.json").read_bytes() == before
 
@@ -76,12 +76,12 @@ def test_a_run_begins_in_a_new_or_empty_directory_alone(tmp_path: Path) -> None:
     Run(tmp_path / "new" / "run").check_free()
     assert [path.name for path in tmp_path.iterdir()] == [".hidden"]
     (tmp_path / "a.tfrecord").write_text("")
-    with pytest.raises(RunError, match=r"holds other things than a run \(a\.tfrecord\); choose"):
+    with pytest.raises(RunError, match=r"contains other files than a run \(a\.tfrecord\); choose"):
         Run(tmp_path).begin(CONFIG, DATA, LABELS, [])
-    with pytest.raises(RunError, match=r"cannot write .*run: .*a\.tfrecord is no directory"):
+    with pytest.raises(RunError, match=r"cannot write .*run: .*a\.tfrecord is not a directory"):
         Run(tmp_path / "a.tfrecord" / "run").check_free()
     (tmp_path / "folds" / "fold-1").mkdir(parents=True)
-    with pytest.raises(RunError, match="holds a run already"):
+    with pytest.raises(RunError, match="already contains a run"):
         Run(tmp_path / "folds").check_free()
 
 
@@ -93,7 +93,7 @@ def test_an_interrupted_beginning_is_no_run_and_can_be_begun_again(
         patched.setattr("classifier.training.runs.json.dumps", interrupt)
         with pytest.raises(KeyboardInterrupt):
             run.begin(CONFIG, DATA, LABELS, HELD)
-    with pytest.raises(RunError, match="is no directory of a run"):
+    with pytest.raises(RunError, match="is not a training run"):
         run.config()
     run.begin(CONFIG, DATA, LABELS, HELD)
     assert run.config() == CONFIG
@@ -126,7 +126,7 @@ def test_only_the_same_run_can_be_resumed(begun: Run) -> None:
         "training.settings.units: 64 -> 128",
     ):
         assert f"\n  {line}\n" in message
-    assert message.startswith(f"{begun.directory} was begun in another way")
+    assert message.startswith(f"{begun.directory} was begun with other options or data")
     assert message.endswith("Give the same options, or begin a new run with -o")
 
 
@@ -182,7 +182,7 @@ def test_a_configuration_of_another_version_is_refused(begun: Run) -> None:
 
 def test_what_is_no_run_says_what_makes_one(tmp_path: Path) -> None:
     for directory in (tmp_path, tmp_path / "absent"):
-        with pytest.raises(RunError, match=r"no directory of a run.*made by: audiotag train"):
+        with pytest.raises(RunError, match=r"not a training run.*Make one with: audiotag train"):
             Run(directory).config()
 
 
@@ -258,7 +258,7 @@ def test_arrays_that_are_absent_or_damaged_are_named(
     tmp_path: Path, rng: np.random.Generator
 ) -> None:
     path = tmp_path / "state.npz"
-    with pytest.raises(RunError, match=r"state\.npz is not there.*before its first checkpoint"):
+    with pytest.raises(RunError, match=r"state\.npz does not exist.*before its first checkpoint"):
         read_arrays(path)
     write_arrays(path, weights(), {"epoch": 1})
     whole = path.read_bytes()
@@ -343,7 +343,7 @@ def test_the_latest_run_has_the_highest_number(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
     assert latest_run("gru", tmp_path).directory.name == "gru-10"
     assert latest_run("lstm", tmp_path).directory.name == "lstm-3"
-    with pytest.raises(RunError, match=r"no run of moe in .* to resume; say which with -o"):
+    with pytest.raises(RunError, match=r"no run of moe in .* to resume; choose one with -o"):
         latest_run("moe", tmp_path)
     with pytest.raises(RunError, match="there is no run of gru"):
         latest_run("gru", tmp_path / "absent")
