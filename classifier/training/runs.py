@@ -203,7 +203,8 @@ class Run:
         changed = differences(before, now)
         if changed:
             raise RunError(
-                f"{self.directory} was begun with other options or data, so it cannot be resumed:\n  "
+                f"{self.directory} was begun with other options or data, so it cannot be "
+                "resumed:\n  "
                 + "\n  ".join(changed)
                 + "\nGive the same options, or begin a new run with -o"
                 + (f" (from its weights: --init-from {self.directory})" if self.is_finished else "")

@@ -81,7 +81,10 @@ def folds(
     check_n_folds(n_folds)
     groups = _ordered_groups(ids, labels, seed)
     if n_folds > len(groups):
-        raise OptionError(f"there are only {len(groups)} recordings, too few for {n_folds} folds")
+        raise OptionError(
+            f"the number of folds must be at most that of recordings, {len(groups)}. "
+            f"Received: {n_folds}"
+        )
     of_fold: list[list[int]] = [[] for _ in range(n_folds)]
     for position, group in enumerate(groups):
         of_fold[position % n_folds] += group

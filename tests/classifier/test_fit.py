@@ -197,7 +197,7 @@ def test_a_directory_holds_one_run(data: LabelledClips, finished: Any) -> None:
 def test_a_changed_configuration_is_refused_with_the_difference(
     data: LabelledClips, finished: Any, change: dict[str, Any], difference: str
 ) -> None:
-    with pytest.raises(RunError, match="begun in another way") as caught:
+    with pytest.raises(RunError, match="begun with other options or data") as caught:
         fit(small_config(**change), data, None, finished[0], FitOptions(resume=True))
     assert difference in str(caught.value).replace("training.", "")
 
