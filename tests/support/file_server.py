@@ -15,7 +15,7 @@ import pytest
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
-    """How `FileServer` answers a request: the file, unless it is told otherwise.
+    """How `FileServer` answers a request; by default with the file.
 
     Attributes:
         status: of the answer; anything but 200 comes without the file.

@@ -1,4 +1,4 @@
-"""Clips of frames, and files of them."""
+"""Clips of frames, and frames files."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def write_labelled_frames(
     embedder: str = "",
     n_frames: tuple[int, int] = (2, 6),
 ) -> Path:
-    """Write a TFRecord file of clips that say their class in every frame.
+    """Write a TFRecord file of clips whose frames show their class.
 
-    Clip `i` is of class `i % n_classes`, every fifth of the next class too; each class adds a
-    pattern of its own to noise. The ids and the noise differ with the seed, the patterns do not.
+    Clip `i` has the class `i % n_classes`, and every fifth clip also the next class. Each class
+    adds its own pattern to noise. Ids and noise depend on the seed, patterns do not.
     """
     rng = np.random.default_rng(seed)
     patterns = np.random.default_rng(99).normal(scale=60, size=(n_classes, EMBEDDING_SIZE))

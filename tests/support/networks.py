@@ -1,4 +1,4 @@
-"""Small and seeded networks in the place of VGGish and mini."""
+"""Small networks, and networks with seeded weights, in place of VGGish and mini."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from vggish.params import EMBEDDING_SIZE, N_BANDS, PATCH_FRAMES
 
 @pytest.fixture(scope="session")
 def pca_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """PCA parameters as in the official file, with seeded values: a rotation and a scaling."""
+    """A file of PCA parameters in the official format: a seeded rotation and scaling."""
     rng = np.random.default_rng(1)
     rotation, _ = np.linalg.qr(rng.normal(size=(EMBEDDING_SIZE, EMBEDDING_SIZE)))
     scale = np.geomspace(45.0, 0.5, EMBEDDING_SIZE)
@@ -31,10 +31,10 @@ def pca_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def write_small_network(path: Path, seed: int, scale: float) -> None:
-    """Write a network of an embedder's input and output that runs in microseconds.
+    """Write a network with the interface of an embedder that runs in microseconds.
 
-    Band means of a patch's twelve time slices, and a seeded matrix: enough to tell one
-    patch from another.
+    It multiplies band means of twelve time slices with a seeded matrix, so that different patches
+    have different embeddings.
     """
     onnx = pytest.importorskip("onnx")
     helper, to_tensor = onnx.helper, onnx.numpy_helper.from_array
@@ -62,7 +62,7 @@ def write_small_network(path: Path, seed: int, scale: float) -> None:
 
 @pytest.fixture(scope="session")
 def small_network(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small network in the place of VGGish's, see `write_small_network`."""
+    """A small network in place of VGGish's, see `write_small_network`."""
     path = tmp_path_factory.mktemp("network") / "small.onnx"
     write_small_network(path, seed=2, scale=1.0)
     return path
@@ -70,7 +70,7 @@ def small_network(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def small_mini(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The directory of a small network in the place of mini, in this process."""
+    """Directory of a small network that replaces mini in this process."""
     directory = tmp_path / "weights" / "mini"
     directory.mkdir(parents=True)
     # Log-mel energies are of the order of 3, whitened embeddings of 1.
@@ -96,7 +96,7 @@ def small_mini(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def small_home(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_network: Path, pca_file: Path
 ) -> Path:
-    """An `AUDIOTAG_HOME` where the small network is installed in VGGish's place."""
+    """An `AUDIOTAG_HOME` with the small network installed as VGGish."""
     home = tmp_path / "audiotag-home"
     directory = home / "vggish"
     directory.mkdir(parents=True)
@@ -140,7 +140,7 @@ def save_v1_checkpoint(path: Path, variables: dict[str, Any]) -> None:
 
 
 def seeded_variables() -> dict[str, Any]:
-    """All variables of VGGish, by their official names, with seeded values."""
+    """All variables of VGGish by their official names, with seeded values."""
     rng = np.random.default_rng(3)
     variables = {}
     for name, shape in variable_shapes().items():
@@ -152,7 +152,7 @@ def seeded_variables() -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def seeded_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """All of VGGish with seeded weights, in the official checkpoint's format and names."""
+    """A checkpoint of VGGish with seeded weights, in the official format and names."""
     path = tmp_path_factory.mktemp("checkpoint") / "vggish_model.ckpt"
     save_v1_checkpoint(path, seeded_variables())
     return path

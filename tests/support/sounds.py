@@ -1,4 +1,4 @@
-"""Made sounds."""
+"""Synthetic audio."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def make_sound(seconds: float, rate_hz: int = SAMPLE_RATE_HZ, seed: int = 0) -> 
 
 @pytest.fixture
 def write_sound(tmp_path: Path) -> Callable[..., Path]:
-    """Write a made sound to a file: `write_sound("a.wav", seconds=2.0, rate_hz=44100)`."""
+    """Write synthetic audio to a file: `write_sound("a.wav", seconds=2.0, rate_hz=44100)`."""
     import soundfile
 
     def write(

@@ -1,4 +1,4 @@
-"""Seeded weights, served and installed."""
+"""Seeded weights of VGGish, on a server and installed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.file_server import FileServer
 
 @pytest.fixture(scope="session")
 def weights_server(seeded_checkpoint: Path, pca_file: Path) -> Iterator[FileServer]:
-    """Serves the seeded checkpoint and PCA parameters under the official names."""
+    """A server with the seeded checkpoint and PCA parameters under the official names."""
     running = FileServer()
     running.files = {path.name: path for path in (seeded_checkpoint, pca_file)}
     yield running
@@ -27,7 +27,7 @@ def weights_server(seeded_checkpoint: Path, pca_file: Path) -> Iterator[FileServ
 
 
 def manifest_entry(url: Callable[[str], str], checkpoint: Path, pca: Path) -> dict[str, Any]:
-    """What a manifest says of these two files."""
+    """The entry of a manifest for these two files."""
     files = {}
     for key, path in (("checkpoint", checkpoint), ("pca", pca)):
         data = path.read_bytes()
@@ -48,9 +48,9 @@ def weights_manifest(
     pca_file: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Path:
-    """A manifest of the seeded weights, with the figures of its own smoke test.
+    """A manifest of the seeded weights, with expected values of the smoke test.
 
-    The figures come from TensorFlow's plain operations and a Fourier transform spelled out.
+    The values come from plain TensorFlow operations and an explicit Fourier transform.
     """
     import tensorflow as tf
 
@@ -102,7 +102,7 @@ def weights_manifest(
 def fetched(
     weights_manifest: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, subprocess.CompletedProcess[str]]:
-    """A home where `audiotag weights fetch` has installed the seeded VGGish, and that run."""
+    """A home in which `audiotag weights fetch` installed the seeded VGGish, and that process."""
     home = tmp_path_factory.mktemp("fetched")
     done = subprocess.run(
         [sys.executable, "-m", "cli", "weights", "fetch", "--manifest", str(weights_manifest)],
@@ -119,6 +119,6 @@ def fetched(
 def seeded_home(
     fetched: tuple[Path, subprocess.CompletedProcess[str]], monkeypatch: pytest.MonkeyPatch
 ) -> Path:
-    """An `AUDIOTAG_HOME` with all of VGGish, seeded weights; shared, so leave it as it is."""
+    """An `AUDIOTAG_HOME` with VGGish of seeded weights; shared, so do not change it."""
     monkeypatch.setenv("AUDIOTAG_HOME", str(fetched[0]))
     return fetched[0]

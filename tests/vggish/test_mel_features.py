@@ -1,4 +1,4 @@
-"""The front end: against published numbers, the definition, YAMNet's own, and its laws."""
+"""The front end: published numbers, the definition, YAMNet's front end, and invariants."""
 
 from __future__ import annotations
 

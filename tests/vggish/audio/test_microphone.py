@@ -1,4 +1,4 @@
-"""The microphone: blocks of what a sound card hears, nothing lost unsaid."""
+"""The microphone: recorded blocks, reported losses, and errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sounds from strangers: too much of it, files that point elsewhere, decoders that hang."""
+"""Untrusted audio: limits, files that refer to other files, and decoders that hang."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Resampling: tones kept and killed, lengths, blocks, and the two resamplers side by side."""
+"""Resampling: tones in the pass and stop band, lengths, blocks, and both resamplers compared."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decoding: every format and source, what is odd and told, what is bad and refused."""
+"""Decoding: formats and sources, warnings for defects, and refused files."""
 
 from __future__ import annotations
 

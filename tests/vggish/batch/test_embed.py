@@ -24,8 +24,8 @@ from vggish.errors import EmptyAudioError, FrameFileError, MissingPackageError, 
 pytestmark = pytest.mark.usefixtures("small_home")
 N_SOUNDS = 6
 
-# Runs the command line and kills it: before the nth file of the output directory is opened,
-# renamed or removed; or never, and then tells how many times that was.
+# Runs the command line and kills it before the nth time that a file of the output directory is
+# opened, renamed or removed; for n = 0 it prints the number of such steps.
 KILLED_AT = """
 import os, signal, sys, cli
 step, place, *arguments = sys.argv[1:]
@@ -41,7 +41,7 @@ status = cli.main(arguments)
 print("steps", n)
 sys.exit(status)
 """
-# Runs the command line with a network that takes its time.
+# Runs the command line with a slow network.
 SLOW = """
 import sys, time, cli, vggish.network.runtime as runtime
 fast = runtime.Embedder.__call__
@@ -55,7 +55,7 @@ sys.exit(cli.main(sys.argv[1:]))
 
 @pytest.fixture
 def sounds(in_directory: Path, write_sound: Callable[..., Path]) -> Path:
-    """Six sounds of different lengths and kinds, in `sounds/` of the working directory."""
+    """Six audio files of different durations and rates, in `sounds/` of the working directory."""
     for n in range(N_SOUNDS):
         rate_hz = 44_100 if n % 2 else 16_000
         name = f"cwd/sounds/{'sub/' if n > 3 else ''}{n}.wav"
@@ -127,7 +127,7 @@ def test_bad_files_are_reported_and_the_run_continues(sounds: Path, extractor: E
 
 
 class Flawed:
-    """An extractor that meets `error` at one source."""
+    """An extractor that raises `error` for one source."""
 
     def __init__(self, extractor: Extractor, source: str, error: BaseException) -> None:
         self.provenance = extractor.provenance
@@ -217,7 +217,7 @@ def finish(program: str, *arguments: Any) -> tuple[int, str, str]:
 
 
 def embed_to(place: str, name: str) -> list[str]:
-    """Arguments of a run into a directory: to one file, or one per sound."""
+    """Arguments of a run into a directory: to one file, or one file per clip."""
     to = ["-o", f"{place}/{name}"] if "." in name else ["--out-dir", place, "--format", name]
     return ["embed", "sounds", *to, "--resume", "--jobs", "2"]
 

@@ -1,4 +1,4 @@
-"""Which embedder is taken, and mini, which comes with audiotag."""
+"""The choice of an embedder, and the built-in embedder mini."""
 
 from __future__ import annotations
 
@@ -211,7 +211,7 @@ def test_mini_cannot_be_installed(small_mini: Path) -> None:
 
 
 class TestShipped:
-    """What weights/mini holds."""
+    """The files in weights/mini."""
 
     def test_the_files_match_the_card(self, rng: np.random.Generator) -> None:
         mini = find_mini(verify=True)
@@ -239,7 +239,7 @@ class TestShipped:
 
 
 class TestCommandLine:
-    """`audiotag weights` knows mini."""
+    """mini in `audiotag weights`."""
 
     def test_mini_is_listed(self, command_line: CommandLine, small_mini: Path) -> None:
         status, out, err = command_line("weights", "list")

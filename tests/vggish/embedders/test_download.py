@@ -1,4 +1,4 @@
-"""Downloads: resume, refuse what is not the file, and give up in words."""
+"""Downloads: resuming, refusing other files, and errors."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Site(NamedTuple):
-    """A server, a file on it, and where that shall go."""
+    """A server, a file on it, and the directory to download it to."""
 
     server: FileServer
     file: RemoteFile
@@ -37,7 +37,7 @@ class Site(NamedTuple):
         return download(self.file, self.directory)
 
     def arrived(self) -> bool:
-        """The file is there, right and alone."""
+        """Whether the directory holds the correct file and nothing else."""
         alone = [path.name for path in self.directory.iterdir()] == ["a.bin"]
         return alone and (self.directory / "a.bin").read_bytes() == CONTENT
 

@@ -1,4 +1,4 @@
-"""`audiotag weights`: the whole road, its interruptions, and what a user is told."""
+"""`audiotag weights`: installation from end to end, interruptions, and messages."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def small_manifest(server: FileServer, tmp_path: Path) -> Path:
-    """A manifest of two files that are no weights, served by `server`."""
+    """A manifest of two small files that are not weights, served by `server`."""
     paths = [tmp_path / "source" / name for name in ("vggish_model.ckpt", "vggish_pca_params.npz")]
     paths[0].parent.mkdir()
     paths[0].write_bytes(b"checkpoint" * 100_000)
@@ -49,7 +49,7 @@ def small_manifest(server: FileServer, tmp_path: Path) -> Path:
 
 @contextlib.contextmanager
 def running(*arguments: Any) -> Iterator[subprocess.Popen[str]]:
-    """The command line at work in a process of its own, killed at the end if need be."""
+    """The command line in a process of its own, killed at the end of the block."""
     command = [sys.executable, "-m", "cli", *map(str, arguments)]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -67,7 +67,7 @@ def wait_until(condition: Callable[[], Any], process: subprocess.Popen[str]) -> 
 
 
 def assert_said(done: subprocess.CompletedProcess[str], *texts: str, status: int = 2) -> None:
-    """It ended with `status`, and said these texts on stderr, without a traceback."""
+    """The process ended with `status` and these texts on stderr, without a traceback."""
     assert done.returncode == status, done
     assert "Traceback" not in done.stderr
     for text in texts:

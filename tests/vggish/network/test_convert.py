@@ -1,4 +1,4 @@
-"""The checkpoint's way to ONNX: what is refused, and what each step must agree with."""
+"""Conversion of the checkpoint to ONNX: refused inputs, and the checks of each step."""
 
 from __future__ import annotations
 

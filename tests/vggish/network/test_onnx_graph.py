@@ -1,4 +1,4 @@
-"""The two forms of VGGish in ONNX calculate what plain numpy does."""
+"""Both ONNX forms of VGGish equal the numpy implementation."""
 
 from __future__ import annotations
 

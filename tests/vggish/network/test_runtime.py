@@ -1,4 +1,4 @@
-"""The network at run time."""
+"""Embedders on ONNX Runtime."""
 
 from __future__ import annotations
 
