@@ -89,13 +89,10 @@ def embed_batch(
         observer: receives progress.
         report: filled during the run, for callers that need it even after an interruption.
 
-    Returns:
-        The report.
-
     Raises:
         ResumeError: see `open_journal`.
-        FrameFileError: the destination cannot be written to. (An error of one of many output
-            files, such as a name that is too long, is a failure of its input.)
+        FrameFileError: the destination cannot be written to. (If only one of many output files
+            cannot be written, that is a failure of its input.)
         MissingPackageError: the resampler is not installed.
     """
     report = BatchReport() if report is None else report

@@ -69,8 +69,7 @@ def convert_checkpoint(
         out_dir: an existing directory.
         report: called with a line about each step.
 
-    Returns:
-        The measurements: `onnx_difference`, `smoke_test`, `int8_fidelity`.
+    Returns the measurements `onnx_difference`, `smoke_test` and `int8_fidelity`.
 
     Raises:
         ConversionError: the checkpoint is not of VGGish, or a check failed.
