@@ -53,7 +53,7 @@ def expected(source: str, top_k: int = 5) -> Any:
     return classifier.Tagger(classifier.load("tiny")).tag(source, top_k=top_k)
 
 
-def test_a_table_names_what_is_heard_and_when(classify: Classify) -> None:
+def test_table_shows_tags_and_their_times(classify: Classify) -> None:
     status, out, err = classify("a.wav", "--top-k", "2")
     assert (status, err) == (0, "")
     tags = expected("a.wav", 2).tags
@@ -67,7 +67,7 @@ def test_a_table_names_what_is_heard_and_when(classify: Classify) -> None:
     assert "\033" not in out
 
 
-def test_json_of_one_file_is_an_object_and_of_several_a_line_each(classify: Classify) -> None:
+def test_json_is_one_object_for_one_clip_and_lines_for_several(classify: Classify) -> None:
     status, out, err = classify("a.wav", "--json", "--top-k", "3")
     assert (status, err) == (0, "")
     found = json.loads(out)
@@ -85,7 +85,7 @@ def test_json_of_one_file_is_an_object_and_of_several_a_line_each(classify: Clas
     assert all(len(frame["tags"]) == 1 for frame in lines[1]["frames"])
 
 
-def test_csv_has_a_row_a_tag(classify: Classify) -> None:
+def test_csv_has_a_row_per_tag(classify: Classify) -> None:
     status, out, _ = classify("a.wav", "d", "--csv", "--top-k", "2")
     rows = list(csv.reader(io.StringIO(out)))
     assert status == 0
@@ -116,7 +116,7 @@ def test_a_file_is_written_in_the_format_of_its_suffix(
     assert Path(name).read_text("utf-8").startswith(first)
 
 
-def test_segments_are_told_in_every_format(classify: Classify) -> None:
+def test_segments_are_written_in_every_format(classify: Classify) -> None:
     spans = expected("a.wav", 2).segments
     assert len(spans) > 2
     in_order = sorted(spans, key=lambda span: span.start_seconds)
@@ -148,7 +148,7 @@ def test_label_tracks_hold_the_segments(classify: Classify) -> None:
     assert out == raven_header() + as_raven(path, tags, sample_rate_hz=44_100)
 
 
-def test_a_raven_table_of_several_sounds_is_for_their_sequence(
+def test_raven_table_of_several_clips_is_for_their_sequence(
     classify: Classify, write_sound: Any
 ) -> None:
     write_sound("cwd/low.wav", seconds=2.0, rate_hz=8_000)
@@ -165,7 +165,7 @@ def test_a_raven_table_of_several_sounds_is_for_their_sequence(
         assert os.path.exists(row["Begin Path"])
 
 
-def test_every_sound_gets_a_file_of_its_own_in_the_tree_of_the_inputs(classify: Classify) -> None:
+def test_out_dir_has_a_file_per_clip_in_the_same_tree(classify: Classify) -> None:
     status, out, err = classify("a.wav", "d", "bad.wav", "--srt", "--out-dir", "t")
     assert (status, out) == (1, "a.wav -> t/a.srt\nd/b.flac -> t/d/b.srt\n")
     assert re.fullmatch(
@@ -185,7 +185,7 @@ def test_every_sound_gets_a_file_of_its_own_in_the_tree_of_the_inputs(classify: 
         assert Path("u", name).read_text("utf-8").startswith(begin)
 
 
-def test_of_many_files_their_number_is_told(classify: Classify) -> None:
+def test_many_output_files_are_counted(classify: Classify) -> None:
     for n in range(11):
         os.link("d/b.flac", f"d/{n}.flac")
     _, out, _ = classify("d", "--audacity", "--out-dir", "t")
@@ -193,7 +193,7 @@ def test_of_many_files_their_number_is_told(classify: Classify) -> None:
     assert classify("d", "--audacity", "--out-dir", "t", "--quiet")[1] == ""
 
 
-def test_only_the_labels_that_are_wanted_are_told(classify: Classify) -> None:
+def test_labels_and_exclude_labels_select_classes(classify: Classify) -> None:
     def labels(*options: str) -> list[str]:
         status, out, _ = classify("a.wav", "--csv", *options)
         assert status == 0
@@ -204,7 +204,7 @@ def test_only_the_labels_that_are_wanted_are_told(classify: Classify) -> None:
     assert len(labels("--exclude-labels", "Bark", "--exclude-labels", "Rain")) == len(NAMES) - 2
 
 
-def test_pictures_are_drawn_beside_what_is_told(classify: Classify) -> None:
+def test_plots_are_drawn_in_addition_to_the_output(classify: Classify) -> None:
     status, out, err = classify("a.wav", "--plot", "new/p.svg", "--top-k", "2")
     assert (status, err) == (0, "")
     assert out == classify("a.wav", "--top-k", "2")[1]
@@ -231,7 +231,7 @@ def test_a_threshold_leaves_out_tags(classify: Classify) -> None:
     assert len(out.splitlines()) == 3
 
 
-def test_bad_files_are_told_and_the_rest_is_done(classify: Classify) -> None:
+def test_bad_files_are_reported_and_the_others_classified(classify: Classify) -> None:
     status, out, err = classify("bad.wav", "absent.wav", "a.wav", "--json", "--top-k", "1")
     assert status == 1
     assert [json.loads(line)["file"] for line in out.splitlines()] == ["a.wav"]
@@ -255,7 +255,7 @@ def test_lists_and_standard_input_are_read(classify: Classify) -> None:
     assert found["tags"] == [tag.as_json() for tag in expected("a.wav", 1).tags]
 
 
-def test_silence_is_said(classify: Classify) -> None:
+def test_silence_is_reported(classify: Classify) -> None:
     soundfile.write("quiet.wav", np.full(32_000, 5e-4), 16_000)
     assert classify("quiet.wav") == (0, "quiet.wav  2.0 s\n  silence\n", "")
     _, out, err = classify("quiet.wav", "--json")
@@ -307,7 +307,7 @@ def test_silence_is_said(classify: Classify) -> None:
         (["tiny"], "no audio files found"),
     ],
 )
-def test_what_cannot_be_done_is_said_in_words(
+def test_invalid_requests_are_explained_without_a_traceback(
     classify: Classify, arguments: list[str], message: str
 ) -> None:
     status, out, err = classify(*arguments)
@@ -316,7 +316,7 @@ def test_what_cannot_be_done_is_said_in_words(
     assert "Traceback" not in err
 
 
-def test_no_input_is_overwritten_by_a_file_of_its_own(classify: Classify) -> None:
+def test_out_dir_and_plot_never_overwrite_an_input(classify: Classify) -> None:
     Path("named.csv").write_bytes(Path("a.wav").read_bytes())
     Path("named.png").write_bytes(Path("a.wav").read_bytes())
     Path("list.txt").write_text("a.wav\n")
@@ -333,7 +333,7 @@ def test_no_input_is_overwritten_by_a_file_of_its_own(classify: Classify) -> Non
     assert Path("list.txt").read_text() == "a.wav\n"
 
 
-def test_a_file_that_cannot_be_written_does_not_end_the_run(classify: Classify) -> None:
+def test_an_unwritable_file_does_not_end_the_run(classify: Classify) -> None:
     Path("out/a.txt").mkdir(parents=True)
     Path("d/notes.txt").unlink()
     status, out, err = classify("a.wav", "d", "--out-dir", "out")
@@ -357,7 +357,7 @@ def test_a_file_stays_as_it_was_when_there_is_nothing_to_write(classify: Classif
     assert [path.name for path in Path().glob(".audiotag*")] == []
 
 
-def test_json_lines_are_lines_also_of_one_sound(classify: Classify) -> None:
+def test_jsonl_of_one_clip_is_one_line(classify: Classify) -> None:
     assert classify("a.wav", "-o", "a.jsonl")[0] == 0
     (line,) = Path("a.jsonl").read_text().splitlines()
     assert json.loads(line)["file"] == "a.wav"
@@ -390,7 +390,7 @@ def test_pipes_and_devices_are_written_to(classify: Classify) -> None:
         ("--files-from - <&-", "the list of files from standard input: it is closed"),
     ],
 )
-def test_standard_streams_that_are_closed_or_full_are_told(redirection: str, message: str) -> None:
+def test_closed_or_full_standard_streams_are_explained(redirection: str, message: str) -> None:
     done = subprocess.run(
         f"{sys.executable} -m cli classify --model tiny a.wav {redirection}", shell=True,
         capture_output=True, text=True, env={**os.environ, **ENVIRONMENT},
@@ -400,7 +400,7 @@ def test_standard_streams_that_are_closed_or_full_are_told(redirection: str, mes
     assert "unexpected" not in done.stderr
 
 
-def test_what_is_broken_is_told_although_it_is_silent(classify: Classify) -> None:
+def test_damaged_samples_are_reported_in_silent_clips_too(classify: Classify) -> None:
     soundfile.write("nan.wav", np.full(16_000, np.nan), 16_000, subtype="FLOAT")
     status, out, err = classify("nan.wav")
     assert (status, out) == (0, "nan.wav  1.0 s\n  silence\n")
@@ -408,7 +408,7 @@ def test_what_is_broken_is_told_although_it_is_silent(classify: Classify) -> Non
     assert json.loads(classify("nan.wav", "--json", "--segments")[1])["segments"] == []
 
 
-def test_a_head_of_clips_has_no_frames(command_line: Any) -> None:
+def test_a_clip_level_head_has_no_frames(command_line: Any) -> None:
     make_bundle(Path("clips"), of_frames=False)
     status, out, _ = command_line("classify", "a.wav", "--model", "clips", "--top-k", "1")
     assert status == 0
@@ -431,7 +431,7 @@ def test_a_bundle_for_an_embedder_that_is_absent_says_what_to_do(
 
 
 @pytest.mark.usefixtures("small_mini")
-def test_the_choice_of_the_embedder_is_told(
+def test_automatic_choice_of_the_embedder_is_logged(
     command_line: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_bundle(Path("both"), embedders=["vggish", "mini"])
@@ -447,7 +447,7 @@ def test_the_choice_of_the_embedder_is_told(
         assert command_line(*arguments, option)[::2] == (0, "")
 
 
-def test_names_play_no_tricks(classify: Classify) -> None:
+def test_control_characters_in_file_names_are_escaped(classify: Classify) -> None:
     name = "evil\x1b[2J\n.wav"
     os.link("a.wav", name)
     os.link("a.wav", os.fsdecode(b"latin\xe9.wav"))
@@ -490,7 +490,7 @@ def test_a_terminal_gets_colours_and_all_tables() -> None:
     assert "\x1b[36m" not in run_on_terminal("a.wav", "--quiet", NO_COLOR="1")
 
 
-def test_a_pipe_gets_the_tables_and_the_terminal_the_bar() -> None:
+def test_results_go_to_the_pipe_and_the_bar_to_the_terminal() -> None:
     leader, follower = pty.openpty()
     command = [sys.executable, "-m", "cli", "classify", *TINY, "a.wav", "d", "--csv"]
     done = subprocess.run(

@@ -50,7 +50,7 @@ def expected(**choice: Any) -> Any:
     return [*tagger.feed(samples), *tagger.finish()]
 
 
-def test_a_line_says_what_is_heard_in_each_frame(live: Any) -> None:
+def test_live_prints_a_line_per_frame(live: Any) -> None:
     status, out, err = live("--top-k", "2")
     found = expected(top_k=2)
     lines = out.splitlines()
@@ -66,7 +66,7 @@ def test_a_line_says_what_is_heard_in_each_frame(live: Any) -> None:
     )
 
 
-def test_json_lines_hold_all(live: Any) -> None:
+def test_json_lines_contain_all_tags(live: Any) -> None:
     choice = ("--top-k", "3", "--threshold", "0.3", "--exclude-labels", "Rain")
     status, out, err = live("--json", "--quiet", *choice)
     assert (status, err) == (0, "")
@@ -99,7 +99,7 @@ def test_a_device_is_chosen(live: Any, card: FakeSoundDevice) -> None:
         (["--top-k", "0"], "top_k must be at least 1"),
     ],
 )
-def test_what_the_microphone_has_no_use_for_is_refused(
+def test_live_rejects_options_for_files(
     live: Any, card: FakeSoundDevice, options: list[str], message: str
 ) -> None:
     status, out, err = live(*options)
@@ -108,7 +108,7 @@ def test_what_the_microphone_has_no_use_for_is_refused(
     assert card.n_open == 0
 
 
-def test_without_the_package_the_pip_line_is_told(
+def test_missing_package_error_has_the_pip_command(
     live: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "sounddevice", None)
@@ -155,7 +155,7 @@ def test_a_signal_stops_with_a_summary(number: int, status: int) -> None:
 
 
 @pytest.mark.usefixtures("card")
-def test_who_has_read_enough_ends_it() -> None:
+def test_closed_pipe_ends_live_tagging() -> None:
     with start("--quiet") as process:
         assert process.stdout is not None
         process.stdout.readline()
@@ -173,7 +173,7 @@ def block(seconds: float, level: float = 0.5, **what: Any) -> MicrophoneBlock:
     return MicrophoneBlock(np.full((round(seconds * 1000), 1), level, np.float32), **what)
 
 
-def test_sound_that_was_dropped_is_told_and_counted(card: FakeSoundDevice) -> None:
+def test_dropped_audio_is_logged_and_counted(card: FakeSoundDevice) -> None:
     report = LiveReport(1000, TableStyle())
     assert list(report.notes(block(2.0))) == []
     assert list(report.notes(block(1.0, n_lost=1500))) == [
@@ -189,7 +189,7 @@ def test_sound_that_was_dropped_is_told_and_counted(card: FakeSoundDevice) -> No
     assert report.summary().endswith("; 1.5 s dropped")
 
 
-def test_a_dead_microphone_is_told_once() -> None:
+def test_silent_microphone_is_logged_once() -> None:
     report = LiveReport(1000, TableStyle())
     notes = [note for _ in range(8) for note in report.notes(block(1.0, 5e-4))]
     assert notes == ["note: only silence so far; is the microphone muted, or another one in use?"]
@@ -198,7 +198,7 @@ def test_a_dead_microphone_is_told_once() -> None:
     assert report.summary() == "8.0 s of audio, 0 lines"
 
 
-def test_times_of_long_listening_are_in_hours_and_lines_fit_the_screen(
+def test_live_lines_fit_the_terminal_and_show_hours(
     card: FakeSoundDevice,
 ) -> None:
     import dataclasses
@@ -212,7 +212,7 @@ def test_times_of_long_listening_are_in_hours_and_lines_fit_the_screen(
     assert line == "  0:00.00  -"
 
 
-def test_a_slow_machine_keeps_up_by_dropping(
+def test_slow_tagging_drops_audio(
     live: Any, card: FakeSoundDevice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from vggish.audio import microphone

@@ -79,7 +79,7 @@ def there(command_line: Any, fake: FakeService, monkeypatch: pytest.MonkeyPatch)
     ],
     ids=" ".join,
 )
-def test_a_service_gives_what_this_machine_gives(
+def test_service_and_local_tagger_give_the_same_output(
     here: Classify, there: Classify, options: list[str]
 ) -> None:
     expected = here(*options)
@@ -87,7 +87,7 @@ def test_a_service_gives_what_this_machine_gives(
     assert there(*options) == expected
 
 
-def test_pictures_are_drawn_here_with_the_scores_from_there(
+def test_plots_are_drawn_locally_from_the_scores_of_the_service(
     here: Classify, there: Classify
 ) -> None:
     assert here("a.wav", "--plot", "here.svg")[0] == 0
@@ -99,7 +99,9 @@ def test_pictures_are_drawn_here_with_the_scores_from_there(
     assert len(set(colours[0])) > 3
 
 
-def test_no_more_is_asked_for_than_is_shown(there: Classify, fake: FakeService) -> None:
+def test_only_needed_parts_are_requested_from_the_service(
+    there: Classify, fake: FakeService
+) -> None:
     asked = []
     for options in (("--csv",), ("--json", "--frames"), (), ("--plot", "p.png", "--csv")):
         fake.requests.clear()
@@ -121,7 +123,7 @@ def test_a_bad_file_does_not_stop_the_rest(there: Classify, fake: FakeService) -
     ]
 
 
-def test_a_service_that_goes_away_ends_the_run(
+def test_unreachable_service_ends_the_run(
     there: Classify, fake: FakeService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from service.client.client import Client
@@ -135,7 +137,7 @@ def test_a_service_that_goes_away_ends_the_run(
     assert (status, out, err) == (2, "", "audiotag: error: cannot connect\n")
 
 
-def test_what_was_heard_before_a_service_went_away_is_kept(
+def test_tags_before_the_service_became_unreachable_are_kept(
     there: Classify, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from service.client.client import Client
@@ -197,7 +199,7 @@ def test_the_key_comes_from_the_environment_or_a_file(
         (["--labels", "Bork"], "did you mean 'Bark'"),
     ],
 )
-def test_what_makes_no_sense_is_refused_before_anything_is_sent(
+def test_invalid_options_are_rejected_before_anything_is_sent(
     there: Classify, fake: FakeService, options: list[str], message: str
 ) -> None:
     status, out, err = there("a.wav", *options)
@@ -214,7 +216,7 @@ def test_a_model_of_whole_clips_has_no_times(there: Classify, fake: FakeService)
     assert "segments" not in fake.requests[-1][1]
 
 
-def test_what_is_no_service_is_told(command_line: Any, fake: FakeService) -> None:
+def test_a_server_that_is_not_audiotag_is_reported(command_line: Any, fake: FakeService) -> None:
     fake.answers = [problem(401, "unauthorized", "this service wants a key")]
     status, _, err = command_line("classify", "a.wav", "--server", fake.url)
     first, second = err.splitlines()

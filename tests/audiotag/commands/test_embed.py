@@ -51,7 +51,7 @@ def sounds(small_home: Path, in_directory: Path, write_sound: Any) -> None:
 
 @pytest.mark.usefixtures("sounds")
 class TestEmbed:
-    def test_without_options_writes_beside_you_and_says_what_and_where(self, embed: Embed) -> None:
+    def test_default_output_is_an_npz_in_the_working_directory(self, embed: Embed) -> None:
         status, out, err = embed("d/c.wav")
         assert (status, err) == (0, VGGISH)
         assert re.fullmatch(
@@ -64,22 +64,20 @@ class TestEmbed:
         assert clip.metadata["embedder"]["weights_sha256"] == "5" * 64
         assert sorted(os.listdir()) == ["a.wav", "b.wav", "bad.wav", "c.npz", "d"]
 
-    def test_the_tree_of_the_inputs_is_mirrored(self, embed: Embed) -> None:
+    def test_out_dir_mirrors_the_tree_of_the_inputs(self, embed: Embed) -> None:
         status, out, err = embed("a.wav", "d", "--out-dir", "out", "--format", "csv")
         assert status == 0
         assert sorted(map(str, Path("out").rglob("*.csv"))) == ["out/a.csv", "out/d/c.csv"]
         assert "a.wav -> out/a.csv\nd/c.wav -> out/d/c.csv\n" in out
         assert err == f"{VGGISH}audiotag: note: 1 file skipped as not audio: d/notes.txt\n"
 
-    def test_many_outputs_are_counted_not_named(self, embed: Embed) -> None:
+    def test_many_outputs_are_counted(self, embed: Embed) -> None:
         for n in range(12):
             Path(f"d/{n}.wav").write_bytes(Path("a.wav").read_bytes())
         assert "13 files -> out/\n" in embed("d", "--out-dir", "out")[1]
 
     @pytest.mark.parametrize("file_format", FRAME_FORMATS)
-    def test_one_file_for_all_in_the_format_of_its_suffix(
-        self, embed: Embed, file_format: str
-    ) -> None:
+    def test_suffix_of_out_sets_the_format(self, embed: Embed, file_format: str) -> None:
         name = f"new/all.{file_format}"
         status, out, _ = embed("?.wav", "d/c.wav", "-o", name, "--values", "pca")
         assert (status, out.splitlines()[0]) == (0, f"3 clips -> {name}")
@@ -88,7 +86,7 @@ class TestEmbed:
         assert [(clip.clip_id, len(clip)) for clip in clips] == [("a", 1), ("b", 2), ("d/c", 3)]
         assert all(clip.frames.dtype == np.float32 for clip in clips)
 
-    def test_bad_files_are_reported_and_listed_and_the_rest_is_done(self, embed: Embed) -> None:
+    def test_bad_files_are_reported_and_the_others_embedded(self, embed: Embed) -> None:
         status, out, err = embed("a.wav", "bad.wav", "no,such.wav", "--errors", "e/errors.csv")
         assert status == 1
         assert "2 inputs of 3 failed" in out
@@ -108,12 +106,12 @@ class TestEmbed:
         embed("a.wav", "--errors", "e/errors.csv")
         assert Path("e/errors.csv").read_text() == "input,error,message\n"
 
-    def test_when_all_fail_there_is_no_output(self, embed: Embed) -> None:
+    def test_no_output_is_written_if_all_inputs_fail(self, embed: Embed) -> None:
         assert embed("bad.wav", "-o", "all.csv")[0] == 1
         assert embed("bad.wav", "-o", "-", "--format", "csv")[:2] == (1, "")
         assert not Path("all.csv").exists()
 
-    def test_quiet_tells_errors_only(self, embed: Embed) -> None:
+    def test_quiet_prints_only_errors(self, embed: Embed) -> None:
         status, out, err = embed("bad.wav", "d", "-q", "--out-dir", "out")
         assert (status, out, err.count("\n")) == (1, "", 1)
         assert err.startswith("audiotag: error: cannot read bad.wav")
@@ -151,7 +149,7 @@ class TestEmbed:
             (["d/notes.txt", "--format", "mp3"], "invalid choice: 'mp3'"),
         ],
     )
-    def test_what_cannot_be_done_is_said_in_words(
+    def test_invalid_requests_are_explained_without_a_traceback(
         self, embed: Embed, arguments: list[str], message: str
     ) -> None:
         before = sorted(map(str, Path().rglob("*")))
@@ -162,7 +160,7 @@ class TestEmbed:
         assert "->" not in out
         assert sorted(map(str, Path().rglob("*"))) == before
 
-    def test_an_unexpected_error_is_no_traceback_either(
+    def test_unexpected_error_is_explained_without_a_traceback(
         self, embed: Embed, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def fail(*arguments: Any) -> None:
@@ -223,7 +221,7 @@ class TestEmbed:
             ),
         ],
     )
-    def test_labels_that_make_no_sense_are_refused_before_the_work(
+    def test_invalid_labels_are_rejected_before_embedding(
         self, embed: Embed, text: str, names: str | None, message: str
     ) -> None:
         Path("l.csv").write_text(text)
@@ -236,7 +234,7 @@ class TestEmbed:
         assert re.search(message, err)
         assert not Path("x.jsonl").exists()
 
-    def test_warnings_and_repetitions_are_told(self, embed: Embed, write_sound: Any) -> None:
+    def test_warnings_and_repeated_inputs_are_logged(self, embed: Embed, write_sound: Any) -> None:
         path = write_sound("cwd/cut.wav", seconds=3.0)
         os.truncate(path, path.stat().st_size - 20_000)
         status, _, err = embed("cut.wav", "./cut.wav")
@@ -244,7 +242,7 @@ class TestEmbed:
         assert "audiotag: warning: cut.wav: truncated" in err
         assert "note: 1 input named repeatedly, embedded once" in err
 
-    def test_resume_does_only_what_is_left(self, embed: Embed, write_sound: Any) -> None:
+    def test_resume_embeds_only_remaining_inputs(self, embed: Embed, write_sound: Any) -> None:
         arguments = ["a.wav", "bad.wav", "-o", "all.csv", "--resume"]
         assert embed(*arguments)[0] == 1
         write_sound("cwd/bad.wav", seconds=2.0)
@@ -264,7 +262,7 @@ class TestEmbed:
         done = audiotag("embed", "-", input=b"", text=False)
         assert (done.returncode, b"standard input is empty" in done.stderr) == (1, True)
 
-    def test_whoever_reads_the_output_may_stop(self, small_home: Path) -> None:
+    def test_closed_pipe_is_not_an_error(self, small_home: Path) -> None:
         audiotag = f"{sys.executable} -m cli embed"
         environment = {**os.environ, "PYTHONPATH": str(Path(cli.__file__).parent)}
 
@@ -287,7 +285,7 @@ class TestEmbed:
         out, err = shell(f"{audiotag} a.wav --embedder vggish > /dev/full")
         assert (out, err) == (["2"], "audiotag: error: [Errno 28] No space left on device\n")
 
-    def test_names_cannot_play_tricks_on_a_terminal(self, embed: Embed) -> None:
+    def test_control_characters_in_names_of_inputs_are_escaped(self, embed: Embed) -> None:
         os.rename("a.wav", "\x1b[31mred\n.wav")
         Path("\x1b[2J.wav").write_bytes(b"no sound")
         _, out, err = embed("\x1b[31mred\n.wav", "\x1b[2J.wav")
@@ -315,7 +313,7 @@ class TestEmbed:
         assert embed("a.wav", "--embedder", "vggish", "--errors", "errors.csv")[0] == 2
         assert Path("errors.csv").read_text() == "yesterday's"
 
-    def test_what_failed_is_told_also_when_the_run_is_cut_short(self, embed: Embed) -> None:
+    def test_failures_are_reported_if_the_run_is_aborted(self, embed: Embed) -> None:
         status, _, err = embed("bad.wav", "a.wav", "-o", "/dev/full/x.csv", "--errors", "e.csv")
         assert status == 2
         Path("out").mkdir()
@@ -351,7 +349,7 @@ class TestEmbed:
         assert err.startswith(f"{VGGISH}\naudiotag: interrupted; ")
         assert list(scratch.iterdir()) == []
 
-    def test_names_that_are_no_unicode(self, audiotag: Any) -> None:
+    def test_file_names_that_are_not_unicode(self, audiotag: Any) -> None:
         name = os.fsdecode(b"caf\xe9 \xe2\x98\x95.wav")
         os.rename("a.wav", name)
         for form in ("npz", "csv", "parquet", "jsonl", "tfrecord"):
@@ -363,7 +361,7 @@ class TestEmbed:
             (clip,) = read_frames(Path(os.fsdecode(b"caf\xe9 \xe2\x98\x95." + form.encode())))
             assert clip.clip_id == r"caf\udce9 ☕"
 
-    def test_a_terminal_sees_a_bar_that_ends_at_100_percent(self, write_sound: Any) -> None:
+    def test_a_terminal_shows_a_bar_that_ends_at_100_percent(self, write_sound: Any) -> None:
         for n in range(3):
             write_sound(f"cwd/long/{n}.wav", seconds=200.0, seed=n)
         Path("long/x.wav").write_bytes(b"no sound" * 500_000)
@@ -392,7 +390,7 @@ class TestEmbedders:
     def _sound(self, in_directory: Path, write_sound: Any) -> None:
         write_sound("cwd/a.wav", seconds=2.0)
 
-    def test_a_fresh_machine_embeds_with_what_is_built_in_and_says_so(self, embed: Embed) -> None:
+    def test_without_vggish_the_built_in_embedder_is_used_and_logged(self, embed: Embed) -> None:
         status, out, err = embed("a.wav")
         assert (status, err) == (
             0,
@@ -404,7 +402,7 @@ class TestEmbedders:
         assert clip.metadata["embedder"]["name"] == "mini"
         assert embed("a.wav", "--quiet") == (0, "", "")
 
-    def test_who_names_an_embedder_is_told_nothing(self, embed: Embed, small_home: Path) -> None:
+    def test_embedder_chosen_by_name_is_not_logged(self, embed: Embed, small_home: Path) -> None:
         assert "(mini float32, " in embed("a.wav", "-o", "m.npz", "--embedder", "mini")[1]
         assert "(vggish float32, " in embed("a.wav", "-o", "v.npz", "--embedder", "vggish")[1]
         assert "(vggish int8, " in embed("a.wav", "-o", "i.npz", "--precision", "int8")[1]
@@ -431,9 +429,7 @@ class TestEmbedders:
         }
         assert clip.metadata["pca_sha256"] is None
 
-    def test_a_damaged_vggish_is_not_passed_over_in_silence(
-        self, embed: Embed, small_home: Path
-    ) -> None:
+    def test_damaged_vggish_is_logged(self, embed: Embed, small_home: Path) -> None:
         damaged = small_home / "vggish" / "float32.onnx"
         damaged.write_bytes(b"short")
         status, _, err = embed("a.wav")
@@ -460,7 +456,7 @@ class TestEmbedders:
             assert "use the values pca, or VGGish" in err
 
     @pytest.mark.parametrize("out", [("-o", "all.jsonl"), ("--out-dir", "out")])
-    def test_a_run_is_not_resumed_with_another_embedder(
+    def test_a_run_cannot_be_resumed_with_another_embedder(
         self, embed: Embed, request: pytest.FixtureRequest, write_sound: Any, out: tuple[str, str]
     ) -> None:
         Path("bad.wav").write_bytes(b"no sound")
@@ -477,13 +473,13 @@ class TestEmbedders:
         status, shown, _ = embed(*arguments, "--embedder", "mini")
         assert (status, "1 input done by an earlier run" in shown) == (0, True)
 
-    def test_without_weights_the_error_names_the_three_ways(self, embed: Embed) -> None:
+    def test_missing_weights_are_explained_with_three_remedies(self, embed: Embed) -> None:
         status, out, err = embed("a.wav", "--embedder", "vggish")
         assert (status, out, os.listdir()) == (2, "", ["a.wav"])
         for way in ("audiotag weights fetch", "audiotag weights install", "AUDIOTAG_HOME="):
             assert way in err
 
-    def test_other_names_are_refused(self, embed: Embed) -> None:
+    def test_unknown_embedders_are_rejected(self, embed: Embed) -> None:
         status, _, err = embed("a.wav", "--embedder", "yamnet")
         assert (status, "invalid choice: 'yamnet'" in err) == (2, True)
 

@@ -64,7 +64,7 @@ def other_frames() -> None:
 
 
 class TestEvaluate:
-    def test_a_table_says_how_good_a_bundle_is(self, command_line: CommandLine) -> None:
+    def test_evaluation_prints_a_table_of_metrics(self, command_line: CommandLine) -> None:
         status, out, err = command_line("evaluate", RUN, "--frames", "eval")
         assert (status, err) == (0, "")
         value = re.search(r"^mAP +(\d\.\d{4})  average precision, mean over classes$", out, re.M)
@@ -76,7 +76,7 @@ class TestEvaluate:
         assert re.search(rf"^classes, best first +AP  clips\n({line}){{4}}$", out, re.MULTILINE)
         assert "worst" not in out
 
-    def test_json_is_all_that_is_on_stdout(self, command_line: CommandLine) -> None:
+    def test_stdout_has_only_json(self, command_line: CommandLine) -> None:
         status, out, err = command_line("evaluate", f"{RUN}/bundle", "--frames", "eval", "--json")
         found = strict(out)
         assert (status, err) == (0, "")
@@ -85,7 +85,7 @@ class TestEvaluate:
         assert 0.9 < found["mAP"] <= 1
 
     @pytest.mark.usefixtures("other_frames")
-    def test_what_is_not_defined_is_null(self, command_line: CommandLine) -> None:
+    def test_undefined_metrics_are_null(self, command_line: CommandLine) -> None:
         write_labelled_frames(Path("one.tfrecord"), 1)
         status, out, _ = command_line("evaluate", RUN, "--frames", "one.tfrecord", "--json")
         assert (status, strict(out)["mAUC"]) == (0, None)
@@ -105,7 +105,7 @@ class TestEvaluate:
         assert all(float(row["AP"]) > 0.8 and row["clips"] == "12" for row in rows)
         assert Path("new/p.png").read_bytes().startswith(b"\x89PNG")
 
-    def test_a_full_disk_costs_the_file_alone(
+    def test_a_full_disk_does_not_lose_the_table(
         self, command_line: CommandLine, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def full(*_: object) -> None:
@@ -148,7 +148,7 @@ class TestEvaluate:
             (f"--watch {RUN} --frames eval --plot x.png", "are for one bundle, not for --watch"),
         ],
     )
-    def test_what_cannot_be_done_is_said_in_words(
+    def test_invalid_requests_are_explained_without_a_traceback(
         self, command_line: CommandLine, arguments: str, message: str
     ) -> None:
         before = {path: path.stat().st_mtime_ns for path in Path().rglob("*")}
@@ -159,7 +159,7 @@ class TestEvaluate:
         assert {path: path.stat().st_mtime_ns for path in Path().rglob("*")} == before
 
     @pytest.mark.usefixtures("other_frames")
-    def test_what_is_refused_can_be_insisted_on(self, command_line: CommandLine) -> None:
+    def test_force_and_max_bad_accept_what_is_refused(self, command_line: CommandLine) -> None:
         status, out, _ = command_line("evaluate", RUN, "--frames", "mini.tfrecord", "--force")
         assert (status, re.findall(r"n_clips +(\d+) ", out)) == (0, ["12"])
         frames = ["--frames", "damaged.tfrecord", "--max-bad", "1"]
@@ -171,7 +171,7 @@ class TestEvaluate:
         )
 
     @pytest.mark.parametrize("name", ["head.onnx", "labels.csv", "bundle.json"])
-    def test_a_damaged_bundle_is_told(self, command_line: CommandLine, name: str) -> None:
+    def test_a_damaged_bundle_is_reported(self, command_line: CommandLine, name: str) -> None:
         damage(f"{RUN}/bundle/{name}", 0)
         status, out, err = command_line("evaluate", RUN, "--frames", "eval")
         assert (status, out) == (2, "")
@@ -193,7 +193,7 @@ class TestEvaluate:
         assert [line[:9] for line in out.splitlines()] == ["epoch   1", "epoch   3"]
         assert err.startswith("audiotag: note: not evaluated: epoch 2; ")
 
-    def test_watching_goes_on_until_it_is_told_to_stop(self) -> None:
+    def test_watching_continues_until_interrupted(self) -> None:
         Path(f"{RUN}/metrics.json").unlink()  # as while training goes on
         latest = Path(f"{RUN}/checkpoints/epoch-0003.npz")
         latest.unlink()
@@ -229,7 +229,7 @@ def test_tensorflow_is_not_needed_to_use_a_bundle() -> None:
 
 
 class TestPredict:
-    def test_youtube8ms_csv_is_the_default(self, command_line: CommandLine) -> None:
+    def test_youtube8m_csv_is_the_default_format(self, command_line: CommandLine) -> None:
         arguments = ["predict", RUN, "--frames", "eval", "-o", "new/p.csv"]
         status, out, err = command_line(*arguments)
         assert (status, out) == (0, "")
@@ -267,7 +267,7 @@ class TestPredict:
         table = parquet.read_table("p.parquet").to_pydict()
         np.testing.assert_allclose(table["scores"], expected, 1e-5)
 
-    def test_whoever_reads_may_have_had_enough(self) -> None:
+    def test_closed_pipe_of_predictions_is_not_an_error(self) -> None:
         audiotag = f"{sys.executable} -m cli predict {RUN} --frames data eval --format"
 
         def shell(command: str) -> tuple[list[str], str]:
@@ -305,7 +305,7 @@ class TestPredict:
             ),
         ],
     )
-    def test_what_cannot_be_done_is_said_in_words(
+    def test_invalid_requests_are_explained_without_a_traceback(
         self, command_line: CommandLine, arguments: str, message: str
     ) -> None:
         before = {path: path.stat().st_mtime_ns for path in Path().rglob("*") if path.is_file()}
@@ -317,7 +317,7 @@ class TestPredict:
         assert after == before
 
     @pytest.mark.usefixtures("other_frames")
-    def test_what_is_refused_can_be_insisted_on(self, command_line: CommandLine) -> None:
+    def test_force_and_max_bad_accept_what_is_refused(self, command_line: CommandLine) -> None:
         frames = ["--frames", "mini.tfrecord", "damaged.tfrecord", "unlabelled.tfrecord"]
         arguments = ["predict", RUN, *frames, "-o", "x.csv", "--force", "--max-bad", "1"]
         status, _, err = command_line(*arguments)
@@ -363,7 +363,7 @@ class TestExport:
         assert Path("mine/saved_model/saved_model.pb").exists()
         assert Path("mine/head.onnx").stat().st_size <= n_bytes + 1000
 
-    def test_runs_vote_as_one_bundle(self, command_line: CommandLine) -> None:
+    def test_several_runs_become_an_ensemble(self, command_line: CommandLine) -> None:
         shutil.copytree(RUN, "runs/twin")
         status, out, _ = command_line("export", RUN, "runs/twin", "-o", "both")
         assert (status, out) == (0, "bundle: both, 4 classes\n")
@@ -396,7 +396,7 @@ class TestExport:
             ),
         ],
     )
-    def test_what_cannot_be_done_is_said_in_words(
+    def test_invalid_requests_are_explained_without_a_traceback(
         self, command_line: CommandLine, arguments: str, message: str
     ) -> None:
         for name in ("renamed", "early"):
@@ -432,7 +432,7 @@ class TestInspect:
         # Nested lists of the card are lines too, not Python's notation.
         assert "{'" not in out
 
-    def test_all_kinds_at_once_also_as_json(
+    def test_frames_audio_and_bundles_are_inspected_together(
         self, command_line: CommandLine, write_sound: Any
     ) -> None:
         write_sound("cwd/sounds/a.wav", seconds=1.5)
@@ -446,9 +446,7 @@ class TestInspect:
         status, out, _ = command_line(*arguments, "--json")
         assert [part["inspected"] for part in strict(out)] == ["bundle", "frames", "audio"]
 
-    def test_damage_is_what_one_inspects_for(
-        self, command_line: CommandLine, other_frames: None
-    ) -> None:
+    def test_inspect_reports_damage(self, command_line: CommandLine, other_frames: None) -> None:
         damage(f"{RUN}/bundle/head.onnx", 0)
         Path("bad.wav").write_bytes(b"no sound")
         status, out, err = command_line("inspect", "damaged.tfrecord", RUN, "bad.wav")
@@ -460,7 +458,7 @@ class TestInspect:
         for name in ("damaged.tfrecord", RUN, "bad.wav"):
             assert command_line("inspect", name)[0] == 1
 
-    def test_a_picture_is_drawn(self, command_line: CommandLine) -> None:
+    def test_a_plot_is_drawn(self, command_line: CommandLine) -> None:
         status, out, _ = command_line("inspect", "data", "--plot", "new/x.png")
         assert (status, "clips: 80" in out) == (0, True)
         assert Path("new/x.png").read_bytes().startswith(b"\x89PNG")
@@ -482,7 +480,7 @@ class TestInspect:
             ("data -A.tfrecord", r"-A\.tfrecord is a file; write \./-A\.tfrecord"),
         ],
     )
-    def test_what_cannot_be_done_is_said_in_words(
+    def test_invalid_requests_are_explained_without_a_traceback(
         self, command_line: CommandLine, arguments: str, message: str
     ) -> None:
         Path("empty").mkdir()
@@ -494,7 +492,7 @@ class TestInspect:
         assert not Path("x.png").exists()
 
 
-def test_export_is_told_whose_frames_and_what_to_calibrate_on(command_line: CommandLine) -> None:
+def test_export_takes_embedders_and_clips_to_calibrate_on(command_line: CommandLine) -> None:
     write_labelled_frames(Path("mini.tfrecord"), 60, embedder="mini", seed=4)
     more = ["--embedders", "vggish", "mini", "--calibrate", "data", "mini.tfrecord"]
     assert command_line("export", RUN, "-o", "both", *more)[0] == 0
@@ -537,7 +535,7 @@ def test_standard_output_may_be_closed_or_full(command: str, status: int, messag
     assert re.fullmatch(message, done.stderr)
 
 
-def test_runs_and_bundles_are_no_frames_of_their_directory(command_line: CommandLine) -> None:
+def test_files_of_runs_and_bundles_are_not_read_as_frames(command_line: CommandLine) -> None:
     arguments = ["predict", RUN, "--frames", ".", "-o", "p.csv"]
     assert "120 clips -> p.csv" in command_line(*arguments)[2]
     status, out, _ = command_line("inspect", ".", "--json")

@@ -104,7 +104,7 @@ def test_a_run_leaves_a_directory_with_a_bundle(trained: Any) -> None:
     assert len(Run(run).held_out()) == 8
 
 
-def test_progress_is_on_stderr_and_the_outcome_on_stdout(trained: Any) -> None:
+def test_progress_goes_to_stderr_and_the_result_to_stdout(trained: Any) -> None:
     _, done = trained
     first, *epochs = done.stderr.splitlines()
     assert first == "audiotag: 80 clips, 4 classes; feature-attention -> runs/feature-attention-1"
@@ -121,20 +121,20 @@ def test_progress_is_on_stderr_and_the_outcome_on_stdout(trained: Any) -> None:
 
 @pytest.mark.usefixtures("run_directory")
 class TestTrain:
-    def test_runs_are_numbered_and_quiet_ones_say_nothing(self, train: Train) -> None:
+    def test_runs_are_numbered_and_quiet_runs_print_nothing(self, train: Train) -> None:
         assert train(*QUICK, "--quiet") == (0, "", "")
         status, out, err = train(*QUICK, "--val-share", "0")
         assert (status, out) == (0, "bundle: runs/logistic-2/bundle\n")
         assert re.search(r"epoch   2/2  loss \d\.\d{3}   +[\d,]+ examples/s  0:00 left\n$", err)
         assert Run(Path("runs/logistic-2")).held_out() == []
 
-    def test_validation_clips_of_their_own_are_all_held_out(self, train: Train) -> None:
+    def test_separate_validation_clips_are_all_held_out(self, train: Train) -> None:
         assert train(*QUICK, "--val", "eval", "-o", "new/run")[0] == 0
         assert Run(Path("new/run")).held_out() == [f"clip2-{i}" for i in range(40)]
         data = json.loads(Path("new/run/config.json").read_text())["data"]
         assert (data["n_clips"], data["validation"]["n_clips"]) == (80, 40)
 
-    def test_a_bundle_with_other_classes_can_be_gone_on_from(self, train: Train) -> None:
+    def test_training_starts_from_a_bundle_with_other_classes(self, train: Train) -> None:
         write_labelled_frames(Path("three.tfrecord"), 24, n_classes=3)
         Path("three.csv").write_text("index,mid,display_name\n0,,rain\n1,/m/dog,hound\n2,,owl\n")
         arguments = ["--frames", "three.tfrecord", "--labels", "three.csv", "--epochs", "1"]
@@ -149,7 +149,7 @@ class TestTrain:
         status, _, err = train(*arguments, "--init-from", start, "--head", "gru", "-o", "runs/x")
         assert (status, "(feature-attention); leave them out" in err) == (2, True)
 
-    def test_folds_give_mean_and_spread_and_vote_as_one_bundle(
+    def test_folds_give_mean_spread_and_an_ensemble(
         self, train: Train, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         arguments = [*QUICK, "--folds", "2", "-o", "runs/folds"]
@@ -172,7 +172,7 @@ class TestTrain:
         held = [Run(Path(f"runs/folds/fold-{k}")).held_out() for k in (1, 2)]
         assert (len(held[0]), len({*held[0], *held[1]})) == (40, 80)
 
-    def test_a_damaged_record_is_named_and_left_out_on_request(self, train: Train) -> None:
+    def test_a_damaged_record_is_named_and_can_be_skipped(self, train: Train) -> None:
         data = bytearray(Path("data/b.tfrecord").read_bytes())
         data[-30] ^= 1
         Path("data/b.tfrecord").write_bytes(data)
@@ -187,7 +187,7 @@ class TestTrain:
         )
         assert "79 clips, 4 classes" in err
 
-    def test_what_cannot_be_measured_is_a_dash(self, train: Train) -> None:
+    def test_undefined_metrics_are_dashes(self, train: Train) -> None:
         write_labelled_frames(Path("one.tfrecord"), 1, seed=5)
         status, out, err = train(*QUICK, "--val", "one.tfrecord", "-o", "runs/one")
         assert status == 0
@@ -195,7 +195,7 @@ class TestTrain:
         assert "mAUC is undefined: no class has validation clips with and without it\n" in out
         assert "nan" not in out + err
 
-    def test_many_files_are_told_in_few_words(self, train: Train) -> None:
+    def test_many_sources_are_summarised_in_the_card(self, train: Train) -> None:
         records = Path("data/a.tfrecord").read_bytes(), Path("data/b.tfrecord").read_bytes()
         for number in range(6):
             write_records(Path(f"many/{number}.tfrecord"))
@@ -218,7 +218,7 @@ class TestTrain:
         assert [line.split()[0] for line in out.splitlines()] == list(HEADS)
         assert re.search(r"^logistic +l2=1e-08, normalisation=l2$", out, re.MULTILINE)
 
-    def test_a_terminal_sees_a_bar_and_the_epochs(self) -> None:
+    def test_a_terminal_shows_a_bar_and_the_epochs(self) -> None:
         seen = on_a_terminal("train", *QUICK, "-o", "runs/bar", columns=100)
         assert re.search(
             r"epoch 1/2 [━╸╺ ]+ loss \d+\.\d{3}  [\d,]+ examples/s  \d:\d\d left", seen
@@ -233,9 +233,7 @@ class TestTrain:
 
 @pytest.mark.usefixtures("run_directory")
 class TestStopped:
-    def test_after_ctrl_c_the_best_so_far_is_there_and_resuming_leaves_no_trace(
-        self, train: Train
-    ) -> None:
+    def test_resumed_run_equals_an_uninterrupted_one(self, train: Train) -> None:
         arguments = (*LOGISTIC, "--learning-rate", "0.1", "--epochs", "8", "--batch-size", "1")
         arguments = (*arguments, "--patience", "0")
         command = [sys.executable, "-m", "cli", "train", *arguments]
@@ -285,7 +283,7 @@ class TestStopped:
         status, out, _ = train(*QUICK, "-o", "runs/x", "--resume")
         assert (status, out.splitlines()[-1]) == (0, "bundle: runs/x/bundle")
 
-    def test_the_second_ctrl_c_ends_at_once(
+    def test_second_ctrl_c_interrupts_at_once(
         self, train: Train, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         signalled(monkeypatch, signal.SIGINT, times=2)
@@ -293,7 +291,7 @@ class TestStopped:
         assert (status, out) == (130, "")
         assert err.endswith("\naudiotag: interrupted\n")
 
-    def test_a_finished_run_stays_as_it_is(self, train: Train) -> None:
+    def test_a_finished_run_is_not_changed(self, train: Train) -> None:
         assert train(*QUICK, "-o", "runs/x", "--quiet")[0] == 0
         before = {name: Path("runs/x", name).read_bytes() for name in files_below(Path("runs/x"))}
         status, out, err = train(*QUICK, "-o", "runs/x", "--resume")
@@ -359,7 +357,7 @@ class TestOwnSounds:
         status, _, err = train(*self.quick, "--embedder", "vggish")
         assert (status, "audiotag weights fetch vggish" in err) == (2, True)
 
-    def test_a_run_is_not_resumed_with_another_embedder(
+    def test_a_run_cannot_be_resumed_with_another_embedder(
         self, train: Train, small_mini: Path
     ) -> None:
         arguments = (*self.quick, "-o", "runs/x")
@@ -368,7 +366,7 @@ class TestOwnSounds:
         assert status == 2
         assert "embedders" in err
 
-    def test_ctrl_c_ends_embedding_at_once_and_what_was_done_is_kept(
+    def test_ctrl_c_ends_embedding_and_keeps_the_cache(
         self, train: Train, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         @contextlib.contextmanager
@@ -410,7 +408,7 @@ class TestOwnSounds:
             True,
         )
 
-    def test_a_sound_that_cannot_be_read_is_named(self, train: Train) -> None:
+    def test_unreadable_audio_is_named(self, train: Train) -> None:
         Path("sounds/low/bad.wav").write_bytes(b"no sound")
         status, _, err = train(*self.quick)
         assert status == 2
@@ -439,9 +437,7 @@ class TestOwnSounds:
             ("", "needs the column path"),
         ],
     )
-    def test_a_list_that_makes_no_sense_is_refused(
-        self, train: Train, text: str, message: str
-    ) -> None:
+    def test_invalid_lists_are_rejected(self, train: Train, text: str, message: str) -> None:
         Path("l.csv").write_text(text)
         status, out, err = train("--audio", "l.csv")
         assert (status, out) == (2, "")
@@ -455,7 +451,7 @@ class TestOwnSounds:
         assert "not among the 2 classes:\n  sounds/high/0.wav: " in err
 
 
-def test_without_weights_the_error_names_the_three_ways(
+def test_missing_weights_are_explained_with_three_remedies(
     train: Train, in_directory: Path, write_sound: Any
 ) -> None:
     for name in ("a", "b"):
@@ -524,7 +520,9 @@ def test_without_weights_the_error_names_the_three_ways(
         ("--frames data --init-from empty", "empty is not a bundle: it has no bundle.json"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_done_is_said_in_words(train: Train, arguments: str, message: str) -> None:
+def test_invalid_requests_are_explained_without_a_traceback(
+    train: Train, arguments: str, message: str
+) -> None:
     Path("empty").mkdir()
     Path("two.csv").write_text("index,display_name\n0,a\n1,b\n")
     records = [make_record({"id": f"u{i}"}, {"audio": make_frames(2, i)}) for i in range(20)]
@@ -536,7 +534,7 @@ def test_what_cannot_be_done_is_said_in_words(train: Train, arguments: str, mess
     assert files_below(Path()) == before
 
 
-def test_frames_that_embed_wrote_without_labels_are_no_examples(
+def test_unlabelled_frames_cannot_be_trained_on(
     train: Train, command_line: Train, in_directory: Path, small_home: Path, write_sound: Any
 ) -> None:
     for number in range(12):
