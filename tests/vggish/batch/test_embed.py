@@ -278,7 +278,7 @@ def test_an_interrupted_run_says_so_and_is_resumed(sounds: Path) -> None:
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=20)
     assert process.returncode == 130
-    assert err.endswith("\n\naudiotag: interrupted; the same command with --resume goes on\n")
+    assert err.endswith("\n\naudiotag: interrupted; the same command with --resume continues\n")
     assert 2 <= len(files("out", journals=False)) < N_SOUNDS
     status, _, err = finish(SLOW, "embed", "sounds", "--out-dir", "out", "--jobs", "1")
     assert status == 2
