@@ -14,49 +14,24 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from audiotag.commands.options import (
-    DEFAULT_JOBS,
-    CommonOptions,
-    add_common,
-    add_device,
-    add_embedder,
-    add_inputs,
-    input_names,
-    load_chosen_extractor,
-)
+from audiotag.commands.options import DEVICE, EMBEDDER, InputOptions, add_options, option
+from audiotag.terminal import outputs
 from audiotag.terminal.bars import ClipBar
-from audiotag.terminal.outputs import (
-    check_one_destination,
-    check_writable,
-    outputs_summary,
-    refuse_overwriting,
-)
 from audiotag.terminal.signals import EXIT_OK, EXIT_SOME_FAILED
 from audiotag.terminal.stderr import explain, log
 from audiotag.terminal.stdout import STDOUT, send_to_stdout
 from classifier.frame_data.clip_labels import read_clip_labels
 from classifier.labels import read_labels
+from vggish.api import load_extractor
 from vggish.audio.inputs import Inputs, find_inputs
 from vggish.audio.sources import source_name
 from vggish.batch.embed import BatchReport, Failure, embed_batch
 from vggish.batch.sinks import Destination
-from vggish.common.choices import (
-    FRAME_FORMATS,
-    PRECISIONS,
-    RESAMPLERS,
-    TAILS,
-    VALUES,
-    Device,
-    EmbedderName,
-    FrameFormat,
-    Precision,
-    ResamplerName,
-    Tail,
-    Values,
-)
+from vggish.common import choices
 from vggish.common.csv_table import csv_text
 from vggish.common.files import atomic_write
 from vggish.common.wording import count, prefix_location, printable
+from vggish.embedders.choice import find_embedder
 from vggish.errors import AudioError, FrameFileError, OptionError, write_errors_as
 from vggish.extractor import Extractor
 from vggish.frames.files import format_of
@@ -80,31 +55,68 @@ exit status:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(CommonOptions):
-    """The options of `audiotag embed`; the help of its parser describes them."""
+class Options(InputOptions):
+    """The options of `audiotag embed`."""
 
-    inputs: Sequence[str]
-    files_from: str | None
-    out: str | None
-    out_dir: str | None
-    format: FrameFormat | None
-    values: Values
-    labels: str | None
-    label_names: str | None
-    embedder: EmbedderName | None
-    hop: float
-    tail: Tail
-    resampler: ResamplerName
-    precision: Precision | None
-    device: Device
-    jobs: int
-    resume: bool
-    errors: str | None
+    out: str | None = option(
+        "-o",
+        "--out",
+        group="output",
+        metavar="FILE",
+        help="one file for all clips; its suffix sets the format",
+    )
+    out_dir: str | None = option(
+        metavar="DIR",
+        help="directory for one file per input, in the same tree (default: the current directory)",
+    )
+    format: choices.FrameFormat | None = option(
+        help="format of the output (default: the suffix of -o, or npz)"
+    )
+    values: choices.Values = option(
+        default="uint8",
+        help="quantised frames, float32 after PCA, or the raw output of VGGish (default: uint8)",
+    )
+    labels: str | None = option(
+        metavar="CSV", help="labels to store in tfrecord and jsonl, with the columns clip, labels"
+    )
+    label_names: str | None = option(
+        metavar="CSV", help="class_labels_indices.csv, if the labels are names or AudioSet ids"
+    )
+    embedder: choices.EmbedderName | None = option(group="method", **EMBEDDER)
+    hop: float = option(
+        default=PATCH_SECONDS,
+        metavar="SECONDS",
+        help=f"time between frames, in seconds (default: {PATCH_SECONDS}; AudioSet has 1)",
+    )
+    tail: choices.Tail = option(
+        default="pad", help="pad the last patch with silence, or drop it (default: pad)"
+    )
+    resampler: choices.ResamplerName = option(
+        default="soxr",
+        help="resampler to 16 kHz; resampy is the slow one of the reference (default: soxr)",
+    )
+    precision: choices.Precision | None = option(
+        help="precision of VGGish: int8 is two to three times as fast and slightly different; "
+        "mini has one only (default: float32)"
+    )
+    device: choices.Device = option(**DEVICE)
+    jobs: int = option(
+        "--jobs",
+        "-j",
+        group="run",
+        default=2,
+        metavar="N",
+        help="number of files to embed at once (default: 2)",
+    )
+    resume: bool = option(
+        help="continue a run that was killed: embed only inputs that failed, are new or changed"
+    )
+    errors: str | None = option(metavar="FILE", help="write a CSV of the inputs that failed")
 
     def __post_init__(self) -> None:
         if self.jobs < 1:
             raise OptionError(f"--jobs must be at least 1. Received: {self.jobs}")
-        check_one_destination(self.out, self.out_dir)
+        outputs.check_one_destination(self.out, self.out_dir)
         if self.out == STDOUT and self.format is None:
             raise OptionError("-o - needs --format, as there is no suffix to take it from")
         if self.label_names is not None and self.labels is None:
@@ -116,106 +128,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.usage = "audiotag embed INPUT ... [options]"
     parser.description = "Write AudioSet-compatible frames of audio: 128 numbers for each 0.96 s."
     parser.epilog = _EPILOG
-    add_inputs(parser)
-    out = parser.add_argument_group("output")
-    out.add_argument(
-        "-o", "--out", metavar="FILE", help="one file for all clips; its suffix sets the format"
-    )
-    out.add_argument(
-        "--out-dir",
-        metavar="DIR",
-        help="directory for one file per input, in the same tree (default: the current directory)",
-    )
-    out.add_argument(
-        "--format",
-        choices=FRAME_FORMATS,
-        help="format of the output (default: the suffix of -o, or npz)",
-    )
-    out.add_argument(
-        "--values",
-        choices=VALUES,
-        default="uint8",
-        help="quantised frames, float32 after PCA, or the raw output of VGGish (default: uint8)",
-    )
-    out.add_argument(
-        "--labels",
-        metavar="CSV",
-        help="labels to store in tfrecord and jsonl, with the columns clip, labels",
-    )
-    out.add_argument(
-        "--label-names",
-        metavar="CSV",
-        help="class_labels_indices.csv, if the labels are names or AudioSet ids",
-    )
-    method = parser.add_argument_group("method")
-    add_embedder(method)
-    method.add_argument(
-        "--hop",
-        type=float,
-        default=PATCH_SECONDS,
-        metavar="SECONDS",
-        help=f"time between frames, in seconds (default: {PATCH_SECONDS}; AudioSet has 1)",
-    )
-    method.add_argument(
-        "--tail",
-        choices=TAILS,
-        default="pad",
-        help="pad the last patch with silence, or drop it (default: pad)",
-    )
-    method.add_argument(
-        "--resampler",
-        choices=RESAMPLERS,
-        default="soxr",
-        help="resampler to 16 kHz; resampy is the slow one of the reference (default: soxr)",
-    )
-    method.add_argument(
-        "--precision",
-        choices=PRECISIONS,
-        help="precision of VGGish: int8 is two to three times as fast and slightly different; "
-        "mini has one only (default: float32)",
-    )
-    add_device(method)
-    run_group = parser.add_argument_group("run")
-    run_group.add_argument(
-        "--jobs",
-        "-j",
-        type=int,
-        default=DEFAULT_JOBS,
-        metavar="N",
-        help=f"number of files to embed at once (default: {DEFAULT_JOBS})",
-    )
-    run_group.add_argument(
-        "--resume",
-        action="store_true",
-        help="continue a run that was killed: embed only inputs that failed, are new or changed",
-    )
-    run_group.add_argument("--errors", metavar="FILE", help="write a CSV of the inputs that failed")
-    add_common(run_group)
+    add_options(parser, Options)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run `audiotag embed`."""
-    return embed(Options(**vars(arguments)))
-
-
-def embed(options: Options) -> int:
-    """Embed the inputs and log a summary; returns the exit status."""
-    names = input_names(options.inputs, options.files_from, "embed")
+    """Embed the inputs and log a summary."""
+    options = Options(**vars(arguments))
+    names = options.input_names("embed")
     inputs = find_inputs(names)
     _check_outputs(options, inputs)
     with contextlib.ExitStack() as stack:
         destination = _destination(options, names, stack)
         labels = _clip_labels(options, destination)
-        extractor = load_chosen_extractor(
-            options,
-            options.embedder,
-            options.precision,
+        choice = find_embedder(options.embedder or "auto", options.precision)
+        extractor = load_extractor(
+            choice.name,
+            precision=choice.precision,
             device=options.device,
             values=options.values,
             hop_seconds=options.hop,
             tail=options.tail,
             resampler=options.resampler,
         )
+        if choice.reason:
+            options.log(choice.reason)
         report, started = BatchReport(), time.perf_counter()
         try:
             with ClipBar(inputs.items, "embedding", quiet=options.quiet) as bar:
@@ -254,9 +190,9 @@ def _check_outputs(options: Options, inputs: Inputs) -> None:
     """Raise before the work if an output is also an input, or cannot be written."""
     read = [item.source for item in inputs.items]
     read += [p for p in (options.files_from, options.labels, options.label_names) if p is not None]
-    refuse_overwriting([("-o", options.out), ("--errors", options.errors)], read)
+    outputs.refuse_overwriting([("-o", options.out), ("--errors", options.errors)], read)
     if options.errors is not None:
-        check_writable(Path(options.errors), "--errors")
+        outputs.check_writable(Path(options.errors), "--errors")
 
 
 def _destination(
@@ -346,7 +282,7 @@ def _summary(
     if destination.file is None:
         items = [item for item in inputs.items if item.source not in failed]
         written = [(item.source, destination.path(item)) for item in items]
-        yield from outputs_summary(written, destination.directory)
+        yield from outputs.outputs_summary(written, destination.directory)
     elif n_written:
         where = "standard output" if options.out == STDOUT else str(destination.file)
         yield f"{count(n_written, 'clip')} -> {where}"

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from audiotag.commands.options import (
+    BUNDLE,
+    FORCE,
+    FRAMES,
+    MAX_BAD,
     CommonOptions,
-    add_common,
-    add_force,
-    add_frames,
-    add_max_bad,
-    nonempty_name,
+    add_options,
+    option,
 )
 from audiotag.terminal.bars import counting_bar
 from audiotag.terminal.outputs import Output, check_writable, refuse_overwriting
@@ -47,16 +48,20 @@ exit status:
 
 @dataclass(frozen=True, kw_only=True)
 class Options(CommonOptions):
-    """The options of `audiotag evaluate`; the help of its parser describes them."""
+    """The options of `audiotag evaluate`."""
 
-    bundle: str | None
-    watch: Path | None
-    frames: Sequence[str]
-    max_bad: int
-    json: bool
-    per_class: Path | None
-    plot: Path | None
-    force: bool
+    bundle: str | None = option("bundle", **BUNDLE)
+    watch: Path | None = option(
+        metavar="RUN", help="instead evaluate each checkpoint of a run as training writes it"
+    )
+    frames: Sequence[str] = option(
+        **FRAMES, required=True, help="labelled frames: files, directories, quoted patterns"
+    )
+    max_bad: int = option(**MAX_BAD)
+    json: bool = option(group="output", help="print JSON instead of a table")
+    per_class: Path | None = option(metavar="CSV", help="write a CSV with a row per class")
+    plot: Path | None = option(metavar="PNG", help="draw the results (.png, .svg, .pdf)")
+    force: bool = option(**FORCE)
 
     def __post_init__(self) -> None:
         if (self.bundle is None) == (self.watch is None):
@@ -70,31 +75,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.usage = "audiotag evaluate BUNDLE --frames FILE ... [options]"
     parser.description = "Evaluate a bundle on labelled frames: mAP, mAUC, lwlrap and more."
     parser.epilog = _EPILOG
-    parser.add_argument(
-        "bundle",
-        type=nonempty_name,
-        nargs="?",
-        metavar="BUNDLE",
-        help="a bundle, a run, or a built-in model such as audioset-gru or audioset-best",
-    )
-    parser.add_argument(
-        "--watch",
-        type=Path,
-        metavar="RUN",
-        help="instead evaluate each checkpoint of a run as training writes it",
-    )
-    add_frames(
-        parser, "--frames", "labelled frames: files, directories, quoted patterns", required=True
-    )
-    add_max_bad(parser)
-    out = parser.add_argument_group("output")
-    out.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    out.add_argument(
-        "--per-class", type=Path, metavar="CSV", help="write a CSV with a row per class"
-    )
-    out.add_argument("--plot", type=Path, metavar="PNG", help="draw the results (.png, .svg, .pdf)")
-    add_force(out)
-    add_common(out)
+    add_options(parser, Options)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -110,9 +91,9 @@ def evaluate_bundle(options: Options) -> int:
     if options.per_class is None and options.plot is None:
         require_stdout()
     refuse_overwriting(outputs, [])
-    for option, path in outputs:
+    for flag, path in outputs:
         if path is not None:
-            check_writable(Path(path), option)
+            check_writable(Path(path), flag)
     if options.plot is not None:
         check_drawable(options.plot)
     bundle, report = load(options.bundle), ReadReport()

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from audiotag.commands.options import CommonOptions, add_common, add_frames, read_json
+from audiotag.commands.options import FRAMES, CommonOptions, add_options, option
 from audiotag.terminal.signals import EXIT_OK
 from audiotag.terminal.stderr import hide_native_logs
 from classifier.frame_data.clip_store import load_clips
 from classifier.frame_data.finding import find_frame_files
 from classifier.training.runs import Run
 from vggish.common.wording import count, printable
+from vggish.errors import OptionError
 
 _EPILOG = """\
 examples:
@@ -29,19 +32,28 @@ exit status:
 
 @dataclass(frozen=True, kw_only=True)
 class Options(CommonOptions):
-    """The options of `audiotag export`; the help of its parser describes them."""
+    """The options of `audiotag export`."""
 
-    runs: Sequence[Path]
-    out: Path
-    name: str | None
-    licence: str
-    metrics: Path | None
-    notes: str
-    embedders: Sequence[str]
-    calibrate: Sequence[str]
-    float16: bool
-    saved_model: bool
-    overwrite: bool
+    runs: Sequence[Path] = option("runs", metavar="RUN", help="directory of a training run")
+    out: Path = option("-o", "--out", required=True, metavar="DIR", help="directory of the bundle")
+    name: str | None = option(help="name of the bundle (default: the name of DIR)")
+    licence: str = option(default="", metavar="TEXT", help="licence of the training data")
+    metrics: Path | None = option(
+        metavar="JSON", help="output of `audiotag evaluate --json`, for the model card"
+    )
+    notes: str = option(default="", metavar="TEXT", help="further text for the model card")
+    embedders: Sequence[str] = option(
+        metavar="NAME",
+        help="embedders whose frames the bundle accepts (default: those of the training data)",
+    )
+    calibrate: Sequence[str] = option(
+        **FRAMES,
+        help="labelled frames to calibrate the scores on, not those of an evaluation (default: "
+        "the clips that training held out)",
+    )
+    float16: bool = option(help="store weights in float16, which halves the files")
+    saved_model: bool = option(help="add a SavedModel for TensorFlow Serving")
+    overwrite: bool = option(help="replace an existing bundle")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,56 +64,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "Several runs become one ensemble."
     )
     parser.epilog = _EPILOG
-    parser.add_argument(
-        "runs", nargs="+", type=Path, metavar="RUN", help="directory of a training run"
-    )
-    parser.add_argument(
-        "-o", "--out", type=Path, required=True, metavar="DIR", help="directory of the bundle"
-    )
-    parser.add_argument("--name", help="name of the bundle (default: the name of DIR)")
-    parser.add_argument(
-        "--licence", default="", metavar="TEXT", help="licence of the training data"
-    )
-    parser.add_argument(
-        "--metrics",
-        type=Path,
-        metavar="JSON",
-        help="output of `audiotag evaluate --json`, for the model card",
-    )
-    parser.add_argument(
-        "--notes", default="", metavar="TEXT", help="further text for the model card"
-    )
-    parser.add_argument(
-        "--embedders",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="NAME",
-        help="embedders whose frames the bundle accepts (default: those of the training data)",
-    )
-    add_frames(
-        parser,
-        "--calibrate",
-        "labelled frames to calibrate the scores on, not those of an evaluation (default: the "
-        "clips that training held out)",
-    )
-    parser.add_argument(
-        "--float16", action="store_true", help="store weights in float16, which halves the files"
-    )
-    parser.add_argument(
-        "--saved-model", action="store_true", help="add a SavedModel for TensorFlow Serving"
-    )
-    parser.add_argument("--overwrite", action="store_true", help="replace an existing bundle")
-    add_common(parser)
+    add_options(parser, Options)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run `audiotag export`."""
-    return export_runs(Options(**vars(arguments)))
-
-
-def export_runs(options: Options) -> int:
     """Export the runs, and print where the bundle is."""
+    options = Options(**vars(arguments))
     files = options.calibrate
     calibrate_on = load_clips(find_frame_files(files)) if files else None
     with hide_native_logs(debug=options.debug):
@@ -112,7 +80,7 @@ def export_runs(options: Options) -> int:
             name=options.name,
             licence=options.licence,
             notes=options.notes,
-            metrics=None if options.metrics is None else read_json(options.metrics),
+            metrics=None if options.metrics is None else _read_json(options.metrics),
             embedders=options.embedders,
             calibrate_on=calibrate_on,
             half=options.float16,
@@ -124,3 +92,10 @@ def export_runs(options: Options) -> int:
         n_classes = count(len(bundle.labels), "class", "classes")
         print(printable(f"bundle: {bundle.directory}, {n_classes}"))
     return EXIT_OK
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_text("utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise OptionError(f"cannot read {path} as a JSON object: {error}") from error

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from audiotag.commands.options import CommonOptions, add_common, add_labels_option, nonempty_name
+from audiotag.commands.options import FRAMES, CommonOptions, add_options, option
 from audiotag.terminal.outputs import check_writable
 from audiotag.terminal.signals import EXIT_OK, EXIT_SOME_FAILED
 from audiotag.terminal.stdout import print_json, print_result, require_stdout
@@ -32,40 +32,30 @@ exit status:
 
 @dataclass(frozen=True, kw_only=True)
 class Options(CommonOptions):
-    """The options of `audiotag inspect`; the help of its parser describes them."""
+    """The options of `audiotag inspect`."""
 
-    files: Sequence[str]
-    labels: Path | None
-    json: bool
-    plot: Path | None
+    files: Sequence[str] = option(
+        "files", **FRAMES, help="file, directory, bundle, or quoted pattern"
+    )
+    labels: Path | None = option(
+        metavar="CSV",
+        help="names of the classes (default: those of AudioSet), with the columns index, mid, "
+        "display_name",
+    )
+    json: bool = option(help="print JSON instead of tables")
+    plot: Path | None = option(metavar="PNG", help="draw the distributions (.png, .svg, .pdf)")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `audiotag inspect`."""
     parser.description = "Describe files of frames, bundles and audio files, and find damage."
     parser.epilog = _EPILOG
-    parser.add_argument(
-        "files",
-        type=nonempty_name,
-        nargs="+",
-        metavar="FILE",
-        help="file, directory, bundle, or quoted pattern",
-    )
-    add_labels_option(parser, "names of the classes (default: those of AudioSet)")
-    parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
-    parser.add_argument(
-        "--plot", type=Path, metavar="PNG", help="draw the distributions (.png, .svg, .pdf)"
-    )
-    add_common(parser)
+    add_options(parser, Options)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run `audiotag inspect`."""
-    return inspect_files(Options(**vars(arguments)))
-
-
-def inspect_files(options: Options) -> int:
-    """Print what the files hold; returns the exit status."""
+    """Print what the files hold."""
+    options = Options(**vars(arguments))
     if options.plot is None:
         require_stdout()
     else:

@@ -1,32 +1,41 @@
-"""Options that several commands share."""
+"""Options of commands as fields of a dataclass, and those that several commands share."""
 
 from __future__ import annotations
 
 import argparse
-import json
-from collections.abc import Sequence
+import collections.abc
+import dataclasses
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from audiotag.terminal.stderr import log
 from classifier.frame_data.clips import ReadReport
-from vggish.api import load_extractor
 from vggish.audio.inputs import read_list
-from vggish.common.choices import DEVICES, EMBEDDERS, EmbedderName, Precision
-from vggish.embedders.choice import find_embedder
 from vggish.errors import OptionError
-from vggish.extractor import Extractor
 
-DEFAULT_JOBS = 2
+_FLAGS, _SETTINGS = "flags", "settings"
+
+
+def option(*flags: str, **settings: Any) -> Any:
+    """Make a dataclass field that `add_options` adds to a parser.
+
+    Args:
+        flags: by default `--` and the name of the field; a name without dashes is positional.
+        settings: arguments of `add_argument` that do not follow from the annotation, and
+            `group`: title of the group that begins with this option;
+            `constants`: in place of all else, values that flags of their names set, with their
+            help; these exclude each other.
+    """
+    return dataclasses.field(metadata={_FLAGS: flags, _SETTINGS: settings})
 
 
 @dataclass(frozen=True, kw_only=True)
 class CommonOptions:
     """Options of every command but `serve`."""
 
-    quiet: bool
-    debug: bool
+    quiet: bool = option("--quiet", "-q", help="print only errors to stderr")
+    debug: bool = option(help="print the traceback of an error")
 
     def log(self, message: str) -> None:
         """Print a line to stderr, unless --quiet is given."""
@@ -39,120 +48,85 @@ class CommonOptions:
             self.log(f"warning: {warning}")
 
 
+def add_options(
+    parser: argparse.ArgumentParser, options: type[CommonOptions], common_group: str = ""
+) -> None:
+    """Add the fields of a dataclass that are options to a parser.
+
+    Args:
+        parser: of the command.
+        options: its fields are added in their order, but those of `CommonOptions` last.
+        common_group: title of the group of the common options, by default the last one.
+    """
+    hints, common = get_type_hints(options), CommonOptions.__dataclass_fields__
+    groups: dict[str, argparse._ActionsContainer] = {"options": parser}
+    title = "options"
+    for field in sorted(dataclasses.fields(options), key=lambda field: field.name in common):
+        if not field.metadata:
+            continue
+        settings = dict(field.metadata[_SETTINGS])
+        title = settings.pop("group", (field.name in common and common_group) or title)
+        group = groups.get(title) or groups.setdefault(title, parser.add_argument_group(title))
+        if "constants" in settings:
+            group = group.add_mutually_exclusive_group()
+            for value, meaning in settings["constants"].items():
+                how = {"action": "store_const", "const": value, "help": meaning}
+                group.add_argument(f"--{value}", dest=field.name, **how)
+            continue
+        flags = field.metadata[_FLAGS] or (option_name(field.name),)
+        is_positional = not flags[0].startswith("-")
+        derived = _derived_settings(hints[field.name], is_positional=is_positional)
+        group.add_argument(*flags, **{**derived, **settings})
+
+
+def _derived_settings(annotation: Any, *, is_positional: bool) -> dict[str, Any]:
+    """The arguments of `add_argument` that follow from the annotation of a field."""
+    kinds = get_args(annotation)
+    is_optional = type(None) in kinds
+    kind = kinds[0] if is_optional else annotation
+    settings: dict[str, Any] = {}
+    if kind is bool:
+        return {"action": "store_true"}
+    if get_origin(kind) is Literal:
+        return {"choices": get_args(kind)}
+    if get_origin(kind) is collections.abc.Sequence:
+        (kind,) = get_args(kind)
+        if is_positional:
+            settings = {"nargs": "+"}
+        elif is_optional:
+            settings = {"action": "append"}
+        else:
+            settings = {"nargs": "+", "action": "extend", "default": []}
+    elif is_positional and is_optional:
+        settings = {"nargs": "?"}
+    return settings if kind is str else {**settings, "type": kind}
+
+
 def option_name(field: str) -> str:
     """The option that a field of options is parsed from."""
     return f"--{field.replace('_', '-')}"
 
 
-def add_common(parser: argparse._ActionsContainer) -> None:
-    """Add --quiet and --debug."""
-    parser.add_argument("--quiet", "-q", action="store_true", help="print only errors to stderr")
-    parser.add_argument("--debug", action="store_true", help="print the traceback of an error")
+@dataclass(frozen=True, kw_only=True)
+class InputOptions(CommonOptions):
+    """Options of a command that reads audio files."""
 
-
-def add_inputs(parser: argparse.ArgumentParser) -> None:
-    """Add the audio files of a command; see `input_names`."""
-    parser.add_argument(
+    inputs: Sequence[str] = option(
         "inputs",
         nargs="*",
         metavar="INPUT",
         help="audio file, directory to search, quoted pattern, or - for standard input",
     )
-    parser.add_argument(
-        "--files-from",
-        metavar="FILE",
-        help="read more inputs from a file, one per line (- for standard input)",
+    files_from: str | None = option(
+        metavar="FILE", help="read more inputs from a file, one per line (- for standard input)"
     )
 
-
-def input_names(inputs: Sequence[str], files_from: str | None, command: str) -> list[str]:
-    """The inputs of `add_inputs`, at least one."""
-    names = [*inputs, *([] if files_from is None else read_list(files_from))]
-    if not names:
-        raise OptionError(f"nothing to {command}: name an audio file, a directory, or -")
-    return names
-
-
-def add_device(group: argparse._ActionsContainer) -> None:
-    """Add --device."""
-    group.add_argument(
-        "--device",
-        choices=DEVICES,
-        default="auto",
-        help="where to run the networks: auto uses a GPU if ONNX Runtime supports it "
-        "(default: auto)",
-    )
-
-
-def load_chosen_extractor(
-    options: CommonOptions,
-    embedder: EmbedderName | None,
-    precision: Precision | None = None,
-    **how: Any,
-) -> Extractor:
-    """Load an extractor, and log which embedder was chosen if the user left that open."""
-    choice = find_embedder("auto" if embedder is None else embedder, precision)
-    extractor = load_extractor(choice.name, precision=choice.precision, **how)
-    if choice.reason:
-        options.log(choice.reason)
-    return extractor
-
-
-def add_embedder(group: argparse._ActionsContainer) -> None:
-    """Add --embedder, where None stands for auto."""
-    group.add_argument(
-        "--embedder",
-        choices=EMBEDDERS,
-        help="network that embeds audio: auto is VGGish if it is installed, else the built-in "
-        "mini (default: auto)",
-    )
-
-
-def add_frames(
-    group: argparse._ActionsContainer, option: str, meaning: str, *, required: bool = False
-) -> None:
-    """Add an option that names files of frames."""
-    group.add_argument(
-        option,
-        type=nonempty_name,
-        nargs="+",
-        action="extend",
-        default=[],
-        required=required,
-        metavar="FILE",
-        help=meaning,
-    )
-
-
-def add_labels_option(group: argparse._ActionsContainer, meaning: str) -> None:
-    """Add --labels, a CSV of class names."""
-    group.add_argument(
-        "--labels",
-        type=Path,
-        metavar="CSV",
-        help=f"{meaning}, with the columns index, mid, display_name",
-    )
-
-
-def add_max_bad(group: argparse._ActionsContainer) -> None:
-    """Add --max-bad."""
-    group.add_argument(
-        "--max-bad",
-        type=_whole_number,
-        default=0,
-        metavar="N",
-        help="number of damaged records or files to skip with a warning before giving up "
-        "(default: 0)",
-    )
-
-
-def add_force(group: argparse._ActionsContainer) -> None:
-    """Add --force."""
-    group.add_argument(
-        "--force",
-        action="store_true",
-        help="accept frames of an embedder that the bundle was not trained on",
-    )
+    def input_names(self, command: str) -> list[str]:
+        """The inputs of both options, at least one."""
+        names = [*self.inputs, *([] if self.files_from is None else read_list(self.files_from))]
+        if not names:
+            raise OptionError(f"nothing to {command}: name an audio file, a directory, or -")
+        return names
 
 
 def nonempty_name(text: str) -> str:
@@ -168,9 +142,29 @@ def _whole_number(text: str) -> int:
     return int(text)
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object that an option names."""
-    try:
-        return dict(json.loads(path.read_text("utf-8")))
-    except (OSError, ValueError, TypeError) as error:
-        raise OptionError(f"cannot read {path} as a JSON object: {error}") from error
+# Settings of options that several commands have, each at its own place.
+BUNDLE: Mapping[str, Any] = {
+    "type": nonempty_name,
+    "metavar": "BUNDLE",
+    "help": "a bundle, a run, or a built-in model such as audioset-gru or audioset-best",
+}
+DEVICE: Mapping[str, Any] = {
+    "default": "auto",
+    "help": "where to run the networks: auto uses a GPU if ONNX Runtime supports it "
+    "(default: auto)",
+}
+EMBEDDER: Mapping[str, Any] = {
+    "help": "network that embeds audio: auto is VGGish if it is installed, else the built-in "
+    "mini (default: auto)"
+}
+FORCE: Mapping[str, Any] = {
+    "help": "accept frames of an embedder that the bundle was not trained on"
+}
+FRAMES: Mapping[str, Any] = {"type": nonempty_name, "metavar": "FILE"}
+MAX_BAD: Mapping[str, Any] = {
+    "type": _whole_number,
+    "default": 0,
+    "metavar": "N",
+    "help": "number of damaged records or files to skip with a warning before giving up "
+    "(default: 0)",
+}

@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from audiotag.commands.options import (
+    BUNDLE,
+    FORCE,
+    FRAMES,
+    MAX_BAD,
     CommonOptions,
-    add_common,
-    add_force,
-    add_frames,
-    add_max_bad,
-    nonempty_name,
+    add_options,
+    option,
 )
 from audiotag.terminal.bars import counting_bar
 from audiotag.terminal.outputs import refuse_overwriting
@@ -44,15 +45,32 @@ exit status:
 
 @dataclass(frozen=True, kw_only=True)
 class Options(CommonOptions):
-    """The options of `audiotag predict`; the help of its parser describes them."""
+    """The options of `audiotag predict`."""
 
-    bundle: str
-    frames: Sequence[str]
-    max_bad: int
-    out: str
-    format: str | None
-    top_k: int
-    force: bool
+    bundle: str = option("bundle", **BUNDLE)
+    frames: Sequence[str] = option(
+        **FRAMES,
+        required=True,
+        help="frames, labelled or not: files, directories, quoted patterns",
+    )
+    max_bad: int = option(**MAX_BAD)
+    out: str = option(
+        "-o",
+        "--out",
+        group="output",
+        required=True,
+        metavar="FILE",
+        help="file to write, or - for stdout",
+    )
+    format: str | None = option(
+        choices=PREDICTION_FORMATS, help="format of the file (default: that of its suffix)"
+    )
+    top_k: int = option(
+        default=DEFAULT_TOP_K,
+        metavar="K",
+        help=f"number of tags per clip in yt8m and jsonl (default: {DEFAULT_TOP_K})",
+    )
+    force: bool = option(**FORCE)
 
     def __post_init__(self) -> None:
         if self.top_k < 1:
@@ -66,46 +84,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.usage = "audiotag predict BUNDLE --frames FILE ... -o predictions.csv [options]"
     parser.description = "Predict the scores of clips of frames, and write them to a file."
     parser.epilog = _EPILOG
-    parser.add_argument(
-        "bundle",
-        type=nonempty_name,
-        metavar="BUNDLE",
-        help="a bundle, a run, or a built-in model such as audioset-gru or audioset-best",
-    )
-    add_frames(
-        parser,
-        "--frames",
-        "frames, labelled or not: files, directories, quoted patterns",
-        required=True,
-    )
-    add_max_bad(parser)
-    out = parser.add_argument_group("output")
-    out.add_argument(
-        "-o", "--out", required=True, metavar="FILE", help="file to write, or - for stdout"
-    )
-    out.add_argument(
-        "--format",
-        choices=PREDICTION_FORMATS,
-        help="format of the file (default: that of its suffix)",
-    )
-    out.add_argument(
-        "--top-k",
-        type=int,
-        default=DEFAULT_TOP_K,
-        metavar="K",
-        help=f"number of tags per clip in yt8m and jsonl (default: {DEFAULT_TOP_K})",
-    )
-    add_force(out)
-    add_common(out)
+    add_options(parser, Options)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run `audiotag predict`."""
-    return predict_clips(Options(**vars(arguments)))
-
-
-def predict_clips(options: Options) -> int:
     """Write the scores of all clips, and log how many there were."""
+    options = Options(**vars(arguments))
     if options.out == STDOUT:
         require_stdout()
     file_format = options.format or format_of(options.out)

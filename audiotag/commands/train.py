@@ -16,13 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from audiotag.commands.options import (
-    DEFAULT_JOBS,
+    EMBEDDER,
+    FRAMES,
+    MAX_BAD,
     CommonOptions,
-    add_common,
-    add_embedder,
-    add_frames,
-    add_labels_option,
-    add_max_bad,
+    add_options,
+    option,
     option_name,
 )
 from audiotag.terminal.bars import counting_bar
@@ -65,24 +64,64 @@ _CONFIG_FIELDS = [name for names in GROUPS.values() for name in names]
 
 @dataclass(frozen=True, kw_only=True)
 class Options(CommonOptions):
-    """The options of `audiotag train`; the help of its parser describes them."""
+    """The options of `audiotag train`."""
 
-    frames: Sequence[str]
-    audio: Path | None
-    val: Sequence[str]
-    val_share: float | None
-    folds: int | None
-    labels: Path | None
-    max_bad: int
-    jobs: int
-    embedder: EmbedderName | None
-    out: Path | None
-    resume: bool
-    init_from: str | None
-    licence: str
-    head: str | None
-    set: Sequence[str]
-    list_heads: bool
+    frames: Sequence[str] = option(
+        **FRAMES, group="data", help="labelled frames: files, directories, quoted patterns"
+    )
+    audio: Path | None = option(
+        metavar="DIR|CSV",
+        help="labelled audio: a directory with a folder per class, or a CSV with the columns "
+        "path, labels (and start, end, fold)",
+    )
+    val: Sequence[str] = option(
+        **FRAMES, help="frames to validate on (default: a share of the data)"
+    )
+    val_share: float | None = option(
+        metavar="SHARE",
+        help="share of the clips to validate on; 0 trains on all clips, for all epochs "
+        "(default: 0.1)",
+    )
+    folds: int | None = option(
+        metavar="K", help="number of folds of a cross-validation, whose heads become one ensemble"
+    )
+    labels: Path | None = option(
+        metavar="CSV",
+        help="the classes (default: AudioSet's 527, or the folders of --audio), with the columns "
+        "index, mid, display_name",
+    )
+    max_bad: int = option(**MAX_BAD)
+    jobs: int = option(
+        "--jobs",
+        "-j",
+        default=2,
+        metavar="N",
+        help="number of files of --audio to embed at once (default: 2)",
+    )
+    embedder: EmbedderName | None = option(**EMBEDDER)
+    out: Path | None = option(
+        "-o",
+        "--out",
+        group="run",
+        metavar="RUN",
+        help="directory of the run (default: runs/HEAD-N)",
+    )
+    resume: bool = option(help="continue a run that was stopped")
+    init_from: str | None = option(
+        metavar="BUNDLE", help="bundle whose weights to start from; its classes may differ"
+    )
+    licence: str = option(
+        default="", metavar="TEXT", help="licence of the data, for the model card"
+    )
+    head: str | None = option(
+        group="head",
+        metavar="NAME",
+        help=f"head to train; see --list-heads (default: {DEFAULT_HEAD})",
+    )
+    set: Sequence[str] = option(
+        metavar="NAME=VALUE", help="settings of the head, such as units=256; see --list-heads"
+    )
+    list_heads: bool = option(help="list the heads with their settings, and exit")
     config: dict[str, Any]
 
     def setup(self) -> TrainingSetup:
@@ -135,40 +174,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.usage = "audiotag train (--frames FILE ... | --audio DIR) [options]"
     parser.description = "Train a head on labelled frames or audio: AudioSet's, or your own."
     parser.epilog = _EPILOG
-    _add_data_options(parser.add_argument_group("data"))
-    group = parser.add_argument_group("run")
-    group.add_argument(
-        "-o",
-        "--out",
-        type=Path,
-        metavar="RUN",
-        help="directory of the run (default: runs/HEAD-N)",
-    )
-    group.add_argument("--resume", action="store_true", help="continue a run that was stopped")
-    group.add_argument(
-        "--init-from",
-        metavar="BUNDLE",
-        help="bundle whose weights to start from; its classes may differ",
-    )
-    group.add_argument(
-        "--licence", default="", metavar="TEXT", help="licence of the data, for the model card"
-    )
-    add_common(group)
-    head = parser.add_argument_group("head")
-    head.add_argument(
-        "--head", metavar="NAME", help=f"head to train; see --list-heads (default: {DEFAULT_HEAD})"
-    )
-    head.add_argument(
-        "--set",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="NAME=VALUE",
-        help="settings of the head, such as units=256; see --list-heads",
-    )
-    head.add_argument(
-        "--list-heads", action="store_true", help="list the heads with their settings, and exit"
-    )
+    add_options(parser, Options, common_group="run")
     settings = settings_of(TrainingConfig)
     for title, names in GROUPS.items():
         group = parser.add_argument_group(title)
@@ -186,61 +192,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             )
 
 
-def _add_data_options(group: argparse._ActionsContainer) -> None:
-    add_frames(group, "--frames", "labelled frames: files, directories, quoted patterns")
-    group.add_argument(
-        "--audio",
-        type=Path,
-        metavar="DIR|CSV",
-        help="labelled audio: a directory with a folder per class, or a CSV with the columns "
-        "path, labels (and start, end, fold)",
-    )
-    add_frames(group, "--val", "frames to validate on (default: a share of the data)")
-    group.add_argument(
-        "--val-share",
-        type=float,
-        metavar="SHARE",
-        help="share of the clips to validate on; 0 trains on all clips, for all epochs "
-        "(default: 0.1)",
-    )
-    group.add_argument(
-        "--folds",
-        type=int,
-        metavar="K",
-        help="number of folds of a cross-validation, whose heads become one ensemble",
-    )
-    add_labels_option(group, "the classes (default: AudioSet's 527, or the folders of --audio)")
-    add_max_bad(group)
-    group.add_argument(
-        "--jobs",
-        "-j",
-        type=int,
-        default=DEFAULT_JOBS,
-        metavar="N",
-        help=f"number of files of --audio to embed at once (default: {DEFAULT_JOBS})",
-    )
-    add_embedder(group)
-
-
 def run(arguments: argparse.Namespace) -> int:
-    """Run `audiotag train`."""
+    """Train a head, and print its metrics and where its bundle is."""
     values = vars(arguments)
     config = {name: values.pop(name) for name in _CONFIG_FIELDS}
     options = Options(**values, config=config)
-    return list_heads() if options.list_heads else train(options)
-
-
-def list_heads() -> int:
-    """Print the heads and their settings, wrapped to the width of a terminal."""
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
-    for name, kind in HEADS.items():
-        settings = ", ".join(f"{f.name}={f.default}" for f in dataclasses.fields(kind))
-        print(textwrap.fill(f"{name:<22} {settings}", width, subsequent_indent=" " * 23))
-    return EXIT_OK
-
-
-def train(options: Options) -> int:
-    """Train a head, and print its metrics and where its bundle is."""
+    if options.list_heads:
+        return _list_heads()
     setup = options.setup()
     with hide_native_logs(debug=options.debug):
         with counting_bar("embedding", quiet=options.quiet) as advance:
@@ -256,6 +214,15 @@ def train(options: Options) -> int:
         out = "" if options.out is not None else f" -o {directory}"
         log(f"stopped; the same command with --resume{out} continues")
         return stop.status
+    return EXIT_OK
+
+
+def _list_heads() -> int:
+    """Print the heads and their settings, wrapped to the width of a terminal."""
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
+    for name, kind in HEADS.items():
+        settings = ", ".join(f"{f.name}={f.default}" for f in dataclasses.fields(kind))
+        print(textwrap.fill(f"{name:<22} {settings}", width, subsequent_indent=" " * 23))
     return EXIT_OK
 
 

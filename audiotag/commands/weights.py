@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from audiotag.commands.options import CommonOptions, add_common
+from audiotag.commands.options import CommonOptions, add_options
 from audiotag.terminal.bars import download_bar
 from audiotag.terminal.signals import EXIT_OK
 from audiotag.terminal.stderr import hide_native_logs
@@ -20,7 +20,7 @@ from vggish.errors import AudiotagError, WeightsNotInstalledError
 
 @dataclass(frozen=True, kw_only=True)
 class Options(CommonOptions):
-    """The options of `audiotag weights`; the help of its parsers describes them."""
+    """The options of `audiotag weights`; each action has some of them."""
 
     action: str
     name: str = "vggish"
@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             description=summary[0].upper() + summary[1:] + ".",
             formatter_class=parser.formatter_class,
         )
-        add_common(action)
+        add_options(action, CommonOptions)
         return action
 
     add("list", "show which weights are known and which are installed")

@@ -14,7 +14,7 @@ from audiotag.commands.classify.live import run_live
 from audiotag.commands.classify.options import Options
 from audiotag.commands.classify.taggers import TagFn, local_tagger, read_source, remote_tagger
 from audiotag.commands.classify.writer import ClipOutputError, draw_plot, open_tag_writer
-from audiotag.commands.options import add_common, add_device, add_force, add_inputs, input_names
+from audiotag.commands.options import add_options
 from audiotag.terminal.bars import ClipBar
 from audiotag.terminal.outputs import Output, check_writable, refuse_overwriting
 from audiotag.terminal.signals import EXIT_OK, EXIT_SOME_FAILED
@@ -26,7 +26,6 @@ from classifier.tags.types import ClipTags
 from vggish.audio.inputs import Inputs, Item, find_inputs
 from vggish.audio.mono import SILENCE
 from vggish.audio.sources import source_name
-from vggish.common.choices import EMBEDDERS, PRECISIONS
 from vggish.common.wording import count, prefix_location
 from vggish.errors import AudioError, OptionError, ServiceError, ServiceUnreachableError
 
@@ -59,121 +58,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.usage = "audiotag classify INPUT ... [options]"
     parser.description = "Tag audio: which sounds occur in a clip, and when."
     parser.epilog = _EPILOG
-    add_inputs(parser)
-    live = parser.add_argument_group("microphone")
-    live.add_argument(
-        "--live", action="store_true", help="tag the microphone, and print a line each 0.96 s"
-    )
-    live.add_argument(
-        "--live-device",
-        metavar="NAME",
-        help="microphone to use, by its number or words of its name (default: the system's)",
-    )
-    _add_model_options(parser)
-    tags = parser.add_argument_group("tags")
-    tags.add_argument(
-        "--top-k", type=int, default=5, metavar="K", help="maximum number of tags (default: 5)"
-    )
-    tags.add_argument(
-        "--threshold",
-        type=float,
-        default=0.0,
-        metavar="X",
-        help="minimum score of a tag, from 0 to 1 (default: 0)",
-    )
-    tags.add_argument(
-        "--labels",
-        action="append",
-        metavar="NAME",
-        help="class to report, by name or AudioSet id; may be repeated (default: all)",
-    )
-    tags.add_argument(
-        "--exclude-labels",
-        action="append",
-        metavar="NAME",
-        help="class to leave out, by name or AudioSet id; may be repeated",
-    )
-    tags.add_argument(
-        "--frames", action="store_true", help="add the tags of each 0.96 s to JSON and CSV"
-    )
-    tags.add_argument(
-        "--segments",
-        action="store_true",
-        help="report when each tag occurs: a list in JSON, one row per span in CSV and tables",
-    )
-    _add_output_options(parser)
-    add_common(parser)
-
-
-def _add_model_options(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("model")
-    group.add_argument(
-        "--model",
-        metavar="BUNDLE",
-        help="a bundle, a run, or the name of a built-in model (default: audioset)",
-    )
-    group.add_argument(
-        "--embedder",
-        choices=EMBEDDERS,
-        default="auto",
-        help="network that embeds the audio: auto is the one that the model was trained on, and "
-        "VGGish if it was trained on both (default: auto)",
-    )
-    group.add_argument(
-        "--precision", choices=PRECISIONS, help="precision of VGGish (default: float32)"
-    )
-    add_device(group)
-    add_force(group)
-    group.add_argument(
-        "--server",
-        metavar="URL",
-        help="send the clips to an audiotag service instead, with the key of --api-key-file or "
-        "AUDIOTAG_API_KEY; --model then names one of its models",
-    )
-    group.add_argument("--api-key-file", metavar="FILE", help="file with the key for --server")
-
-
-def _add_output_options(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("output")
-    group.add_argument(
-        "-o",
-        "--out",
-        # A stdout that leads to a file must not be replaced by another file.
-        type=lambda name: STDOUT if name in ("/dev/stdout", "/dev/fd/1") else name,
-        metavar="FILE",
-        help="file to write (.csv, .json, .jsonl, .srt, .selections.txt, .txt; default: print)",
-    )
-    group.add_argument(
-        "--out-dir", metavar="DIR", help="directory for one file per input, in the same tree"
-    )
-    formats = group.add_mutually_exclusive_group()
-    for name, meaning in (
-        ("json", "write JSON; for several files, one line each"),
-        ("csv", "write CSV, with a row per tag"),
-        ("srt", "write subtitles, for players"),
-        ("audacity", "write an Audacity label track"),
-        ("raven", "write a Raven Pro selection table"),
-    ):
-        formats.add_argument(
-            f"--{name}", dest="file_format", action="store_const", const=name, help=meaning
-        )
-    group.add_argument(
-        "--plot",
-        metavar="PNG",
-        help="also draw a plot (.png, .svg, .pdf); for several inputs, a directory for the plots",
-    )
+    add_options(parser, Options, common_group="options")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run `audiotag classify`."""
-    return classify(Options(**vars(arguments)))
-
-
-def classify(options: Options) -> int:
-    """Tag the inputs, or the microphone; returns the exit status."""
+    """Tag the inputs, or the microphone."""
+    options = Options(**vars(arguments))
     if options.live:
         return run_live(options)
-    inputs = find_inputs(input_names(options.inputs, options.files_from, "classify"))
+    inputs = find_inputs(options.input_names("classify"))
     _check_outputs(options, inputs)
     with contextlib.ExitStack() as stack:
         tag = local_tagger(options) if options.server is None else remote_tagger(options, stack)

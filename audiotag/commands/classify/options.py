@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from audiotag.commands.options import CommonOptions, option_name
+from audiotag.commands.options import DEVICE, FORCE, InputOptions, option, option_name
 from audiotag.terminal.outputs import check_one_destination
 from audiotag.terminal.stdout import STDOUT
 from classifier.output.formats import SUFFIXES, TagFormat, format_of
@@ -24,34 +24,79 @@ _NOT_LIVE = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(CommonOptions):
-    """The options of `audiotag classify`; the help of its parser describes them.
+class Options(InputOptions):
+    """The options of `audiotag classify`.
 
     Raises:
         OptionError: a value is out of range, or options cannot be combined.
     """
 
-    inputs: Sequence[str]
-    files_from: str | None
-    live: bool
-    live_device: str | None
-    model: str | None
-    embedder: EmbedderName
-    precision: Precision | None
-    device: Device
-    force: bool
-    server: str | None
-    api_key_file: str | None
-    top_k: int
-    threshold: float
-    labels: Sequence[str] | None
-    exclude_labels: Sequence[str] | None
-    frames: bool
-    segments: bool
-    out: str | None
-    out_dir: str | None
-    file_format: str | None
-    plot: str | None
+    live: bool = option(group="microphone", help="tag the microphone, and print a line each 0.96 s")
+    live_device: str | None = option(
+        metavar="NAME",
+        help="microphone to use, by its number or words of its name (default: the system's)",
+    )
+    model: str | None = option(
+        group="model",
+        metavar="BUNDLE",
+        help="a bundle, a run, or the name of a built-in model (default: audioset)",
+    )
+    embedder: EmbedderName = option(
+        default="auto",
+        help="network that embeds the audio: auto is the one that the model was trained on, and "
+        "VGGish if it was trained on both (default: auto)",
+    )
+    precision: Precision | None = option(help="precision of VGGish (default: float32)")
+    device: Device = option(**DEVICE)
+    force: bool = option(**FORCE)
+    server: str | None = option(
+        metavar="URL",
+        help="send the clips to an audiotag service instead, with the key of --api-key-file or "
+        "AUDIOTAG_API_KEY; --model then names one of its models",
+    )
+    api_key_file: str | None = option(metavar="FILE", help="file with the key for --server")
+    top_k: int = option(
+        group="tags", default=5, metavar="K", help="maximum number of tags (default: 5)"
+    )
+    threshold: float = option(
+        default=0.0, metavar="X", help="minimum score of a tag, from 0 to 1 (default: 0)"
+    )
+    labels: Sequence[str] | None = option(
+        metavar="NAME",
+        help="class to report, by name or AudioSet id; may be repeated (default: all)",
+    )
+    exclude_labels: Sequence[str] | None = option(
+        metavar="NAME", help="class to leave out, by name or AudioSet id; may be repeated"
+    )
+    frames: bool = option(help="add the tags of each 0.96 s to JSON and CSV")
+    segments: bool = option(
+        help="report when each tag occurs: a list in JSON, one row per span in CSV and tables"
+    )
+    out: str | None = option(
+        "-o",
+        "--out",
+        group="output",
+        # A stdout that leads to a file must not be replaced by another file.
+        type=lambda name: STDOUT if name in ("/dev/stdout", "/dev/fd/1") else name,
+        metavar="FILE",
+        help="file to write (.csv, .json, .jsonl, .srt, .selections.txt, .txt; default: print)",
+    )
+    out_dir: str | None = option(
+        metavar="DIR", help="directory for one file per input, in the same tree"
+    )
+    file_format: str | None = option(
+        constants={
+            "json": "write JSON; for several files, one line each",
+            "csv": "write CSV, with a row per tag",
+            "srt": "write subtitles, for players",
+            "audacity": "write an Audacity label track",
+            "raven": "write a Raven Pro selection table",
+        }
+    )
+    plot: str | None = option(
+        metavar="PNG",
+        help="also draw a plot (.png, .svg, .pdf); for several inputs, a directory for the plots",
+    )
 
     def __post_init__(self) -> None:
         Choice(**self.choice)
