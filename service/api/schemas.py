@@ -212,6 +212,23 @@ _EXAMPLES: tuple[JsonDocument, ...] = (
     ServiceVersion("0.5.0", "1"),
 )
 
+_SCORE = {"minimum": 0, "maximum": 1}
+_SECONDS = {"minimum": 0}
+# What the types of the properties do not state.
+_DETAILS: dict[type[JsonDocument], dict[str, dict[str, Any]]] = {
+    Tag: {"score": _SCORE},
+    FrameTags: {"start_seconds": _SECONDS},
+    TagSegment: {"score": _SCORE, "start_seconds": _SECONDS, "end_seconds": _SECONDS},
+    TagTrack: {"score": _SCORE, "scores": {"items": {"type": "number", **_SCORE}}},
+    ServiceTags: {
+        "duration_seconds": _SECONDS,
+        "model": {
+            "properties": {key: {"type": "string"} for key in _MODEL},
+            "required": list(_MODEL),
+        },
+    },
+}
+
 
 def describe_documents(schemas: dict[str, Any]) -> None:
     """Complete the OpenAPI schemas of our dataclasses, by name, from their docstrings."""
@@ -223,6 +240,9 @@ def describe_documents(schemas: dict[str, Any]) -> None:
         schema["required"] = list(schema["properties"])  # `as_json` writes all fields
         for name, text in _attributes(document).items():
             schema["properties"][name]["description"] = text
+            schema["properties"][name].pop("default", None)
+        for name, details in _DETAILS.get(document, {}).items():
+            schema["properties"][name].update(details)
 
 
 def _attributes(document: type[JsonDocument]) -> dict[str, str]:

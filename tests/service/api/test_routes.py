@@ -582,6 +582,19 @@ def test_the_openapi_document_describes_requests_and_responses(client: httpx.Cli
     assert "HTTPValidationError" not in text
 
 
+def test_the_openapi_document_states_ranges_and_the_keys_of_the_model(
+    client: httpx.Client,
+) -> None:
+    schemas = client.get("/openapi.json").json()["components"]["schemas"]
+    tags = schemas["ServiceTags"]["properties"]
+    assert tags["model"]["required"] == ["name", "head", "sha256"] == [*tags["model"]["properties"]]
+    assert tags["duration_seconds"]["minimum"] == 0
+    score = schemas["Tag"]["properties"]["score"]
+    assert (score["type"], score["minimum"], score["maximum"]) == ("number", 0, 1)
+    # All properties are always sent, so that none has a default.
+    assert "default" not in json.dumps(schemas["ServiceTags"]["properties"]["warnings"])
+
+
 def test_the_documentation_lists_all_problems() -> None:
     text = (ROOT / "docs" / "api.md").read_text("utf-8")
     for slug, kind in PROBLEMS.items():
