@@ -389,7 +389,7 @@ def _accuracy(
     """Train a head on some clips and return its accuracy on others."""
     from classifier.training.config import TrainingConfig
     from classifier.training.examples import FrameExamples
-    from classifier.training.loop import train
+    from classifier.training.loop import Training
     from classifier.training.network import Network
     from classifier.training.runs import Run, read_arrays
     from classifier.training.transfer import set_weights
@@ -399,7 +399,7 @@ def _accuracy(
         run = Run(Path(scratch) / "run")
         run.begin(config, {"sources": ["ESC-50"]}, Labels(names, ("",) * len(names)), [])
         examples = FrameExamples(store, np.flatnonzero(trained_on), len(names))
-        train(config, examples, None, run)
+        Training(config, examples, None, run).run()
         network = Network([config], len(names))
         set_weights(network.model, read_arrays(run.best)[0])
     scores = network.scores(*store.gather(np.flatnonzero(tested)))

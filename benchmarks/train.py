@@ -4,7 +4,7 @@
     python -m benchmarks.train --quick    measure three heads briefly, print only
     python -m benchmarks.train --heads gru-512 feature-attention     measure these, print only
 
-"audiotag" is `classifier.training.loop.train` on clips in memory. "PyTorch" is the same head in a
+"audiotag" is `classifier.training.loop` on clips in memory. "PyTorch" is the same head in a
 plain training loop on float32 batches in memory. "Limit" is the time of a step's float32 matrix
 products alone, in TensorFlow or PyTorch, whichever is faster. Each runs in its own process, because
 TensorFlow and PyTorch conflict in one. The processes alternate, so that a change in the machine's
@@ -241,7 +241,7 @@ class Turns:
         self.seconds, self.n_steps = float(line), 0
         self.from_ = self.last = time.perf_counter()
 
-    # The observer interface of `classifier.training.loop.train`:
+    # The observer interface of `classifier.training.loop.Training`:
 
     def on_step(self, progress: Any) -> None:
         """Count a finished step."""
@@ -258,7 +258,7 @@ def train_ours(name: str, kind: str) -> None:
     from classifier.labels import Labels
     from classifier.training.config import TrainingConfig
     from classifier.training.examples import FrameExamples
-    from classifier.training.loop import train
+    from classifier.training.loop import Training
     from classifier.training.runs import Run
 
     case, n = CASES[name], BATCH * OUR_STEPS
@@ -281,7 +281,7 @@ def train_ours(name: str, kind: str) -> None:
         run.begin(config, {}, labels, [])
         turns = Turns(WARM_UP_STEPS)
         examples = FrameExamples(store, np.arange(n), CLASSES)
-        train(config, examples, None, run, observers=[turns])
+        Training(config, examples, None, run).run([turns])
 
 
 def train_torch(name: str) -> None:

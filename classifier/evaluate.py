@@ -6,7 +6,6 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -50,7 +49,7 @@ def evaluate(
         BundleError: the bundle is not for the embedder of the frames.
     """
     started = time.perf_counter()
-    tally = _Tally()
+    tally: Counter[str | None] = Counter()  # by embedder; None counts clips without labels
     scores = [np.zeros((0, len(labels)), np.float32)]
     truth = [np.zeros((0, len(labels)), np.bool_)]
     n_scored = 0
@@ -68,7 +67,7 @@ def evaluate(
             on_progress(n_scored)
     all_scores, all_truth = np.concatenate(scores), np.concatenate(truth)
     if not all_truth.any():
-        n_clips = n_scored + tally.n_unlabelled
+        n_clips = n_scored + tally[None]
         raise OptionError(
             f"none of the {n_clips} clips has labels, so there is nothing to compare with.\n"
             "To score clips without labels, use: audiotag predict"
@@ -79,8 +78,8 @@ def evaluate(
         labels=labels,
         scores=all_scores,
         truth=all_truth,
-        embedders=dict(tally.embedders),
-        n_unlabelled=tally.n_unlabelled,
+        embedders={name: n for name, n in tally.items() if name is not None},
+        n_unlabelled=tally[None],
         seconds=time.perf_counter() - started,
     )
 
@@ -95,16 +94,9 @@ def watch(
 ) -> Iterator[tuple[Checkpoint, Result]]:
     """Evaluate every checkpoint of a run as training writes it, each once and in order.
 
-    Args:
-        list_checkpoints: returns the present checkpoints, hashable, in the order of training.
-        evaluate_one: called with each new checkpoint; one that is removed between two polls is
-            missed.
-        stop: ends the loop, at the next checkpoint or immediately while it waits.
-        poll_seconds: time between two polls while nothing is new.
-        is_finished: whether training is over; the loop ends after the remaining checkpoints.
-
-    Yields:
-        The checkpoint and the result of `evaluate_one`.
+    `list_checkpoints` returns the present ones, hashable; one that is removed between two polls is
+    missed. The loop ends after the remaining checkpoints if training `is_finished`, or when `stop`
+    is set, at the next checkpoint or immediately while it waits.
     """
     seen: set[Checkpoint] = set()
     while not stop.is_set():
@@ -132,18 +124,9 @@ def watch_run(
 ) -> Iterator[tuple[int, Evaluation]]:
     """Evaluate each checkpoint of a training run, until training ends or `stop` is set.
 
-    Args:
-        run: the run to watch.
-        clips: labelled clips that can be iterated over repeatedly.
-        stop: ends the watch.
-        force: accept frames of an embedder that the head was not trained on.
-        log: called with a note about checkpoints that training removed too early.
-
-    Yields:
-        The epoch of each checkpoint, and its evaluation.
-
-    Raises:
-        RunError: the directory is not a run, or a checkpoint is damaged.
+    `clips` are labelled, and iterated over repeatedly. `log` is called with a note about
+    checkpoints that training removed too early. Yields the epoch of each checkpoint, and its
+    evaluation.
     """
     # These import TensorFlow.
     from classifier.training.network import Network
@@ -175,18 +158,12 @@ def watch_run(
         yield epoch, found
 
 
-@dataclass
-class _Tally:
-    embedders: Counter[str] = field(default_factory=Counter)
-    n_unlabelled: int = 0
-
-
 def _labelled(
-    clips: Iterable[Clip], scorer: Scorer, n_classes: int, force: bool, tally: _Tally
+    clips: Iterable[Clip], scorer: Scorer, n_classes: int, force: bool, tally: Counter[str | None]
 ) -> Iterator[Clip]:
     for clip in clips:
         if clip.labels is None:
-            tally.n_unlabelled += 1
+            tally[None] += 1
             continue
         beyond = [index for index in clip.labels if not 0 <= index < n_classes]
         if beyond:
@@ -197,7 +174,7 @@ def _labelled(
             )
         if isinstance(scorer, Bundle):
             scorer.check_embedder(clip.embedder, force, what=clip.source)
-        tally.embedders[clip.embedder] += 1
+        tally[clip.embedder] += 1
         yield clip
 
 

@@ -34,7 +34,6 @@ from classifier.training.transfer import set_weights
 from vggish.errors import OptionError, RunError
 
 CARD_TEXT_FILE = "README.md"
-
 # Scores [n, C], and which are right, bool [n, C].
 _Scored = tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]
 
@@ -44,25 +43,19 @@ class ExportOptions:
     """What an exported bundle contains beside the head.
 
     Attributes:
-        name: of the bundle; None takes the name of its directory.
-        licence: of the training data, for the card.
-        notes: free text for the card.
-        metrics: result of an evaluation on other clips, for the card.
-        embedders: embedders whose frames the head accepts; () means those of the training data.
         calibrate_on: labelled clips to calibrate on, in place of those held out of the training,
             separately for each embedder. They should not be those of an evaluation.
-        calibrate_as: a bundle of the same head, trained without some of the clips and calibrated
-            on those, whose calibration to copy.
+        calibrate_as: a bundle of the same head, trained without some of the clips and calibrated on
+            those, whose calibration to copy.
         half: round large weights to float16, which halves the files; the rounded head is checked.
         saved_model: add a TensorFlow SavedModel, for TensorFlow Serving.
-        overwrite: replace an existing bundle.
     """
 
-    name: str | None = None
-    licence: str = ""
+    name: str | None = None  # by default that of the directory
+    licence: str = ""  # of the training data
     notes: str = ""
-    metrics: Mapping[str, Any] | None = None
-    embedders: Sequence[str] = ()
+    metrics: Mapping[str, Any] | None = None  # of an evaluation on other clips
+    embedders: Sequence[str] = ()  # whose frames the head accepts; () for those of the training
     calibrate_on: ClipStore | None = None
     calibrate_as: Bundle | None = None
     half: bool = False
@@ -75,23 +68,15 @@ def export(
 ) -> Bundle:
     """Write the best weights of a run as a bundle; of several runs, as an ensemble.
 
-    The scores of an ensemble are the mean of its members'. Scores are calibrated on the clips
-    held out of the training, if there are any; see `classifier.bundles.calibration`.
-
-    Args:
-        runs: with the same classes.
-        directory: of the bundle.
-        options: contents of the bundle.
+    The runs must have the same classes. The scores of an ensemble are the mean of its members'.
+    Scores are calibrated on the clips held out of the training, if there are any; see
+    `classifier.bundles.calibration`.
 
     Raises:
-        OptionError: there is no run, one is given twice, or the clips to calibrate on have no
-            labels.
+        OptionError: a run is missing or repeated, or the clips to calibrate on have no labels.
         RunError: a run has no best weights yet, or the runs do not fit together.
-        FrameFileError: a clip to calibrate on has a label that is not one of the classes.
         ConversionError: the exported head differs from the trained one.
-        BundleError: the bundle cannot be written, or does not accept the embedder of clips to
-            calibrate on.
-        MissingPackageError: TensorFlow or tf2onnx is not installed.
+        BundleError: the bundle cannot be written, or does not accept an embedder.
     """
     labels, members = _read_members(runs, options.half)
     # Slow, so everything that can be refused without it has been.
@@ -239,15 +224,10 @@ def _scored_by_embedder(head: Bundle, clips: ClipStore) -> dict[str, _Scored]:
     return scored
 
 
-def _clip_frames(runs: Sequence[Run]) -> int:
-    """The 90th percentile of the number of frames of the training clips."""
-    longest = [np.percentile(_sample(run)[1], 90) for run in runs]
-    return max(1, math.ceil(max(longest)))
-
-
 def _card(runs: Sequence[Run], n_classes: int, n_parameters: int) -> dict[str, Any]:
     configs = [run.config() for run in runs]
     data = runs[0].described()["data"]
+    longest = max(np.percentile(_sample(run)[1], 90) for run in runs)
     heads = [{"name": config.head, "settings": dict(config.settings)} for config in configs]
     head: dict[str, Any] = heads[0] if len(heads) == 1 else {"name": "ensemble", "members": heads}
     return {
@@ -256,7 +236,7 @@ def _card(runs: Sequence[Run], n_classes: int, n_parameters: int) -> dict[str, A
         "n_classes": n_classes,
         "activation": configs[0].activation,
         "embedders": data["embedders"],
-        "clip_frames": _clip_frames(runs),
+        "clip_frames": max(1, math.ceil(longest)),
         "training": [
             {"configuration": config.as_json(), "data": run.described()["data"]}
             for config, run in zip(configs, runs, strict=True)

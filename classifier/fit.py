@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from classifier.bundles.bundle import Bundle, load, read_weights
+from classifier.bundles.files import Weights
 from classifier.export import ExportOptions, export
 from classifier.frame_data.clip_store import ClipStore
 from classifier.labels import Labels
@@ -17,7 +19,7 @@ from classifier.names import RELEASED_EMBEDDER
 from classifier.reports.curves import read_curves
 from classifier.training.config import TrainingConfig
 from classifier.training.examples import FrameExamples, Indices
-from classifier.training.loop import Training, check_labels
+from classifier.training.loop import Training
 from classifier.training.observers import CurveReports, Observer
 from classifier.training.runs import Fitted, Result, Run
 from classifier.training.splits import (
@@ -36,19 +38,12 @@ _SAMPLE_CLIPS = 64
 
 @dataclass(frozen=True, eq=False)
 class LabelledClips:
-    """Clips to train or to validate on.
-
-    Attributes:
-        store: the clips; training ignores those without labels.
-        labels: the classes.
-        sources: files or directories that the user gave.
-        fold_of_clip: fold of each clip of the store, if the data names folds.
-    """
+    """Clips to train or to validate on; training ignores those without labels."""
 
     store: ClipStore
     labels: Labels
-    sources: Sequence[str]
-    fold_of_clip: Sequence[int] | None = None
+    sources: Sequence[str]  # files or directories that the user gave
+    fold_of_clip: Sequence[int] | None = None  # of each clip of the store
 
     @property
     def labelled(self) -> Indices:
@@ -62,11 +57,12 @@ class LabelledClips:
     def facts(self) -> dict[str, Any]:
         """Description to save with a run, JSON-ready."""
         embedders = {name or RELEASED_EMBEDDER for name in self.store.embedders}
+        classes = "\0".join((*self.labels.names, *self.labels.mids)).encode()
         return {
             "sources": list(self.sources),
             "n_clips": len(self.labelled),
             "fingerprint": _fingerprint(self.store),
-            "classes": f"{len(self.labels)} {_digest(*self.labels.names, *self.labels.mids)}",
+            "classes": f"{len(self.labels)} {hashlib.sha256(classes).hexdigest()}",
             "embedders": sorted(embedders),
         }
 
@@ -75,14 +71,8 @@ class LabelledClips:
 class FitOptions:
     """Options of a training run, apart from its configuration.
 
-    Attributes:
-        validation_share: share of the clips to hold out; 0 trains on all clips for all epochs.
-        initial: a bundle whose weights to start from.
-        licence: of the data, for the bundle's card.
-        resume: continue the run that exists.
-        observer: receives the events of training.
-        should_stop: called before each step; True stops.
-        log: receives messages, such as warnings.
+    A `validation_share` of 0 trains on all clips, for all epochs. `should_stop` is called before
+    each step.
     """
 
     validation_share: float = DEFAULT_SHARE
@@ -103,28 +93,21 @@ def fit(
 ) -> Fitted:
     """Train one head and export its best weights to the run's bundle.
 
-    Args:
-        config: the configuration of the training.
-        data: clips to learn from.
-        validation: clips to choose the best epoch by; None holds out a share of `data`.
-        run: its directory.
-        options: all else.
-
-    Raises:
-        OptionError: the initial bundle has another head than the configuration.
-        TrainingError: there are too few clips, or the loss becomes infinite or NaN.
-        RunError: the run exists, or differs from the one to resume.
-        FrameFileError: a label is not one of the classes.
-        ConversionError: the exported head differs from the trained one.
+    Without `validation`, a share of `data` is held out. Errors are those of `classifier.api.train`.
     """
     _check_labelled(data)
-    training, held_out = _split(config, data, validation, options.validation_share)
-    facts = data.facts()
-    if validation is not None:
-        facts["validation"] = validation.facts()
+    labelled, share = data.labelled, options.validation_share
+    if validation is None and share:
+        train_on, hold = hold_out(*_ids_and_labels(data), share, config.seed)
+        training, held_out = data.examples(labelled[train_on]), data.examples(labelled[hold])
     else:
-        share, n_clips = options.validation_share, len(held_out or ())
-        facts["validation"] = {"share": share, "n_clips": n_clips}
+        training, held_out = data.examples(labelled), None
+    if validation is None:
+        used: dict[str, Any] = {"share": share, "n_clips": len(held_out or ())}
+    else:
+        held_out = FrameExamples(validation.store, validation.labelled, len(data.labels))
+        used = validation.facts()
+    facts = {**data.facts(), "validation": used}
     return _fit(config, data.labels, training, held_out, facts, run, options)
 
 
@@ -133,10 +116,8 @@ def cross_validate(
 ) -> Fitted:
     """Train a head per fold, each validated on its fold, and export them as one ensemble.
 
-    The folds that the data names are used; else clips are assigned by id. The run of fold 2 is
-    in the directory `fold-2` of the run.
-
-    Args and errors are those of `fit`.
+    The folds that the data names are used; else clips are assigned by id. The run of fold 2 is in
+    the directory `fold-2` of the run.
     """
     _check_labelled(data)
     labelled = data.labelled
@@ -145,7 +126,7 @@ def cross_validate(
         check_given_folds(fold_of_clip, n_folds)
         pairs = given_folds(fold_of_clip)
     else:
-        pairs = folds(_ids(data, labelled), _labels(data, labelled), n_folds, config.seed)
+        pairs = folds(*_ids_and_labels(data), n_folds, config.seed)
     results: list[Result] = []
     parts = [Run(run.directory / f"fold-{number}") for number in range(1, n_folds + 1)]
     for number, (part, pair) in enumerate(zip(parts, pairs, strict=True), start=1):
@@ -175,7 +156,9 @@ def _fit(
     if options.initial is not None:
         start = options.initial
         facts["initial"] = {"name": start.name, "sha256": start.sha256}
-        initialise = _initialiser(start, classes, options.log)
+        initialise = functools.partial(
+            _initialise, start, read_weights(start), classes, options.log
+        )
         unknown = [name for name in facts["embedders"] if not start.accepts(name)]
         if unknown:
             options.log(
@@ -183,7 +166,6 @@ def _fit(
                 f"{', '.join(start.card['embedders'])}, but these are of {', '.join(unknown)}; it "
                 "has to learn them from scratch"
             )
-    check_labels(training, held_out)
     if options.resume:
         run.check_same(config, facts)
     else:
@@ -209,31 +191,22 @@ def _fit(
     return Fitted([result], _export([run], run, options) if run.best.exists() else None)
 
 
-def _initialiser(
-    start: Bundle, classes: Labels, log: Callable[[str], None]
-) -> Callable[[Any], None]:
-    weights = read_weights(start)
-
-    def initialise(model: Any) -> None:
-        n = start_from(model, weights, start.labels, classes)
-        log(f"starting from {start.name}, which knows {n} of the {len(classes)} classes")
-
-    return initialise
+def _initialise(
+    start: Bundle, weights: Weights, classes: Labels, log: Callable[[str], None], model: Any
+) -> None:
+    n = start_from(model, weights, start.labels, classes)
+    log(f"starting from {start.name}, which knows {n} of the {len(classes)} classes")
 
 
 def _export(runs: Sequence[Run], run: Run, options: FitOptions) -> Bundle:
-    name = run.directory.name
-    return export(
-        runs, run.bundle, ExportOptions(name=name, licence=options.licence, overwrite=True)
-    )
+    contents = ExportOptions(name=run.directory.name, licence=options.licence, overwrite=True)
+    return export(runs, run.bundle, contents)
 
 
 def _finished(run: Run) -> Result:
-    metrics = run.metrics()
-    epoch = int(metrics.pop("epoch"))
+    metrics = {k: float("nan") if v is None else v for k, v in run.metrics().items()}
     n_epochs = int(read_curves(run.curves)[-1]["epoch"])
-    known = {k: float("nan") if v is None else v for k, v in metrics.items()}
-    return Result(epoch, n_epochs, True, known)
+    return Result(int(metrics.pop("epoch")), n_epochs, True, metrics)
 
 
 def _check_labelled(data: LabelledClips) -> None:
@@ -245,35 +218,11 @@ def _check_labelled(data: LabelledClips) -> None:
         )
 
 
-def _split(
-    config: TrainingConfig,
-    data: LabelledClips,
-    validation: LabelledClips | None,
-    share: float,
-) -> tuple[FrameExamples, FrameExamples | None]:
-    labelled = data.labelled
-    if validation is not None:
-        held_out = FrameExamples(validation.store, validation.labelled, len(data.labels))
-        return data.examples(labelled), held_out
-    if not share:
-        return data.examples(labelled), None
-    train_on, hold = hold_out(_ids(data, labelled), _labels(data, labelled), share, config.seed)
-    return data.examples(labelled[train_on]), data.examples(labelled[hold])
-
-
-def _ids(data: LabelledClips, indices: Indices) -> list[str]:
-    return [data.store.ids[index] for index in indices]
-
-
-def _labels(data: LabelledClips, indices: Indices) -> list[list[int]]:
-    store = data.store
-    values = store.label_values.tolist()
-    offsets = store.label_offsets.tolist()
-    return [values[offsets[index] : offsets[index + 1]] for index in indices]
-
-
-def _digest(*texts: str) -> str:
-    return hashlib.sha256("\0".join(texts).encode()).hexdigest()
+def _ids_and_labels(data: LabelledClips) -> tuple[list[str], list[list[int]]]:
+    store, indices = data.store, data.labelled
+    values, offsets = store.label_values.tolist(), store.label_offsets.tolist()
+    ids = [store.ids[index] for index in indices]
+    return ids, [values[offsets[index] : offsets[index + 1]] for index in indices]
 
 
 def _fingerprint(store: ClipStore) -> str:

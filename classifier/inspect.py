@@ -55,18 +55,11 @@ def inspect_paths(
 ) -> list[Inspection]:
     """Inspect files of frames, bundles and audio files.
 
-    Args:
-        arguments: files, directories (bundles, runs, or directories with such files below them)
-            and patterns.
-        labels: the classes of the frames.
-        for_plot: refuse what cannot be drawn: bundles, or frames and audio files together.
-
-    Returns:
-        A `BundleInspection` for each bundle, then one `FramesInspection` of all files of frames
-        and one `AudioInspection` of all audio files, if there are any.
-
-    Raises:
-        OptionError: an argument has nothing to inspect, or cannot be drawn.
+    Arguments are files, directories (bundles, runs, or directories with such files below them) and
+    patterns. The result has a `BundleInspection` for each bundle, then one `FramesInspection` of
+    all files of frames and one `AudioInspection` of all audio files, if there are any. Raises an
+    `OptionError` for an argument with nothing to inspect; `for_plot` refuses what cannot be drawn:
+    bundles, or frames and audio files together.
     """
     found = []
     for argument in arguments:

@@ -24,31 +24,17 @@ if TYPE_CHECKING:
 
 
 class LiveTagger:
-    """Tags one live stream, from one thread at a time.
+    """Tags one live stream, of 4 to 384 kHz, from one thread at a time.
 
     The frames are bit for bit those that the tagger's extractor computes from the whole stream,
     however it is cut into blocks. Memory holds at most a second of audio and one clip of frames.
     The tags of a frame are returned with the block that completes it; at rates other than 16 kHz
-    the resampler delays less than 0.1 s of samples.
-
-    Args:
-        tagger: may be shared with other streams.
-        sample_rate_hz: sample rate of the stream.
-        options: top_k, threshold, labels and exclude_labels, see `Tagger.tag`.
-
-    Attributes:
-        n_frames: number of frames so far.
-
-    Raises:
-        OptionError: the rate is not from 4 to 384 kHz, or a tag option has an invalid value.
-        WeightsNotInstalledError: the tagger's embedder is not installed.
+    the resampler delays less than 0.1 s of samples. The tagger may be shared with other streams;
+    the options are top_k, threshold, labels and exclude_labels, see `Tagger.tag`.
     """
 
     def __init__(
-        self,
-        tagger: Tagger,
-        sample_rate_hz: int,
-        **options: Unpack[ChoiceOptions],
+        self, tagger: Tagger, sample_rate_hz: int, **options: Unpack[ChoiceOptions]
     ) -> None:
         self._bundle = tagger.bundle
         self._extractor = tagger.extractor
@@ -71,16 +57,10 @@ class LiveTagger:
         return self._n_samples / self._rate_hz
 
     def feed(self, samples: npt.NDArray[Any]) -> list[LiveTags]:
-        """Process the next block of samples.
+        """Process samples [n] or [n, channels], float in [-1, 1] or int16; n may be 0.
 
-        Args:
-            samples: [n] or [n, channels], float in [-1, 1] or int16; n may be 0.
-
-        Returns:
-            Tags of each frame that these samples complete, in order.
-
-        Raises:
-            OptionError: the samples have another shape or dtype, or the stream is finished.
+        Returns the tags of each frame that they complete, in order. Raises an `OptionError` for
+        another shape or dtype, or after `finish`.
         """
         if self._is_finished:
             raise OptionError("this stream is finished; use another LiveTagger for the next one")
@@ -92,10 +72,9 @@ class LiveTagger:
 
     def finish(self) -> list[LiveTags]:
         """End the stream and return the tags of the remaining frames; none without samples."""
-        if self._is_finished or self._n_samples == 0:
-            self._is_finished = True
+        is_over, self._is_finished = self._is_finished, True
+        if is_over or self._n_samples == 0:
             return []
-        self._is_finished = True
         rest = self._patches_of(self._resampler.flush())
         if self._n_resampled == 0:  # even less than a sample at 16 kHz gives a frame
             rest = self._patches_of(np.zeros(1, np.float32))

@@ -7,14 +7,10 @@ HEAD_FILE = "head.onnx"
 LABELS_FILE = "labels.csv"
 CARD_FILE = "bundle.json"
 RUN_BUNDLE = "bundle"
-
 # The embedder of AudioSet's and YouTube-8M's released frames, whose records name none.
 RELEASED_EMBEDDER = "vggish"
-
 # Frames of a clip to train on: all, random ones with replacement, or a random run of neighbours.
 SAMPLINGS = ("all", "random", "run")
-
 # bfloat16 keeps the weights in float32.
 TRAINING_PRECISIONS = ("float32", "bfloat16")
-
 PREDICTION_FORMATS = ("yt8m", "wide", "jsonl", "parquet")

@@ -43,12 +43,7 @@ Batches = Iterator[tuple[Sequence[str], Scores]]
 
 @dataclass
 class PredictReport:
-    """Counts of predictions.
-
-    Attributes:
-        n_clips: number of clips written.
-        embedders: number of clips by embedder; "" if a record does not name one.
-    """
+    """Counts of the clips that were written; the embedder is "" if a record does not name one."""
 
     n_clips: int = 0
     embedders: dict[str, int] = field(default_factory=dict)
@@ -59,11 +54,7 @@ class PredictReport:
 
 
 def format_of(path: str) -> str:
-    """The format of predictions that the suffix of a file names.
-
-    Raises:
-        OptionError: the suffix names none.
-    """
+    """The format of predictions that the suffix of a file names, or an `OptionError`."""
     formats = {".csv": "yt8m", ".jsonl": "jsonl", ".parquet": "parquet"}
     file_format = formats.get(Path(path).suffix.lower())
     if file_format is None:
@@ -116,7 +107,8 @@ def predict(
     except BrokenPipeError:
         raise  # the reader of a pipe may stop early
     except OSError as error:
-        raise FrameFileError(f"cannot write {_name(out)}: {error.strerror or error}") from error
+        name = str(out) if isinstance(out, (str, Path)) else "the predictions"
+        raise FrameFileError(f"cannot write {name}: {error.strerror or error}") from error
     return report
 
 
@@ -127,7 +119,12 @@ def _scored(
     force: bool,
     on_progress: Callable[[int], None] | None,
 ) -> Batches:
-    for batch, scores in score_batches(bundle, _checked(bundle, clips, force)):
+    def checked() -> Iterator[Clip]:
+        for clip in clips:
+            bundle.check_embedder(clip.embedder, force, what=clip.source)
+            yield clip
+
+    for batch, scores in score_batches(bundle, checked()):
         yield [as_text(clip.clip_id) for clip in batch], scores
         for clip in batch:
             report.embedders[clip.embedder] = report.embedders.get(clip.embedder, 0) + 1
@@ -136,20 +133,10 @@ def _scored(
             on_progress(report.n_clips)
 
 
-def _checked(bundle: Bundle, clips: Iterable[Clip], force: bool) -> Iterator[Clip]:
-    for clip in clips:
-        bundle.check_embedder(clip.embedder, force, what=clip.source)
-        yield clip
-
-
 def _opened(out: str | Path | IO[bytes]) -> contextlib.AbstractContextManager[IO[bytes]]:
     if isinstance(out, (str, Path)):
         return atomic_write(Path(out))
     return contextlib.nullcontext(out)
-
-
-def _name(out: str | Path | IO[bytes]) -> str:
-    return str(out) if isinstance(out, (str, Path)) else "the predictions"
 
 
 def _write_yt8m(file: IO[bytes], bundle: Bundle, batches: Batches, top_k: int) -> None:
@@ -184,10 +171,8 @@ def _write_jsonl(file: IO[bytes], bundle: Bundle, batches: Batches, top_k: int) 
 def _write_parquet(file: IO[bytes], bundle: Bundle, batches: Batches, top_k: int) -> None:
     arrow, parquet = import_arrow()
     labels = zip(bundle.labels.names, bundle.labels.mids, strict=True)
-    metadata = {
-        "labels": [{"label": name, "mid": mid} for name, mid in labels],
-        "model": bundle.provenance,
-    }
+    listed = [{"label": name, "mid": mid} for name, mid in labels]
+    metadata = {"labels": listed, "model": bundle.provenance}
     n_classes = len(bundle.labels)
     schema = arrow.schema(
         [("clip", arrow.string()), ("scores", arrow.list_(arrow.float32(), n_classes))],
@@ -195,11 +180,8 @@ def _write_parquet(file: IO[bytes], bundle: Bundle, batches: Batches, top_k: int
     )
     with parquet.ParquetWriter(file, schema) as writer:
         for ids, scores in _row_groups(batches):
-            values = arrow.array(scores.reshape(-1))
-            columns = [
-                arrow.array(ids, arrow.string()),
-                arrow.FixedSizeListArray.from_arrays(values, n_classes),
-            ]
+            rows = arrow.FixedSizeListArray.from_arrays(arrow.array(scores.reshape(-1)), n_classes)
+            columns = [arrow.array(ids, arrow.string()), rows]
             writer.write_table(arrow.Table.from_arrays(columns, schema=schema))
 
 

@@ -262,15 +262,9 @@ def choose_embedder(
 ) -> EmbedderName:
     """Choose the embedder for a bundle.
 
-    Args:
-        bundle: whose card names the embedders that it is for.
-        embedder: "auto" chooses the one that the bundle is for; the result is "auto" if it is for
-            all, or with `force`.
-        force: allow an embedder that the bundle is not for.
-
-    Raises:
-        BundleError: the bundle is not for the given embedder, or for none of this version.
-        OptionError: there is no such embedder.
+    "auto" chooses the one that the bundle is for; the result is "auto" if it is for all, or with
+    `force`. Raises a `BundleError` if the bundle is not for the given embedder, or for none of this
+    version.
     """
     if embedder not in EMBEDDERS:
         raise OptionError(f"embedder must be one of {EMBEDDERS}. Received: {embedder!r}")
@@ -291,11 +285,7 @@ def choose_embedder(
 
 
 def _load_extractor(
-    bundle: Bundle,
-    embedder: EmbedderName,
-    precision: Precision | None,
-    device: Device,
-    force: bool,
+    bundle: Bundle, embedder: EmbedderName, precision: Precision | None, device: Device, force: bool
 ) -> Extractor:
     from vggish.api import load_extractor
 

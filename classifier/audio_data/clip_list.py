@@ -29,25 +29,15 @@ _COLUMNS = {
 
 @dataclass(frozen=True)
 class AudioClip:
-    """An audio file, or a part of one, and its classes.
-
-    Attributes:
-        path: the audio file.
-        clip_id: path relative to the folder or the CSV, with `@start-end` for a part.
-        where: place in the folder or the CSV, for messages.
-        labels: distinct class indices; empty for a clip of no class.
-        start_seconds: start of the part; 0 for the start of the file.
-        end_seconds: end of the part; None for the end of the file.
-        fold: fold of cross-validation, if the CSV has one.
-    """
+    """An audio file, or a part of one, and its classes."""
 
     path: Path
-    clip_id: str
-    where: str
-    labels: tuple[int, ...] = ()
+    clip_id: str  # path relative to the folder or the CSV, with `@start-end` for a part
+    where: str  # place in the folder or the CSV, for messages
+    labels: tuple[int, ...] = ()  # distinct class indices; empty for a clip of no class
     start_seconds: float = 0.0
-    end_seconds: float | None = None
-    fold: int | None = None
+    end_seconds: float | None = None  # None for the end of the file
+    fold: int | None = None  # of cross-validation, if the CSV has one
 
     @property
     def is_whole(self) -> bool:
@@ -57,19 +47,12 @@ class AudioClip:
 
 @dataclass(frozen=True)
 class ClipList:
-    """Labelled audio clips.
+    """Labelled audio clips."""
 
-    Attributes:
-        clips: the clips, those of a file one after the other.
-        labels: the classes.
-        leftovers: files and columns that are not used, with the reason.
-        n_repeated: number of rows whose labels were added to those of an earlier row.
-    """
-
-    clips: tuple[AudioClip, ...]
+    clips: tuple[AudioClip, ...]  # those of a file one after the other
     labels: Labels
-    leftovers: tuple[str, ...] = ()
-    n_repeated: int = 0
+    leftovers: tuple[str, ...] = ()  # files and columns that are not used, with the reason
+    n_repeated: int = 0  # rows whose labels were added to those of an earlier row
 
     def notes(self) -> list[str]:
         """Sentences about what is left out or merged."""
@@ -84,17 +67,12 @@ _Entry = tuple[AudioClip, tuple[str, ...]]
 def read_clip_list(source: Path, labels: Labels | None = None) -> ClipList:
     """List the audio clips of a folder or a CSV file.
 
-    Args:
-        source: a folder with one folder per class, searched recursively; or a CSV with the columns
-            `path` (relative to the CSV) and `labels` (separated by `|`, `;` or `,`; empty for no
-            class), and optionally `start` and `end` in seconds and `fold`. Labels of several rows
-            for the same clip are merged.
-        labels: the classes; by default those that occur, in alphabetical order.
+    The source is a folder with one folder per class, searched recursively; or a CSV with the
+    columns `path` (relative to the CSV) and `labels` (separated by `|`, `;` or `,`; empty for no
+    class), and optionally `start` and `end` in seconds and `fold`. Labels of several rows for the
+    same clip are merged. The classes are by default those that occur, in alphabetical order.
 
-    Raises:
-        OptionError: there are no clips or classes, audio files lie outside the class folders,
-            columns or files are missing, a row is invalid, or a class is unknown; the message
-            names the place.
+    Raises an `OptionError` that names the place of a mistake.
     """
     if source.is_dir():
         entries, leftovers = _read_folder(source)
@@ -182,9 +160,8 @@ def _read_csv(path: Path, labels: Labels | None) -> tuple[list[_Entry], tuple[st
             f"{len(missing):,} of {count(len(files), 'file')} in {path} are missing:\n"
             f"{first_few(missing)}\nRelative paths start from the folder of the CSV, {path.parent}"
         )
-    return entries, (
-        (f"{path}: unused columns: {', '.join(table.unused)}",) if table.unused else ()
-    )
+    leftovers = [f"{path}: unused columns: {', '.join(table.unused)}"] if table.unused else []
+    return entries, tuple(leftovers)
 
 
 def _entry(csv_path: Path, where: str, row: Mapping[str, str], known: Mapping[str, int]) -> _Entry:

@@ -28,21 +28,13 @@ from vggish.params import EMBEDDING_SIZE, PATCH_SECONDS
 
 @dataclass
 class EmbedReport:
-    """Counts and problems from embedding a list of clips.
-
-    Attributes:
-        n_clips: clips in the list.
-        n_embedded: clips embedded in this run.
-        n_cached: clips whose frames were in the cache.
-        bad: clips that could not be embedded and were skipped.
-        warnings: places of clips with a sentence about anything unusual in their audio.
-    """
+    """Counts and problems from embedding a list of clips."""
 
     n_clips: int = 0
     n_embedded: int = 0
     n_cached: int = 0
-    bad: list[BadRecord] = field(default_factory=list)
-    warnings: list[tuple[str, str]] = field(default_factory=list)
+    bad: list[BadRecord] = field(default_factory=list)  # skipped, because they cannot be embedded
+    warnings: list[tuple[str, str]] = field(default_factory=list)  # places and sentences
 
 
 @dataclass(frozen=True)
@@ -64,27 +56,12 @@ def embed_clips(
     report: EmbedReport | None = None,
     on_progress: Callable[[EmbedReport], None] | None = None,
 ) -> Iterator[Clip]:
-    """Embed the clips of a list, or take their frames from the cache.
+    """Embed the clips of a list as uint8 frames, or take them from the cache; yield them in order.
 
     A part of a file is embedded as if it were a file of its own, starting at the exact sample.
-
-    Args:
-        clip_list: the clips.
-        extractor: an extractor of uint8 frames.
-        cache: directory of the cache, `$AUDIOTAG_HOME/frames` by default.
-        max_bad: how many clips that cannot be embedded to skip before raising.
-        jobs: number of files to process in parallel.
-        report: updated while the clips are embedded.
-        on_progress: called with the report after each clip.
-
-    Yields:
-        Clips in the order of the list, without the bad ones.
-
-    Raises:
-        AudioError: more than `max_bad` clips are bad; the message names them.
-        FrameFileError: the cache cannot be written.
-        OptionError: the extractor returns other values than uint8 frames.
-        MissingPackageError: the resampler is not installed.
+    `jobs` files are processed in parallel; the cache is `$AUDIOTAG_HOME/frames` by default. Up to
+    `max_bad` clips that cannot be embedded are skipped; one more raises an `AudioError`. The report
+    is updated, and given to `on_progress` after each clip.
     """
     if extractor.options.values != "uint8":
         raise OptionError(
@@ -136,9 +113,8 @@ def _embed_all(
         return _embed_cached(parts, extractor, cache, lambda *_: check_stop())
 
     files = (list(parts) for _, parts in itertools.groupby(clips, lambda clip: clip.path))
-    with contextlib.closing(
-        map_in_order(embed, files, jobs=jobs, name="audiotag-embed")
-    ) as pending:
+    pending = map_in_order(embed, files, jobs=jobs, name="audiotag-embed")
+    with contextlib.closing(pending):
         for parts, future in pending:
             results = future.result()
             yield from ((clip, results[clip]) for clip in parts)
@@ -199,8 +175,7 @@ def _embed_part(
     warnings = file.warnings
     if end is not None and end - reader.seconds > PATCH_SECONDS / 2:
         warnings.append(f"ends at {end:g} s, after the end of {file.name} ({reader.seconds:.2f} s)")
-    metadata = {
-        **extractor.provenance,
+    metadata = extractor.provenance | {
         "duration_seconds": round(part.seconds_read, 6),
         "source": {"name": file.name, "start_seconds": start, "end_seconds": end},
         "warnings": warnings,

@@ -51,11 +51,7 @@ class FrameCache:
         return clip if clip.clip_id == key and clip.frames.dtype == np.uint8 else None
 
     def put(self, key: str, clip: ClipFrames) -> None:
-        """Write frames.
-
-        Raises:
-            FrameFileError: they cannot be written.
-        """
+        """Write frames."""
         try:
             write_frames(self._path(key), replace(clip, clip_id=key))
         except FrameFileError as error:

@@ -28,12 +28,7 @@ def without_overlaps(clips: Sequence[AudioClip]) -> list[list[AudioClip]]:
 
 
 class SequentialReader:
-    """Reads the mono samples of a file forward.
-
-    Attributes:
-        stream: the audio file.
-        position: number of samples read.
-    """
+    """Reads the mono samples of a file forward; `position` counts those that are read."""
 
     def __init__(self, stream: AudioStream) -> None:
         self.stream = stream

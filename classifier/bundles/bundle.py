@@ -24,19 +24,14 @@ if TYPE_CHECKING:
     from classifier.frame_data.clips import Clip
     from classifier.tags.types import Scores
 
-
 # Frames in a head at once, padding included: with 8192 hidden units per frame, 128 MiB.
 BATCH_FRAMES = 1 << 12
-
 # The calling thread alone scores up to this many frames. More threads are no faster, and on busy
 # cores they wait for one another: 2 ms become 8.
 ONE_THREAD_FRAMES = 1 << 9
-
 # Frames of AudioSet's clips: 10 s, about a frame per second.
 DEFAULT_WINDOW = 10
-
 WEIGHTS_FILE = "weights.npz"
-
 _INPUTS = {"frames": "tensor(uint8)", "n_frames": "tensor(int32)"}
 
 
@@ -60,9 +55,7 @@ class Bundle:
     """
 
     def __init__(self, directory: Path, card: dict[str, Any], labels: Labels, model: bytes) -> None:
-        self.directory = directory
-        self.card = card
-        self.labels = labels
+        self.directory, self.card, self.labels = directory, card, labels
         self.sha256 = hashlib.sha256(model).hexdigest()
         self.clip_frames = _clip_frames(card, directory)
         self._calibrations = _calibrations(card, directory)
@@ -319,11 +312,7 @@ def _session(model: bytes, directory: Path, n_threads: int) -> Any:
 
 
 def read_weights(bundle: Bundle) -> Weights:
-    """Read the weights of a bundle's head, for fine-tuning.
-
-    Raises:
-        RunError: the bundle has none, because it is an ensemble or they were deleted.
-    """
+    """Read the weights of a head for fine-tuning; a `RunError` if the bundle has none."""
     path = bundle.directory / WEIGHTS_FILE
     try:
         with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:

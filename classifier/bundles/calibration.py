@@ -21,13 +21,10 @@ from vggish.errors import OptionError
 
 # Scores of 0 and 1 have no logit; float32 has no number between 1 - 6e-8 and 1.
 _MIN_SCORE = 1e-7
-
 # Fewer pairs are too few to fit to.
 _MIN_PAIRS = 10
-
 _MAX_STEPS = 50
 _SMALL_STEP = 1e-9
-
 _Floats = npt.NDArray[np.float64]
 
 
@@ -35,12 +32,8 @@ _Floats = npt.NDArray[np.float64]
 class Calibration:
     """A linear function of the logits of scores.
 
-    Attributes:
-        scale: positive; above 1 it makes scores more extreme, below 1 less.
-        offset: added to the scaled logits.
-
-    Raises:
-        OptionError: a number is not finite, or the scale is not positive.
+    A scale above 1 makes scores more extreme, below 1 less. Raises an `OptionError` unless the
+    scale is positive and both numbers are finite.
     """
 
     scale: float = 1.0
@@ -72,11 +65,7 @@ class Calibration:
 
     @classmethod
     def from_json(cls, values: Any) -> Calibration:
-        """Parse the result of `as_json`.
-
-        Raises:
-            OptionError: the value has another form.
-        """
+        """Undo `as_json`; an `OptionError` for a value of another form."""
         if not isinstance(values, Mapping) or values.keys() != {"scale", "offset"}:
             raise OptionError(f"a calibration has scale and offset. Received: {values!r}")
         if not all(isinstance(value, (int, float)) for value in values.values()):
@@ -85,21 +74,11 @@ class Calibration:
 
 
 def fit_calibration(scores: npt.ArrayLike, labels: npt.ArrayLike) -> Calibration:
-    """Fit a calibration to labelled clips, over all classes pooled.
+    """Fit a calibration to scores [B, C] from 0 to 1 of labelled clips, over all classes pooled.
 
     The head must not have been trained on these clips, because its scores of those are too
-    confident.
-
-    Args:
-        scores: float [B, C], from 0 to 1.
-        labels: bool [B, C].
-
-    Returns:
-        The maximum likelihood estimate; the identity if there is none, because fewer than ten
-        pairs are positive or negative, or higher scores are less often right.
-
-    Raises:
-        OptionError: the shapes differ.
+    confident. The result is the maximum likelihood estimate; the identity if there is none, because
+    fewer than ten pairs are positive or negative, or higher scores are less often right.
     """
     values, truth = np.asarray(scores, np.float64), np.asarray(labels, np.bool_)
     if values.shape != truth.shape:

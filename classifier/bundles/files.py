@@ -26,23 +26,19 @@ import numpy.typing as npt
 import weights
 from classifier.labels import Labels, read_labels
 from classifier.names import CARD_FILE, HEAD_FILE, LABELS_FILE, RUN_BUNDLE
-from vggish.common.checksums import sha256_of
 from vggish.errors import BundleError, OptionError, first_line, write_errors_as
 from vggish.params import VERSION
 
 Weights = dict[str, npt.NDArray[Any]]
 
 FORMAT = 1
-
 HOW_TO_MAKE = (
     f"A bundle is a directory with {HEAD_FILE}, {LABELS_FILE} and {CARD_FILE}; "
     "make one with: audiotag export RUN -o DIR"
 )
-
 HOW_TO_REPAIR = "Fetch or copy it again, or make it again with: audiotag export RUN -o DIR"
-
 FRAMES_INPUT = "frames"
-
+_REQUIRED = (HEAD_FILE, LABELS_FILE)
 _CARD_TYPES: dict[str, type] = {
     "name": str,
     "head": dict,
@@ -65,29 +61,19 @@ class Contents(NamedTuple):
 def read_bundle(directory: Path) -> Contents:
     """Read a bundle and verify the checksums of its files.
 
-    Args:
-        directory: a bundle, or a training run that contains one; or the name of a bundle that
-            comes with audiotag.
-
-    Raises:
-        BundleError: there is none, it is damaged, or it needs a newer version of audiotag.
+    The directory may also be a training run that contains a bundle, or the name of a bundle that
+    comes with audiotag. Raises a `BundleError` if there is none, it is damaged, or it needs a newer
+    version.
     """
     directory = find_bundle(directory)
     card = _read_card(directory)
-    for name in (HEAD_FILE, LABELS_FILE):
+    for name in _REQUIRED:
         if name not in card["files"]:
             raise BundleError(f"{directory / CARD_FILE} does not list {name}.\n{HOW_TO_REPAIR}")
     for name, facts in card["files"].items():
-        if name != HEAD_FILE:
-            _check_file(directory, name, facts)
-    try:
-        model = (directory / HEAD_FILE).read_bytes()
-    except OSError as error:
-        raise BundleError(_missing(directory, HEAD_FILE, error)) from error
-    if hashlib.sha256(model).hexdigest() != _sha256_in(
-        directory, HEAD_FILE, card["files"][HEAD_FILE]
-    ):
-        raise BundleError(_changed(directory, HEAD_FILE))
+        data = _read_file(directory, name, facts)
+        if name == HEAD_FILE:
+            model = data
     try:
         labels = read_labels(directory / LABELS_FILE)
     except OptionError as error:
@@ -108,13 +94,8 @@ def write_bundle(
     Args:
         directory: of the bundle; an empty one may exist.
         files: contents by path, including `head.onnx` and `labels.csv`.
-        card: contents of `bundle.json`; `format`, `audiotag_version`, `input` and `files` are
-            added.
+        card: contents of `bundle.json`, without `format`, `audiotag_version`, `input` and `files`.
         overwrite: replace an existing bundle; a directory that is not a bundle never is.
-
-    Raises:
-        BundleError: the card or a file is incomplete, the directory exists, or it cannot be
-            written.
     """
     listed = {
         name: {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
@@ -124,7 +105,7 @@ def write_bundle(
     whole = {**ours, **card, **ours, "files": listed}
     _check_card(whole, "this card")
     whole["input"] = {"kind": FRAMES_INPUT, "embedders": card["embedders"]}
-    for name in (HEAD_FILE, LABELS_FILE):
+    for name in _REQUIRED:
         if name not in files:
             raise BundleError(f"a bundle needs {name}. Received: {quoted(files)}")
     target = Path(os.path.realpath(directory))  # a link stays, and its target is written
@@ -152,11 +133,7 @@ def shipped_bundles() -> dict[str, Path]:
 
 
 def find_bundle(path: Path) -> Path:
-    """Find the directory of a bundle; see `read_bundle`.
-
-    Raises:
-        BundleError: there is none.
-    """
+    """Find the directory of a bundle; see `read_bundle`."""
     for directory in (path, path / RUN_BUNDLE, shipped_bundles().get(str(path), path)):
         if (directory / CARD_FILE).is_file():
             return directory
@@ -209,37 +186,26 @@ def _too_new(found: str, known: str) -> BundleError:
     )
 
 
-def _check_file(directory: Path, name: str, facts: Any) -> None:
+def _read_file(directory: Path, name: str, facts: Any) -> bytes:
+    """Read a file and verify its checksum; empty if it is missing and tagging does not need it."""
     path = directory / _inside(name)
-    expected = _sha256_in(directory, name, facts)
-    if not path.is_file() and name != LABELS_FILE:
-        return  # may be deleted, as tagging does not need it
-    try:
-        actual = sha256_of(path)
-    except OSError as error:
-        raise BundleError(_missing(directory, name, error)) from error
-    if actual != expected:
-        raise BundleError(_changed(directory, name))
-
-
-def _sha256_in(directory: Path, name: str, facts: Any) -> str:
     if not isinstance(facts, dict) or not isinstance(facts.get("sha256"), str):
         raise BundleError(f"{directory / CARD_FILE} has no sha256 for {name}.\n{HOW_TO_REPAIR}")
-    return str(facts["sha256"])
-
-
-def _missing(directory: Path, name: str, error: OSError) -> str:
-    return (
-        f"the bundle {directory} is damaged: cannot read {name} ({error.strerror or error}).\n"
-        f"{HOW_TO_REPAIR}"
-    )
-
-
-def _changed(directory: Path, name: str) -> str:
-    return (
-        f"the bundle {directory} is damaged: {name} is not the file that {CARD_FILE} lists (its "
-        f"sha256 differs).\n{HOW_TO_REPAIR}"
-    )
+    if not path.is_file() and name not in _REQUIRED:
+        return b""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise BundleError(
+            f"the bundle {directory} is damaged: cannot read {name} ({error.strerror or error}).\n"
+            f"{HOW_TO_REPAIR}"
+        ) from error
+    if hashlib.sha256(data).hexdigest() != facts["sha256"]:
+        raise BundleError(
+            f"the bundle {directory} is damaged: {name} is not the file that {CARD_FILE} lists "
+            f"(its sha256 differs).\n{HOW_TO_REPAIR}"
+        )
+    return data
 
 
 def _inside(name: str) -> PurePosixPath:

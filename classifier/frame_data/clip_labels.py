@@ -20,18 +20,14 @@ _COLUMNS = {
 def read_clip_labels(
     path: Path, names: Mapping[str, int] | None = None
 ) -> dict[str, tuple[int, ...]]:
-    """Read class indices by clip id.
+    """Read class indices by clip id from a CSV.
 
-    Args:
-        path: CSV with a column of clip ids (`clip`, `video_id`, `id`, `fname`, `filename` or
-            `file`; with or without the suffix of an audio format) and a column of labels
-            (`labels`, `label` or `positive_labels`): indices or names, separated by `|`, `;` or
-            `,`. Several rows of a clip add up.
-        names: class index by name or AudioSet id, if labels are not indices.
+    It has a column of clip ids (`clip`, `video_id`, `id`, `fname`, `filename` or `file`; with or
+    without the suffix of an audio format) and a column of labels (`labels`, `label` or
+    `positive_labels`): indices, or `names`, separated by `|`, `;` or `,`. Several rows of a clip
+    add up.
 
-    Raises:
-        OptionError: the file cannot be read, lacks a column, or has an unknown label; the
-            message names the line.
+    Raises an `OptionError` that names the line of a mistake.
     """
     labels: dict[str, tuple[int, ...]] = {}
     for line, row in read_table(path, "the labels", _COLUMNS, tuple(_COLUMNS)).rows:
@@ -45,9 +41,7 @@ def read_clip_labels(
 def split_labels(text: str, names: Container[str] = ()) -> list[str]:
     """Split the labels in a cell at `|`, `;` and `,`.
 
-    Args:
-        text: the cell.
-        names: known names; one with a comma, as "Child speech, kid speaking", stays whole.
+    A known name with a comma, as "Child speech, kid speaking", stays whole.
     """
     parts = [text] if text.strip() in names else re.split(r"[|;]", text)
     pieces = [

@@ -13,19 +13,11 @@ from vggish.errors import OptionError
 
 
 def find_frame_files(arguments: Sequence[str]) -> list[str]:
-    """Find the files of frames that command-line arguments name.
+    """Find the files of frames that command-line arguments name: sorted paths, each file once.
 
-    Args:
-        arguments: files; directories, which stand for the files of frames below them, without
-            hidden ones and those inside training runs and bundles; patterns (`**` included); the
-            same as URLs (`s3://`, `gs://`, `https://` and others that fsspec knows).
-
-    Returns:
-        Sorted paths, each file once.
-
-    Raises:
-        OptionError: an argument names no file.
-        MissingPackageError: the package for a kind of URL is not installed.
+    Arguments are files; directories, which stand for the files of frames below them, without hidden
+    ones and those inside training runs and bundles; patterns (`**` included); the same as URLs
+    (`s3://`, `gs://`, `https://` and others that fsspec knows). Each must name a file.
     """
     found: list[str] = []
     for argument in arguments:
@@ -41,11 +33,7 @@ def find_frame_files(arguments: Sequence[str]) -> list[str]:
 
 
 def files_below(directory: str) -> Iterator[str]:
-    """Paths of all files below a directory, see `walk_files`.
-
-    Raises:
-        OptionError: a directory cannot be searched.
-    """
+    """Paths of all files below a directory; an `OptionError` if it cannot be searched."""
     return walk_files(directory, _raise_unsearchable)
 
 

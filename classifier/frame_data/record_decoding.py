@@ -40,28 +40,19 @@ _MAX_LABEL = np.iinfo(np.int32).max
 
 
 class Record(NamedTuple):
-    """A decoded record.
-
-    Attributes:
-        kind: kind of the record, as in the table above.
-        clip_id: "" if the record has none.
-        frames: uint8 [n, 128], quantised embeddings.
-        labels: distinct class indices; None if the record has no labels.
-        embedder: name of the embedder, "" if the record does not name one.
-    """
+    """A decoded record; its kind is one of the table above."""
 
     kind: str
-    clip_id: str
+    clip_id: str  # "" if the record has none
     frames: Frames
-    labels: tuple[int, ...] | None
-    embedder: str
+    labels: tuple[int, ...] | None  # distinct class indices
+    embedder: str  # "" if the record does not name one
 
 
 def decode_message(message: Any) -> Record:
     """Decode an `UnparsedSequenceExample` from a TFRecord of AudioSet, YouTube-8M or our own.
 
-    Raises:
-        ValueError, TypeError, LookupError: the record is invalid; the message tells why.
+    Raises a `ValueError`, `TypeError` or `LookupError` that tells why the record is invalid.
     """
     context = message.context.feature
     lists = message.feature_lists.feature_list

@@ -19,13 +19,7 @@ def find_remote(url: str) -> tuple[list[str], bool]:
     """Find a remote file, the files below a directory, or the matches of a pattern.
 
     Hidden files are left out. A directory on an HTTP server ends with "/" and needs an index page.
-
-    Returns:
-        URLs, and whether they are those of a directory.
-
-    Raises:
-        OptionError: the place cannot be searched, or there is nothing.
-        MissingPackageError: the package for this kind of URL is not installed.
+    Returns URLs, and whether they are those of a directory.
     """
     files, path = _file_system(url)
     try:
@@ -43,11 +37,7 @@ def find_remote(url: str) -> tuple[list[str], bool]:
 
 
 def open_remote(url: str) -> io.BufferedReader:
-    """Open a remote file for reading.
-
-    Raises:
-        MissingPackageError: the package for this kind of URL is not installed.
-    """
+    """Open a remote file for reading."""
     files, path = _file_system(url)
     return io.BufferedReader(files.open(path, "rb"))
 

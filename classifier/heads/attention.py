@@ -87,8 +87,7 @@ def feature_attention(values: Any, context: HeadContext, units: int, dropout: fl
 def class_attention(values: Any, context: HeadContext, name: str) -> tuple[Any, Any]:
     """Average each class's probabilities over time with weights of that class.
 
-    Returns:
-        Probabilities float32 [B, C] of the clip, and logits float32 [B, T, C] of the frames.
+    Returns probabilities float32 [B, C] of the clip, and logits float32 [B, T, C] of the frames.
     """
     n_classes = context.n_classes
     weights = TimeWeights("softmax", name=f"{name}_weights", dtype="float32")(

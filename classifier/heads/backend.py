@@ -14,7 +14,6 @@ from vggish.common.extras import import_extra
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 _PURPOSE = "training, exporting or fine-tuning a head"
-
 tf: Any = import_extra("tensorflow", extra="train", purpose=_PURPOSE)
 
 # Nor is its advice on traced functions.

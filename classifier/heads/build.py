@@ -4,20 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from classifier.heads import settings as kinds
 from classifier.heads.attention import build_pooling
 from classifier.heads.backend import keras
 from classifier.heads.layers import HeadContext, Outputs
 from classifier.heads.recurrent import build_recurrent, takes_scale
-from classifier.heads.settings import (
-    DbofSettings,
-    LogisticSettings,
-    LstmMoeSettings,
-    MoeSettings,
-    PoolingSettings,
-    RecurrentSettings,
-    Settings,
-    TransformerSettings,
-)
 from classifier.heads.transformer import build_transformer
 from classifier.heads.youtube8m import build_dbof, build_logistic, build_lstm_moe, build_moe
 from vggish.errors import OptionError
@@ -25,13 +16,17 @@ from vggish.errors import OptionError
 
 def build_head(
     name: str,
-    settings: Settings,
+    settings: kinds.Settings,
     n_classes: int,
     *,
     n_frames: int | None = None,
     frame_scores: bool = False,
 ) -> Any:
-    """Build a head as a `tf_keras.Model`.
+    """Build a head of `HEADS` as a `tf_keras.Model` from a dict to a dict.
+
+    Inputs: `frames` float32 [B, T, 128], codes from 0 to 255 or values between them, and `n_frames`
+    int32 [B], the number of real frames; the others are ignored. Outputs: `logits` float32 [B, C],
+    and `frame_logits` float32 [B, T, C] if asked for.
 
     Args:
         name: one of `HEADS`.
@@ -39,18 +34,8 @@ def build_head(
         n_classes: number of classes C.
         n_frames: fixed number of frames T, with which recurrent heads train faster; None accepts
             any number. The weights are the same.
-        frame_scores: add the logits of single frames, if the head has them. Not for training,
-            where they would take part in the batch statistics.
-
-    Returns:
-        A model from a dict to a dict. Inputs: `frames` float32 [B, T, 128], codes from 0 to 255
-        or values between them, and `n_frames` int32 [B], the number of real frames; the others
-        are ignored. Outputs: `logits` float32 [B, C], and `frame_logits` float32 [B, T, C] if
-        asked for.
-
-    Raises:
-        OptionError: there is no class.
-        MissingPackageError: TensorFlow or tf-keras is not installed.
+        frame_scores: add the logits of single frames, if the head has them. Not for training, where
+            they would take part in the batch statistics.
     """
     if n_classes < 1:
         raise OptionError(f"a head needs at least one class. Received: {n_classes}")
@@ -61,24 +46,25 @@ def build_head(
         n_classes,
         n_frames,
         frame_scores=frame_scores,
-        leaves_scale=isinstance(settings, RecurrentSettings) and takes_scale(settings, n_frames),
+        leaves_scale=isinstance(settings, kinds.RecurrentSettings)
+        and takes_scale(settings, n_frames),
     )
     return keras.Model(context.inputs, _outputs(name, settings, context), name=name)
 
 
-def _outputs(name: str, settings: Settings, context: HeadContext) -> Outputs:
+def _outputs(name: str, settings: kinds.Settings, context: HeadContext) -> Outputs:
     match settings:
-        case RecurrentSettings():
+        case kinds.RecurrentSettings():
             return build_recurrent(name, settings, context)
-        case PoolingSettings():
+        case kinds.PoolingSettings():
             return build_pooling(name, settings, context)
-        case TransformerSettings():
+        case kinds.TransformerSettings():
             return build_transformer(settings, context)
-        case LogisticSettings():
+        case kinds.LogisticSettings():
             return build_logistic(name, settings, context)
-        case MoeSettings():
+        case kinds.MoeSettings():
             return build_moe(settings, context)
-        case DbofSettings():
+        case kinds.DbofSettings():
             return build_dbof(settings, context)
-        case LstmMoeSettings():
+        case kinds.LstmMoeSettings():
             return build_lstm_moe(settings, context)

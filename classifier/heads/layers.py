@@ -19,11 +19,7 @@ _EPSILON = 1e-7
 
 
 class Dequantise(keras.layers.Layer):  # type: ignore[misc]
-    """Codes 0..255 to values about -2..2; frames beyond the real ones become 0.
-
-    Shape:
-        [B, T, 128], mask [B, T, 1] -> [B, T, 128]
-    """
+    """Codes 0..255 [B, T, 128] to values about -2..2; 0 where the mask [B, T, 1] is 0."""
 
     def call(self, frames: Any, mask: Any) -> Any:
         """Dequantise; source: `Dequantize` of Google's youtube-8m."""
@@ -41,10 +37,8 @@ class L2Normalise(keras.layers.Layer):  # type: ignore[misc]
 class BatchNorm(keras.layers.Layer):  # type: ignore[misc]
     """Batch normalisation over the real frames only; that of Keras would include the padding.
 
-    The moving statistics have a momentum of 0.9, as in the published attention models.
-
-    Shape:
-        [B, T, D] with mask [B, T, 1], or [B, D] without -> the same
+    The moving statistics have a momentum of 0.9, as in the published attention models. The input is
+    [B, T, D] with mask [B, T, 1], or [B, D] without.
     """
 
     def __init__(self, momentum: float = 0.9, epsilon: float = 1e-5, **kwargs: Any) -> None:
@@ -99,11 +93,7 @@ class BatchNorm(keras.layers.Layer):  # type: ignore[misc]
 
 
 class BatchScale(BatchNorm):
-    """Scale and shift of a batch normalisation, for a layer that merges them into its kernel.
-
-    Shape:
-        [B, T, D], mask [B, T, 1] -> float32 [2, D]
-    """
+    """Scale and shift of a batch normalisation, float32 [2, D], to merge into a kernel."""
 
     def call(self, values: Any, mask: Any = None, training: Any = None) -> Any:
         """Stack scale and shift."""
@@ -179,11 +169,7 @@ class TimeMean(keras.layers.Layer):  # type: ignore[misc]
 
 
 class TimeWeights(keras.layers.Layer):  # type: ignore[misc]
-    """Positive weights of the real frames that sum to 1 (to 0 without frames).
-
-    Shape:
-        [B, T, D], mask [B, T, 1] -> float32 [B, T, D]
-    """
+    """Weights of the real frames that sum to 1 (to 0 without frames): float32 [B, T, D]."""
 
     def __init__(self, function: str = "softmax", **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -215,15 +201,10 @@ class TimeMax(keras.layers.Layer):  # type: ignore[misc]
 class HeadContext:
     """The inputs of a head and the sizes of its outputs, shared by the functions that build it.
 
-    Args:
-        normalisation: of the frames: "batch", "l2" or "none".
-        n_classes: number of classes C.
-        n_frames: fixed number of frames T; None accepts any.
-        frame_scores: whether the head must output the logits of single frames.
-        leaves_scale: leave scale and shift of batch normalisation to the first layer.
+    `normalisation` is "batch", "l2" or "none". With `leaves_scale`, the first layer must apply the
+    scale and shift of batch normalisation.
 
     Attributes:
-        inputs: the model's inputs by name.
         frames: float32 [B, T, 128], 0 beyond the real frames.
         mask: float32 [B, T, 1], 1 for real frames.
         scale: float32 [2, D], the scale and shift that are left to the first layer, or None.
@@ -255,9 +236,7 @@ class HeadContext:
 
     def outputs(self, logits: Any, frame_logits: Any) -> Outputs:
         """The outputs of a head that can score frames."""
-        if self.frame_scores:
-            return {"logits": logits, "frame_logits": frame_logits}
-        return {"logits": logits}
+        return {"logits": logits, **({"frame_logits": frame_logits} if self.frame_scores else {})}
 
 
 def normaliser(normalisation: str) -> Callable[..., Any]:

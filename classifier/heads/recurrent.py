@@ -47,20 +47,14 @@ def recurrent_layer(
     bidirectional: bool = False,
     scale: Any = None,
 ) -> Any:
-    """Apply a GRU or LSTM to the real frames.
+    """Apply a GRU or LSTM ("gru", "lstm") to the real frames: [B, T, D] -> [B, T, units].
 
-    Padding comes last, so a forward layer reads it only after a clip's end, and a backward layer
-    is a forward one on the reversed real frames. Hence no layer has to mask its steps.
+    Without `sequences`, the result is the state at each clip's end, [B, units]; `bidirectional`
+    adds a backward layer and doubles the width. `scale`, float32 [2, D], is merged into the kernel;
+    only if `takes_scale`.
 
-    Args:
-        kind: "gru" or "lstm".
-        values: [B, T, D].
-        units: per direction.
-        context: of the head.
-        name: of the layers.
-        sequences: return [B, T, units] instead of the state at each clip's end, [B, units].
-        bidirectional: add a backward layer; then there are 2 * units.
-        scale: float32 [2, D], to merge into the kernel; only if `takes_scale`.
+    Padding comes last, so a forward layer reads it only after a clip's end, and a backward layer is
+    a forward one on the reversed real frames. Hence no layer has to mask its steps.
     """
     lengths = context.lengths
     unrolls = _unrolls(context.n_frames)
@@ -97,11 +91,7 @@ def _unrolls(n_frames: int | None) -> bool:
 
 
 class UnrolledGRU(keras.layers.GRU):  # type: ignore[misc]
-    """A GRU over frames, optionally scaled and shifted.
-
-    Shape:
-        [B, T, D], scale float32 [2, D] or None -> [B, T, units]
-    """
+    """A GRU over frames, optionally scaled and shifted: [B, T, D] -> [B, T, units]."""
 
     def call(self, values: Any, scale: Any = None) -> Any:
         """Compute as `GRUCell.call` does."""
@@ -122,11 +112,7 @@ class UnrolledGRU(keras.layers.GRU):  # type: ignore[misc]
 
 
 class UnrolledLSTM(keras.layers.LSTM):  # type: ignore[misc]
-    """An LSTM over frames, optionally scaled and shifted.
-
-    Shape:
-        [B, T, D], scale float32 [2, D] or None -> [B, T, units]
-    """
+    """An LSTM over frames, optionally scaled and shifted: [B, T, D] -> [B, T, units]."""
 
     def call(self, values: Any, scale: Any = None) -> Any:
         """Compute as `LSTMCell.call` does."""
@@ -162,8 +148,7 @@ class Reverse(keras.layers.Layer):  # type: ignore[misc]
 
     def call(self, values: Any, n_frames: Any) -> Any:
         """[B, T, D], [B] -> [B, T, D]."""
-        # tf2onnx mistakes `tf.reverse_sequence` around a recurrent layer for a reversal of all
-        # steps.
+        # tf2onnx mistakes `tf.reverse_sequence` near a recurrent layer for reversing all steps.
         position = tf.range(tf.shape(values)[1])[tf.newaxis]
         n_real = n_frames[:, tf.newaxis]
         source = tf.where(position < n_real, n_real - 1 - position, position)

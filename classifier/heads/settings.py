@@ -12,7 +12,6 @@ from vggish.errors import OptionError
 
 Normalisation = Literal["batch", "l2", "none"]
 
-
 # Wider layers fit into no memory.
 _MAX = 100_000
 
@@ -140,7 +139,6 @@ HEADS: dict[str, type[Settings]] = {
 }
 
 DEFAULT_HEAD = "gru"
-
 # A recurrent layer over at most this many frames is unrolled, which XLA makes fast.
 MAX_UNROLLED_FRAMES = 32
 
@@ -148,12 +146,8 @@ MAX_UNROLLED_FRAMES = 32
 def head_settings(name: str, values: Mapping[str, object] | None = None) -> Settings:
     """Make the settings of a head; `values` replace the published ones.
 
-    Args:
-        name: one of `HEADS`.
-        values: settings by name, as numbers or as text from the command line ("2", "true").
-
-    Raises:
-        OptionError: there is no such head or setting, or a value is not allowed.
+    Values are numbers, or text from the command line ("2", "true"). Raises an `OptionError` for an
+    unknown head or setting, or a value that is not allowed.
     """
     if name not in HEADS:
         near = difflib.get_close_matches(name, HEADS, 1)

@@ -53,11 +53,12 @@ def build_dbof(settings: DbofSettings, context: HeadContext) -> Outputs:
     frames = BatchNorm(name="input_norm")(frames, mask=mask)
     clusters = dense(settings.clusters, "clusters", use_bias=False)(frames)
     clusters = BatchNorm(name="clusters_norm")(clusters, mask=mask)
-    clusters = _activation(settings.activation, "clusters_activation")(clusters)
+    activation = getattr(tf.nn, settings.activation)
+    clusters = keras.layers.Activation(activation, name="clusters_activation")(clusters)
     bag = (TimeMax if settings.pooling == "max" else TimeMean)(name="bag")(clusters, mask)
     hidden = dense(settings.hidden, "hidden", use_bias=False)(bag)
     hidden = BatchNorm(name="hidden_norm")(hidden)
-    hidden = _activation(settings.activation, "hidden_activation")(hidden)
+    hidden = keras.layers.Activation(activation, name="hidden_activation")(hidden)
     return {"logits": mixture(hidden, context, settings.mixtures, settings.l2)}
 
 
@@ -117,10 +118,7 @@ class SampleFrames(RandomLayer):
         n_real = tf.reduce_sum(mask[..., 0], 1, keepdims=True)
         uniform = tf.random.stateless_uniform((tf.shape(frames)[0], self.n), self.next_seed())
         drawn = tf.cast(tf.minimum(uniform * n_real, tf.maximum(n_real - 1, 0)), tf.int32)
-        return (
-            tf.gather(frames, drawn, batch_dims=1),
-            tf.gather(mask, drawn, batch_dims=1),
-        )
+        return (tf.gather(frames, drawn, batch_dims=1), tf.gather(mask, drawn, batch_dims=1))
 
 
 def _mean_frame(context: HeadContext) -> Any:
@@ -130,7 +128,3 @@ def _mean_frame(context: HeadContext) -> Any:
 def _penalty(l2: float) -> Any:
     # The original penalises half of the sum of squares.
     return keras.regularizers.L2(l2 / 2) if l2 else None
-
-
-def _activation(name: str, layer_name: str) -> Any:
-    return keras.layers.Activation(getattr(tf.nn, name), name=layer_name)

@@ -16,17 +16,10 @@ Counts = npt.NDArray[np.int64]
 
 
 def validate(scores: npt.ArrayLike, labels: npt.ArrayLike) -> tuple[Floats, Bools]:
-    """Check scores and labels, and convert their types.
+    """Check scores [n_clips, n_classes] and labels (booleans, or 0 and 1) of the same shape.
 
-    Args:
-        scores: finite numbers [n_clips, n_classes].
-        labels: booleans, or 0 and 1, of the same shape.
-
-    Returns:
-        Scores as float64, or float32 if they were; labels as bool.
-
-    Raises:
-        OptionError: the arrays are different; the message guesses the mistake.
+    Returns the scores as float64, or float32 if they were; the labels as bool. Raises an
+    `OptionError` that guesses the mistake.
     """
     given_scores, given_labels = _numbers(scores, "scores"), _numbers(labels, "labels")
     _check_shapes(given_scores, given_labels)

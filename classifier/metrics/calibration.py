@@ -47,13 +47,7 @@ class Reliability:
 def reliability(scores: npt.ArrayLike, labels: npt.ArrayLike, n_bins: int = N_BINS) -> Reliability:
     """Compare scores, as probabilities, with the share of positives among similar scores.
 
-    Args:
-        scores: [n_clips, n_classes], 0 to 1.
-        labels: [n_clips, n_classes].
-        n_bins: number of bins of equal width.
-
-    Raises:
-        OptionError: a score is below 0 or above 1.
+    Scores from 0 to 1 and labels are [n_clips, n_classes].
     """
     values, truth = validate(scores, labels)
     check_count(n_bins, "n_bins")

@@ -32,9 +32,6 @@ SINGLE_CLIP_TRACKS = ("srt", "audacity")
 def format_of(path: str) -> str:
     """Choose the format by the suffix of a file name; no suffix means a table.
 
-    Raises:
-        OptionError: the suffix is unknown.
-
     >>> [format_of(name) for name in ("a.CSV", "a.jsonl", "a.srt", "a.selections.txt", "a.txt")]
     ['csv', 'json', 'srt', 'raven', 'table']
     """
@@ -58,17 +55,11 @@ def format_of(path: str) -> str:
 
 @dataclass(frozen=True)
 class TagFormat:
-    """Format and content of the output for each clip.
+    """Format and content of the output for each clip."""
 
-    Attributes:
-        file_format: one of `SUFFIXES`.
-        frames: write the tags of each frame, in JSON and CSV.
-        segments: write when each tag is detected, in JSON, CSV and tables.
-    """
-
-    file_format: str
-    frames: bool = False
-    segments: bool = False
+    file_format: str  # one of `SUFFIXES`
+    frames: bool = False  # write the tags of each frame, in JSON and CSV
+    segments: bool = False  # write when each tag is detected, in JSON, CSV and tables
 
     @property
     def shows_times(self) -> bool:
@@ -84,12 +75,8 @@ class TagFormat:
 class TagFormatter:
     """Formats the text of one file of tags, clip by clip.
 
-    Args:
-        tag_format: format and content.
-        style: style of tables.
-        n_clips: number of clips in the file; the JSON of a single clip is indented.
-        sample_rate_hz: returns the sample rate of an audio file by path, or None if it is unknown;
-            only Raven tables use it.
+    The JSON of a single clip is indented. `sample_rate_hz` returns the sample rate of an audio file
+    by path, or None if it is unknown; only Raven tables use it.
     """
 
     def __init__(
@@ -112,13 +99,7 @@ class TagFormatter:
         return raven_header() if self._format.file_format == "raven" else ""
 
     def format(self, path: str, name: str, tags: ClipTags) -> str:
-        """Text of the next clip.
-
-        Args:
-            path: path of the audio file.
-            name: title of the clip in a table.
-            tags: tags of the clip.
-        """
+        """Text of the next clip; `name` is its title in a table."""
         self._n_clips += 1
         content = {"frames": self._format.frames, "segments": self._format.segments}
         match self._format.file_format:
@@ -126,10 +107,10 @@ class TagFormatter:
                 return as_csv(path, tags, **content)
             case "json":
                 document = as_json(path, tags, **content)
-                return (
-                    json.dumps(document, indent=self._indent, ensure_ascii=False, allow_nan=False)
-                    + "\n"
+                text = json.dumps(
+                    document, indent=self._indent, ensure_ascii=False, allow_nan=False
                 )
+                return text + "\n"
             case "srt":
                 return as_srt(tags)
             case "audacity":

@@ -32,11 +32,8 @@ _NO_MARKUP = str.maketrans("<>{}", "\u2039\u203a()")
 def as_srt(tags: ClipTags) -> str:
     r"""SubRip cues with a line for each class detected, best tag first.
 
-    Overlapping segments are cut, because players show one cue at a time. Markup in labels
-    (`<i>`, `{\an8}`) is replaced by look-alikes.
-
-    Raises:
-        OptionError: the tags have no segments.
+    Overlapping segments are cut, because players show one cue at a time. Markup in labels (`<i>`,
+    `{\an8}`) is replaced by look-alikes.
     """
     cues = [
         f"{number}\n{_srt_time(start)} --> {_srt_time(end)}\n{text}\n"
@@ -46,11 +43,7 @@ def as_srt(tags: ClipTags) -> str:
 
 
 def as_audacity(tags: ClipTags) -> str:
-    """An Audacity label track: a line `start TAB end TAB label` for each segment.
-
-    Raises:
-        OptionError: the tags have no segments.
-    """
+    """An Audacity label track: a line `start TAB end TAB label` for each segment."""
     return "".join(
         f"{span.start_seconds:.6f}\t{span.end_seconds:.6f}\t{_label(span)}\n"
         for span in in_time_order(tags)
@@ -72,16 +65,9 @@ def as_raven(
 ) -> str:
     """Rows of a Raven Pro selection table, one for each segment, over the model's frequency range.
 
-    Args:
-        path: path of the audio file, for the columns Begin File and Begin Path.
-        tags: tags of the clip.
-        sample_rate_hz: sample rate of the audio file; selections end at half of it.
-        first_selection: number of the first row.
-        begin_seconds: start of the clip in the sequence of files of the table. Begin Time and End
-            Time count from the first file, File Offset from this one.
-
-    Raises:
-        OptionError: the tags have no segments.
+    Selections end at half of the audio file's `sample_rate_hz`. `begin_seconds` is the start of the
+    clip in the sequence of files of the table: Begin Time and End Time count from the first file,
+    File Offset from this one.
     """
     high_hz = MEL_MAX_HZ if sample_rate_hz is None else min(MEL_MAX_HZ, sample_rate_hz / 2)
     rows = [

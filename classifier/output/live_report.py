@@ -20,18 +20,10 @@ _N_SUMMARISED = 5
 
 
 class LiveReport:
-    """Formats the tags of a microphone's audio.
-
-    Args:
-        sample_rate_hz: sample rate of the microphone.
-        style: style of the lines.
-        as_json: write JSON lines instead.
-    """
+    """Formats the tags of a microphone's audio, as lines of text or of JSON."""
 
     def __init__(self, sample_rate_hz: int, style: TableStyle, *, as_json: bool = False) -> None:
-        self._rate_hz = sample_rate_hz
-        self._style = style
-        self._as_json = as_json
+        self._rate_hz, self._style, self._as_json = sample_rate_hz, style, as_json
         self._n_samples, self._n_lost, self._n_lines = 0, 0, 0
         self._peak, self._has_warned_of_silence = 0.0, False
         self._best: dict[str, float] = {}

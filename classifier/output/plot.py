@@ -38,20 +38,10 @@ def plot_tags(
     title: str = "",
     tracks: TagTracks | None = None,
 ) -> None:
-    """Plot a clip and its tags.
+    """Plot a clip and its tags, best on top, to a .png, .svg or .pdf file.
 
-    Args:
-        waveform: [n_samples] in [-1, 1], mono, 16 kHz.
-        tags: tags of the clip, drawn with the best on top.
-        path: output file; its suffix must be .png, .svg or .pdf.
-        title: title of the plot.
-        tracks: scores of the tags over time, for the heat map; by default taken from `tags` if
-            they are the result of a `Tagger`.
-
-    Raises:
-        OptionError: the suffix is unknown.
-        FrameFileError: the file cannot be written.
-        MissingPackageError: matplotlib is not installed.
+    The waveform [n_samples] is mono, in [-1, 1], at 16 kHz. The tracks are for the heat map, by
+    default those of `tags` if these are the result of a `Tagger`.
     """
     if tracks is None and isinstance(tags, Tags):
         tracks = TagTracks.of(tags)

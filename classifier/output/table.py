@@ -20,24 +20,15 @@ _EIGHTHS = " ▏▎▍▌▋▊▉█"
 
 @dataclass(frozen=True)
 class TableStyle:
-    """Style of tables.
+    """Style of tables."""
 
-    Attributes:
-        width: width of the terminal in columns.
-        unicode: whether the terminal can show block characters; otherwise bars consist of #.
-        colour: whether to use ANSI escape sequences.
-    """
-
-    width: int = 80
-    unicode: bool = True
-    colour: bool = False
+    width: int = 80  # columns of the terminal
+    unicode: bool = True  # block characters; otherwise bars consist of #
+    colour: bool = False  # ANSI escape sequences
 
 
 def as_table(name: str, tags: ClipTags, style: TableStyle) -> list[str]:
-    """Format a clip: a line with its name and duration, then a line for each tag.
-
-    A tag has a bar, its score, and the times at which it is detected.
-    """
+    """Format a clip: a line with its name and duration, then a line for each tag."""
     lines = _heading(name, tags, style)
     if len(lines) > 1:
         return lines

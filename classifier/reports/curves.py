@@ -19,14 +19,9 @@ Row = Mapping[str, float]
 class CurveWriter:
     """Appends rows to a CSV file. A crash cannot leave a partial row that `read_curves` returns.
 
-    Args:
-        path: the file; an existing one is replaced.
-        columns: names of the columns; the first is "epoch".
-        resume_after: epoch after which training continues: earlier rows are kept, and later ones
-            dropped. 0 starts a new file.
-
-    Raises:
-        RunError: the file cannot be written, is damaged, or has other columns.
+    The first column is "epoch". Rows up to the epoch `resume_after` are kept, later ones dropped; 0
+    starts a new file. Raises a `RunError` if the file is damaged, has other columns, or cannot be
+    written.
     """
 
     def __init__(self, path: Path, columns: Sequence[str], *, resume_after: int = 0) -> None:
@@ -45,11 +40,7 @@ class CurveWriter:
             file.writelines(map(self._line, kept))
 
     def append(self, row: Row) -> None:
-        """Write one row; missing columns and NaN are left empty.
-
-        Raises:
-            RunError: the file cannot be written.
-        """
+        """Write one row; missing columns and NaN are left empty."""
         # Without a buffer a row is a single write, which a crash cannot split.
         with write_errors_as(RunError, self._path), open(self._path, "ab", buffering=0) as file:
             file.write(self._line(row))
@@ -61,8 +52,7 @@ class CurveWriter:
 def read_curves(path: Path) -> list[dict[str, float]]:
     """Read the rows that a `CurveWriter` wrote, with NaN for empty cells.
 
-    Raises:
-        RunError: the file is missing or damaged; the message names the line.
+    Raises a `RunError` if the file is missing or damaged; the message names the line.
     """
     try:
         text = path.read_text("utf-8")

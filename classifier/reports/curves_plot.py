@@ -33,13 +33,8 @@ _PANELS = (
 def plot_curves(rows: Sequence[Row], path: Path) -> None:
     """Plot losses, validation mAP with its best epoch, and the learning rate against the epoch.
 
-    Args:
-        rows: rows from `read_curves`; columns that are missing or empty are not drawn.
-        path: output file, written atomically as PNG.
-
-    Raises:
-        RunError: there is nothing to draw, or the file cannot be written.
-        MissingPackageError: matplotlib is not installed.
+    Columns that are missing or empty are not drawn. Raises a `RunError` if there is nothing to
+    draw.
     """
     panels = [panel for panel in _PANELS if any(_points(rows, name) for name in panel.curves)]
     if not panels:

@@ -34,11 +34,8 @@ MEANINGS = {
     "n_positives": "labels of these clips",
 }
 
-# Number of the best and of the worst classes to list.
-N_NAMED = 10
-# A plot has room for the names of this many classes.
-N_NAMEABLE = 40
-
+N_NAMED = 10  # best and worst classes to list
+N_NAMEABLE = 40  # a plot has room for the names of this many classes
 Truth = npt.NDArray[np.bool_]
 
 

@@ -18,16 +18,10 @@ _SUFFIXES = (".png", ".svg", ".pdf")
 
 
 def new_figure(path: str | Path, *, purpose: str = "a plot", **options: Any) -> Any:
-    """Create an empty figure that will be written to `path`.
+    """Create an empty figure that will be written to `path` (.png, .svg, .pdf; no suffix is PNG).
 
-    Args:
-        path: output file; its suffix must be .png, .svg or .pdf, or empty for PNG.
-        purpose: what needs matplotlib, as the subject of an error message.
-        options: arguments of `matplotlib.figure.Figure`, such as `figsize` in inches.
-
-    Raises:
-        OptionError: the suffix is unknown.
-        MissingPackageError: matplotlib is not installed.
+    `purpose` is the subject of the error message if matplotlib is missing; `options` are arguments
+    of `matplotlib.figure.Figure`, such as `figsize` in inches.
     """
     module = import_extra("matplotlib.figure", extra="plot", purpose=purpose)
     if _suffix(path) not in _SUFFIXES:
@@ -43,11 +37,7 @@ def check_drawable(path: str | Path) -> None:
 def save_figure(
     figure: Any, path: str | Path, failure: type[AudiotagError] = FrameFileError
 ) -> None:
-    """Write a figure atomically, without the top and right borders of its axes.
-
-    Raises:
-        failure: the file cannot be written.
-    """
+    """Write a figure atomically, without top and right borders; raise `failure` if it cannot be."""
     for axes in figure.axes:
         axes.spines[["top", "right"]].set_visible(False)
     with (
@@ -71,13 +61,7 @@ def plot_named_bars(
 ) -> None:
     """Draw horizontal bars from top to bottom, with a name and a number for each.
 
-    Args:
-        axes: where to draw.
-        names: names of the bars.
-        values: lengths of the bars.
-        colours: colours of the bars.
-        number_format: format string of the numbers, such as "{:.2f}".
-        places: positions from the top, by default 0, 1, 2 ...
+    `number_format` is as "{:.2f}"; `places` are positions from the top, by default 0, 1, 2 ...
     """
     places = range(len(names)) if places is None else places
     bars = axes.barh(places, values, color=colours)

@@ -23,21 +23,13 @@ _BAR_WIDTH = 30
 
 @dataclass(frozen=True)
 class FramesInspection:
-    """Contents of files of frames.
-
-    Attributes:
-        labels: the classes.
-        report: counts of files, clips, kinds of records and embedders, and damaged records.
-        n_bytes: total size of the local files.
-        lengths: number of clips by number of frames.
-        labels_per_clip: number of labelled clips by number of labels.
-        examples: number of clips by class index, which may be beyond `labels`.
-        combinations: number of clips by sorted set of two or more labels.
-    """
+    """Contents of files of frames."""
 
     labels: Labels
     report: ReadReport
-    n_bytes: int = 0
+    n_bytes: int = 0  # of the local files
+    # Numbers of clips by: number of frames; number of labels; class index, which may be beyond
+    # `labels`; sorted set of two or more labels.
     lengths: Counter[int] = field(default_factory=Counter)
     labels_per_clip: Counter[int] = field(default_factory=Counter)
     examples: Counter[int] = field(default_factory=Counter)
@@ -60,10 +52,7 @@ class FramesInspection:
     def by_class(self) -> list[tuple[int, int]]:
         """Class indices with their numbers of clips, rarest class first."""
         indices = {*range(len(self.labels)), *self.examples}
-        return sorted(
-            ((index, self.examples[index]) for index in indices),
-            key=lambda pair: (pair[1], pair[0]),
-        )
+        return sorted(((i, self.examples[i]) for i in indices), key=lambda pair: pair[::-1])
 
     def as_json(self) -> dict[str, Any]:
         """Convert to a JSON object."""
@@ -138,34 +127,21 @@ class FramesInspection:
 
 @dataclass(frozen=True)
 class BundleFile:
-    """A file of a bundle.
-
-    Attributes:
-        name: path in the bundle.
-        n_bytes: size, None if the file cannot be read.
-        state: "fits" or "differs" (compared with its checksum), "missing", or another problem.
-    """
+    """A file of a bundle."""
 
     name: str
-    n_bytes: int | None
-    state: str
+    n_bytes: int | None  # None if the file cannot be read
+    state: str  # "fits" or "differs" from its checksum, "missing", or another problem
 
 
 @dataclass(frozen=True)
 class BundleInspection:
-    """Contents and state of a bundle.
-
-    Attributes:
-        directory: path of the bundle.
-        problem: why the bundle cannot be loaded, None if it can.
-        files: files that the card lists.
-        card: contents of `bundle.json`, {} if it cannot be read.
-    """
+    """Contents and state of a bundle."""
 
     directory: str
-    problem: str | None
-    files: tuple[BundleFile, ...]
-    card: Mapping[str, Any]
+    problem: str | None  # why the bundle cannot be loaded
+    files: tuple[BundleFile, ...]  # those that the card lists
+    card: Mapping[str, Any]  # {} if it cannot be read
 
     @property
     def is_intact(self) -> bool:
@@ -191,27 +167,16 @@ class BundleInspection:
 
 @dataclass(frozen=True)
 class AudioFile:
-    """Properties of an audio file from its header.
-
-    Attributes:
-        path: path of the file.
-        format: container and encoding.
-        sample_rate_hz: sample rate.
-        n_channels: number of channels.
-        seconds: duration; the whole file is decoded if the header does not have it.
-        n_frames: number of frames that `audiotag embed` makes by default.
-        warnings: sentences about anything unusual.
-        error: why the file cannot be read, None if it can; the other attributes are then unset.
-    """
+    """Properties of an audio file from its header, or by decoding it if that lacks the duration."""
 
     path: str
     format: str = ""
     sample_rate_hz: int = 0
     n_channels: int = 0
     seconds: float = 0.0
-    n_frames: int = 0
+    n_frames: int = 0  # that `audiotag embed` makes by default
     warnings: tuple[str, ...] = ()
-    error: str | None = None
+    error: str | None = None  # why the file cannot be read; all else is then unset
 
 
 @dataclass(frozen=True)

@@ -28,10 +28,7 @@ from vggish.errors import OptionError
 def plot_inspection(inspection: Inspection, path: str | Path) -> None:
     """Plot an inspection of frames (classes, lengths, labels) or audio files (durations, rates).
 
-    Path and errors are those of `new_figure` and `save_figure`.
-
-    Raises:
-        OptionError: there is nothing to draw.
+    Raises an `OptionError` if there is nothing to draw.
     """
     figure = new_figure(path)
     if isinstance(inspection, FramesInspection) and inspection.lengths:

@@ -29,17 +29,7 @@ class ChoiceOptions(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Choice:
-    """Options that select tags.
-
-    Attributes:
-        top_k: maximum number of tags of a clip, and of each of its frames; None for no limit.
-        threshold: lowest score of a tag, from 0 to 1.
-        labels: the only classes to return, by name or mid in any case; None for all.
-        exclude_labels: classes not to return.
-
-    Raises:
-        OptionError: top_k is less than 1, threshold is not in [0, 1], or labels is a string.
-    """
+    """Options that select tags: those of `Tagger.tag`. Raises an `OptionError` for bad values."""
 
     top_k: int | None = DEFAULT_TOP_K
     threshold: float = 0.0
@@ -60,8 +50,7 @@ class Choice:
     def classes(self, known: Labels) -> Indices | None:
         """Indices of the selected classes among `known`, ascending; None for all.
 
-        Raises:
-            OptionError: a label is unknown, or no class is left.
+        Raises an `OptionError` if a label is unknown, or no class is left.
         """
         if self.labels is None and not self.exclude_labels:
             return None
@@ -70,21 +59,17 @@ class Choice:
             chosen = {known.index_of(label) for label in self.labels}
         chosen -= {known.index_of(label) for label in self.exclude_labels or ()}
         if not chosen:
+            given = (
+                "none" if labels is None else repr(list(labels))[:100]
+                for labels in (self.labels, self.exclude_labels)
+            )
             raise OptionError(
-                "labels and exclude_labels leave no class. Received: "
-                + " and ".join(
-                    "none" if labels is None else repr(list(labels))[:100]
-                    for labels in (self.labels, self.exclude_labels)
-                )
+                f"labels and exclude_labels leave no class. Received: {' and '.join(given)}"
             )
         return np.array(sorted(chosen), np.intp)
 
     def tags(self, scores: npt.NDArray[np.float32], known: Labels) -> list[tuple[Tag, ...]]:
-        """Select the tags of each clip or frame, best first: float32 [B, C] -> B tuples.
-
-        Raises:
-            OptionError: a label is unknown, or no class is left.
-        """
+        """Select the tags of each clip or frame, best first: float32 [B, C] -> B tuples."""
         best = top_indices(scores, self.top_k, self.classes(known))
         values = np.take_along_axis(scores, best, axis=1)
         # The shortest decimal numbers that round to the float32.
@@ -106,10 +91,7 @@ def top_indices(
 ) -> Indices:
     """Indices of the highest scores, [B, C] -> [B, min(top_k, C)]; ties go to the lower index.
 
-    Args:
-        scores: float32 [B, C].
-        top_k: maximum number of indices; None for all.
-        classes: ascending indices of the classes to consider; None for all C.
+    `classes` are ascending indices of the classes to consider; None for all.
     """
     among = scores if classes is None else scores[:, classes]
     best: Indices = np.argsort(-among, axis=1, kind="stable")[:, :top_k]

@@ -39,11 +39,9 @@ class JsonDocument:
     def from_json(cls, document: Any) -> Self:
         """Read a document that `as_json` made, perhaps in another process.
 
-        Unknown keys are ignored. A key that is absent or null takes the field's default, or None
-        if the field is optional.
-
-        Raises:
-            OptionError: the document lacks a key, or a value has another type.
+        Unknown keys are ignored. A key that is absent or null takes the field's default, or None if
+        the field is optional. Raises an `OptionError` if a key is missing, or a value has another
+        type.
         """
         try:
             kind: Any = cls

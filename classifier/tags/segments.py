@@ -32,24 +32,11 @@ def find_segments(
     thresholds: npt.NDArray[np.floating] | None = None,
     frame_seconds: float = PATCH_SECONDS,
 ) -> tuple[TagSegment, ...]:
-    """Find the spans of time in which classes are detected.
+    """Find the spans of time in which classes are detected, in the order of `tags`, then by time.
 
-    Adjacent and overlapping frames make one span.
-
-    Args:
-        tags: the classes to look for.
-        frame_scores: scores of all classes, float32 [n, C], n at least 1.
-        start_seconds: start of each frame, [n], ascending.
-        duration_seconds: duration of the audio; no span ends after it.
-        thresholds: lowest score of each class that counts as detected, [C]; by default half of
-            the highest score of the class.
-        frame_seconds: duration of a frame.
-
-    Returns:
-        Spans in the order of `tags`, then by time.
-
-    Raises:
-        OptionError: the shapes of the arrays do not match.
+    The frames have scores of all classes, float32 [n, C], n at least 1, and ascending starts [n].
+    Adjacent and overlapping frames make one span; none ends after the duration of the audio. A
+    class is detected from its threshold [C], by default half of its highest score.
     """
     if thresholds is None:
         thresholds = relative_thresholds(frame_scores)

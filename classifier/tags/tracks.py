@@ -14,29 +14,16 @@ from vggish.errors import OptionError
 
 @dataclass(frozen=True)
 class TagTrack(Tag):
-    """A tag of the whole clip and the score of its class in each frame.
-
-    Attributes:
-        label: name of the class.
-        mid: AudioSet id of the class; empty if it has none.
-        index: position of the class among the model's scores.
-        score: score of the whole clip, from 0 to 1.
-        scores: scores of the frames, from 0 to 1.
-    """
+    """A tag of the whole clip, and the score of its class in each frame."""
 
     scores: tuple[float, ...]
 
 
 @dataclass(frozen=True)
 class TagTracks(JsonDocument):
-    """Scores of the tags of a clip in each of its n frames.
+    """Scores of the tags of a clip, best first, in each of its n frames, whose starts ascend.
 
-    Attributes:
-        start_seconds: start of each frame, n numbers, ascending.
-        tags: the clip's tags, best first, each with n scores.
-
-    Raises:
-        OptionError: a tag has more or fewer scores than there are frames.
+    Raises an `OptionError` if a tag has more or fewer than n scores.
     """
 
     start_seconds: tuple[float, ...]
@@ -58,11 +45,9 @@ class TagTracks(JsonDocument):
 
     @staticmethod
     def of(tags: Tags, decimals: int | None = None) -> TagTracks | None:
-        """Select the tracks of a tagger's result; None if the head scores whole clips only.
+        """The tracks of a tagger's result; None if the head scores whole clips only.
 
-        Args:
-            tags: the result.
-            decimals: number of decimals that scores are rounded to; None keeps them as they are.
+        Scores are rounded to a number of decimals; None keeps them as they are.
         """
         if tags.frame_scores is None:
             return None

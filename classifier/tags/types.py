@@ -104,10 +104,9 @@ class ClipTags(JsonDocument):
 
 
 def in_time_order(tags: ClipTags) -> list[TagSegment]:
-    """The segments of a clip sorted by start, then by rank of the tag. Empty for silence.
+    """The segments of a clip by start, then by rank of the tag; none for silence.
 
-    Raises:
-        OptionError: the tags have no segments.
+    Raises an `OptionError` if the model scores whole clips only.
     """
     if tags.segments is None:
         raise OptionError(

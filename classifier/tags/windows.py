@@ -32,12 +32,6 @@ class WindowedScores:
 
     A clip's score is the maximum over its windows, because a tag tells whether a sound occurs, not
     how long. A frame's score is the mean over the windows that contain it.
-
-    Args:
-        n_frames: number of frames of the clip.
-        n_classes: number of classes.
-        window: number of frames of a window.
-        of_frames: whether the head scores frames.
     """
 
     def __init__(self, n_frames: int, n_classes: int, window: int, *, of_frames: bool) -> None:

@@ -26,9 +26,8 @@ def draw(
 ) -> dict[str, npt.NDArray[Any]]:
     """Draw the random choices of one batch.
 
-    Returns:
-        With mixup, `share` float32 [B], the weight of a clip from 0.5 to 1, and `partner` int32
-        [B], the clip to mix it with; with masking, `keep` bool [B, T], the frames to keep.
+    With mixup, `share` float32 [B], the weight of a clip from 0.5 to 1, and `partner` int32 [B],
+    the clip to mix it with; with masking, `keep` bool [B, T], the frames to keep.
     """
     choices: dict[str, npt.NDArray[Any]] = {}
     if config.mixup:
@@ -41,15 +40,10 @@ def draw(
 
 
 def augment(batch: dict[str, Any]) -> dict[str, Any]:
-    """Apply the choices of `draw` to a batch.
+    """Apply the choices of `draw` to `frames` [B, T, 128], `n_frames` [B] and `labels` [B, C].
 
-    Args:
-        batch: `frames` uint8 [B, T, 128], `n_frames` int32 [B], `labels` float32 [B, C], and
-            the choices.
-
-    Returns:
-        `frames` float32 (codes), `n_frames`, `labels`. A mixed clip is as long as the longer of
-        the two; the shorter one is padded with neutral frames.
+    A mixed clip is as long as the longer of the two; the shorter one is padded with neutral frames.
+    The frames become float32.
     """
     n_frames, labels = batch["n_frames"], batch["labels"]
     real = tf.sequence_mask(n_frames, batch["frames"].shape[1] or tf.shape(batch["frames"])[1])

@@ -32,6 +32,14 @@ GROUPS = {
 }
 
 
+def _range(default: float, minimum: float, maximum: float, meaning: str) -> Any:
+    return setting(default, help=meaning, minimum=minimum, maximum=maximum)
+
+
+def _choice(default: str, choices: tuple[str, ...], meaning: str) -> Any:
+    return setting(default, help=meaning, choices=choices)
+
+
 @dataclass(frozen=True)
 class TrainingConfig:
     """Everything that decides the result of a training run, apart from the data.
@@ -47,7 +55,7 @@ class TrainingConfig:
         OptionError: a value is out of its bounds, or excludes another.
     """
 
-    head: str = setting(DEFAULT_HEAD, help="type of head", choices=tuple(HEADS))
+    head: str = _choice(DEFAULT_HEAD, tuple(HEADS), "type of head")
     settings: Mapping[str, Any] = field(default_factory=dict)
     epochs: int = setting(
         0,
@@ -55,101 +63,74 @@ class TrainingConfig:
         "1,500 steps, from 5 to 50",
         minimum=0,
     )
-    batch_size: int = setting(
-        0,
-        help="clips per step; 0 chooses automatically: 128, or less for small data sets",
-        minimum=0,
-        maximum=1 << 20,
+    batch_size: int = _range(
+        0, 0, 1 << 20, "clips per step; 0 chooses automatically: 128, or less for small data sets"
     )
-    optimiser: str = setting(
-        "adam", help="optimisation algorithm; --weight-decay needs adamw", choices=OPTIMISERS
+    optimiser: str = _choice(
+        "adam", OPTIMISERS, "optimisation algorithm; --weight-decay needs adamw"
     )
     learning_rate: float = setting(1e-3, help="peak learning rate", above=0, maximum=100)
-    weight_decay: float = setting(
-        0.0, help="weight decay of kernels with AdamW", minimum=0, maximum=10
-    )
-    schedule: str = setting(
+    weight_decay: float = _range(0.0, 0, 10, "weight decay of kernels with AdamW")
+    schedule: str = _choice(
         "cosine",
-        help="schedule of the learning rate; both cosine schedules begin with a warm-up",
-        choices=SCHEDULES,
+        SCHEDULES,
+        "schedule of the learning rate; both cosine schedules begin with a warm-up",
     )
-    warmup: float = setting(
-        0.05,
-        help="share of all steps in which a cosine schedule's learning rate rises from 0",
-        minimum=0,
-        maximum=1,
+    warmup: float = _range(
+        0.05, 0, 1, "share of all steps in which a cosine schedule's learning rate rises from 0"
     )
-    decay_rate: float = setting(
-        0.95, help="factor of each decay of the exponential schedule", minimum=0.001, maximum=1
-    )
+    decay_rate: float = _range(0.95, 0.001, 1, "factor of each decay of the exponential schedule")
     decay_examples: int = setting(
         4_000_000, help="clips between two decays of the exponential schedule", minimum=1
     )
-    clip_norm: float = setting(
-        0.0, help="maximum global norm of gradients; 0 disables clipping", minimum=0, maximum=1e9
+    clip_norm: float = _range(0.0, 0, 1e9, "maximum global norm of gradients; 0 disables clipping")
+    loss: str = _choice(
+        "cross-entropy", LOSSES, "loss function; softmax is for clips with exactly one label"
     )
-    loss: str = setting(
-        "cross-entropy",
-        help="loss function; softmax is for clips with exactly one label",
-        choices=LOSSES,
+    focal_gamma: float = _range(2.0, 0, 100, "gamma of the focal loss")
+    label_smoothing: float = _range(
+        0.0, 0, 0.999, "weight with which labels are mixed with the class frequencies"
     )
-    focal_gamma: float = setting(2.0, help="gamma of the focal loss", minimum=0, maximum=100)
-    label_smoothing: float = setting(
-        0.0,
-        help="weight with which labels are mixed with the class frequencies",
-        minimum=0,
-        maximum=0.999,
-    )
-    class_weights: str = setting(
+    class_weights: str = _choice(
         "none",
-        help="class weights of the loss; balanced: inverse root of the number of clips",
-        choices=CLASS_WEIGHTS,
+        CLASS_WEIGHTS,
+        "class weights of the loss; balanced: inverse root of the number of clips",
     )
-    mixup: float = setting(
-        0.5,
-        help="alpha of the Beta distribution of mixup; 0 disables mixup",
-        minimum=0,
-        maximum=100,
-    )
-    frame_masking: float = setting(
-        0.0, help="share of frames to mask with neutral ones", minimum=0, maximum=0.9
-    )
-    ema: float = setting(
+    mixup: float = _range(0.5, 0, 100, "alpha of the Beta distribution of mixup; 0 disables mixup")
+    frame_masking: float = _range(0.0, 0, 0.9, "share of frames to mask with neutral ones")
+    ema: float = _range(
         0.999,
-        help="decay of the moving average of weights that is evaluated and exported; 0 disables it",
-        minimum=0,
-        maximum=0.999999,
-    )
-    balance: float = setting(
-        0.0,
-        help="class-balanced sampling: clips are drawn with probability (clips of their rarest "
-        "class) ** -balance; 0 takes each clip once per epoch, 1 all classes equally often",
-        minimum=0,
-        maximum=1,
-    )
-    sampling: str = setting(
-        "all",
-        help="frames of a clip to train on: all, random ones with replacement, or a random run "
-        "of neighbours",
-        choices=SAMPLINGS,
-    )
-    n_frames: int = setting(
         0,
-        help="frames per clip; 0 takes as many as the longest clip has, at most 300",
-        minimum=0,
-        maximum=10_000,
+        0.999999,
+        "decay of the moving average of weights that is evaluated and exported; 0 disables it",
+    )
+    balance: float = _range(
+        0.0,
+        0,
+        1,
+        "class-balanced sampling: clips are drawn with probability (clips of their rarest "
+        "class) ** -balance; 0 takes each clip once per epoch, 1 all classes equally often",
+    )
+    sampling: str = _choice(
+        "all",
+        SAMPLINGS,
+        "frames of a clip to train on: all, random ones with replacement, or a random run "
+        "of neighbours",
+    )
+    n_frames: int = _range(
+        0, 0, 10_000, "frames per clip; 0 takes as many as the longest clip has, at most 300"
     )
     patience: int = setting(
         10,
         help="stop after this many epochs without a better validation mAP; 0 never stops early",
         minimum=0,
     )
-    precision: str = setting(
+    precision: str = _choice(
         "float32",
-        help="precision of activations; bfloat16 is faster on processors with AMX and on GPUs",
-        choices=TRAINING_PRECISIONS,
+        TRAINING_PRECISIONS,
+        "precision of activations; bfloat16 is faster on processors with AMX and on GPUs",
     )
-    seed: int = setting(0, help="seed of all random choices", minimum=0, maximum=2**31 - 1)
+    seed: int = _range(0, 0, 2**31 - 1, "seed of all random choices")
 
     def __post_init__(self) -> None:
         settings = dataclasses.asdict(head_settings(self.head, self.settings))
@@ -204,14 +185,12 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
 
 def _list_differences(before: list[Any], now: list[Any]) -> str:
-    """Differences of two lists, in few words."""
     gone = [item for item in before if item not in now]
     new = [item for item in now if item not in before]
     if not gone and not new:
         return "the same in another order"
-    parts = [
+    return "; ".join(
         f"{what} {', '.join(summarise_paths(list(map(str, items))))}"
         for what, items in (("without", gone), ("now with", new))
         if items
-    ]
-    return "; ".join(parts)
+    )

@@ -45,16 +45,10 @@ class Examples(Protocol):
         sampling: str = "all",
         rng: np.random.Generator | None = None,
     ) -> tuple[npt.NDArray[Any], npt.NDArray[np.int32], LabelMatrix]:
-        """Gather a batch.
+        """Gather a batch of examples int [B], with T = `n_steps` time steps.
 
-        Args:
-            positions: int [B], which examples.
-            n_steps: time steps T of the batch.
-            sampling: which steps of an example to take, one of `SAMPLINGS`.
-            rng: for all samplings except "all".
-
-        Returns:
-            Inputs [B, T, ...], lengths int32 [B] and labels bool [B, C].
+        A `sampling` other than "all" needs `rng`. Returns inputs [B, T, ...], lengths int32 [B] and
+        labels bool [B, C].
         """
 
     def draw(
@@ -63,28 +57,17 @@ class Examples(Protocol):
         """Draw the random choices of a batch's augmentation, outside the graph."""
 
     def augment(self, batch: Mapping[str, Any]) -> tuple[dict[str, Any], Any]:
-        """Augment a batch, inside the graph.
+        """Augment a batch, inside the graph: the inputs of the model, and labels float32 [B, C].
 
-        Args:
-            batch: tensors `inputs`, `lengths`, `labels` (float32) and those of `draw`.
-
-        Returns:
-            The inputs of the model by name, and labels float32 [B, C].
+        The batch has the tensors `inputs`, `lengths`, `labels` (float32) and those of `draw`.
         """
 
 
 @dataclass(frozen=True, eq=False)
 class FrameExamples:
-    """Clips of a store as `Examples`.
+    """Clips of a store, by their indices int [n], as `Examples`.
 
-    Attributes:
-        store: holds the clips.
-        indices: int [n], the clips of the store to use.
-        n_classes: number of classes C.
-        labels: bool [n, C].
-
-    Raises:
-        FrameFileError: a label is not below `n_classes`; the message names the clip.
+    Raises a `FrameFileError` that names the clip if a label is not below `n_classes`.
     """
 
     store: ClipStore

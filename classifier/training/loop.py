@@ -33,17 +33,13 @@ from vggish.errors import RunError, TrainingError
 
 # Later frames of a clip are left out, as in YouTube-8M.
 MAX_FRAMES = 300
-
 # Small data sets get smaller batches, so that an epoch has enough steps.
 _BATCH_SIZE, _MIN_STEPS = 128, 20
-
 # More epochs overfit AudioSet's balanced set; small data sets get more of them.
 _TOTAL_STEPS, _EPOCHS = 1500, (5, 50)
-
 # Enough to fit the two numbers of a calibration.
 _CALIBRATION_CLIPS = 2000
 _SCORED_AT_ONCE = 1024
-
 # A killed run loses no more than this.
 _STATE_SECONDS = 300.0
 
@@ -67,45 +63,8 @@ class _State:
     best_epoch: int = 0
 
 
-def train(
-    config: TrainingConfig,
-    training: Examples,
-    validation: Examples | None,
-    run: Run,
-    *,
-    initialise: Callable[[Any], object] | None = None,
-    resume: bool = False,
-    observers: Sequence[Observer] = (),
-    should_stop: ShouldStop = lambda: False,
-) -> Result:
-    """Train a head; its best weights, state and curves are written to the run's directory.
-
-    Args:
-        config: the configuration.
-        training: labelled examples to learn from.
-        validation: labelled examples to choose the best epoch by; None keeps the last epoch.
-        run: whose directory has been begun.
-        initialise: called with the new model, to set its initial weights.
-        resume: continue from the run's state, exactly as if it had never stopped.
-        observers: receive the events.
-        should_stop: called before each step; True saves the state and returns.
-
-    Raises:
-        TrainingError: there are no examples or labels to learn from, memory runs out, or the
-            loss becomes infinite or NaN.
-        RunError: the state to resume cannot be read, or the directory cannot be written.
-        MissingPackageError: TensorFlow is not installed.
-    """
-    training_run = Training(config, training, validation, run, initialise=initialise, resume=resume)
-    return training_run.run(observers, should_stop)
-
-
 def check_labels(training: Examples, validation: Examples | None) -> None:
-    """Check that there is something to learn from and to validate on.
-
-    Raises:
-        TrainingError: there are no training examples, or no labels.
-    """
+    """Raise a `TrainingError` unless there are labels to learn from and to validate on."""
     if not len(training):
         raise TrainingError("there are no clips to train on")
     if not training.labels.any():
@@ -132,9 +91,14 @@ def epochs_for(n_steps: int) -> int:
 
 
 class Training:
-    """One training run: its model, its optimiser and its position.
+    """The training of a head: its model, its optimiser and its position.
 
-    Args and errors are those of `train`. Only `run` writes to the run's directory.
+    `validation` chooses the best epoch; None keeps the last one. `initialise` is called with the
+    new model, to set its initial weights; `resume` continues from the run's state, exactly as if it
+    had never stopped.
+
+    Raises a `TrainingError` if there is nothing to learn from, memory runs out, or the loss becomes
+    infinite or NaN; a `RunError` if the state cannot be read, or the run cannot be written.
     """
 
     def __init__(
@@ -159,38 +123,34 @@ class Training:
         self._n_epochs = config.epochs or epochs_for(self._n_steps)
         self._n_frames = config.n_frames or min(training.longest, MAX_FRAMES)
         n_classes = training.labels.shape[1]
+        class_shares = training.labels.mean(0)
         keras.utils.set_random_seed(config.seed)
         with out_of_memory_as_error(config):
             with self._strategy.scope(), layer_precision(config.precision):
-                self._build(n_classes, initialise)
+                model = build_head(
+                    config.head, config.head_settings, n_classes, n_frames=self._n_frames
+                )
+                start_at_shares(model, class_shares)
+                if initialise is not None:
+                    initialise(model)
+                self._model = model
+                self._optimiser = make_optimiser(config, model.trainable_variables)
+                self._average = MovingAverage(model, config.ema) if config.ema else None
+                parts = model, self._optimiser, self._average, training.augment
+                self._step = make_step(config, *parts, class_shares, self._n_frames)
             self._network = Network([config], n_classes)
         self._scores = np.zeros((0, n_classes), np.float32)
         if resume:
             self._restore()
 
-    def _build(self, n_classes: int, initialise: Callable[[Any], object] | None) -> None:
-        config, n_frames = self._config, self._n_frames
-        class_shares = self._training.labels.mean(0)
-        self._model = build_head(config.head, config.head_settings, n_classes, n_frames=n_frames)
-        start_at_shares(self._model, class_shares)
-        if initialise is not None:
-            initialise(self._model)
-        self._optimiser = make_optimiser(config, self._model.trainable_variables)
-        self._average = MovingAverage(self._model, config.ema) if config.ema else None
-        self._step = make_step(
-            config,
-            self._model,
-            self._optimiser,
-            self._average,
-            self._training.augment,
-            class_shares,
-            n_frames,
-        )
-
     def run(
         self, observers: Sequence[Observer] = (), should_stop: ShouldStop = lambda: False
     ) -> Result:
-        """Train in the run's directory, which has been begun; see `train`."""
+        """Train, and write the best weights, state and curves to the run's directory.
+
+        The directory has been begun. `should_stop` is called before each step; True saves the state
+        and returns.
+        """
         run, state = self._directory, self._state
         with out_of_memory_as_error(self._config):
             self._curves = CurveWriter(run.curves, _CURVES, resume_after=state.epoch - 1)

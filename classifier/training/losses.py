@@ -20,19 +20,14 @@ Loss = Callable[[Any, Any], Any]
 
 
 def make_loss(config: TrainingConfig, share_of_class: Any) -> Loss:
-    """Make the loss function of a configuration.
-
-    Args:
-        config: the loss, label smoothing and class weights.
-        share_of_class: float32 [C], the share of training clips with each label.
-    """
+    """The loss function of a configuration; the shares [C] are of training clips with a label."""
     shares = tf.constant(share_of_class, tf.float32)
     weights = _class_weights(shares) if config.class_weights == "balanced" else None
-    elementwise = {
+    elementwise: dict[str, Loss] = {
         "cross-entropy": _cross_entropy,
         "focal": lambda labels, logits: _focal(labels, logits, config.focal_gamma),
-        "hinge": _hinge,
-        "mse": _mse,
+        "hinge": lambda labels, logits: tf.nn.relu(1 - (2 * labels - 1) * logits),
+        "mse": lambda labels, logits: tf.math.squared_difference(labels, tf.sigmoid(logits)),
     }
 
     def loss(labels: Any, logits: Any) -> Any:
@@ -56,14 +51,6 @@ def _focal(labels: Any, logits: Any, gamma: float) -> Any:
     # Above 0, where a power below 1 has no finite slope.
     error = tf.maximum(tf.abs(labels - tf.sigmoid(logits)), 1e-7)
     return error**gamma * _cross_entropy(labels, logits)
-
-
-def _hinge(labels: Any, logits: Any) -> Any:
-    return tf.nn.relu(1 - (2 * labels - 1) * logits)
-
-
-def _mse(labels: Any, logits: Any) -> Any:
-    return tf.math.squared_difference(labels, tf.sigmoid(logits))
 
 
 def _softmax(labels: Any, logits: Any) -> Any:

@@ -21,10 +21,8 @@ from vggish.params import EMBEDDING_SIZE
 
 # The largest difference of scores from 0 to 1 that another order of rounding may make.
 MAX_DIFFERENCE = 1e-4
-
 # Biases and statistics are small and stay exact.
 MIN_FLOAT16_SIZE = 4096
-
 _SAVED_MODEL = "saved_model"
 _OPSET = 17
 # Frames in the network at once, padding included.
@@ -34,15 +32,9 @@ _BATCH_FRAMES = 1 << 14
 class Network:
     """One head in float32, or several whose scores are averaged, for any number of frames.
 
-    Args:
-        configs: of the heads; all must have the same activation.
-        n_classes: number of classes C.
-        frame_scores: also score single frames, if all heads can.
-
-    Attributes:
-        models: a `tf_keras.Model` for each head, whose weights the caller sets.
-        predict: frames uint8 [B, T, 128] and n_frames int32 [B] -> a dict of `scores` [B, C], and
-            of `frame_scores` [B, T, C] if asked for.
+    The caller sets the weights of `models`. `predict` maps frames uint8 [B, T, 128] and n_frames
+    int32 [B] to `scores` [B, C], and to `frame_scores` [B, T, C] if asked for and all heads have
+    them. The configurations must have the same activation.
     """
 
     def __init__(
@@ -105,12 +97,7 @@ class Network:
 def as_onnx(network: Network, *, half: bool) -> bytes:
     """Convert a network to an ONNX file for any batch size and any number of frames.
 
-    Args:
-        network: to convert.
-        half: store those large weights as float16 that lose nothing by it.
-
-    Raises:
-        MissingPackageError: tf2onnx is not installed.
+    `half` stores those large weights as float16 that lose nothing by it.
     """
     tf2onnx = import_extra("tf2onnx", extra="train", purpose="exporting a head")
     # It logs its optimisations to stderr.
@@ -142,15 +129,9 @@ def as_saved_model(network: Network) -> dict[str, bytes]:
 
 
 def check_onnx(network: Network, model: bytes, samples: Sequence[tuple[Any, Any]]) -> None:
-    """Check that ONNX Runtime and Keras agree on real frames.
+    """Check that ONNX Runtime and Keras agree on samples of frames [B, T, 128] and n_frames [B].
 
-    Args:
-        network: the trained one.
-        model: ONNX file made of it.
-        samples: frames uint8 [B, T, 128] and n_frames int32 [B] each.
-
-    Raises:
-        ConversionError: a score differs by more than `MAX_DIFFERENCE`.
+    Raises a `ConversionError` if a score differs by more than `MAX_DIFFERENCE`.
     """
     session = import_onnxruntime().InferenceSession(model, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]

@@ -19,25 +19,16 @@ from vggish.errors import MissingPackageError, RunError
 
 @dataclass(frozen=True)
 class TrainingProgress:
-    """The position of a training run.
-
-    Attributes:
-        epoch: counted from 1, of `n_epochs`.
-        step: of the epoch, counted from 1, of `n_steps`.
-        loss: mean of this epoch so far.
-        examples_per_second: of this epoch so far.
-        mean_average_precision: mAP of the best epoch so far; NaN before the first validation.
-        seconds_left: of training, unless it stops early.
-    """
+    """The position of a training run; epochs and steps count from 1."""
 
     epoch: int
     n_epochs: int
     step: int
     n_steps: int
-    loss: float
+    loss: float  # mean of this epoch so far
     examples_per_second: float
-    mean_average_precision: float
-    seconds_left: float
+    mean_average_precision: float  # of the best epoch so far; NaN before the first validation
+    seconds_left: float  # unless training stops early
 
 
 class Observer(Protocol):
@@ -53,11 +44,9 @@ class Observer(Protocol):
 class CurveReports:
     """Draws the learning curves of a run and writes them for TensorBoard, in another thread.
 
-    Use it as a context; its end waits until both show the last epoch. An epoch that ends while
-    the one before is still drawn is drawn with the next one.
-
-    Raises:
-        RunError: the files cannot be written.
+    Use it as a context; its end waits until both show the last epoch. An epoch that ends while the
+    one before is still drawn is drawn with the next one. Raises a `RunError` if files cannot be
+    written.
     """
 
     def __init__(self, run: Run) -> None:

@@ -12,7 +12,6 @@ from classifier.training.config import TrainingConfig
 # The final learning rate of a cosine, as a share of the peak; the flat part of flat-cosine.
 _FINAL_SHARE = 0.01
 _FLAT_SHARE = 0.72
-
 # Weight decay is for kernels only.
 _NOT_DECAYED = ("bias", "gamma", "beta")
 

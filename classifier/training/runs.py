@@ -37,13 +37,10 @@ if TYPE_CHECKING:
     from classifier.bundles.bundle import Bundle
     from classifier.bundles.files import Weights
 
-
 FORMAT = 1
 DEFAULT_PARENT = Path("runs")
-
 # Enough for `evaluate --watch`, which polls every few seconds.
 KEPT_CHECKPOINTS = 3
-
 _META = "meta"
 _CHECKPOINT = re.compile(r"epoch-(\d{4,})\.npz")
 
@@ -58,19 +55,12 @@ class Validation(NamedTuple):
 
 @dataclass(frozen=True)
 class Result:
-    """The outcome of a training run.
-
-    Attributes:
-        best_epoch: epoch whose weights are kept.
-        n_epochs: number of finished epochs.
-        is_finished: False if the run was stopped from outside.
-        metrics: of the best weights on the validation examples, by name.
-    """
+    """The outcome of a training run."""
 
     best_epoch: int
-    n_epochs: int
-    is_finished: bool
-    metrics: Mapping[str, float]
+    n_epochs: int  # finished ones
+    is_finished: bool  # False if it was stopped from outside
+    metrics: Mapping[str, float]  # of the best weights on the validation examples
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,51 +81,18 @@ class Fitted:
         return all(result.is_finished for result in self.results)
 
 
-@dataclass(frozen=True)
 class Run:
     """The directory of a training run, and its files."""
 
-    directory: Path
-
-    @property
-    def curves(self) -> Path:
-        """The learning curves, CSV."""
-        return self.directory / "curves.csv"
-
-    @property
-    def picture(self) -> Path:
-        """The learning curves, PNG."""
-        return self.directory / "curves.png"
-
-    @property
-    def tensorboard(self) -> Path:
-        """The learning curves for TensorBoard."""
-        return self.directory / "tensorboard"
-
-    @property
-    def bundle(self) -> Path:
-        """The exported head."""
-        return self.directory / "bundle"
-
-    @property
-    def state(self) -> Path:
-        """Everything that training needs to continue."""
-        return self.directory / "checkpoints" / "state.npz"
-
-    @property
-    def best(self) -> Path:
-        """The weights with the best validation mAP."""
-        return self.directory / "checkpoints" / "best.npz"
-
-    @property
-    def validation(self) -> Path:
-        """The best weights' scores of validation clips."""
-        return self.directory / "checkpoints" / "validation.npz"
-
-    @property
-    def sample(self) -> Path:
-        """Some clips, to compare the exported head with the trained one."""
-        return self.directory / "sample.npz"
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.curves, self.picture = directory / "curves.csv", directory / "curves.png"
+        self.tensorboard, self.bundle = directory / "tensorboard", directory / "bundle"
+        checkpoints = directory / "checkpoints"
+        self.state, self.best = checkpoints / "state.npz", checkpoints / "best.npz"
+        self.validation = checkpoints / "validation.npz"
+        # Some clips, to compare the exported head with the trained one.
+        self.sample = directory / "sample.npz"
 
     @property
     def is_finished(self) -> bool:
@@ -143,11 +100,7 @@ class Run:
         return (self.directory / "metrics.json").exists()
 
     def check_free(self) -> None:
-        """Check that a run can begin here: the directory is new or empty.
-
-        Raises:
-            RunError: there is a run or something else, or the directory cannot be written.
-        """
+        """Raise a `RunError` unless a run can begin here: the directory is new or empty."""
         place = next(p for p in (self.directory, *self.directory.parents) if p.exists())
         if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
             reason = "Permission denied" if place.is_dir() else f"{place} is not a directory"
@@ -171,17 +124,7 @@ class Run:
     def begin(
         self, config: TrainingConfig, data: Mapping[str, Any], labels: Labels, held: Sequence[str]
     ) -> None:
-        """Make the directory and write the description of the run.
-
-        Args:
-            config: of the training.
-            data: description of the data, JSON-ready.
-            labels: the classes.
-            held: ids of the held-out clips.
-
-        Raises:
-            RunError: see `check_free`.
-        """
+        """Make the directory and write the run: configuration, data, classes, held-out ids."""
         self.check_free()
         described = {"format": FORMAT, "training": config.as_json(), "data": dict(data)}
         with write_errors_as(RunError, self.directory):
@@ -193,11 +136,7 @@ class Run:
             self._write("config.json", _as_text(described))
 
     def check_same(self, config: TrainingConfig, data: Mapping[str, Any]) -> None:
-        """Check that a configuration and data are those of this run.
-
-        Raises:
-            RunError: they are not; the message shows each difference.
-        """
+        """Raise a `RunError` that shows each difference, unless the options and data are these."""
         now = {"training": config.as_json(), "data": json.loads(json.dumps(dict(data)))}
         before = {key: self.described()[key] for key in now}
         changed = differences(before, now)
@@ -211,11 +150,7 @@ class Run:
             )
 
     def described(self) -> dict[str, Any]:
-        """Read `config.json`: `training` and `data`.
-
-        Raises:
-            RunError: there is none, or it is damaged or of another version.
-        """
+        """Read `training` and `data` from `config.json`, or raise a `RunError`."""
         path = self.directory / "config.json"
         try:
             described = json.loads(path.read_text("utf-8"))
@@ -239,11 +174,7 @@ class Run:
             raise RunError(f"{self.directory / 'config.json'} is damaged: {error}") from error
 
     def labels(self) -> Labels:
-        """Read the classes.
-
-        Raises:
-            RunError: they are missing or damaged.
-        """
+        """Read the classes, or raise a `RunError`."""
         self.described()  # raises if this is not a run
         try:
             return read_labels(self.directory / "labels.csv")
@@ -252,11 +183,11 @@ class Run:
 
     def held_out(self) -> list[str]:
         """Read the ids of the held-out clips."""
+        path = self.directory / "split.csv"
         try:
-            with open(self.directory / "split.csv", encoding="utf-8", newline="") as file:
+            with open(path, encoding="utf-8", newline="") as file:
                 return [row[0] for row in csv.reader(file) if row][1:]
         except (OSError, ValueError, csv.Error) as error:
-            path = self.directory / "split.csv"
             raise RunError(f"the run {self.directory} is damaged: {path}: {error}") from error
 
     def write_metrics(self, metrics: Mapping[str, Any]) -> None:
@@ -267,7 +198,7 @@ class Run:
         """Read the metrics of the best weights; empty until the run is finished."""
         path = self.directory / "metrics.json"
         try:
-            return dict(json.loads(path.read_text("utf-8"))) if path.exists() else {}
+            return dict(json.loads(path.read_text("utf-8"))) if self.is_finished else {}
         except (OSError, ValueError) as error:
             raise RunError(f"{path} is damaged: {error}") from error
 
@@ -283,11 +214,7 @@ class Run:
         write_arrays(self.validation, {"scores": scores, "truth": packed}, {"ids": list(ids)})
 
     def read_validation(self) -> Validation | None:
-        """Read the result of `write_validation`; None if there is none.
-
-        Raises:
-            RunError: the file is damaged.
-        """
+        """Read the result of `write_validation`; None if there is none."""
         if not self.validation.exists():
             return None
         arrays, meta = read_arrays(self.validation)
@@ -324,11 +251,7 @@ def new_run(head: str, parent: Path = DEFAULT_PARENT) -> Run:
 
 
 def latest_run(head: str, parent: Path = DEFAULT_PARENT) -> Run:
-    """The latest run of a head.
-
-    Raises:
-        RunError: there is none.
-    """
+    """The latest run of a head; a `RunError` if there is none."""
     runs = [path for _, path in sorted(_runs_of(head, parent))]
     if not runs:
         raise RunError(
@@ -346,22 +269,14 @@ def _runs_of(head: str, parent: Path) -> list[tuple[int, Path]]:
 
 
 def write_arrays(path: Path, arrays: Weights, meta: Mapping[str, Any]) -> None:
-    """Write arrays by name and JSON-ready metadata atomically as an `.npz` file.
-
-    Raises:
-        RunError: the file cannot be written.
-    """
+    """Write arrays by name and JSON-ready metadata atomically as an `.npz` file."""
     with write_errors_as(RunError, path), atomic_write(path) as file:
         facts = {_META: np.array(json.dumps(dict(meta)))}
         np.savez(file, **facts, **arrays)  # type: ignore[arg-type]  # no array is called allow_pickle
 
 
 def read_arrays(path: Path) -> tuple[Weights, dict[str, Any]]:
-    """Read the result of `write_arrays`.
-
-    Raises:
-        RunError: there is no such file, or it is damaged.
-    """
+    """Read the result of `write_arrays`; a `RunError` if it is missing or damaged."""
     try:
         # Opened here, because numpy does not close a file that is not an archive.
         with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:

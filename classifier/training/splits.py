@@ -50,9 +50,7 @@ def hold_out(
 ) -> tuple[Indices, Indices]:
     """Split clips by a validation share: indices of the training and of the validation clips.
 
-    Raises:
-        OptionError: the share is not between 0 and 1.
-        TrainingError: there are too few clips to hold any out.
+    Raises a `TrainingError` if there are too few clips to hold any out.
     """
     check_share(share)
     groups = _ordered_groups(ids, labels, seed)
@@ -73,11 +71,7 @@ def hold_out(
 def folds(
     ids: Sequence[str], labels: Sequence[Sequence[int]], n_folds: int, seed: int
 ) -> list[tuple[Indices, Indices]]:
-    """Split clips into folds: for each, indices of its training and its validation clips.
-
-    Raises:
-        OptionError: fewer than two folds, or more than there are recordings.
-    """
+    """Split clips into folds: for each, indices of its training and its validation clips."""
     check_n_folds(n_folds)
     groups = _ordered_groups(ids, labels, seed)
     if n_folds > len(groups):
@@ -92,11 +86,7 @@ def folds(
 
 
 def given_folds(fold_of_clip: Sequence[int | str]) -> list[tuple[Indices, Indices]]:
-    """Split clips by the folds that the data names; the result is that of `folds`.
-
-    Raises:
-        TrainingError: there are fewer than two folds.
-    """
+    """Split clips by the folds that the data names; the result is that of `folds`."""
     names = sorted(set(fold_of_clip), key=str)
     if len(names) < 2:
         raise TrainingError(f"the data names only one fold: {names}; at least two are needed")

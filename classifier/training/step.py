@@ -37,16 +37,8 @@ def make_step(
 ) -> Any:
     """Make the function of one step: (batch, number of earlier steps) -> loss.
 
-    Args:
-        config: loss, clipping and precision.
-        model: to train.
-        optimiser: of the model's variables.
-        average: moving average to update.
-        augment: see `Examples.augment`.
-        class_shares: [C], the share of training examples with each label.
-        n_frames: time steps of a batch.
-
-    Call this in the scope of the strategy.
+    Call this in the scope of the strategy. `augment` is that of `Examples`, `class_shares` [C] the
+    share of training examples with each label, `n_frames` the time steps of a batch.
     """
     strategy = tf.distribute.get_strategy()
     n_replicas = strategy.num_replicas_in_sync

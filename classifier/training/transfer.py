@@ -23,11 +23,7 @@ def weights_of(model: Any) -> Weights:
 
 
 def set_weights(model: Any, weights: Weights) -> None:
-    """Set the weights of a model to those that `weights_of` returned for the same head.
-
-    Raises:
-        RunError: they are those of another head.
-    """
+    """Set the result of `weights_of`; a `RunError` if it is that of another head."""
     variables = _variables(model)
     shapes = {name: tuple(variable.shape) for name, variable in variables.items()}
     given = {name: weight.shape for name, weight in weights.items()}
@@ -39,14 +35,10 @@ def set_weights(model: Any, weights: Weights) -> None:
 
 
 def start_at_shares(model: Any, shares: npt.NDArray[np.floating]) -> None:
-    """Set the biases of the classes so that a new head predicts the share of each class.
+    """Set the biases of a new head so that it predicts the share of each class, [C].
 
-    From 0 they would first have to fall to about -5, which takes Adam thousands of steps;
-    meanwhile a recurrent head spends its state on that, and is slow to recover.
-
-    Args:
-        model: a new head.
-        shares: [C], the share of training clips with each label.
+    From 0 they would first have to fall to about -5, which takes Adam thousands of steps; meanwhile
+    a recurrent head spends its state on that, and is slow to recover.
 
     Source: Lin et al., "Focal loss for dense object detection" (2017), section 4.1.
     """
@@ -58,23 +50,11 @@ def start_at_shares(model: Any, shares: npt.NDArray[np.floating]) -> None:
 
 
 def start_from(model: Any, weights: Weights, before: Labels, now: Labels) -> int:
-    """Set the weights of a model to those of a trained one of the same head.
+    """Set the weights of a new head to those of a trained one of the same type and size.
 
-    The classes may differ. The weights of a class (in layers whose names begin with `classes`)
-    are copied for the classes that both have, by AudioSet id or by name; those of new classes
-    stay as they are.
-
-    Args:
-        model: a new head.
-        weights: of the trained head.
-        before: classes of the trained head.
-        now: classes of the new head.
-
-    Returns:
-        The number of classes that were copied.
-
-    Raises:
-        BundleError: the weights are of another type or size of head.
+    The classes may differ. The weights of a class (in layers whose names begin with `classes`) are
+    copied for the classes that both have, by AudioSet id or by name; those of new classes stay as
+    they are. Returns the number of copied classes; a `BundleError` if the heads do not fit.
     """
     variables = _variables(model)
     if variables.keys() != weights.keys():

@@ -21,7 +21,7 @@ from classifier.bundles.files import Weights
 from classifier.reports.curves import read_curves
 from classifier.training.config import LOSSES, OPTIMISERS, SCHEDULES, TrainingConfig
 from classifier.training.examples import FrameExamples
-from classifier.training.loop import batch_size_for, train
+from classifier.training.loop import Training, batch_size_for
 from classifier.training.network import Network
 from classifier.training.observers import TrainingProgress
 from classifier.training.optimisers import learning_rate
@@ -61,7 +61,8 @@ def trained(
 ) -> tuple[Run, Result]:
     run = Run(directory) if options.get("resume") else begun_run(directory, config)
     training, validation = data
-    return run, train(config, training, validation, run, **options)
+    calls = {name: options.pop(name) for name in ("observers", "should_stop") if name in options}
+    return run, Training(config, training, validation, run, **options).run(**calls)
 
 
 def weights_in(path: Path) -> Weights:
@@ -542,15 +543,15 @@ from classifier.heads.backend import tf
 devices = [tf.config.LogicalDeviceConfiguration()] * 2
 tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], devices)
 
-import classifier.training.loop
 from classifier.reports.curves import read_curves
+from classifier.training.loop import Training
 from tests.support.training import begun_run, made_clips, small_config, split_clips, stop_after
 
 def losses(name, config, **options):
     run = begun_run(Path(sys.argv[1]) / name, config)
     if options:
-        classifier.training.loop.train(config, *data, run, **options)
-    result = classifier.training.loop.train(config, *data, run, resume=bool(options))
+        Training(config, *data, run).run(**options)
+    result = Training(config, *data, run, resume=bool(options)).run()
     rows = read_curves(run.curves)
     return [row["loss"] for row in rows], result.metrics["mAP"]
 
