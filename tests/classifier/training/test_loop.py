@@ -543,6 +543,7 @@ from classifier.heads.backend import tf
 devices = [tf.config.LogicalDeviceConfiguration()] * 2
 tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], devices)
 
+import classifier.training.loop
 from classifier.reports.curves import read_curves
 from classifier.training.loop import Training
 from tests.support.training import begun_run, made_clips, small_config, split_clips, stop_after
