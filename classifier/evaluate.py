@@ -33,20 +33,14 @@ def evaluate(
     force: bool = False,
     on_progress: Callable[[int], None] | None = None,
 ) -> Evaluation:
-    """Score labelled clips and compute all metrics.
+    """Score labelled clips with a bundle or a head in training, and compute all metrics.
 
-    Args:
-        scorer: a bundle, or a head in training.
-        clips: a `ClipStore`, or an iterator, of which only the scores are kept. Clips without
-            labels are counted and left out.
-        labels: the classes, in the order of the scores.
-        force: accept frames of an embedder that a bundle is not for.
-        on_progress: called with the number of clips scored so far.
+    Of an iterator of clips only the scores are kept. Clips without labels are counted and left out.
+    The labels are in the order of the scores. `force` accepts frames of an embedder that a bundle
+    is not for. `on_progress` is called with the number of clips scored so far.
 
-    Raises:
-        OptionError: no clip has labels, or the number of labels is not that of the scores.
-        FrameFileError: a clip has a label that is not one of the classes.
-        BundleError: the bundle is not for the embedder of the frames.
+    Raises an `OptionError` if no clip has labels, a `FrameFileError` for a label that is not one of
+    the classes, and a `BundleError` for frames of another embedder.
     """
     started = time.perf_counter()
     tally: Counter[str | None] = Counter()  # by embedder; None counts clips without labels

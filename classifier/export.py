@@ -72,11 +72,8 @@ def export(
     Scores are calibrated on the clips held out of the training, if there are any; see
     `classifier.bundles.calibration`.
 
-    Raises:
-        OptionError: a run is missing or repeated, or the clips to calibrate on have no labels.
-        RunError: a run has no best weights yet, or the runs do not fit together.
-        ConversionError: the exported head differs from the trained one.
-        BundleError: the bundle cannot be written, or does not accept an embedder.
+    Raises a `RunError` if a run has no best weights yet, or the runs do not fit together; a
+    `ConversionError` if the exported head differs from the trained one.
     """
     labels, members = _read_members(runs, options.half)
     # Slow, so everything that can be refused without it has been.

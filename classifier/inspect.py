@@ -13,25 +13,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from classifier.bundles.bundle import load
+from classifier.frame_data import finding
 from classifier.frame_data.clips import ReadReport
-from classifier.frame_data.finding import (
-    files_below,
-    find_frame_files,
-    frames_among,
-    looks_like_frames,
-)
 from classifier.frame_data.records import read_clips
 from classifier.frame_data.remote_files import is_remote
 from classifier.labels import Labels
 from classifier.names import CARD_FILE, RUN_BUNDLE
-from classifier.reports.inspection import (
-    AudioFile,
-    AudioInspection,
-    BundleFile,
-    BundleInspection,
-    FramesInspection,
-    Inspection,
-)
+from classifier.reports import inspection
 from vggish.audio.decoders import AUDIO_SUFFIXES
 from vggish.audio.stream import open_audio
 from vggish.common.checksums import sha256_of
@@ -52,7 +40,7 @@ class _Paths(NamedTuple):
 
 def inspect_paths(
     arguments: Sequence[str], labels: Labels, *, for_plot: bool = False
-) -> list[Inspection]:
+) -> list[inspection.Inspection]:
     """Inspect files of frames, bundles and audio files.
 
     Arguments are files, directories (bundles, runs, or directories with such files below them) and
@@ -72,19 +60,23 @@ def inspect_paths(
             "bundles cannot be drawn, nor frames and audio together: name only files of frames, or "
             "only audio files"
         )
-    inspections: list[Inspection] = [inspect_bundle(bundle) for bundle in dict.fromkeys(bundles)]
+    inspections: list[inspection.Inspection] = [
+        inspect_bundle(bundle) for bundle in dict.fromkeys(bundles)
+    ]
     if frames:
-        inspections.append(inspect_frames(find_frame_files(frames), labels))
+        inspections.append(inspect_frames(finding.find_frame_files(frames), labels))
     if audio:
-        inspections.append(AudioInspection(tuple(map(_audio_file, dict.fromkeys(audio)))))
+        inspections.append(
+            inspection.AudioInspection(tuple(map(_audio_file, dict.fromkeys(audio))))
+        )
     return inspections
 
 
-def inspect_frames(paths: Iterable[str], labels: Labels) -> FramesInspection:
+def inspect_frames(paths: Iterable[str], labels: Labels) -> inspection.FramesInspection:
     """Read files of frames and count their contents; see `inspect_paths`."""
     paths = list(paths)
     local = [path for path in paths if not is_remote(path) and os.path.isfile(path)]
-    found = FramesInspection(labels, ReadReport(), sum(map(os.path.getsize, local)))
+    found = inspection.FramesInspection(labels, ReadReport(), sum(map(os.path.getsize, local)))
     ids: set[str] = set()
     for clip in read_clips(paths, max_bad=sys.maxsize, report=found.report):
         ids.add(clip.clip_id)
@@ -99,7 +91,7 @@ def inspect_frames(paths: Iterable[str], labels: Labels) -> FramesInspection:
     return found
 
 
-def inspect_bundle(directory: str) -> BundleInspection:
+def inspect_bundle(directory: str) -> inspection.BundleInspection:
     """Read the card of a bundle, verify the checksums of its files, and try to load it."""
     path = Path(directory)
     try:
@@ -115,7 +107,7 @@ def inspect_bundle(directory: str) -> BundleInspection:
         load(path)
     except BundleError as error:
         problem = str(error)
-    return BundleInspection(directory, problem, files, card)
+    return inspection.BundleInspection(directory, problem, files, card)
 
 
 def _find(argument: str) -> _Paths:
@@ -123,13 +115,13 @@ def _find(argument: str) -> _Paths:
         if os.path.isfile(os.path.join(directory, CARD_FILE)):
             return _Paths(bundles=[directory])
     if is_remote(argument):
-        return _Paths(frames=find_frame_files([argument]))
+        return _Paths(frames=finding.find_frame_files([argument]))
     if os.path.isdir(argument):
-        below = sorted(files_below(argument))
+        below = sorted(finding.files_below(argument))
         bundles = [os.path.dirname(path) for path in below if os.path.basename(path) == CARD_FILE]
         inside = tuple(os.path.join(bundle, "") for bundle in bundles)
         audio = [path for path in below if _is_audio_name(path) and not path.startswith(inside)]
-        return _Paths(bundles, frames_among(below), audio)
+        return _Paths(bundles, finding.frames_among(below), audio)
     if os.path.exists(argument):
         is_audio = _is_audio_name(argument) or not _may_be_frames(argument)
         return _Paths(audio=[argument]) if is_audio else _Paths(frames=[argument])
@@ -149,28 +141,30 @@ def _is_audio_name(path: str) -> bool:
 
 def _may_be_frames(path: str) -> bool:
     """Whether a file is one of frames, by its name or by its first record."""
-    if looks_like_frames(path) or Path(path).suffix.lower().lstrip(".") in FRAME_FORMATS:
+    if finding.looks_like_frames(path) or Path(path).suffix.lower().lstrip(".") in FRAME_FORMATS:
         return True
     report = ReadReport()
     next(read_clips([path], max_bad=sys.maxsize, report=report), None)
     return report.n_clips > 0
 
 
-def _bundle_file(bundle: Path, name: str, facts: Any) -> BundleFile:
+def _bundle_file(bundle: Path, name: str, facts: Any) -> inspection.BundleFile:
     path = bundle / name
     if ".." in path.parts or not path.is_relative_to(bundle):
-        return BundleFile(name, None, "not inside the bundle")
+        return inspection.BundleFile(name, None, "not inside the bundle")
     expected = facts.get("sha256") if isinstance(facts, dict) else None
     try:
         n_bytes = path.stat().st_size
-        return BundleFile(name, n_bytes, "fits" if sha256_of(path) == expected else "differs")
+        return inspection.BundleFile(
+            name, n_bytes, "fits" if sha256_of(path) == expected else "differs"
+        )
     except FileNotFoundError:
-        return BundleFile(name, None, "missing")
+        return inspection.BundleFile(name, None, "missing")
     except OSError as error:
-        return BundleFile(name, None, error.strerror or str(error))
+        return inspection.BundleFile(name, None, error.strerror or str(error))
 
 
-def _audio_file(path: str) -> AudioFile:
+def _audio_file(path: str) -> inspection.AudioFile:
     try:
         with open_audio(path) as stream:
             seconds = stream.seconds_in_header
@@ -178,7 +172,7 @@ def _audio_file(path: str) -> AudioFile:
                 for _ in stream.blocks():
                     pass
                 seconds = stream.seconds_read
-            return AudioFile(
+            return inspection.AudioFile(
                 path,
                 stream.format,
                 stream.sample_rate_hz,
@@ -188,4 +182,4 @@ def _audio_file(path: str) -> AudioFile:
                 tuple(stream.warnings),
             )
     except AudioError as error:
-        return AudioFile(path, error=str(error))
+        return inspection.AudioFile(path, error=str(error))

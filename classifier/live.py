@@ -45,9 +45,7 @@ class LiveTagger:
         self._resampler = make_resampler(sample_rate_hz, embed_options.resampler)
         self._patches = PatchStream(embed_options.hop_seconds, embed_options.tail)
         self._mix = MonoMix()
-        self._n_resampled = 0
-        self._n_samples = 0
-        self._is_finished = False
+        self._n_resampled, self._n_samples, self._is_finished = 0, 0, False
         self._earlier: Frames = np.zeros((0, EMBEDDING_SIZE), np.uint8)
         self.n_frames = 0
 

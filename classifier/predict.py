@@ -74,22 +74,15 @@ def predict(
     force: bool = False,
     on_progress: Callable[[int], None] | None = None,
 ) -> PredictReport:
-    """Score clips and write their scores.
+    """Score clips batch by batch and write their scores as yt8m, wide, jsonl or parquet.
 
-    Args:
-        bundle: the head and its labels.
-        clips: read batch by batch, in order.
-        out: path, which gets its name only when the file is complete; or a binary file.
-        file_format: "yt8m", "wide", "jsonl" or "parquet".
-        top_k: number of classes per clip in yt8m and jsonl; the other formats have all classes.
-        force: accept frames of an embedder that the bundle is not for.
-        on_progress: called with the number of clips written so far.
+    `out` is a path, which gets its name only when the file is complete, or a binary file. `top_k`
+    classes per clip are written in yt8m and jsonl; the other formats have all. `force` accepts
+    frames of an embedder that the bundle is not for. `on_progress` is called with the number of
+    clips so far.
 
-    Raises:
-        OptionError: the format is unknown, or top_k is less than 1.
-        BundleError: the bundle is not for the embedder of the frames.
-        FrameFileError: the file cannot be written.
-        MissingPackageError: the format is Parquet and pyarrow is not installed.
+    Raises a `BundleError` for frames of another embedder, a `FrameFileError` if the file cannot be
+    written, and an `OptionError` for an unknown format or a `top_k` below 1.
     """
     if file_format not in PREDICTION_FORMATS:
         raise OptionError(

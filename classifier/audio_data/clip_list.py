@@ -96,9 +96,6 @@ def read_clip_list(source: Path, labels: Labels | None = None) -> ClipList:
     return ClipList(tuple(clips), labels, leftovers, len(entries) - len(merged))
 
 
-# --- Folders -----------------------------------------------------------------------------
-
-
 def _read_folder(root: Path) -> tuple[list[_Entry], tuple[str, ...]]:
     entries: list[_Entry] = []
     misplaced, leftovers = [], []
@@ -137,9 +134,6 @@ def _find_audio(folder: Path) -> tuple[list[Path], list[str]]:
     unused += [f"{path}: a link to a file that is also there" for path in inputs.repeated]
     unused += [f"{path}: {reason}" for path, reason in inputs.unreadable]
     return [Path(item.source) for item in inputs.items], unused
-
-
-# --- CSV files ---------------------------------------------------------------------------
 
 
 def _read_csv(path: Path, labels: Labels | None) -> tuple[list[_Entry], tuple[str, ...]]:
@@ -200,9 +194,6 @@ def _seconds(text: str, column: str, where: str) -> float | None:
     if value is not None and not 0 <= value < math.inf:
         raise OptionError(f"{where}: {column} must be seconds, at least 0. Received: {text!r}")
     return None if value is None else round(value, 6)
-
-
-# --- Classes -----------------------------------------------------------------------------
 
 
 def _first_places(entries: Sequence[_Entry]) -> dict[str, str]:

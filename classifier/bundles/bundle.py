@@ -114,8 +114,7 @@ class Bundle:
         """Score clips and their frames in one pass; see `scores` and `frame_scores`."""
         if not self.has_frame_scores:
             return self.scores(frames, n_frames, embedder), None
-        outputs = ["scores", "frame_scores"]
-        scores, frame_scores = self._run(frames, n_frames, outputs, embedder)
+        scores, frame_scores = self._run(frames, n_frames, ["scores", "frame_scores"], embedder)
         return scores, frame_scores
 
     def accepts(self, embedder: str) -> bool:

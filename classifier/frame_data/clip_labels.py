@@ -33,7 +33,8 @@ def read_clip_labels(
     for line, row in read_table(path, "the labels", _COLUMNS, tuple(_COLUMNS)).rows:
         parts = split_labels(row["labels"], () if names is None else names)
         indices = [_index(part, names, f"{path}, line {line}") for part in parts]
-        for clip_id in {row["clip"], _without_suffix(row["clip"])}:
+        stem, suffix = os.path.splitext(row["clip"])
+        for clip_id in {row["clip"], stem if suffix.lower() in AUDIO_SUFFIXES else row["clip"]}:
             labels[clip_id] = tuple(dict.fromkeys((*labels.get(clip_id, ()), *indices)))
     return labels
 
@@ -57,8 +58,3 @@ def _index(text: str, names: Mapping[str, int] | None, where: str) -> int:
         return int(text)
     hint = "name the classes with --label-names" if names is None else "not in --label-names"
     raise OptionError(f"{where}: {text!r} is not a class index; {hint}")
-
-
-def _without_suffix(clip: str) -> str:
-    stem, suffix = os.path.splitext(clip)
-    return stem if suffix.lower() in AUDIO_SUFFIXES else clip

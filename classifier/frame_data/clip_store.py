@@ -44,12 +44,9 @@ class ClipStore:
         labels: npt.NDArray[np.int32],
         n_labels: npt.NDArray[np.int64],
     ) -> None:
-        self.frames = frames
-        self.lengths = lengths
+        self.frames, self.lengths, self.ids, self.embedders = frames, lengths, ids, embedders
         self.offsets = _offsets(lengths)
         self.longest = int(lengths.max(initial=0))
-        self.ids = ids
-        self.embedders = embedders
         self.label_values = labels
         self.is_labelled: npt.NDArray[np.bool_] = n_labels >= 0
         self.label_offsets = _offsets(n_labels.clip(0))

@@ -30,7 +30,6 @@ from vggish.frames.tfrecord import METADATA_KEY
 from vggish.params import EMBEDDING_SIZE, QUANTIZE_MAX
 from vggish.postprocess import N_LEVELS, quantize
 
-_ID_KEYS = ("video_id", "id")
 _FRAME_LISTS = {"audio_embedding": "audioset frames", "audio": "youtube8m frames"}
 _MEAN_KEY = "mean_audio"
 _RGB_SIZE = 1024
@@ -84,7 +83,7 @@ def _no_frames(keys: list[str]) -> str:
 
 
 def _clip_id(context: Any) -> str:
-    for key in _ID_KEYS:
+    for key in ("video_id", "id"):
         values = context[key].bytes_list.value if key in context else ()
         if values and values[0]:
             name: str = values[0].decode("utf-8", "backslashreplace")

@@ -24,7 +24,6 @@ Paths = str | Path | Iterable[str | Path]
 
 _GZIP_MAGIC = b"\x1f\x8b\x08"
 _NOT_FRAMES = "not a file of frames, or damaged"
-_REST_IS_LOST = "; the rest of the file cannot be read"
 
 
 def read_clips(
@@ -110,7 +109,8 @@ def _records(path: str) -> Iterator[Record | BadRecord]:
         reason = getattr(error, "strerror", None) or first_line(error)
         reason = f"{'cannot be read' if is_tfrecord else 'damaged'}: {reason}"
     if number:
-        yield BadRecord(f"{path}, record {number + 1}", reason + _REST_IS_LOST)
+        rest = "the rest of the file cannot be read"
+        yield BadRecord(f"{path}, record {number + 1}", f"{reason}; {rest}")
     else:  # perhaps a file of another kind
         yield BadRecord(path, reason if is_tfrecord else f"{_NOT_FRAMES}: {reason}")
 

@@ -26,16 +26,9 @@ def build_head(
 
     Inputs: `frames` float32 [B, T, 128], codes from 0 to 255 or values between them, and `n_frames`
     int32 [B], the number of real frames; the others are ignored. Outputs: `logits` float32 [B, C],
-    and `frame_logits` float32 [B, T, C] if asked for.
-
-    Args:
-        name: one of `HEADS`.
-        settings: from `head_settings`.
-        n_classes: number of classes C.
-        n_frames: fixed number of frames T, with which recurrent heads train faster; None accepts
-            any number. The weights are the same.
-        frame_scores: add the logits of single frames, if the head has them. Not for training, where
-            they would take part in the batch statistics.
+    and `frame_logits` float32 [B, T, C] with `frame_scores`, if the head has them. These are not
+    for training, where they would take part in the batch statistics. With a fixed number of frames
+    T, `n_frames`, recurrent heads train faster; the weights are the same.
     """
     if n_classes < 1:
         raise OptionError(f"a head needs at least one class. Received: {n_classes}")

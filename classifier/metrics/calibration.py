@@ -22,19 +22,12 @@ N_BINS = 15
 
 @dataclass(frozen=True, eq=False)
 class Reliability:
-    """The data of a reliability diagram, by bins of equal width.
+    """The data of a reliability diagram, by bins of equal width; NaN in an empty bin."""
 
-    Attributes:
-        edges: float64 [n_bins + 1], from 0 to 1; a bin includes its lower edge, the last both.
-        n_pairs: pairs of clip and class in each bin, int64 [n_bins].
-        mean_score: mean score of those pairs, float64 [n_bins]; NaN in an empty bin.
-        share_positive: share of positives in those pairs, float64 [n_bins]; NaN in an empty bin.
-    """
-
-    edges: Floats
-    n_pairs: Counts
-    mean_score: Floats
-    share_positive: Floats
+    edges: Floats  # [n_bins + 1], from 0 to 1; a bin includes its lower edge, the last both
+    n_pairs: Counts  # of clip and class in each bin, [n_bins]
+    mean_score: Floats  # of those pairs, [n_bins]
+    share_positive: Floats  # in those pairs, [n_bins]
 
     @property
     def error(self) -> float:

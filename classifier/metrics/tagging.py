@@ -137,16 +137,9 @@ def d_prime(scores: npt.ArrayLike, labels: npt.ArrayLike) -> float:
 
 
 def d_prime_of(auc: float) -> float:
-    """The d' of an AUC: `sqrt(2) * inverse normal distribution of the AUC`.
+    """The d' of an AUC from 0 to 1: `sqrt(2) * inverse normal distribution of the AUC`.
 
-    Args:
-        auc: 0 to 1.
-
-    Returns:
-        0 at chance, infinity at AUC 1, minus infinity at AUC 0, NaN for NaN.
-
-    Raises:
-        OptionError: the AUC is out of range.
+    It is 0 at chance, infinity at AUC 1, minus infinity at AUC 0, NaN for NaN.
     """
     if math.isnan(auc):
         return math.nan
@@ -171,23 +164,13 @@ def lwlrap(scores: npt.ArrayLike, labels: npt.ArrayLike) -> float:
 
 @dataclass(frozen=True, eq=False)
 class PerClass:
-    """Metrics of each class; NaN for a class without the positives or negatives they need.
+    """Metrics [n_classes]; NaN for a class without the positives or negatives they need."""
 
-    Attributes:
-        ap: average precision, float64 [n_classes].
-        auc: area under the ROC curve, float64 [n_classes].
-        d_prime: `d_prime_of` the AUC, float64 [n_classes].
-        threshold: the lowest score to accept for the best F1, float64 [n_classes]; the highest
-            of several.
-        f1: the F1 at that threshold on these clips, float64 [n_classes].
-        n_positives: int64 [n_classes].
-    """
-
-    ap: Floats
-    auc: Floats
-    d_prime: Floats
-    threshold: Floats
-    f1: Floats
+    ap: Floats  # average precision
+    auc: Floats  # area under the ROC curve
+    d_prime: Floats  # `d_prime_of` the AUC
+    threshold: Floats  # the lowest score to accept for the best F1; the highest of several
+    f1: Floats  # at that threshold on these clips
     n_positives: Counts
 
 

@@ -44,8 +44,7 @@ class JsonDocument:
         type.
         """
         try:
-            kind: Any = cls
-            found: Self = _reader(kind)(document)
+            found: Self = _reader(typing.cast("Any", cls))(document)
             return found
         except (AttributeError, LookupError, OverflowError, TypeError, ValueError) as error:
             raise OptionError(

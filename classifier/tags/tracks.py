@@ -57,9 +57,7 @@ class TagTracks(JsonDocument):
         return TagTracks(
             tuple(tags.start_seconds.tolist()),
             tuple(
-                TagTrack(
-                    tag.label, tag.mid, tag.index, tag.score, tuple(scores[:, tag.index].tolist())
-                )
+                TagTrack(**vars(tag), scores=tuple(scores[:, tag.index].tolist()))
                 for tag in tags.tags
             ),
         )

@@ -118,17 +118,11 @@ def in_time_order(tags: ClipTags) -> list[TagSegment]:
 
 @dataclass(frozen=True)
 class LiveTags(JsonDocument):
-    """Tags of one frame of a live stream.
-
-    Attributes:
-        start_seconds: start of the frame of 0.96 s.
-        tags: tags of this frame, scored in the context of the frames before it; best first.
-        clip_tags: tags of this frame and those before it, as many frames as a training clip of
-            the head has (10 s for AudioSet).
-    """
+    """Tags of one frame of 0.96 s of a live stream, best first."""
 
     start_seconds: float
-    tags: tuple[Tag, ...]
+    tags: tuple[Tag, ...]  # of this frame, scored in the context of the frames before it
+    # Of this frame and those before it, as many as a training clip has (10 s for AudioSet).
     clip_tags: tuple[Tag, ...]
 
 

@@ -162,10 +162,9 @@ class Training:
                 for observer in observers:
                     observer.on_epoch(row, state.best_epoch == int(row["epoch"]))
         result = self._result(is_finished=True)
-        run.write_metrics({"epoch": result.best_epoch, **_finite(result.metrics)})
+        finite = {k: v if math.isfinite(v) else None for k, v in result.metrics.items()}
+        run.write_metrics({"epoch": result.best_epoch, **finite})
         return result
-
-    # --- an epoch ------------------------------------------------------------------------
 
     def _run_epoch(self, observers: Sequence[Observer], should_stop: ShouldStop) -> bool:
         """Run the rest of an epoch; False if it was stopped on the way."""
@@ -226,8 +225,6 @@ class Training:
         return self._strategy.experimental_distribute_values_from_function(
             lambda context: parts[context.replica_id_in_sync_group]
         )
-
-    # --- between epochs ------------------------------------------------------------------
 
     def _close_epoch(self) -> dict[str, float]:
         """Validate, keep the best weights, write curves and state; return the curves' row."""
@@ -308,8 +305,6 @@ class Training:
             seconds_left=n_left * seconds / n_steps,
         )
 
-    # --- the state -----------------------------------------------------------------------
-
     def _variables(self) -> dict[str, Any]:
         """All variables that training changes, by name; counters of random layers included."""
         named = {f"model/{i}": v for i, v in enumerate(self._model.weights)}
@@ -355,7 +350,3 @@ def _cross_entropy(scores: npt.NDArray[np.float32], truth: LabelMatrix) -> float
     """Cross-entropy, summed over classes, mean over clips."""
     right = np.where(truth, scores, 1 - scores).clip(1e-7)
     return float(-np.log(right).sum(1).mean()) if len(scores) else math.nan
-
-
-def _finite(values: Mapping[str, float]) -> dict[str, float | None]:
-    return {name: value if math.isfinite(value) else None for name, value in values.items()}

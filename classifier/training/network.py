@@ -23,7 +23,6 @@ from vggish.params import EMBEDDING_SIZE
 MAX_DIFFERENCE = 1e-4
 # Biases and statistics are small and stay exact.
 MIN_FLOAT16_SIZE = 4096
-_SAVED_MODEL = "saved_model"
 _OPSET = 17
 # Frames in the network at once, padding included.
 _BATCH_FRAMES = 1 << 14
@@ -122,7 +121,7 @@ def as_saved_model(network: Network) -> dict[str, bytes]:
         tf.saved_model.save(module, scratch, signatures={"serving_default": network.predict})
         root = Path(scratch)
         return {
-            f"{_SAVED_MODEL}/{path.relative_to(root).as_posix()}": path.read_bytes()
+            f"saved_model/{path.relative_to(root).as_posix()}": path.read_bytes()
             for path in sorted(root.rglob("*"))
             if path.is_file()
         }

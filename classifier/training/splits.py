@@ -7,7 +7,9 @@ together. A split depends only on ids and labels, not on the order of files.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+import itertools
+from collections import Counter
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -107,20 +109,14 @@ def _ordered_groups(
     ids: Sequence[str], labels: Sequence[Sequence[int]], seed: int
 ) -> list[list[int]]:
     """Groups of clips that stay together, by their rarest class, then randomly by id."""
-    n_of_class: dict[int, int] = {}
-    for row in labels:
-        for label in row:
-            n_of_class[label] = n_of_class.get(label, 0) + 1
+    n_of_class = Counter(itertools.chain.from_iterable(labels))
     groups: dict[str, list[int]] = {}
     for index, clip_id in enumerate(ids):
         groups.setdefault(clip_id.partition("@")[0], []).append(index)
 
     def order(name: str) -> tuple[int, bytes]:
         classes = {label for index in groups[name] for label in labels[index]}
-        return _rarest(classes, n_of_class), hashlib.sha256(f"{seed}/{name}".encode()).digest()
+        rarest = min(classes, key=lambda label: (n_of_class[label], label), default=-1)
+        return rarest, hashlib.sha256(f"{seed}/{name}".encode()).digest()
 
     return [groups[name] for name in sorted(groups, key=order)]
-
-
-def _rarest(classes: set[int], n_of_class: Mapping[int, int]) -> int:
-    return min(classes, key=lambda label: (n_of_class[label], label), default=-1)
