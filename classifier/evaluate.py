@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -14,7 +14,7 @@ import numpy as np
 from classifier import metrics
 from classifier.bundles.bundle import Bundle, Scorer, score_batches
 from classifier.labels import Labels
-from classifier.reports.evaluation import Evaluation, Truth
+from classifier.reports.evaluation import Evaluation
 from classifier.training.runs import Run, read_arrays
 from vggish.errors import FrameFileError, OptionError, RunError
 
@@ -55,7 +55,10 @@ def evaluate(
                 "give the labels that the head was trained with"
             )
         scores.append(batch_scores)
-        truth.append(_label_matrix(batch, len(labels)))
+        rows = np.zeros((len(batch), len(labels)), np.bool_)
+        for row, clip in zip(rows, batch, strict=True):
+            row[list(clip.labels or ())] = True
+        truth.append(rows)
         n_scored += len(batch)
         if on_progress is not None:
             on_progress(n_scored)
@@ -170,10 +173,3 @@ def _labelled(
             scorer.check_embedder(clip.embedder, force, what=clip.source)
         tally[clip.embedder] += 1
         yield clip
-
-
-def _label_matrix(clips: Sequence[Clip], n_classes: int) -> Truth:
-    truth = np.zeros((len(clips), n_classes), np.bool_)
-    for row, clip in zip(truth, clips, strict=True):
-        row[list(clip.labels or ())] = True
-    return truth

@@ -85,11 +85,6 @@ def batch_size_for(config: TrainingConfig, n_clips: int) -> int:
     return min(size, n_clips)
 
 
-def epochs_for(n_steps: int) -> int:
-    """The number of epochs that suits epochs of `n_steps` steps."""
-    return min(max(math.ceil(_TOTAL_STEPS / n_steps), _EPOCHS[0]), _EPOCHS[1])
-
-
 class Training:
     """The training of a head: its model, its optimiser and its position.
 
@@ -120,7 +115,8 @@ class Training:
         size = batch_size_for(config, len(training))
         self._batch_size = max(n_replicas, size - size % n_replicas)
         self._n_steps = max(1, len(training) // self._batch_size)
-        self._n_epochs = config.epochs or epochs_for(self._n_steps)
+        some_epochs = min(max(math.ceil(_TOTAL_STEPS / self._n_steps), _EPOCHS[0]), _EPOCHS[1])
+        self._n_epochs = config.epochs or some_epochs
         self._n_frames = config.n_frames or min(training.longest, MAX_FRAMES)
         n_classes = training.labels.shape[1]
         class_shares = training.labels.mean(0)
