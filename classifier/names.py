@@ -11,6 +11,5 @@ RUN_BUNDLE = "bundle"
 RELEASED_EMBEDDER = "vggish"
 # Frames of a clip to train on: all, random ones with replacement, or a random run of neighbours.
 SAMPLINGS = ("all", "random", "run")
-# bfloat16 keeps the weights in float32.
-TRAINING_PRECISIONS = ("float32", "bfloat16")
+TRAINING_PRECISIONS = ("float32", "bfloat16")  # bfloat16 keeps the weights in float32
 PREDICTION_FORMATS = ("yt8m", "wide", "jsonl", "parquet")

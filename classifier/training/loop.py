@@ -123,9 +123,8 @@ class Training:
         keras.utils.set_random_seed(config.seed)
         with out_of_memory_as_error(config):
             with self._strategy.scope(), layer_precision(config.precision):
-                model = build_head(
-                    config.head, config.head_settings, n_classes, n_frames=self._n_frames
-                )
+                settings, n_frames = config.head_settings, self._n_frames
+                model = build_head(config.head, settings, n_classes, n_frames=n_frames)
                 start_at_shares(model, class_shares)
                 if initialise is not None:
                     initialise(model)
@@ -133,7 +132,7 @@ class Training:
                 self._optimiser = make_optimiser(config, model.trainable_variables)
                 self._average = MovingAverage(model, config.ema) if config.ema else None
                 parts = model, self._optimiser, self._average, training.augment
-                self._step = make_step(config, *parts, class_shares, self._n_frames)
+                self._step = make_step(config, *parts, class_shares, n_frames)
             self._network = Network([config], n_classes)
         self._scores = np.zeros((0, n_classes), np.float32)
         if resume:
