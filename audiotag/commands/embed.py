@@ -59,59 +59,56 @@ class Options(InputOptions):
     """The options of `audiotag embed`."""
 
     out: str | None = option(
-        "-o",
-        "--out",
+        "one file for all clips; its suffix sets the format",
+        "FILE",
+        flags="-o --out",
         group="output",
-        metavar="FILE",
-        help="one file for all clips; its suffix sets the format",
     )
     out_dir: str | None = option(
-        metavar="DIR",
-        help="directory for one file per input, in the same tree (default: the current directory)",
+        "directory for one file per input, in the same tree (default: the current directory)", "DIR"
     )
     format: choices.FrameFormat | None = option(
-        help="format of the output (default: the suffix of -o, or npz)"
+        "format of the output (default: the suffix of -o, or npz)"
     )
     values: choices.Values = option(
+        "quantised frames, float32 after PCA, or the raw output of VGGish (default: uint8)",
         default="uint8",
-        help="quantised frames, float32 after PCA, or the raw output of VGGish (default: uint8)",
     )
     labels: str | None = option(
-        metavar="CSV", help="labels to store in tfrecord and jsonl, with the columns clip, labels"
+        "labels to store in tfrecord and jsonl, with the columns clip, labels", "CSV"
     )
     label_names: str | None = option(
-        metavar="CSV", help="class_labels_indices.csv, if the labels are names or AudioSet ids"
+        "class_labels_indices.csv, if the labels are names or AudioSet ids", "CSV"
     )
     embedder: choices.EmbedderName | None = option(group="method", **EMBEDDER)
     hop: float = option(
+        f"time between frames, in seconds (default: {PATCH_SECONDS}; AudioSet has 1)",
+        "SECONDS",
         default=PATCH_SECONDS,
-        metavar="SECONDS",
-        help=f"time between frames, in seconds (default: {PATCH_SECONDS}; AudioSet has 1)",
     )
     tail: choices.Tail = option(
-        default="pad", help="pad the last patch with silence, or drop it (default: pad)"
+        "pad the last patch with silence, or drop it (default: pad)", default="pad"
     )
     resampler: choices.ResamplerName = option(
+        "resampler to 16 kHz; resampy is the slow one of the reference (default: soxr)",
         default="soxr",
-        help="resampler to 16 kHz; resampy is the slow one of the reference (default: soxr)",
     )
     precision: choices.Precision | None = option(
-        help="precision of VGGish: int8 is two to three times as fast and slightly different; "
+        "precision of VGGish: int8 is two to three times as fast and slightly different; "
         "mini has one only (default: float32)"
     )
     device: choices.Device = option(**DEVICE)
     jobs: int = option(
-        "--jobs",
-        "-j",
+        "number of files to embed at once (default: 2)",
+        "N",
+        flags="--jobs -j",
         group="run",
         default=2,
-        metavar="N",
-        help="number of files to embed at once (default: 2)",
     )
     resume: bool = option(
-        help="continue a run that was killed: embed only inputs that failed, are new or changed"
+        "continue a run that was killed: embed only inputs that failed, are new or changed"
     )
-    errors: str | None = option(metavar="FILE", help="write a CSV of the inputs that failed")
+    errors: str | None = option("write a CSV of the inputs that failed", "FILE")
 
     def __post_init__(self) -> None:
         if self.jobs < 1:

@@ -35,15 +35,15 @@ class Options(CommonOptions):
     """The options of `audiotag inspect`."""
 
     files: Sequence[str] = option(
-        "files", **FRAMES, help="file, directory, bundle, or quoted pattern"
+        "file, directory, bundle, or quoted pattern", flags="files", **FRAMES
     )
     labels: Path | None = option(
-        metavar="CSV",
-        help="names of the classes (default: those of AudioSet), with the columns index, mid, "
+        "names of the classes (default: those of AudioSet), with the columns index, mid, "
         "display_name",
+        "CSV",
     )
-    json: bool = option(help="print JSON instead of tables")
-    plot: Path | None = option(metavar="PNG", help="draw the distributions (.png, .svg, .pdf)")
+    json: bool = option("print JSON instead of tables")
+    plot: Path | None = option("draw the distributions (.png, .svg, .pdf)", "PNG")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
