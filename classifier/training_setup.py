@@ -33,20 +33,11 @@ if TYPE_CHECKING:
 LogFn = Callable[[str], None]
 
 
-def _ignore(line: str) -> None:
-    pass
-
-
 def start_config(config: TrainingConfig, initial: Bundle, head_is_given: bool) -> TrainingConfig:
-    """A configuration with the head of the bundle whose weights training starts from.
-
-    Args:
-        config: of the training.
-        initial: the bundle.
-        head_is_given: whether the head of `config` was chosen, and must be that of the bundle.
+    """Set the head of a configuration to that of the bundle whose weights training starts from.
 
     Raises:
-        OptionError: another head is asked for, or the bundle is an ensemble.
+        OptionError: the bundle is an ensemble, or the head was chosen and is another one.
     """
     head = initial.card["head"]
     if head["name"] == "ensemble":
@@ -114,24 +105,19 @@ class TrainingSetup:
                 Run(self.out if self.folds is None else self.out / "fold-1").described()
 
     def load(
-        self,
-        log: LogFn = _ignore,
-        on_progress: Callable[[int, int], None] = lambda n_done, n_clips: None,
+        self, log: LogFn, on_progress: Callable[[int, int], None] = lambda n_done, n_clips: None
     ) -> LoadedTraining:
-        """Read the frames, or embed the audio.
-
-        Args:
-            log: called with notes and warnings.
-            on_progress: called with the number of clips embedded, and of all clips.
-
-        Raises:
-            AudiotagError: see `classifier.api.train`.
-        """
+        """Read the frames, or embed the audio; `on_progress` is called with clips done and all."""
         for arguments in filter(None, (self.frames, self.validation)):
             find_frame_files(arguments)  # a wrong path is an error before TensorFlow is loaded
         find_run = latest_run if self.resume else new_run
         run = Run(self.out) if self.out is not None else find_run(self.config.head)
-        data, validation = self._load_data(log, on_progress), None
+        if self.audio is not None:
+            data = self._embed_audio(self.audio, log, on_progress)
+        else:
+            known = None if self.initial is None else self.initial.labels
+            data = self._load_frames(self.frames, self.labels or known or audioset_labels(), log)
+        validation = None
         if self.validation:
             validation = self._load_frames(self.validation, data.labels, log)
         log(
@@ -139,12 +125,6 @@ class TrainingSetup:
             f"{count(len(data.labels), 'class', 'classes')}; {self.config.head} -> {run.directory}"
         )
         return LoadedTraining(self, run, data, validation)
-
-    def _load_data(self, log: LogFn, on_progress: Callable[[int, int], None]) -> LabelledClips:
-        if self.audio is not None:
-            return self._embed_audio(self.audio, log, on_progress)
-        known = None if self.initial is None else self.initial.labels
-        return self._load_frames(self.frames, self.labels or known or audioset_labels(), log)
 
     def _load_frames(self, files: Sequence[str], labels: Labels, log: LogFn) -> LabelledClips:
         from classifier.fit import LabelledClips  # imports TensorFlow
@@ -199,36 +179,15 @@ class TrainingSetup:
 
 @dataclass(frozen=True, eq=False)
 class LoadedTraining:
-    """A training that can begin.
-
-    Attributes:
-        setup: what it was loaded from.
-        run: where checkpoints and results go.
-        data: clips to train on.
-        validation: clips to validate on; None holds out some of `data`.
-    """
+    """A training that can begin; without `validation` it holds out some of `data`."""
 
     setup: TrainingSetup
     run: Run
     data: LabelledClips
     validation: LabelledClips | None
 
-    def fit(
-        self,
-        observer: Observer | None = None,
-        should_stop: Callable[[], bool] = lambda: False,
-        log: LogFn = _ignore,
-    ) -> Fitted:
-        """Train, and export the best weights.
-
-        Args:
-            observer: receives the progress of training.
-            should_stop: asked after each step; training stops when it returns True.
-            log: called with notes and warnings.
-
-        Raises:
-            AudiotagError: see `classifier.api.train`.
-        """
+    def fit(self, observer: Observer | None, should_stop: Callable[[], bool], log: LogFn) -> Fitted:
+        """Train, and export the best weights; for the arguments see `classifier.api.train`."""
         from classifier.fit import FitOptions, cross_validate, fit  # imports TensorFlow
 
         setup, share = self.setup, self.setup.validation_share
