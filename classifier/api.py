@@ -90,11 +90,7 @@ def classify(
 
 @functools.lru_cache(maxsize=1)
 def _load_tagger(
-    model: str,
-    embedder: EmbedderName,
-    precision: Precision | None,
-    device: Device,
-    force: bool,
+    model: str, embedder: EmbedderName, precision: Precision | None, device: Device, force: bool
 ) -> Tagger:
     return Tagger.load(model, embedder=embedder, precision=precision, device=device, force=force)
 

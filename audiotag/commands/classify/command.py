@@ -147,11 +147,7 @@ def _classify_each(options: Options, tag: TagFn, inputs: Inputs) -> int:
 
 
 def _classify_one(
-    tag: TagFn,
-    item: Item,
-    plot: Path | None,
-    write: Callable[[Item, ClipTags], None],
-    bar: ClipBar,
+    tag: TagFn, item: Item, plot: Path | None, write: Callable[[Item, ClipTags], None], bar: ClipBar
 ) -> ClipTags:
     source = item.source if plot is None else read_source(item.source)
     tags = tag(source, functools.partial(bar.progress, item))
