@@ -37,7 +37,7 @@ def option(
     """
     settings |= {"help": help} if metavar is None else {"help": help, "metavar": metavar}
     metadata = {"flags": flags, "group": group, "constants": constants, "settings": settings}
-    return dataclasses.field(metadata=metadata)
+    return dataclasses.field(default=settings.get("default"), metadata=metadata)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,9 +58,7 @@ class CommonOptions:
             self.log(f"warning: {warning}")
 
 
-def add_options(
-    parser: argparse.ArgumentParser, options: type[CommonOptions], common_group: str = ""
-) -> None:
+def add_options(parser: argparse.ArgumentParser, options: type, common_group: str = "") -> None:
     """Add the fields of a dataclass that are options to a parser.
 
     The fields are added in their order, but those of `CommonOptions` last, to the group with the
