@@ -19,8 +19,7 @@ from audiotag.terminal.signals import (
     Terminated,
     install_signal_handlers,
 )
-from audiotag.terminal.stderr import explain, log
-from audiotag.terminal.stdout import discard_stdout, flush_stdout
+from audiotag.terminal.streams import discard_stdout, explain, flush_stdout, log
 from vggish.common.wording import printable
 from vggish.params import VERSION
 

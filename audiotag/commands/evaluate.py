@@ -19,8 +19,7 @@ from audiotag.commands.options import (
 from audiotag.terminal.bars import counting_bar
 from audiotag.terminal.outputs import Output, check_writable, refuse_overwriting
 from audiotag.terminal.signals import EXIT_OK, stop_on_signals
-from audiotag.terminal.stderr import hide_native_logs
-from audiotag.terminal.stdout import print_json, print_result, require_stdout
+from audiotag.terminal.streams import hide_native_logs, print_json, print_result, require_stdout
 from classifier.bundles.bundle import load
 from classifier.evaluate import evaluate, watch_run
 from classifier.frame_data.clip_store import load_clips

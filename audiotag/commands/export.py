@@ -11,7 +11,7 @@ from typing import Any
 
 from audiotag.commands.options import FRAMES, CommonOptions, add_options, option
 from audiotag.terminal.signals import EXIT_OK
-from audiotag.terminal.stderr import hide_native_logs
+from audiotag.terminal.streams import hide_native_logs
 from classifier.frame_data.clip_store import load_clips
 from classifier.frame_data.finding import find_frame_files
 from classifier.training.runs import Run

@@ -10,7 +10,7 @@ from pathlib import Path
 from audiotag.commands.options import FRAMES, CommonOptions, add_options, option
 from audiotag.terminal.outputs import check_writable
 from audiotag.terminal.signals import EXIT_OK, EXIT_SOME_FAILED
-from audiotag.terminal.stdout import print_json, print_result, require_stdout
+from audiotag.terminal.streams import print_json, print_result, require_stdout
 from classifier.inspect import inspect_paths
 from classifier.labels import audioset_labels, read_labels
 from classifier.reports.figures import check_drawable

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from audiotag.terminal.stderr import log
+from audiotag.terminal.streams import log
 from classifier.frame_data.clips import ReadReport
 from vggish.audio.inputs import read_list
 from vggish.errors import OptionError

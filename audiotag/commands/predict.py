@@ -21,7 +21,7 @@ from audiotag.commands.options import (
 from audiotag.terminal.bars import counting_bar
 from audiotag.terminal.outputs import refuse_overwriting
 from audiotag.terminal.signals import EXIT_OK
-from audiotag.terminal.stdout import STDOUT, require_stdout
+from audiotag.terminal.streams import STDOUT, require_stdout
 from classifier.bundles.bundle import load
 from classifier.frame_data.clips import ReadReport
 from classifier.frame_data.finding import find_frame_files

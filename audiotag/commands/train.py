@@ -26,7 +26,7 @@ from audiotag.commands.options import (
 )
 from audiotag.terminal.bars import counting_bar
 from audiotag.terminal.signals import EXIT_OK, stop_on_signals
-from audiotag.terminal.stderr import hide_native_logs, log
+from audiotag.terminal.streams import hide_native_logs, log
 from audiotag.terminal.training import TrainingDisplay
 from classifier.bundles.bundle import load
 from classifier.heads.settings import DEFAULT_HEAD, HEADS

@@ -10,7 +10,7 @@ from pathlib import Path
 from audiotag.commands.options import CommonOptions, add_options, option
 from audiotag.terminal.bars import download_bar
 from audiotag.terminal.signals import EXIT_OK
-from audiotag.terminal.stderr import hide_native_logs
+from audiotag.terminal.streams import hide_native_logs
 from vggish.embedders.install import install
 from vggish.embedders.installed import InstalledWeights, find_installed
 from vggish.embedders.manifest import find_known, known_weights

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
-from audiotag.terminal.stdout import STDOUT, stdout_errors
+from audiotag.terminal.streams import STDOUT, stdout_errors
 from classifier.output.table import TableStyle
 from vggish.common.files import atomic_write
 from vggish.common.wording import count

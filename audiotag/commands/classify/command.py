@@ -18,8 +18,7 @@ from audiotag.commands.options import add_options
 from audiotag.terminal.bars import ClipBar
 from audiotag.terminal.outputs import Output, check_writable, refuse_overwriting
 from audiotag.terminal.signals import EXIT_OK, EXIT_SOME_FAILED
-from audiotag.terminal.stderr import log
-from audiotag.terminal.stdout import STDOUT, require_stdout
+from audiotag.terminal.streams import STDOUT, log, require_stdout
 from classifier.output.formats import SINGLE_CLIP_TRACKS
 from classifier.reports.figures import check_drawable
 from classifier.tags.types import ClipTags

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from audiotag.commands.options import DEVICE, FORCE, InputOptions, option, option_name
 from audiotag.terminal.outputs import check_one_destination
-from audiotag.terminal.stdout import STDOUT
+from audiotag.terminal.streams import STDOUT
 from classifier.output.formats import SUFFIXES, TagFormat, format_of
 from classifier.tags.choice import Choice, ChoiceOptions
 from vggish.audio.inputs import Item

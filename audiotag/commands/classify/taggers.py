@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 
 from audiotag.commands.classify.options import Options
-from audiotag.terminal.stdout import STDOUT
+from audiotag.terminal.streams import STDOUT
 from classifier.tagger import DEFAULT_MODEL, Tagger, choose_embedder
 from classifier.tags.choice import Choice
 from classifier.tags.types import ClipTags
