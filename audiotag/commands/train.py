@@ -113,11 +113,7 @@ class Options(CommonOptions):
     config: dict[str, Any]
 
     def setup(self) -> TrainingSetup:
-        """The setup that these options describe.
-
-        Raises:
-            OptionError: a value is out of range, or options cannot be combined.
-        """
+        """The setup that these options describe."""
         return TrainingSetup(
             config=self._training_config(),
             head_is_given=bool(self.head or self.set),
@@ -194,19 +190,18 @@ def run(arguments: argparse.Namespace) -> int:
         # Until here there is nothing to keep, and Ctrl-C ends at once.
         with stop_on_signals() as stop, TrainingDisplay(quiet=options.quiet) as display:
             fitted = loaded.fit(display, stop.is_set, display.log)
-    directory = loaded.run.directory
     if not options.quiet:
-        for line in _result_lines(fitted, directory, is_ensemble=options.folds is not None):
+        is_ensemble = options.folds is not None
+        for line in _result_lines(fitted, loaded.run.directory, is_ensemble=is_ensemble):
             print(printable(line))
     if not fitted.is_finished:
-        out = "" if options.out is not None else f" -o {directory}"
+        out = "" if options.out is not None else f" -o {loaded.run.directory}"
         log(f"stopped; the same command with --resume{out} continues")
         return stop.status
     return EXIT_OK
 
 
 def _list_heads() -> int:
-    """Print the heads and their settings, wrapped to the width of a terminal."""
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
     for name, kind in HEADS.items():
         settings = ", ".join(f"{f.name}={f.default}" for f in dataclasses.fields(kind))

@@ -36,17 +36,14 @@ class ClipBar:
     The sizes of files are known before any file is opened, their durations are not; within a
     file, the share of its seconds stands for the share of its bytes.
 
-    Args:
-        items: the audio files.
-        verb: what is done with them, such as "embedding".
-        quiet: show no bar.
+    `verb` is what is done with the files, such as "embedding".
     """
 
     def __init__(self, items: Sequence[Item], verb: str, *, quiet: bool) -> None:
         self._bar: Any = None
         if not shows_bars(quiet=quiet):
             return
-        from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, TimeRemainingColumn
 
         self._sizes = {item.source: max(1, _file_size(item.source)) for item in items}
         # Of files under way: bytes, and seconds of audio.
@@ -56,11 +53,11 @@ class ClipBar:
         self._lock = threading.Lock()
         self._started = time.perf_counter()
         self._bar = make_bar(
-            TextColumn(verb),
-            BarColumn(bar_width=None),
-            TextColumn("{task.percentage:>3.0f}%  {task.fields[state]} "),
+            verb,
+            BarColumn(None),
+            "{task.percentage:>3.0f}%  {task.fields[state]} ",
             TimeRemainingColumn(compact=True),
-            TextColumn("left"),
+            "left",
             expand=True,
             redirect_stdout=False,  # it would break lines of results; see `hidden`
         )
@@ -127,10 +124,9 @@ class ClipBar:
 
 
 def _file_size(path: str) -> int:
-    try:
+    with contextlib.suppress(OSError):
         return os.stat(path).st_size
-    except OSError:
-        return 0
+    return 0
 
 
 @contextlib.contextmanager
@@ -139,9 +135,9 @@ def counting_bar(verb: str, *, quiet: bool) -> Iterator[Callable[..., None]]:
     if not shows_bars(quiet=quiet):
         yield lambda n_done, n_clips=None: None
         return
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+    from rich.progress import BarColumn, MofNCompleteColumn
 
-    bar = make_bar(TextColumn(verb), BarColumn(), MofNCompleteColumn())
+    bar = make_bar(verb, BarColumn(), MofNCompleteColumn())
     task = bar.add_task("", total=None)
 
     def count_clips(n_done: int, n_clips: int | None = None) -> None:
