@@ -11,16 +11,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
+from audiotag.terminal import signals, streams
 from audiotag.terminal.help import help_formatter
-from audiotag.terminal.signals import (
-    EXIT_INTERRUPTED,
-    EXIT_OK,
-    EXIT_USAGE,
-    Terminated,
-    install_signal_handlers,
-)
-from audiotag.terminal.stderr import explain, log
-from audiotag.terminal.stdout import discard_stdout, flush_stdout
 from vggish.common.wording import printable
 from vggish.params import VERSION
 
@@ -83,23 +75,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command = next((argument for argument in given if not argument.startswith("-")), "")
     # matplotlib logs about its caches and fonts.
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
-    install_signal_handlers()
+    signals.install_signal_handlers()
     parsed = argparse.Namespace(debug="--debug" in given)
     try:
         parsed = build_parser(command).parse_args(given)
         status: int = importlib.import_module(COMMANDS[command][0]).run(parsed)
-        flush_stdout()
+        streams.flush_stdout()
     except BrokenPipeError:
-        discard_stdout()
-        return EXIT_OK
+        streams.discard_stdout()
+        return signals.EXIT_OK
     except KeyboardInterrupt as interrupt:
         print(f"\naudiotag: interrupted{interrupt}", file=sys.stderr)
-        return interrupt.status if isinstance(interrupt, Terminated) else EXIT_INTERRUPTED
+        return getattr(interrupt, "status", signals.EXIT_INTERRUPTED)
     except Exception as error:
         if parsed.debug:
             raise
-        log(f"error: {explain(error)}")
-        return EXIT_USAGE
+        streams.log(f"error: {streams.explain(error)}")
+        return signals.EXIT_USAGE
     return status
 
 

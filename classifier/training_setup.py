@@ -34,9 +34,10 @@ LogFn = Callable[[str], None]
 
 
 def start_config(config: TrainingConfig, initial: Bundle, head_is_given: bool) -> TrainingConfig:
-    """The configuration with the head of the bundle whose weights training starts from.
+    """Set the head of a configuration to that of the bundle whose weights training starts from.
 
-    Raises an `OptionError` for an ensemble, or if `head_is_given` and `config` has another head.
+    Raises:
+        OptionError: the bundle is an ensemble, or the head was chosen and is another one.
     """
     head = initial.card["head"]
     if head["name"] == "ensemble":
@@ -53,8 +54,9 @@ def start_config(config: TrainingConfig, initial: Bundle, head_is_given: bool) -
 class TrainingSetup:
     """What to train, on which clips, and where to keep the run; see `classifier.api.train`.
 
-    Raises an `OptionError` for bad values or combinations, and a `RunError` if `out` cannot be
-    used.
+    Raises:
+        OptionError: a value is out of range, or values cannot be combined.
+        RunError: `out` cannot be used for a new run, or has none to resume.
     """
 
     config: TrainingConfig
@@ -103,11 +105,9 @@ class TrainingSetup:
                 Run(self.out if self.folds is None else self.out / "fold-1").described()
 
     def load(
-        self,
-        log: LogFn = lambda line: None,
-        on_progress: Callable[[int, int], None] = lambda n_done, n_clips: None,
+        self, log: LogFn, on_progress: Callable[[int, int], None] = lambda n_done, n_clips: None
     ) -> LoadedTraining:
-        """Read the frames, or embed the audio; progress is (clips embedded, all clips)."""
+        """Read the frames, or embed the audio; `on_progress` is called with clips done and all."""
         for arguments in filter(None, (self.frames, self.validation)):
             find_frame_files(arguments)  # a wrong path is an error before TensorFlow is loaded
         find_run = latest_run if self.resume else new_run
@@ -117,14 +117,14 @@ class TrainingSetup:
         else:
             known = None if self.initial is None else self.initial.labels
             data = self._load_frames(self.frames, self.labels or known or audioset_labels(), log)
-        held_out = None
+        validation = None
         if self.validation:
-            held_out = self._load_frames(self.validation, data.labels, log)
+            validation = self._load_frames(self.validation, data.labels, log)
         log(
             f"{count(len(data.labelled), 'clip')}, "
             f"{count(len(data.labels), 'class', 'classes')}; {self.config.head} -> {run.directory}"
         )
-        return LoadedTraining(self, run, data, held_out)
+        return LoadedTraining(self, run, data, validation)
 
     def _load_frames(self, files: Sequence[str], labels: Labels, log: LogFn) -> LabelledClips:
         from classifier.fit import LabelledClips  # imports TensorFlow
@@ -179,20 +179,15 @@ class TrainingSetup:
 
 @dataclass(frozen=True, eq=False)
 class LoadedTraining:
-    """A training that can begin; without `validation`, some of `data` is held out."""
+    """A training that can begin; without `validation` it holds out some of `data`."""
 
     setup: TrainingSetup
     run: Run
     data: LabelledClips
     validation: LabelledClips | None
 
-    def fit(
-        self,
-        observer: Observer | None = None,
-        should_stop: Callable[[], bool] = lambda: False,
-        log: LogFn = lambda line: None,
-    ) -> Fitted:
-        """Train, and export the best weights; see `classifier.api.train`."""
+    def fit(self, observer: Observer | None, should_stop: Callable[[], bool], log: LogFn) -> Fitted:
+        """Train, and export the best weights; for the arguments see `classifier.api.train`."""
         from classifier.fit import FitOptions, cross_validate, fit  # imports TensorFlow
 
         setup, share = self.setup, self.setup.validation_share

@@ -18,8 +18,7 @@ from audiotag.commands.options import DEVICE, EMBEDDER, InputOptions, add_option
 from audiotag.terminal import outputs
 from audiotag.terminal.bars import ClipBar
 from audiotag.terminal.signals import EXIT_OK, EXIT_SOME_FAILED
-from audiotag.terminal.stderr import explain, log
-from audiotag.terminal.stdout import STDOUT, send_to_stdout
+from audiotag.terminal.streams import STDOUT, explain, log, send_to_stdout
 from classifier.frame_data.clip_labels import read_clip_labels
 from classifier.labels import read_labels
 from vggish.api import load_extractor
@@ -33,7 +32,6 @@ from vggish.common.files import atomic_write
 from vggish.common.wording import count, prefix_location, printable
 from vggish.embedders.choice import find_embedder
 from vggish.errors import AudioError, FrameFileError, OptionError, write_errors_as
-from vggish.extractor import Extractor
 from vggish.frames.files import format_of
 from vggish.params import PATCH_SECONDS
 
@@ -59,59 +57,56 @@ class Options(InputOptions):
     """The options of `audiotag embed`."""
 
     out: str | None = option(
-        "-o",
-        "--out",
+        "one file for all clips; its suffix sets the format",
+        "FILE",
+        flags="-o --out",
         group="output",
-        metavar="FILE",
-        help="one file for all clips; its suffix sets the format",
     )
     out_dir: str | None = option(
-        metavar="DIR",
-        help="directory for one file per input, in the same tree (default: the current directory)",
+        "directory for one file per input, in the same tree (default: the current directory)", "DIR"
     )
     format: choices.FrameFormat | None = option(
-        help="format of the output (default: the suffix of -o, or npz)"
+        "format of the output (default: the suffix of -o, or npz)"
     )
     values: choices.Values = option(
+        "quantised frames, float32 after PCA, or the raw output of VGGish (default: uint8)",
         default="uint8",
-        help="quantised frames, float32 after PCA, or the raw output of VGGish (default: uint8)",
     )
     labels: str | None = option(
-        metavar="CSV", help="labels to store in tfrecord and jsonl, with the columns clip, labels"
+        "labels to store in tfrecord and jsonl, with the columns clip, labels", "CSV"
     )
     label_names: str | None = option(
-        metavar="CSV", help="class_labels_indices.csv, if the labels are names or AudioSet ids"
+        "class_labels_indices.csv, if the labels are names or AudioSet ids", "CSV"
     )
     embedder: choices.EmbedderName | None = option(group="method", **EMBEDDER)
     hop: float = option(
+        f"time between frames, in seconds (default: {PATCH_SECONDS}; AudioSet has 1)",
+        "SECONDS",
         default=PATCH_SECONDS,
-        metavar="SECONDS",
-        help=f"time between frames, in seconds (default: {PATCH_SECONDS}; AudioSet has 1)",
     )
     tail: choices.Tail = option(
-        default="pad", help="pad the last patch with silence, or drop it (default: pad)"
+        "pad the last patch with silence, or drop it (default: pad)", default="pad"
     )
     resampler: choices.ResamplerName = option(
+        "resampler to 16 kHz; resampy is the slow one of the reference (default: soxr)",
         default="soxr",
-        help="resampler to 16 kHz; resampy is the slow one of the reference (default: soxr)",
     )
     precision: choices.Precision | None = option(
-        help="precision of VGGish: int8 is two to three times as fast and slightly different; "
+        "precision of VGGish: int8 is two to three times as fast and slightly different; "
         "mini has one only (default: float32)"
     )
     device: choices.Device = option(**DEVICE)
     jobs: int = option(
-        "--jobs",
-        "-j",
+        "number of files to embed at once (default: 2)",
+        "N",
+        flags="--jobs -j",
         group="run",
         default=2,
-        metavar="N",
-        help="number of files to embed at once (default: 2)",
     )
     resume: bool = option(
-        help="continue a run that was killed: embed only inputs that failed, are new or changed"
+        "continue a run that was killed: embed only inputs that failed, are new or changed"
     )
-    errors: str | None = option(metavar="FILE", help="write a CSV of the inputs that failed")
+    errors: str | None = option("write a CSV of the inputs that failed", "FILE")
 
     def __post_init__(self) -> None:
         if self.jobs < 1:
@@ -170,7 +165,7 @@ def run(arguments: argparse.Namespace) -> int:
             if isinstance(error, KeyboardInterrupt) and options.out != STDOUT:
                 error.args = ("; the same command with --resume continues",)
             raise
-        elapsed = time.perf_counter() - started
+        elapsed = max(time.perf_counter() - started, 1e-9)
         if options.out == STDOUT and destination.file is not None and destination.file.exists():
             send_to_stdout(destination.file)
     for directory, reason in inputs.unreadable:
@@ -180,7 +175,10 @@ def run(arguments: argparse.Namespace) -> int:
     _log_warnings(options, inputs, report)
     out = sys.stderr if options.out == STDOUT else sys.stdout
     if not options.quiet:
-        speed = _speed(report, elapsed, extractor)
+        embedder = extractor.embedder.provenance
+        speed = (
+            f"{embedder['name']} {embedder['precision']}, {report.seconds / elapsed:.0f}x real time"
+        )
         for line in _summary(options, inputs, destination, report, speed):
             print(printable(line), file=out)
     return EXIT_SOME_FAILED if report.failures else EXIT_OK
@@ -234,23 +232,20 @@ def _clip_labels(options: Options, destination: Destination) -> dict[str, tuple[
 
 def _report_failures(options: Options, report: BatchReport) -> None:
     """Log which inputs failed and why, and write them to --errors."""
+    rows = []
     for failure in report.failures:
         if options.debug:
             traceback.print_exception(failure.error)
-        log(f"error: {_failure_text(failure)}")
-    if options.errors is None:
-        return
-    rows = [(f.source, type(f.error).__name__, _failure_text(f)) for f in report.failures]
-    text = csv_text(("input", "error", "message"), *rows)
-    with (
-        write_errors_as(FrameFileError, f"--errors {options.errors}"),
-        atomic_write(Path(options.errors)) as file,
-    ):
-        file.write(text.encode("utf-8", "backslashreplace"))
-
-
-def _failure_text(failure: Failure) -> str:
-    return prefix_location(source_name(failure.source), explain(failure.error))
+        text = prefix_location(source_name(failure.source), explain(failure.error))
+        log(f"error: {text}")
+        rows.append((failure.source, type(failure.error).__name__, text))
+    if options.errors is not None:
+        table = csv_text(("input", "error", "message"), *rows)
+        with (
+            write_errors_as(FrameFileError, f"--errors {options.errors}"),
+            atomic_write(Path(options.errors)) as file,
+        ):
+            file.write(table.encode("utf-8", "backslashreplace"))
 
 
 def _log_warnings(options: Options, inputs: Inputs, report: BatchReport) -> None:
@@ -265,12 +260,6 @@ def _log_warnings(options: Options, inputs: Inputs, report: BatchReport) -> None
             options.log(f"note: {count(len(names), noun)} {what}: {few}")
     if inputs.repeated:
         options.log(f"note: {count(len(inputs.repeated), 'input')} named repeatedly, embedded once")
-
-
-def _speed(report: BatchReport, elapsed: float, extractor: Extractor) -> str:
-    embedder = extractor.embedder.provenance
-    speed = f"{report.seconds / max(elapsed, 1e-9):.0f}x real time"
-    return f"{embedder['name']} {embedder['precision']}, {speed}"
 
 
 def _summary(

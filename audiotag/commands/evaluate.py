@@ -19,8 +19,7 @@ from audiotag.commands.options import (
 from audiotag.terminal.bars import counting_bar
 from audiotag.terminal.outputs import Output, check_writable, refuse_overwriting
 from audiotag.terminal.signals import EXIT_OK, stop_on_signals
-from audiotag.terminal.stderr import hide_native_logs
-from audiotag.terminal.stdout import print_json, print_result, require_stdout
+from audiotag.terminal.streams import hide_native_logs, print_json, print_result, require_stdout
 from classifier.bundles.bundle import load
 from classifier.evaluate import evaluate, watch_run
 from classifier.frame_data.clip_store import load_clips
@@ -50,17 +49,17 @@ exit status:
 class Options(CommonOptions):
     """The options of `audiotag evaluate`."""
 
-    bundle: str | None = option("bundle", **BUNDLE)
+    bundle: str | None = option(flags="bundle", **BUNDLE)
     watch: Path | None = option(
-        metavar="RUN", help="instead evaluate each checkpoint of a run as training writes it"
+        "instead evaluate each checkpoint of a run as training writes it", "RUN"
     )
     frames: Sequence[str] = option(
-        **FRAMES, required=True, help="labelled frames: files, directories, quoted patterns"
+        "labelled frames: files, directories, quoted patterns", required=True, **FRAMES
     )
     max_bad: int = option(**MAX_BAD)
-    json: bool = option(group="output", help="print JSON instead of a table")
-    per_class: Path | None = option(metavar="CSV", help="write a CSV with a row per class")
-    plot: Path | None = option(metavar="PNG", help="draw the results (.png, .svg, .pdf)")
+    json: bool = option("print JSON instead of a table", group="output")
+    per_class: Path | None = option("write a CSV with a row per class", "CSV")
+    plot: Path | None = option("draw the results (.png, .svg, .pdf)", "PNG")
     force: bool = option(**FORCE)
 
     def __post_init__(self) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from audiotag.commands.options import FRAMES, CommonOptions, add_options, option
 from audiotag.terminal.signals import EXIT_OK
-from audiotag.terminal.stderr import hide_native_logs
+from audiotag.terminal.streams import hide_native_logs
 from classifier.frame_data.clip_store import load_clips
 from classifier.frame_data.finding import find_frame_files
 from classifier.training.runs import Run
@@ -34,26 +34,25 @@ exit status:
 class Options(CommonOptions):
     """The options of `audiotag export`."""
 
-    runs: Sequence[Path] = option("runs", metavar="RUN", help="directory of a training run")
-    out: Path = option("-o", "--out", required=True, metavar="DIR", help="directory of the bundle")
-    name: str | None = option(help="name of the bundle (default: the name of DIR)")
-    licence: str = option(default="", metavar="TEXT", help="licence of the training data")
+    runs: Sequence[Path] = option("directory of a training run", "RUN", flags="runs")
+    out: Path = option("directory of the bundle", "DIR", flags="-o --out", required=True)
+    name: str | None = option("name of the bundle (default: the name of DIR)")
+    licence: str = option("licence of the training data", "TEXT", default="")
     metrics: Path | None = option(
-        metavar="JSON", help="output of `audiotag evaluate --json`, for the model card"
+        "output of `audiotag evaluate --json`, for the model card", "JSON"
     )
-    notes: str = option(default="", metavar="TEXT", help="further text for the model card")
+    notes: str = option("further text for the model card", "TEXT", default="")
     embedders: Sequence[str] = option(
-        metavar="NAME",
-        help="embedders whose frames the bundle accepts (default: those of the training data)",
+        "embedders whose frames the bundle accepts (default: those of the training data)", "NAME"
     )
     calibrate: Sequence[str] = option(
-        **FRAMES,
-        help="labelled frames to calibrate the scores on, not those of an evaluation (default: "
+        "labelled frames to calibrate the scores on, not those of an evaluation (default: "
         "the clips that training held out)",
+        **FRAMES,
     )
-    float16: bool = option(help="store weights in float16, which halves the files")
-    saved_model: bool = option(help="add a SavedModel for TensorFlow Serving")
-    overwrite: bool = option(help="replace an existing bundle")
+    float16: bool = option("store weights in float16, which halves the files")
+    saved_model: bool = option("add a SavedModel for TensorFlow Serving")
+    overwrite: bool = option("replace an existing bundle")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

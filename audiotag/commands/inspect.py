@@ -10,7 +10,7 @@ from pathlib import Path
 from audiotag.commands.options import FRAMES, CommonOptions, add_options, option
 from audiotag.terminal.outputs import check_writable
 from audiotag.terminal.signals import EXIT_OK, EXIT_SOME_FAILED
-from audiotag.terminal.stdout import print_json, print_result, require_stdout
+from audiotag.terminal.streams import print_json, print_result, require_stdout
 from classifier.inspect import inspect_paths
 from classifier.labels import audioset_labels, read_labels
 from classifier.reports.figures import check_drawable
@@ -35,15 +35,15 @@ class Options(CommonOptions):
     """The options of `audiotag inspect`."""
 
     files: Sequence[str] = option(
-        "files", **FRAMES, help="file, directory, bundle, or quoted pattern"
+        "file, directory, bundle, or quoted pattern", flags="files", **FRAMES
     )
     labels: Path | None = option(
-        metavar="CSV",
-        help="names of the classes (default: those of AudioSet), with the columns index, mid, "
+        "names of the classes (default: those of AudioSet), with the columns index, mid, "
         "display_name",
+        "CSV",
     )
-    json: bool = option(help="print JSON instead of tables")
-    plot: Path | None = option(metavar="PNG", help="draw the distributions (.png, .svg, .pdf)")
+    json: bool = option("print JSON instead of tables")
+    plot: Path | None = option("draw the distributions (.png, .svg, .pdf)", "PNG")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

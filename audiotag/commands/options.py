@@ -9,33 +9,43 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from audiotag.terminal.stderr import log
+from audiotag.terminal.streams import log
 from classifier.frame_data.clips import ReadReport
 from vggish.audio.inputs import read_list
 from vggish.errors import OptionError
 
-_FLAGS, _SETTINGS = "flags", "settings"
 
-
-def option(*flags: str, **settings: Any) -> Any:
+def option(
+    help: str = "",  # noqa: A002 - as argparse calls it
+    metavar: str | None = None,
+    *,
+    flags: str = "",
+    group: str = "",
+    constants: Mapping[str, str] | None = None,
+    **settings: Any,
+) -> Any:
     """Make a dataclass field that `add_options` adds to a parser.
 
     Args:
-        flags: by default `--` and the name of the field; a name without dashes is positional.
-        settings: arguments of `add_argument` that do not follow from the annotation, and
-            `group`: title of the group that begins with this option;
-            `constants`: in place of all else, values that flags of their names set, with their
-            help; these exclude each other.
+        help: of the option.
+        metavar: of its value.
+        flags: such as "-o --out", by default the name of the field; the name alone is positional.
+        group: title of the group that begins with this option.
+        constants: in place of an option, the values of flags `--VALUE` and the help of each;
+            these exclude each other.
+        settings: further arguments of `add_argument`; most follow from the annotation.
     """
-    return dataclasses.field(metadata={_FLAGS: flags, _SETTINGS: settings})
+    settings |= {"help": help} if metavar is None else {"help": help, "metavar": metavar}
+    metadata = {"flags": flags, "group": group, "constants": constants, "settings": settings}
+    return dataclasses.field(default=settings.get("default"), metadata=metadata)
 
 
 @dataclass(frozen=True, kw_only=True)
 class CommonOptions:
     """Options of every command but `serve`."""
 
-    quiet: bool = option("--quiet", "-q", help="print only errors to stderr")
-    debug: bool = option(help="print the traceback of an error")
+    quiet: bool = option("print only errors to stderr", flags="--quiet -q")
+    debug: bool = option("print the traceback of an error")
 
     def log(self, message: str) -> None:
         """Print a line to stderr, unless --quiet is given."""
@@ -48,15 +58,11 @@ class CommonOptions:
             self.log(f"warning: {warning}")
 
 
-def add_options(
-    parser: argparse.ArgumentParser, options: type[CommonOptions], common_group: str = ""
-) -> None:
+def add_options(parser: argparse.ArgumentParser, options: type, common_group: str = "") -> None:
     """Add the fields of a dataclass that are options to a parser.
 
-    Args:
-        parser: of the command.
-        options: its fields are added in their order, but those of `CommonOptions` last.
-        common_group: title of the group of the common options, by default the last one.
+    The fields are added in their order, but those of `CommonOptions` last, to the group with the
+    title `common_group` or else to the last one. The title of the parser's own group is "options".
     """
     hints, common = get_type_hints(options), CommonOptions.__dataclass_fields__
     groups: dict[str, argparse._ActionsContainer] = {"options": parser}
@@ -64,19 +70,17 @@ def add_options(
     for field in sorted(dataclasses.fields(options), key=lambda field: field.name in common):
         if not field.metadata:
             continue
-        settings = dict(field.metadata[_SETTINGS])
-        title = settings.pop("group", (field.name in common and common_group) or title)
+        title = field.metadata["group"] or (field.name in common and common_group) or title
         group = groups.get(title) or groups.setdefault(title, parser.add_argument_group(title))
-        if "constants" in settings:
-            group = group.add_mutually_exclusive_group()
-            for value, meaning in settings["constants"].items():
+        if constants := field.metadata["constants"]:
+            flags = group.add_mutually_exclusive_group()
+            for value, meaning in constants.items():
                 how = {"action": "store_const", "const": value, "help": meaning}
-                group.add_argument(f"--{value}", dest=field.name, **how)
+                flags.add_argument(f"--{value}", dest=field.name, **how)
             continue
-        flags = field.metadata[_FLAGS] or (option_name(field.name),)
-        is_positional = not flags[0].startswith("-")
-        derived = _derived_settings(hints[field.name], is_positional=is_positional)
-        group.add_argument(*flags, **{**derived, **settings})
+        names = field.metadata["flags"].split() or [option_name(field.name)]
+        derived = _derived_settings(hints[field.name], is_positional=names == [field.name])
+        group.add_argument(*names, **{**derived, **field.metadata["settings"]})
 
 
 def _derived_settings(annotation: Any, *, is_positional: bool) -> dict[str, Any]:
@@ -84,21 +88,16 @@ def _derived_settings(annotation: Any, *, is_positional: bool) -> dict[str, Any]
     kinds = get_args(annotation)
     is_optional = type(None) in kinds
     kind = kinds[0] if is_optional else annotation
-    settings: dict[str, Any] = {}
     if kind is bool:
         return {"action": "store_true"}
     if get_origin(kind) is Literal:
         return {"choices": get_args(kind)}
+    settings: dict[str, Any] = {"nargs": "?"} if is_positional and is_optional else {}
     if get_origin(kind) is collections.abc.Sequence:
         (kind,) = get_args(kind)
-        if is_positional:
-            settings = {"nargs": "+"}
-        elif is_optional:
-            settings = {"action": "append"}
-        else:
-            settings = {"nargs": "+", "action": "extend", "default": []}
-    elif is_positional and is_optional:
-        settings = {"nargs": "?"}
+        settings = {"action": "append"} if is_optional else {"nargs": "+"}
+        if not (is_optional or is_positional):
+            settings |= {"action": "extend", "default": []}
     return settings if kind is str else {**settings, "type": kind}
 
 
@@ -112,13 +111,13 @@ class InputOptions(CommonOptions):
     """Options of a command that reads audio files."""
 
     inputs: Sequence[str] = option(
-        "inputs",
+        "audio file, directory to search, quoted pattern, or - for standard input",
+        "INPUT",
+        flags="inputs",
         nargs="*",
-        metavar="INPUT",
-        help="audio file, directory to search, quoted pattern, or - for standard input",
     )
     files_from: str | None = option(
-        metavar="FILE", help="read more inputs from a file, one per line (- for standard input)"
+        "read more inputs from a file, one per line (- for standard input)", "FILE"
     )
 
     def input_names(self, command: str) -> list[str]:

@@ -21,7 +21,7 @@ from audiotag.commands.options import (
 from audiotag.terminal.bars import counting_bar
 from audiotag.terminal.outputs import refuse_overwriting
 from audiotag.terminal.signals import EXIT_OK
-from audiotag.terminal.stdout import STDOUT, require_stdout
+from audiotag.terminal.streams import STDOUT, require_stdout
 from classifier.bundles.bundle import load
 from classifier.frame_data.clips import ReadReport
 from classifier.frame_data.finding import find_frame_files
@@ -47,28 +47,21 @@ exit status:
 class Options(CommonOptions):
     """The options of `audiotag predict`."""
 
-    bundle: str = option("bundle", **BUNDLE)
+    bundle: str = option(flags="bundle", **BUNDLE)
     frames: Sequence[str] = option(
-        **FRAMES,
-        required=True,
-        help="frames, labelled or not: files, directories, quoted patterns",
+        "frames, labelled or not: files, directories, quoted patterns", required=True, **FRAMES
     )
     max_bad: int = option(**MAX_BAD)
     out: str = option(
-        "-o",
-        "--out",
-        group="output",
-        required=True,
-        metavar="FILE",
-        help="file to write, or - for stdout",
+        "file to write, or - for stdout", "FILE", flags="-o --out", group="output", required=True
     )
     format: str | None = option(
-        choices=PREDICTION_FORMATS, help="format of the file (default: that of its suffix)"
+        "format of the file (default: that of its suffix)", choices=PREDICTION_FORMATS
     )
     top_k: int = option(
+        f"number of tags per clip in yt8m and jsonl (default: {DEFAULT_TOP_K})",
+        "K",
         default=DEFAULT_TOP_K,
-        metavar="K",
-        help=f"number of tags per clip in yt8m and jsonl (default: {DEFAULT_TOP_K})",
     )
     force: bool = option(**FORCE)
 

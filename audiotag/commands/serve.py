@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from audiotag.terminal.signals import EXIT_OK
-from audiotag.terminal.stdout import print_result
+from audiotag.terminal.streams import print_result
 from vggish.common.extras import import_extra
 from vggish.common.wording import printable
 

@@ -26,7 +26,7 @@ from audiotag.commands.options import (
 )
 from audiotag.terminal.bars import counting_bar
 from audiotag.terminal.signals import EXIT_OK, stop_on_signals
-from audiotag.terminal.stderr import hide_native_logs, log
+from audiotag.terminal.streams import hide_native_logs, log
 from audiotag.terminal.training import TrainingDisplay
 from classifier.bundles.bundle import load
 from classifier.heads.settings import DEFAULT_HEAD, HEADS
@@ -67,69 +67,53 @@ class Options(CommonOptions):
     """The options of `audiotag train`."""
 
     frames: Sequence[str] = option(
-        **FRAMES, group="data", help="labelled frames: files, directories, quoted patterns"
+        "labelled frames: files, directories, quoted patterns", group="data", **FRAMES
     )
     audio: Path | None = option(
-        metavar="DIR|CSV",
-        help="labelled audio: a directory with a folder per class, or a CSV with the columns "
+        "labelled audio: a directory with a folder per class, or a CSV with the columns "
         "path, labels (and start, end, fold)",
+        "DIR|CSV",
     )
-    val: Sequence[str] = option(
-        **FRAMES, help="frames to validate on (default: a share of the data)"
-    )
+    val: Sequence[str] = option("frames to validate on (default: a share of the data)", **FRAMES)
     val_share: float | None = option(
-        metavar="SHARE",
-        help="share of the clips to validate on; 0 trains on all clips, for all epochs "
-        "(default: 0.1)",
+        "share of the clips to validate on; 0 trains on all clips, for all epochs (default: 0.1)",
+        "SHARE",
     )
     folds: int | None = option(
-        metavar="K", help="number of folds of a cross-validation, whose heads become one ensemble"
+        "number of folds of a cross-validation, whose heads become one ensemble", "K"
     )
     labels: Path | None = option(
-        metavar="CSV",
-        help="the classes (default: AudioSet's 527, or the folders of --audio), with the columns "
+        "the classes (default: AudioSet's 527, or the folders of --audio), with the columns "
         "index, mid, display_name",
+        "CSV",
     )
     max_bad: int = option(**MAX_BAD)
     jobs: int = option(
-        "--jobs",
-        "-j",
+        "number of files of --audio to embed at once (default: 2)",
+        "N",
+        flags="--jobs -j",
         default=2,
-        metavar="N",
-        help="number of files of --audio to embed at once (default: 2)",
     )
     embedder: EmbedderName | None = option(**EMBEDDER)
     out: Path | None = option(
-        "-o",
-        "--out",
-        group="run",
-        metavar="RUN",
-        help="directory of the run (default: runs/HEAD-N)",
+        "directory of the run (default: runs/HEAD-N)", "RUN", flags="-o --out", group="run"
     )
-    resume: bool = option(help="continue a run that was stopped")
+    resume: bool = option("continue a run that was stopped")
     init_from: str | None = option(
-        metavar="BUNDLE", help="bundle whose weights to start from; its classes may differ"
+        "bundle whose weights to start from; its classes may differ", "BUNDLE"
     )
-    licence: str = option(
-        default="", metavar="TEXT", help="licence of the data, for the model card"
-    )
+    licence: str = option("licence of the data, for the model card", "TEXT", default="")
     head: str | None = option(
-        group="head",
-        metavar="NAME",
-        help=f"head to train; see --list-heads (default: {DEFAULT_HEAD})",
+        f"head to train; see --list-heads (default: {DEFAULT_HEAD})", "NAME", group="head"
     )
     set: Sequence[str] = option(
-        metavar="NAME=VALUE", help="settings of the head, such as units=256; see --list-heads"
+        "settings of the head, such as units=256; see --list-heads", "NAME=VALUE"
     )
-    list_heads: bool = option(help="list the heads with their settings, and exit")
+    list_heads: bool = option("list the heads with their settings, and exit")
     config: dict[str, Any]
 
     def setup(self) -> TrainingSetup:
-        """The setup that these options describe.
-
-        Raises:
-            OptionError: a value is out of range, or options cannot be combined.
-        """
+        """The setup that these options describe."""
         return TrainingSetup(
             config=self._training_config(),
             head_is_given=bool(self.head or self.set),
@@ -206,19 +190,18 @@ def run(arguments: argparse.Namespace) -> int:
         # Until here there is nothing to keep, and Ctrl-C ends at once.
         with stop_on_signals() as stop, TrainingDisplay(quiet=options.quiet) as display:
             fitted = loaded.fit(display, stop.is_set, display.log)
-    directory = loaded.run.directory
     if not options.quiet:
-        for line in _result_lines(fitted, directory, is_ensemble=options.folds is not None):
+        is_ensemble = options.folds is not None
+        for line in _result_lines(fitted, loaded.run.directory, is_ensemble=is_ensemble):
             print(printable(line))
     if not fitted.is_finished:
-        out = "" if options.out is not None else f" -o {directory}"
+        out = "" if options.out is not None else f" -o {loaded.run.directory}"
         log(f"stopped; the same command with --resume{out} continues")
         return stop.status
     return EXIT_OK
 
 
 def _list_heads() -> int:
-    """Print the heads and their settings, wrapped to the width of a terminal."""
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
     for name, kind in HEADS.items():
         settings = ", ".join(f"{f.name}={f.default}" for f in dataclasses.fields(kind))

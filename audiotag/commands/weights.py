@@ -7,27 +7,47 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from audiotag.commands.options import CommonOptions, add_options
+from audiotag.commands.options import CommonOptions, add_options, option
 from audiotag.terminal.bars import download_bar
 from audiotag.terminal.signals import EXIT_OK
-from audiotag.terminal.stderr import hide_native_logs
+from audiotag.terminal.streams import hide_native_logs
 from vggish.embedders.install import install
 from vggish.embedders.installed import InstalledWeights, find_installed
 from vggish.embedders.manifest import find_known, known_weights
 from vggish.embedders.mini import MINI, find_mini
 from vggish.errors import AudiotagError, WeightsNotInstalledError
 
+_ACTIONS = {
+    "list": "show which weights are known and which are installed",
+    "fetch": "download weights, convert, verify and install them",
+    "install": "install weights from downloaded files",
+    "verify": "verify installed weights against their checksums",
+    "path": "print the directory of installed weights",
+}
+
 
 @dataclass(frozen=True, kw_only=True)
-class Options(CommonOptions):
+class _InstallOptions:
+    """The options of `fetch` and `install`."""
+
+    calibration: Sequence[Path] = option(
+        "recordings to calibrate int8 on (default: those that come with audiotag)",
+        "AUDIO",
+        action="store",
+    )
+    manifest: Path | None = option(
+        "another manifest of known weights, such as one with the URLs of a mirror", "FILE"
+    )
+    force: bool = option("install weights again if they are installed")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(CommonOptions, _InstallOptions):
     """The options of `audiotag weights`; each action has some of them."""
 
     action: str
     name: str = "vggish"
     files: Sequence[Path] = ()
-    calibration: Sequence[Path] = ()
-    manifest: Path | None = None
-    force: bool = False
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,78 +57,51 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "~/.cache/audiotag). The small embedder mini is built in."
     )
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-
-    def add(name: str, summary: str) -> argparse.ArgumentParser:
-        action: argparse.ArgumentParser = actions.add_parser(
+    for name, summary in _ACTIONS.items():
+        action = actions.add_parser(
             name,
             help=summary,
             description=summary[0].upper() + summary[1:] + ".",
             formatter_class=parser.formatter_class,
         )
         add_options(action, CommonOptions)
-        return action
-
-    add("list", "show which weights are known and which are installed")
-    fetch_parser = add("fetch", "download weights, convert, verify and install them")
-    fetch_parser.add_argument(
-        "name", nargs="?", default="vggish", metavar="NAME", help="weights (default: vggish)"
-    )
-    install_parser = add("install", "install weights from downloaded files")
-    install_parser.add_argument(
-        "files",
-        nargs="+",
-        type=Path,
-        metavar="FILE",
-        help="vggish_model.ckpt, and vggish_pca_params.npz if it is in another directory",
-    )
-    install_parser.add_argument("--name", default="vggish", help="weights (default: vggish)")
-    for action in (fetch_parser, install_parser):
-        action.add_argument(
-            "--calibration",
-            nargs="+",
-            type=Path,
-            default=[],
-            metavar="AUDIO",
-            help="recordings to calibrate int8 on (default: those that come with audiotag)",
-        )
-        action.add_argument(
-            "--manifest",
-            type=Path,
-            metavar="FILE",
-            help="another manifest of known weights, such as one with the URLs of a mirror",
-        )
-        action.add_argument(
-            "--force", action="store_true", help="install weights again if they are installed"
-        )
-    for name, summary in (
-        ("verify", "verify installed weights against their checksums"),
-        ("path", "print the directory of installed weights"),
-    ):
-        add(name, summary).add_argument(
-            "name",
-            nargs="?",
-            default="vggish",
-            metavar="NAME",
-            help="vggish or mini (default: vggish)",
-        )
+        if name == "install":
+            action.add_argument(
+                "files",
+                nargs="+",
+                type=Path,
+                metavar="FILE",
+                help="vggish_model.ckpt, and vggish_pca_params.npz if it is in another directory",
+            )
+            action.add_argument("--name", default="vggish", help="weights (default: vggish)")
+        elif name != "list":
+            which = "weights" if name == "fetch" else "vggish or mini"
+            action.add_argument(
+                "name",
+                nargs="?",
+                default="vggish",
+                metavar="NAME",
+                help=f"{which} (default: vggish)",
+            )
+        if name in ("fetch", "install"):
+            add_options(action, _InstallOptions)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run `audiotag weights`."""
+    """Run an action of `audiotag weights`."""
     options = Options(**vars(arguments))
-    actions = {
-        "list": list_weights,
-        "fetch": install_weights,
-        "install": install_weights,
-        "verify": verify_weights,
-        "path": print_path,
-    }
-    actions[options.action](options)
+    if options.action == "list":
+        _list_weights()
+    elif options.action == "verify":
+        _verify_weights(options)
+    elif options.action == "path":
+        print((find_mini() if options.name == MINI else find_installed(options.name)).directory)
+    else:
+        _install_weights(options)
     return EXIT_OK
 
 
-def list_weights(options: Options) -> None:
-    """Print the known weights, and how they are installed."""
+def _list_weights() -> None:
     for known in known_weights().values():
         print(f"{known.name}: {known.description} ({known.licence})")
         try:
@@ -134,8 +127,7 @@ def list_weights(options: Options) -> None:
     print(f"  sha256 {mini.sha256}")
 
 
-def install_weights(options: Options) -> None:
-    """Install weights from the network, or from files."""
+def _install_weights(options: Options) -> None:
     known = find_known(options.name, options.manifest)
     with hide_native_logs(debug=options.debug), download_bar(quiet=options.quiet) as on_progress:
         installed = install(
@@ -151,8 +143,7 @@ def install_weights(options: Options) -> None:
         _print_installed(installed)
 
 
-def verify_weights(options: Options) -> None:
-    """Compare installed weights with their checksums."""
+def _verify_weights(options: Options) -> None:
     if options.name == MINI:
         n_files, directory = "1 file", find_mini(verify=True).directory
     else:
@@ -160,12 +151,6 @@ def verify_weights(options: Options) -> None:
         n_files, directory = f"{len(installed.files)} files", installed.directory
     if not options.quiet:
         print(f"{options.name}: {n_files} in {directory}, intact")
-
-
-def print_path(options: Options) -> None:
-    """Print the directory of installed weights."""
-    found = find_mini() if options.name == MINI else find_installed(options.name)
-    print(found.directory)
 
 
 def _print_installed(installed: InstalledWeights) -> None:

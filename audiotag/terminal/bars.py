@@ -11,11 +11,10 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from vggish.audio.inputs import Item
 from vggish.common.wording import count
-from vggish.frames.clip import ClipFrames
 
 
 def shows_bars(*, quiet: bool) -> bool:
@@ -37,17 +36,14 @@ class ClipBar:
     The sizes of files are known before any file is opened, their durations are not; within a
     file, the share of its seconds stands for the share of its bytes.
 
-    Args:
-        items: the audio files.
-        verb: what is done with them, such as "embedding".
-        quiet: show no bar.
+    `verb` is what is done with the files, such as "embedding".
     """
 
     def __init__(self, items: Sequence[Item], verb: str, *, quiet: bool) -> None:
         self._bar: Any = None
         if not shows_bars(quiet=quiet):
             return
-        from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, TimeRemainingColumn
 
         self._sizes = {item.source: max(1, _file_size(item.source)) for item in items}
         # Of files under way: bytes, and seconds of audio.
@@ -57,11 +53,11 @@ class ClipBar:
         self._lock = threading.Lock()
         self._started = time.perf_counter()
         self._bar = make_bar(
-            TextColumn(verb),
-            BarColumn(bar_width=None),
-            TextColumn("{task.percentage:>3.0f}%  {task.fields[state]} "),
+            verb,
+            BarColumn(None),
+            "{task.percentage:>3.0f}%  {task.fields[state]} ",
             TimeRemainingColumn(compact=True),
-            TextColumn("left"),
+            "left",
             expand=True,
             redirect_stdout=False,  # it would break lines of results; see `hidden`
         )
@@ -74,10 +70,6 @@ class ClipBar:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self.stop()
-
-    def stop(self) -> None:
-        """Remove the bar from the screen."""
         if self._bar is not None:
             self._bar.stop()
 
@@ -104,18 +96,14 @@ class ClipBar:
                 self._bytes[item.source] = share * self._sizes[item.source]
             self._update()
 
-    def finished(self, item: Item, clip: ClipFrames | None) -> None:
-        """Count a file as done; as skipped if there is no clip."""
-        self.done(item, skipped=clip is None)
-
-    def done(self, item: Item, *, skipped: bool) -> None:
-        """Count a file as done."""
+    def finished(self, item: Item, result: object | None) -> None:
+        """Count a file as done; without a result it was skipped."""
         if self._bar is None:
             return
         with self._lock:
             self._bytes.pop(item.source, None)
             seconds = self._seconds.pop(item.source, 0.0)
-            if skipped:
+            if result is None:
                 # It took no time, and must not count as speed.
                 self._bar.tasks[0].total -= self._sizes[item.source]
             else:
@@ -136,28 +124,20 @@ class ClipBar:
 
 
 def _file_size(path: str) -> int:
-    try:
+    with contextlib.suppress(OSError):
         return os.stat(path).st_size
-    except OSError:
-        return 0
-
-
-class CountFn(Protocol):
-    """Sets how many clips are done, and of how many if that is known."""
-
-    def __call__(self, n_done: int, n_clips: int | None = None) -> None:
-        """Set the number of clips."""
+    return 0
 
 
 @contextlib.contextmanager
-def counting_bar(verb: str, *, quiet: bool) -> Iterator[CountFn]:
-    """Show a bar over a number of clips, from the first one on."""
+def counting_bar(verb: str, *, quiet: bool) -> Iterator[Callable[..., None]]:
+    """Show a bar over clips; yields the function that sets how many are done, and of how many."""
     if not shows_bars(quiet=quiet):
         yield lambda n_done, n_clips=None: None
         return
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+    from rich.progress import BarColumn, MofNCompleteColumn
 
-    bar = make_bar(TextColumn(verb), BarColumn(), MofNCompleteColumn())
+    bar = make_bar(verb, BarColumn(), MofNCompleteColumn())
     task = bar.add_task("", total=None)
 
     def count_clips(n_done: int, n_clips: int | None = None) -> None:
@@ -176,15 +156,10 @@ def download_bar(*, quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
     if not shows_bars(quiet=quiet):
         yield None
         return
-    from rich.progress import (
-        BarColumn,
-        DownloadColumn,
-        TimeRemainingColumn,
-        TransferSpeedColumn,
-    )
+    from rich import progress
 
-    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    with make_bar(*columns) as bar:
+    speed, left = progress.TransferSpeedColumn(), progress.TimeRemainingColumn()
+    with make_bar(progress.BarColumn(), progress.DownloadColumn(), speed, left) as bar:
         task = bar.add_task("", total=None, visible=False)
 
         def on_progress(done: int, total: int) -> None:

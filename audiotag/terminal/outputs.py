@@ -1,24 +1,26 @@
-"""Checks on output files before work begins."""
+"""Output files: checks before work begins, and text in a style that its destination shows."""
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Iterable, Sequence
+import shutil
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
-from audiotag.terminal.stdout import STDOUT
+from audiotag.terminal.streams import STDOUT, stdout_errors
+from classifier.output.table import TableStyle
+from vggish.common.files import atomic_write
 from vggish.common.wording import count
-from vggish.errors import FrameFileError, OptionError
-
-# Longer lists of outputs are counted, not named one by one.
-_MAX_OUTPUTS_NAMED = 10
+from vggish.errors import FrameFileError, OptionError, write_errors_as
 
 Output = tuple[str, str | Path | None]
 
 
 def outputs_summary(written: Sequence[tuple[str, Path]], directory: str | Path) -> list[str]:
     """Lines `input -> output`, or one line with the number of files if there are many."""
-    if len(written) > _MAX_OUTPUTS_NAMED:
+    if len(written) > 10:
         return [f"{count(len(written), 'file')} -> {directory}{os.sep}"]
     return [f"{source} -> {path}" for source, path in written]
 
@@ -67,3 +69,32 @@ def check_writable(path: Path, option: str) -> None:
             path.unlink()
     except OSError as error:
         raise FrameFileError(f"cannot write {option} {path}: {error.strerror or error}") from error
+
+
+@contextlib.contextmanager
+def text_output(out: str | None) -> Iterator[tuple[Callable[[str], object], TableStyle]]:
+    """Open a text file, or stdout for None and "-"; yields a write function and a table style."""
+    if out not in (None, STDOUT):
+        with write_errors_as(FrameFileError, out), atomic_write(Path(out)) as file:
+            yield lambda text: file.write(text.encode("utf-8", "backslashreplace")), TableStyle()
+        return
+    stdout = sys.stdout
+    style = TableStyle(unicode=_can_encode("█▏", stdout.encoding))
+    if stdout.isatty():
+        plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+        style = TableStyle(shutil.get_terminal_size().columns, style.unicode, not plain)
+
+    def write(text: str) -> None:
+        with stdout_errors():
+            stdout.write(text)
+            stdout.flush()  # a pipe gets each line at once, too
+
+    yield write, style
+
+
+def _can_encode(text: str, encoding: str | None) -> bool:
+    try:
+        text.encode(encoding or "ascii")
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True

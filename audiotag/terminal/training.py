@@ -22,13 +22,10 @@ class TrainingDisplay:
         self._bar: Any = None
         self._n_epochs, self._speed, self._left = 0, "", ""
         if shows_bars(quiet=quiet):
-            from rich.progress import BarColumn, TextColumn
+            from rich.progress import BarColumn
 
             self._bar = make_bar(
-                TextColumn("epoch {task.fields[epoch]}"),
-                BarColumn(bar_width=None),
-                TextColumn("{task.fields[state]}"),
-                expand=True,
+                "epoch {task.fields[epoch]}", BarColumn(None), "{task.fields[state]}", expand=True
             )
             self._task = self._bar.add_task("", epoch="1", state="starting")
 

@@ -12,14 +12,13 @@ from pathlib import Path
 
 from audiotag.commands.classify.live import run_live
 from audiotag.commands.classify.options import Options
-from audiotag.commands.classify.taggers import TagFn, local_tagger, read_source, remote_tagger
+from audiotag.commands.classify.taggers import TagFn, local_tagger, read_source
 from audiotag.commands.classify.writer import ClipOutputError, draw_plot, open_tag_writer
 from audiotag.commands.options import add_options
 from audiotag.terminal.bars import ClipBar
 from audiotag.terminal.outputs import Output, check_writable, refuse_overwriting
 from audiotag.terminal.signals import EXIT_OK, EXIT_SOME_FAILED
-from audiotag.terminal.stderr import log
-from audiotag.terminal.stdout import STDOUT, require_stdout
+from audiotag.terminal.streams import STDOUT, log, require_stdout
 from classifier.output.formats import SINGLE_CLIP_TRACKS
 from classifier.reports.figures import check_drawable
 from classifier.tags.types import ClipTags
@@ -69,7 +68,13 @@ def run(arguments: argparse.Namespace) -> int:
     inputs = find_inputs(options.input_names("classify"))
     _check_outputs(options, inputs)
     with contextlib.ExitStack() as stack:
-        tag = local_tagger(options) if options.server is None else remote_tagger(options, stack)
+        if options.server is None:
+            tag = local_tagger(options)
+        else:
+            # httpx takes 60 ms to import.
+            from audiotag.commands.classify.remote import remote_tagger
+
+            tag = remote_tagger(options, stack)
         n_failed = _classify_each(options, tag, inputs)
     for directory, reason in inputs.unreadable:
         log(f"error: cannot search {directory}: {reason}")
@@ -123,14 +128,14 @@ def _classify_each(options: Options, tag: TagFn, inputs: Inputs) -> int:
                 if options.debug:
                     traceback.print_exception(error)
                 log(f"error: {prefix_location(source_name(item.source), str(error))}")
-                bar.done(item, skipped=True)
+                bar.finished(item, None)
                 n_left = n_clips - n_done - 1
                 if is_unreachable and n_left:
                     # The next clip would fail, too. The tags so far are still written.
                     log(f"error: {count(n_left, 'clip')} not sent")
                     return n_failed + n_left
             else:
-                bar.done(item, skipped=False)
+                bar.finished(item, tags)
                 for warning in tags.warnings:
                     # The table itself shows silence.
                     if warning != SILENCE or options.tag_format.file_format != "table":
@@ -141,11 +146,7 @@ def _classify_each(options: Options, tag: TagFn, inputs: Inputs) -> int:
 
 
 def _classify_one(
-    tag: TagFn,
-    item: Item,
-    plot: Path | None,
-    write: Callable[[Item, ClipTags], None],
-    bar: ClipBar,
+    tag: TagFn, item: Item, plot: Path | None, write: Callable[[Item, ClipTags], None], bar: ClipBar
 ) -> ClipTags:
     source = item.source if plot is None else read_source(item.source)
     tags = tag(source, functools.partial(bar.progress, item))

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 
 from audiotag.commands.classify.options import Options
 from audiotag.commands.classify.taggers import load_tagger
+from audiotag.terminal.outputs import text_output
 from audiotag.terminal.signals import EXIT_OK, Terminated
-from audiotag.terminal.text_output import text_output
 from classifier.live import LiveTagger
 from classifier.output.live_report import LiveReport
 from classifier.tags.types import LiveTags

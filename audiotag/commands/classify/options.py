@@ -9,7 +9,7 @@ from pathlib import Path
 
 from audiotag.commands.options import DEVICE, FORCE, InputOptions, option, option_name
 from audiotag.terminal.outputs import check_one_destination
-from audiotag.terminal.stdout import STDOUT
+from audiotag.terminal.streams import STDOUT
 from classifier.output.formats import SUFFIXES, TagFormat, format_of
 from classifier.tags.choice import Choice, ChoiceOptions
 from vggish.audio.inputs import Item
@@ -31,59 +31,50 @@ class Options(InputOptions):
         OptionError: a value is out of range, or options cannot be combined.
     """
 
-    live: bool = option(group="microphone", help="tag the microphone, and print a line each 0.96 s")
+    live: bool = option("tag the microphone, and print a line each 0.96 s", group="microphone")
     live_device: str | None = option(
-        metavar="NAME",
-        help="microphone to use, by its number or words of its name (default: the system's)",
+        "microphone to use, by its number or words of its name (default: the system's)", "NAME"
     )
     model: str | None = option(
+        "a bundle, a run, or the name of a built-in model (default: audioset)",
+        "BUNDLE",
         group="model",
-        metavar="BUNDLE",
-        help="a bundle, a run, or the name of a built-in model (default: audioset)",
     )
     embedder: EmbedderName = option(
-        default="auto",
-        help="network that embeds the audio: auto is the one that the model was trained on, and "
+        "network that embeds the audio: auto is the one that the model was trained on, and "
         "VGGish if it was trained on both (default: auto)",
+        default="auto",
     )
-    precision: Precision | None = option(help="precision of VGGish (default: float32)")
+    precision: Precision | None = option("precision of VGGish (default: float32)")
     device: Device = option(**DEVICE)
     force: bool = option(**FORCE)
     server: str | None = option(
-        metavar="URL",
-        help="send the clips to an audiotag service instead, with the key of --api-key-file or "
+        "send the clips to an audiotag service instead, with the key of --api-key-file or "
         "AUDIOTAG_API_KEY; --model then names one of its models",
+        "URL",
     )
-    api_key_file: str | None = option(metavar="FILE", help="file with the key for --server")
-    top_k: int = option(
-        group="tags", default=5, metavar="K", help="maximum number of tags (default: 5)"
-    )
-    threshold: float = option(
-        default=0.0, metavar="X", help="minimum score of a tag, from 0 to 1 (default: 0)"
-    )
+    api_key_file: str | None = option("file with the key for --server", "FILE")
+    top_k: int = option("maximum number of tags (default: 5)", "K", group="tags", default=5)
+    threshold: float = option("minimum score of a tag, from 0 to 1 (default: 0)", "X", default=0.0)
     labels: Sequence[str] | None = option(
-        metavar="NAME",
-        help="class to report, by name or AudioSet id; may be repeated (default: all)",
+        "class to report, by name or AudioSet id; may be repeated (default: all)", "NAME"
     )
     exclude_labels: Sequence[str] | None = option(
-        metavar="NAME", help="class to leave out, by name or AudioSet id; may be repeated"
+        "class to leave out, by name or AudioSet id; may be repeated", "NAME"
     )
-    frames: bool = option(help="add the tags of each 0.96 s to JSON and CSV")
+    frames: bool = option("add the tags of each 0.96 s to JSON and CSV")
     segments: bool = option(
-        help="report when each tag occurs: a list in JSON, one row per span in CSV and tables"
+        "report when each tag occurs: a list in JSON, one row per span in CSV and tables"
     )
     out: str | None = option(
-        "-o",
-        "--out",
+        "file to write (.csv, .json, .jsonl, .srt, .selections.txt, .txt; default: print)",
+        "FILE",
+        flags="-o --out",
         group="output",
         # A stdout that leads to a file must not be replaced by another file.
         type=lambda name: STDOUT if name in ("/dev/stdout", "/dev/fd/1") else name,
-        metavar="FILE",
-        help="file to write (.csv, .json, .jsonl, .srt, .selections.txt, .txt; default: print)",
     )
-    out_dir: str | None = option(
-        metavar="DIR", help="directory for one file per input, in the same tree"
-    )
+    out_dir: str | None = option("directory for one file per input, in the same tree", "DIR")
     file_format: str | None = option(
         constants={
             "json": "write JSON; for several files, one line each",
@@ -94,8 +85,7 @@ class Options(InputOptions):
         }
     )
     plot: str | None = option(
-        metavar="PNG",
-        help="also draw a plot (.png, .svg, .pdf); for several inputs, a directory for the plots",
+        "also draw a plot (.png, .svg, .pdf); for several inputs, a directory for the plots", "PNG"
     )
 
     def __post_init__(self) -> None:

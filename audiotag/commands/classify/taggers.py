@@ -1,14 +1,12 @@
-"""Taggers of the command line: a bundle on this machine, or a running service."""
+"""The tagger of `audiotag classify` on this machine."""
 
 from __future__ import annotations
 
-import contextlib
 import sys
 from collections.abc import Callable
 
 from audiotag.commands.classify.options import Options
-from audiotag.commands.options import option_name
-from audiotag.terminal.stdout import STDOUT
+from audiotag.terminal.streams import STDOUT
 from classifier.tagger import DEFAULT_MODEL, Tagger, choose_embedder
 from classifier.tags.choice import Choice
 from classifier.tags.types import ClipTags
@@ -22,14 +20,11 @@ AudioSource = str | bytes
 
 TagFn = Callable[[AudioSource, OnAudioProgress], ClipTags]
 
-# Options that the service decides on, with their defaults.
-_LOCAL_OPTIONS = {"embedder": "auto", "precision": None, "device": "auto", "force": False}
-
 
 def local_tagger(options: Options) -> TagFn:
     """A tagger on this machine."""
     tagger = load_tagger(options)
-    _check_times(options, tagger.bundle.name, tagger.bundle.has_frame_scores)
+    check_times(options, tagger.bundle.name, tagger.bundle.has_frame_scores)
 
     def tag(source: AudioSource, on_progress: OnAudioProgress) -> ClipTags:
         audio = open_audio(source, source_name(STDOUT)) if isinstance(source, bytes) else source
@@ -38,38 +33,8 @@ def local_tagger(options: Options) -> TagFn:
     return tag
 
 
-def remote_tagger(options: Options, stack: contextlib.ExitStack) -> TagFn:
-    """A tagger that sends clips to a service; the stack closes its connection."""
-    # httpx takes 60 ms to import.
-    from audiotag.commands.classify.remote import open_service, read_key
-
-    for name, default in _LOCAL_OPTIONS.items():
-        if getattr(options, name) != default:
-            raise OptionError(
-                f"with --server the service decides on {option_name(name)}; leave it out"
-            )
-    assert options.server is not None
-    client, model = open_service(
-        stack, options.server, read_key(options.api_key_file), options.model, options.choice
-    )
-    _check_times(options, model.name, model.has_frame_scores)
-
-    def tag(source: AudioSource, on_progress: OnAudioProgress) -> ClipTags:
-        tags: ClipTags = client.classify(
-            source,
-            model=model.name,
-            **options.choice,
-            frames=options.tag_format.frames,
-            segments=options.tag_format.shows_times and model.has_frame_scores,
-            tracks=options.plot is not None and model.has_frame_scores,
-        )
-        on_progress(tags.duration_seconds, tags.duration_seconds)
-        return tags
-
-    return tag
-
-
-def _check_times(options: Options, model: str, has_frame_scores: bool) -> None:
+def check_times(options: Options, model: str, has_frame_scores: bool) -> None:
+    """Raise if the times of tags are asked for, and the model has none."""
     if options.tag_format.requires_times and not has_frame_scores:
         what = "--frames" if options.frames else "--segments or label tracks"
         raise OptionError(f"the model {model!r} scores whole clips only, so there are no {what}")

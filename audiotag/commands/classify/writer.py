@@ -8,9 +8,8 @@ from pathlib import Path
 
 from audiotag.commands.classify.options import Options
 from audiotag.commands.classify.taggers import AudioSource
-from audiotag.terminal.outputs import outputs_summary
-from audiotag.terminal.stdout import STDOUT, discard_stdout, print_result
-from audiotag.terminal.text_output import text_output
+from audiotag.terminal.outputs import outputs_summary, text_output
+from audiotag.terminal.streams import STDOUT, discard_stdout, print_result
 from classifier.output.formats import TagFormatter
 from classifier.output.plot import plot_tags
 from classifier.tags.types import ClipTags
