@@ -19,14 +19,14 @@ from service.api.options import options_problem
 from service.api.schemas import StreamStart
 from service.engine.jobs import Job
 from service.engine.service import Service
-from service.logs import request_id
 from service.middleware.keys import check_key
-from service.problems import Problem, to_problem
+from service.problems import Problem
 from vggish.errors import AudiotagError
 from vggish.params import PATCH_SECONDS
 
 _MAX_MESSAGE_BYTES = 1 << 20
 _DTYPES: dict[str, np.dtype[Any]] = {"s16le": np.dtype("<i2"), "f32le": np.dtype("<f4")}
+_RETRY_SECONDS = 10
 # Close codes of RFC 6455: normal closure, policy violation, internal error, try again later.
 _NORMAL, _POLICY, _INTERNAL, _TRY_LATER = 1000, 1008, 1011, 1013
 
@@ -42,16 +42,14 @@ async def stream(websocket: WebSocket) -> None:
     try:
         # No slot is taken before the key has been checked.
         start = await _receive_start(websocket, service)
-        with service.stream_slot():
+        with service.streams.take(_RETRY_SECONDS):
             await _tag_stream(websocket, service, start)
     except WebSocketDisconnect:
         return
     except AudiotagError as error:
-        problem = to_problem(error)
-        service.metrics.errors.labels(problem.slug).inc()
-        document = problem.document(request_id.get())
+        document = service.problem_document(error)
         await _send(websocket, {"type": "error", "problem": document})
-        status = problem.kind.status
+        status = document["status"]
         code = _TRY_LATER if status in (429, 503) else _INTERNAL if status >= 500 else _POLICY
     await websocket.close(code)
 

@@ -16,8 +16,6 @@ from vggish.params import VERSION
 
 NOT_CONNECTED = (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError)
 
-_MAX_SHOWN = 80
-
 
 def refusal_error(url: str, response: httpx.Response) -> ServiceError:
     """Make the error of a response whose status is not one of success."""
@@ -33,12 +31,7 @@ def refusal_error(url: str, response: httpx.Response) -> ServiceError:
 def problem_error(
     problem: Mapping[str, Any], response: httpx.Response | None = None
 ) -> ServiceError:
-    """Make the error of a problem document (RFC 9457).
-
-    Args:
-        problem: the document.
-        response: its response; None if it is about one file of a batch.
-    """
+    """Make the error of a problem document (RFC 9457), without a response for a file of a batch."""
     error = ServiceError("") if response is None else _error(response, "")
     status = problem.get("status")
     error.status = status if isinstance(status, int) else error.status
@@ -75,7 +68,7 @@ def no_response_error(
 
 def not_audiotag_error(url: str, response: httpx.Response) -> ServiceError:
     """Make the error of a response that no audiotag service would send."""
-    start = shortened(" ".join(printable(response.text[:500]).split()), _MAX_SHOWN)
+    start = shortened(" ".join(printable(response.text[:500]).split()), 80)
     return _error(
         response,
         f"{url} answered {response.status_code} {response.reason_phrase} with "

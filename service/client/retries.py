@@ -13,40 +13,21 @@ from typing import Generic, TypeVar
 
 import httpx
 
+from service.client import errors
 from service.client.calls import Call
-from service.client.errors import (
-    json_object,
-    no_response_error,
-    not_audiotag_error,
-    refusal_error,
-    retry_after_seconds,
-    unexpected_document_error,
-)
 from vggish.errors import OptionError
 
-# Too many requests, service unavailable.
-RETRIED_STATUSES = frozenset({429, 503})
-FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.25, 8.0
-
+_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.25, 8.0
 # No connection, or a broken one. A slow answer is not retried: it would only add to the load.
 _BROKEN = (httpx.NetworkError, httpx.RemoteProtocolError, httpx.ConnectTimeout, httpx.ProxyError)
-
 # Raised where JSON is not what an audiotag service sends.
 _UNEXPECTED = (OptionError, LookupError, TypeError, ValueError, AttributeError, OverflowError)
-
 _Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """How a client talks to its service.
-
-    Attributes:
-        url: address of the service, without a slash at the end.
-        timeout_seconds: how long to wait for a connection, a piece of the body, or the response.
-        retries: maximum number of further attempts.
-        retry_seconds: no attempt starts later than this after the first one.
-    """
+    """How a client talks to its service, see `Client`; `url` has no slash at the end."""
 
     url: str
     timeout_seconds: float
@@ -76,12 +57,13 @@ class Attempts(Generic[_Result]):
     def pause_after(self, outcome: httpx.Response | httpx.RequestError) -> float | None:
         """Return the seconds to wait before the next attempt; None if the call has succeeded.
 
-        Raises:
-            ServiceError: it has failed, with the details of the last problem document.
+        Raises ServiceError if it has failed, with the details of the last problem document.
         """
         self._n += 1
-        if self._is_answer(outcome):
-            return None
+        if isinstance(outcome, httpx.Response):
+            is_not_ready = outcome.status_code == httpx.codes.SERVICE_UNAVAILABLE
+            if outcome.is_success or (self._call.is_probe and is_not_ready):
+                return None
         policy = self._policy
         pause = None if self._call.is_probe else _pause(outcome, self._n)
         elapsed = time.monotonic() - self._started
@@ -91,48 +73,38 @@ class Attempts(Generic[_Result]):
         if pause is not None and stream is None:
             return pause
         if isinstance(outcome, httpx.Response):
-            error = refusal_error(policy.url, outcome)
+            error = errors.refusal_error(policy.url, outcome)
         else:
-            error = no_response_error(policy.url, outcome, self._n, policy.timeout_seconds)
+            error = errors.no_response_error(policy.url, outcome, self._n, policy.timeout_seconds)
         if pause is not None:
             hint = f"Not retried, because {stream} is a stream: send a path or bytes"
             error.args = (f"{str(error).rstrip('.')}.\n{hint}",)
         raise error from (outcome if isinstance(outcome, Exception) else None)
 
     def result(self, response: object) -> _Result:
-        """Read the response of a call that has succeeded.
-
-        Raises:
-            ServiceError: it is not a response of an audiotag service.
-        """
+        """Read the response of a call that has succeeded."""
         assert isinstance(response, httpx.Response)
         is_ready = response.is_success  # or it is a probe
-        found = json_object(response) if is_ready else {"status": "not ready"}
+        found = errors.json_object(response) if is_ready else {"status": "not ready"}
         if found is None:
-            raise not_audiotag_error(self._policy.url, response)
+            raise errors.not_audiotag_error(self._policy.url, response)
         try:
             return self._call.read(found)
         except _UNEXPECTED as error:
-            raise unexpected_document_error(self._policy.url, response, error) from error
-
-    def _is_answer(self, outcome: httpx.Response | httpx.RequestError) -> bool:
-        if not isinstance(outcome, httpx.Response):
-            return False
-        is_not_ready = outcome.status_code == httpx.codes.SERVICE_UNAVAILABLE
-        return outcome.is_success or (self._call.is_probe and is_not_ready)
+            raise errors.unexpected_document_error(self._policy.url, response, error) from error
 
 
 def _pause(outcome: httpx.Response | httpx.RequestError, n_attempts: int) -> float | None:
     """Seconds to wait before the next attempt; None if it would fail in the same way."""
     requested = None
     if isinstance(outcome, httpx.Response):
-        if outcome.status_code not in RETRIED_STATUSES:
+        if outcome.status_code not in (429, 503):
             return None
-        requested = retry_after_seconds(outcome.headers.get("Retry-After"))
+        requested = errors.retry_after_seconds(outcome.headers.get("Retry-After"))
     elif not isinstance(outcome, _BROKEN):
         return None
     # Jitter, so that clients that were refused together do not return together.
-    backoff = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2.0 ** (n_attempts - 1))
+    backoff = min(_LONGEST_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2.0 ** (n_attempts - 1))
     jitter = random.uniform(0.5, 1.0) * backoff  # noqa: S311 no secret
     return jitter if requested is None else requested + 0.1 * jitter
 

@@ -20,14 +20,9 @@ from vggish.network.runtime import PatchEmbedder
 Patches = npt.NDArray[np.floating]
 Embeddings = npt.NDArray[np.float32]
 
-# Called with the number of patches and of callers of each batch.
-OnBatch = Callable[[int, int], None]
-
 
 @dataclass(eq=False)
 class _Entry:
-    """The patches of one caller and their result."""
-
     patches: Patches
     done: threading.Event = field(default_factory=threading.Event)
     embeddings: Embeddings | None = None
@@ -46,7 +41,7 @@ class BatchingEmbedder:
         full_batch: number of patches from which on a batch does not wait.
         n_active: returns the number of callers that have patches or will have some soon,
             including the one that asks.
-        on_batch: called for each batch.
+        on_batch: called with the number of patches and of callers of each batch.
     """
 
     def __init__(
@@ -56,7 +51,7 @@ class BatchingEmbedder:
         window_seconds: float,
         full_batch: int,
         n_active: Callable[[], int],
-        on_batch: OnBatch = lambda n_patches, n_callers: None,
+        on_batch: Callable[[int, int], None] = lambda n_patches, n_callers: None,
     ) -> None:
         self._embedder = embedder
         self._window_seconds = window_seconds
@@ -70,15 +65,11 @@ class BatchingEmbedder:
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """The provenance of the embedder, which batching does not change."""
+        """See `PatchEmbedder`; batching does not change it."""
         return dict(self._embedder.provenance)
 
     def __call__(self, patches: Patches) -> Embeddings:
-        """Embed patches [n, 96, 64] -> float32 [n, 128], n any number.
-
-        Raises:
-            OptionError: the patches have another shape; other callers are not affected.
-        """
+        """Embed patches [n, 96, 64] -> float32 [n, 128]; other callers' errors have no effect."""
         entry = _Entry(patches)
         if self._window_seconds == 0 or len(patches) >= self._full_batch:
             return self._run([entry])

@@ -14,46 +14,23 @@ from vggish.errors import AudiotagError
 
 T = TypeVar("T")
 
-# Weight of the latest job in the moving average of the time that a job takes.
-_SMOOTHING = 0.1
-_INITIAL_AVERAGE_SECONDS = 0.1
-
 
 class JobCancelledError(AudiotagError):
     """The caller no longer waits for the result of the job."""
 
 
 class Job:
-    """A job, as its work function sees it.
-
-    Attributes:
-        queue_seconds: how long it waited for a thread.
-        deadline: when the caller stops waiting, by `time.monotonic()`.
-    """
+    """A job, as its work function sees it; its `deadline` is a time of `time.monotonic()`."""
 
     def __init__(self, deadline: float) -> None:
         self.queue_seconds = 0.0
         self.deadline = deadline
-        self._is_cancelled = False
-        self._created = time.monotonic()
-
-    def start(self) -> None:
-        """Record that a thread has started the job."""
-        self.queue_seconds = time.monotonic() - self._created
-        self.raise_if_stopped()
-
-    def cancel(self) -> None:
-        """Make the next `raise_if_stopped` raise."""
-        self._is_cancelled = True
+        self.is_cancelled = False
+        self.created = time.monotonic()
 
     def raise_if_stopped(self, *_: object) -> None:
-        """Stop work that nobody waits for; the work calls it regularly, as its `on_progress`.
-
-        Raises:
-            JobCancelledError: the job was cancelled.
-            Problem: the deadline has passed.
-        """
-        if self._is_cancelled:
+        """Raise if nobody waits for the work any more; it calls this regularly (`on_progress`)."""
+        if self.is_cancelled:
             raise JobCancelledError("the job was cancelled")
         if time.monotonic() > self.deadline:
             raise _deadline_problem()
@@ -81,10 +58,10 @@ class WorkerPool:
         self.n_running = 0
         self._timeout_seconds = timeout_seconds
         self._on_change = on_change
-        self._executor = ThreadPoolExecutor(self.n_threads, "audiotag-worker")
+        self._executor = ThreadPoolExecutor(n_threads, "audiotag-worker")
         self._lock = threading.Lock()
         self._n_jobs = 0
-        self._average_seconds = _INITIAL_AVERAGE_SECONDS
+        self._average_seconds = 0.1  # a moving average of the time that a job takes
 
     @property
     def n_waiting(self) -> int:
@@ -102,11 +79,7 @@ class WorkerPool:
         return (self.n_waiting + 1) * self._average_seconds / self.n_threads
 
     def check_capacity(self) -> None:
-        """Refuse work if the queue is full.
-
-        Raises:
-            Problem: the queue is full.
-        """
+        """Raise Problem if the queue is full."""
         if self.is_full:
             raise Problem(
                 "overloaded",
@@ -121,17 +94,13 @@ class WorkerPool:
         *,
         ignore_limit: bool = False,
     ) -> T:
-        """Run `work` in a thread and wait for it.
+        """Run `work` in a thread and wait for it; raises what it raises, or Problem.
 
         Args:
             work: called with its job, whose `raise_if_stopped` it must call regularly.
             on_done: called when the work has ended or was dropped, in any case.
             ignore_limit: wait even if the queue is full; for callers that are few and run one job
                 at a time.
-
-        Raises:
-            Problem: the queue is full, or the deadline has passed.
-            Exception: what the work raises.
         """
         try:
             if not ignore_limit:
@@ -153,7 +122,7 @@ class WorkerPool:
         except (TimeoutError, asyncio.TimeoutError) as error:  # two classes before Python 3.11
             raise _deadline_problem() from error
         finally:
-            job.cancel()
+            job.is_cancelled = True
 
     async def close(self) -> None:
         """Wait for the running jobs; drop those that wait."""
@@ -163,11 +132,12 @@ class WorkerPool:
         started = time.monotonic()
         self._count(running=1)
         try:
-            job.start()
+            job.queue_seconds = started - job.created
+            job.raise_if_stopped()
             return work(job)
         finally:
             seconds = time.monotonic() - started
-            self._average_seconds += _SMOOTHING * (seconds - self._average_seconds)
+            self._average_seconds += 0.1 * (seconds - self._average_seconds)
             self._count(running=-1)
 
     def _count(self, *, jobs: int = 0, running: int = 0) -> None:

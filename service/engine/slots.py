@@ -13,14 +13,7 @@ from service.problems import Problem
 
 @dataclass(eq=False)
 class Slots:
-    """Slots for one kind of operation. Used from one event loop.
-
-    Attributes:
-        limit: number of slots.
-        what: names the operations in messages, such as "open streams".
-        gauge: shows how many slots are taken.
-        n_taken: number of slots that are taken.
-    """
+    """Slots for one kind of operation, `what` in messages. Used from one event loop."""
 
     limit: int
     what: str
@@ -29,11 +22,7 @@ class Slots:
 
     @contextlib.contextmanager
     def take(self, retry_after_seconds: float) -> Iterator[None]:
-        """Hold a slot for the duration of the block.
-
-        Raises:
-            Problem: all slots are taken.
-        """
+        """Hold a slot for the duration of the block; raise Problem if all are taken."""
         if self.n_taken >= self.limit:
             raise Problem(
                 "overloaded",

@@ -50,15 +50,9 @@ def key_of(headers: Headers) -> str | None:
 
 
 def check_key(connection: HTTPConnection, config: ServiceConfig, key: str | None) -> None:
-    """Check a key that came in a message.
+    """Check the key of a message, or else of the connection's headers, if keys are configured.
 
-    Args:
-        connection: its headers are used if the message has no key.
-        config: has the valid keys; if there are none, no key is needed.
-        key: from the message.
-
-    Raises:
-        Problem: there is no key (401), or it is invalid (403).
+    Raises Problem if there is no key (401), or it is invalid (403).
     """
     if config.keys:
         problem = _key_problem(config.keys, key_of(connection.headers) if key is None else key)
@@ -75,10 +69,7 @@ def is_protected(scope: Scope) -> bool:
 def is_valid_key(keys: Sequence[str], key: str) -> bool:
     """Compare with all keys, in a time that does not depend on them."""
     digest = key_digest(key)
-    is_valid = False
-    for each in keys:
-        is_valid |= hmac.compare_digest(digest, key_digest(each))
-    return is_valid
+    return any([hmac.compare_digest(digest, key_digest(each)) for each in keys])  # noqa: C419
 
 
 def key_digest(key: str) -> bytes:

@@ -17,10 +17,6 @@ from service.middleware.request_context import path_of, send_problem
 from service.problems import Problem
 from service.settings.config import ServiceConfig
 
-# Some of a client's requests will have ended by then.
-_RETRY_CONCURRENCY_SECONDS = 1
-_MAX_BUCKETS = 10_000
-
 
 class TokenBuckets:
     """A token bucket for each client. A bucket starts full; each request takes a token.
@@ -34,7 +30,7 @@ class TokenBuckets:
     def __init__(
         self,
         per_minute: int,
-        max_buckets: int = _MAX_BUCKETS,
+        max_buckets: int = 10_000,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._capacity = float(per_minute)
@@ -105,7 +101,7 @@ class ConcurrencyLimit:
             problem = Problem(
                 "rate-limited",
                 f"the limit is {limit} {what} for each client; wait until one of them has ended",
-                retry_after_seconds=_RETRY_CONCURRENCY_SECONDS,
+                retry_after_seconds=1,  # some of the client's requests will have ended by then
             )
             await send_problem(problem, self._metrics, scope, receive, send)
             return

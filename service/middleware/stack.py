@@ -24,9 +24,7 @@ class RequestChecks:
     """Answer a request with the problem that the first failing check returns."""
 
     def __init__(self, app: ASGIApp, checks: Sequence[Check], metrics: Metrics) -> None:
-        self._app = app
-        self._checks = checks
-        self._metrics = metrics
+        self._app, self._checks, self._metrics = app, checks, metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle a request or a WebSocket."""
