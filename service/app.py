@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator
 
 from fastapi import FastAPI, Request, WebSocket
 from fastapi.exceptions import RequestValidationError
-from fastapi.openapi.utils import get_openapi
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import RedirectResponse, Response
@@ -141,9 +140,7 @@ async def _reload_models(service: Service) -> None:
 def _openapi(app: FastAPI) -> dict[str, object]:
     """Describe the API, with problem documents in place of FastAPI's validation errors."""
     if app.openapi_schema is None:
-        schema = get_openapi(
-            title=app.title, version=app.version, description=app.description, routes=app.routes
-        )
+        schema = FastAPI.openapi(app)
         components = schema.setdefault("components", {}).setdefault("schemas", {})
         components["Problem"] = schemas.Problem.model_json_schema()
         for name in ("HTTPValidationError", "ValidationError"):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from concurrent.futures import Future
 from typing import Any
 
 import numpy as np
@@ -21,12 +21,7 @@ Patches = npt.NDArray[np.floating]
 Embeddings = npt.NDArray[np.float32]
 
 
-@dataclass(eq=False)
-class _Entry:
-    patches: Patches
-    done: threading.Event = field(default_factory=threading.Event)
-    embeddings: Embeddings | None = None
-    error: BaseException | None = None
+_Entry = tuple[Patches, Future[Embeddings]]
 
 
 class BatchingEmbedder:
@@ -70,11 +65,12 @@ class BatchingEmbedder:
 
     def __call__(self, patches: Patches) -> Embeddings:
         """Embed patches [n, 96, 64] -> float32 [n, 128]; other callers' errors have no effect."""
-        entry = _Entry(patches)
+        result: Future[Embeddings] = Future()
         if self._window_seconds == 0 or len(patches) >= self._full_batch:
-            return self._run([entry])
+            self._run([(patches, result)])
+            return result.result()
         with self._changed:
-            self._waiting.append(entry)
+            self._waiting.append((patches, result))
             is_leader = not self._has_leader
             self._has_leader = True
             self._changed.notify_all()
@@ -84,45 +80,35 @@ class BatchingEmbedder:
                 with self._changed:
                     batch, self._waiting = self._waiting, []
                     self._has_leader = False
-                self._run_for_all(batch)
-        entry.done.wait()
-        if entry.error is not None:
-            raise entry.error
-        assert entry.embeddings is not None
-        return entry.embeddings
+                self._run(batch)
+        return result.result()
 
     def _gather(self) -> None:
         """Wait until the batch is full, all active callers are in it, or the window ends."""
         end = time.monotonic() + self._window_seconds
         with self._changed:
             while (
-                sum(len(entry.patches) for entry in self._waiting) < self._full_batch
+                sum(len(patches) for patches, _ in self._waiting) < self._full_batch
                 and len(self._waiting) < self._n_active()
             ):
                 left = end - time.monotonic()
                 if left <= 0 or not self._changed.wait(left):
                     return
 
-    def _run_for_all(self, batch: list[_Entry]) -> None:
+    def _run(self, batch: list[_Entry]) -> None:
         """Run a batch; if it fails, run each entry alone, so that only the culprit fails."""
+        patches = [patches for patches, _ in batch]
         try:
-            self._run(batch)
+            joined = patches[0] if len(batch) == 1 else np.concatenate(patches)
+            embeddings = self._embedder(joined)
+            self._on_batch(len(joined), len(batch))
         except BaseException as error:
             if len(batch) == 1:
-                batch[0].error = error
-                batch[0].done.set()
+                batch[0][1].set_exception(error)
                 return
             for entry in batch:
-                self._run_for_all([entry])
-
-    def _run(self, batch: list[_Entry]) -> Embeddings:
-        patches = [entry.patches for entry in batch]
-        joined = patches[0] if len(batch) == 1 else np.concatenate(patches)
-        embeddings = self._embedder(joined)
-        self._on_batch(len(joined), len(batch))
-        stop = 0
-        for entry in batch:
-            start, stop = stop, stop + len(entry.patches)
-            entry.embeddings = embeddings[start:stop]
-            entry.done.set()
-        return embeddings
+                self._run([entry])
+            return
+        parts = np.split(embeddings, np.cumsum([len(each) for each in patches])[:-1])
+        for (_, result), part in zip(batch, parts, strict=True):
+            result.set_result(part)

@@ -11,9 +11,8 @@ from typing import Any
 from classifier.tags.choice import Choice
 from classifier.tags.types import Tags
 from service.engine.batching import BatchingEmbedder
-from service.engine.jobs import Job, WorkerPool
+from service.engine.jobs import Job, Slots, WorkerPool
 from service.engine.models import Model, Models
-from service.engine.slots import Slots
 from service.engine.storage import Storage, Upload
 from service.logs import log, request_id
 from service.metrics import Metrics

@@ -21,24 +21,32 @@ _PUBLIC = frozenset(
 METRICS_PATH, _STREAM_PATH = "/metrics", "/stream"
 
 
-class KeyCheck:
-    """Check the API key of a request.
+def check_access(scope: Scope, config: ServiceConfig) -> None:
+    """Check the key of a request if its path needs one; raise Problem.
 
     A browser cannot set headers on a WebSocket: a stream without a key is checked when its first
     message has arrived, with `check_key`.
     """
+    connection = HTTPConnection(scope)
+    is_stream = scope["type"] == "websocket" and path_of(scope) == _STREAM_PATH
+    if is_protected(scope) and not (is_stream and key_of(connection.headers) is None):
+        check_key(connection, config)
 
-    def __init__(self, keys: Sequence[str]) -> None:
-        self._keys = keys
 
-    def __call__(self, scope: Scope) -> Problem | None:
-        """Check a request or a WebSocket."""
-        if not is_protected(scope):
-            return None
-        key = key_of(Headers(scope=scope))
-        if key is None and scope["type"] == "websocket" and path_of(scope) == _STREAM_PATH:
-            return None
-        return _key_problem(self._keys, key)
+def check_key(connection: HTTPConnection, config: ServiceConfig, key: str | None = None) -> None:
+    """Check the key of a message, or else of the connection's headers, if keys are configured.
+
+    Raises Problem if there is no key (401), or it is invalid (403).
+    """
+    key = key_of(connection.headers) if key is None else key
+    if config.keys and key is None:
+        raise Problem(
+            "unauthorized",
+            "an API key is required: send the header Authorization: Bearer KEY, or X-API-Key: KEY",
+            headers={"WWW-Authenticate": 'Bearer realm="audiotag"'},
+        )
+    if config.keys and key is not None and not is_valid_key(config.keys, key):
+        raise Problem("forbidden", "the API key is invalid")
 
 
 def key_of(headers: Headers) -> str | None:
@@ -47,17 +55,6 @@ def key_of(headers: Headers) -> str | None:
     if scheme.lower() == "bearer" and key.strip():
         return key.strip()
     return headers.get("x-api-key")
-
-
-def check_key(connection: HTTPConnection, config: ServiceConfig, key: str | None) -> None:
-    """Check the key of a message, or else of the connection's headers, if keys are configured.
-
-    Raises Problem if there is no key (401), or it is invalid (403).
-    """
-    if config.keys:
-        problem = _key_problem(config.keys, key_of(connection.headers) if key is None else key)
-        if problem is not None:
-            raise problem
 
 
 def is_protected(scope: Scope) -> bool:
@@ -75,13 +72,3 @@ def is_valid_key(keys: Sequence[str], key: str) -> bool:
 def key_digest(key: str) -> bytes:
     """A hash of a key, all of one length."""
     return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
-
-
-def _key_problem(keys: Sequence[str], key: str | None) -> Problem | None:
-    if key is None:
-        return Problem(
-            "unauthorized",
-            "an API key is required: send the header Authorization: Bearer KEY, or X-API-Key: KEY",
-            headers={"WWW-Authenticate": 'Bearer realm="audiotag"'},
-        )
-    return None if is_valid_key(keys, key) else Problem("forbidden", "the API key is invalid")

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from starlette.datastructures import Headers
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Scope
 
-from service.metrics import Metrics
 from service.middleware.keys import METRICS_PATH, is_protected, is_valid_key, key_digest, key_of
 from service.middleware.proxies import parse_address
-from service.middleware.request_context import path_of, send_problem
+from service.middleware.request_context import path_of
 from service.problems import Problem
 from service.settings.config import ServiceConfig
+
+_Clock = Callable[[], float]
 
 
 class TokenBuckets:
@@ -57,21 +59,16 @@ class TokenBuckets:
 class RateLimit:
     """Limit the requests a minute of each valid key, or of each address without one."""
 
-    def __init__(self, per_minute: int, keys: Sequence[str]) -> None:
-        self._per_minute = per_minute
-        self._buckets = TokenBuckets(per_minute)
-        self._keys = keys
+    def __init__(self, config: ServiceConfig) -> None:
+        self._per_minute, self._keys = config.rate_limit_per_minute, config.keys
+        self._buckets = TokenBuckets(self._per_minute)
 
-    def __call__(self, scope: Scope) -> Problem | None:
-        """Count a request or a WebSocket, and check it."""
+    def check(self, scope: Scope) -> None:
+        """Count a request or a WebSocket; raise Problem if there are too many."""
         seconds = self._buckets.take(_client_of(scope, self._keys)) if _is_limited(scope) else 0
-        if not seconds:
-            return None
-        return Problem(
-            "rate-limited",
-            f"the limit is {self._per_minute} requests a minute; wait {seconds:.1f} s",
-            retry_after_seconds=seconds,
-        )
+        if seconds:
+            detail = f"the limit is {self._per_minute} requests a minute; wait {seconds:.1f} s"
+            raise Problem("rate-limited", detail, retry_after_seconds=seconds)
 
 
 class ConcurrencyLimit:
@@ -80,34 +77,31 @@ class ConcurrencyLimit:
     Without it a single slow client could occupy all slots for uploads and streams.
     """
 
-    def __init__(self, app: ASGIApp, config: ServiceConfig, metrics: Metrics) -> None:
-        self._app = app
+    def __init__(self, config: ServiceConfig) -> None:
         self._limits = {
             "http": (config.max_requests_per_client, "concurrent requests"),
             "websocket": (config.max_streams_per_client, "open streams"),
         }
         self._keys = config.keys
-        self._metrics = metrics
         self._counts: Counter[object] = Counter()
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle a request or a WebSocket."""
-        limit, what = self._limits.get(scope["type"], (0, ""))
+    @contextlib.contextmanager
+    def hold(self, scope: Scope) -> Iterator[None]:
+        """Count a request or a WebSocket during the block; raise Problem if there are too many."""
+        limit, what = self._limits[scope["type"]]
         if not limit or not _is_limited(scope):
-            await self._app(scope, receive, send)
+            yield
             return
         client = (scope["type"], _client_of(scope, self._keys))
         if self._counts[client] >= limit:
-            problem = Problem(
+            raise Problem(
                 "rate-limited",
                 f"the limit is {limit} {what} for each client; wait until one of them has ended",
                 retry_after_seconds=1,  # some of the client's requests will have ended by then
             )
-            await send_problem(problem, self._metrics, scope, receive, send)
-            return
         self._counts[client] += 1
         try:
-            await self._app(scope, receive, send)
+            yield
         finally:
             self._counts[client] -= 1
             if not self._counts[client]:

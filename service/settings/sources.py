@@ -20,12 +20,9 @@ from vggish.common.wording import one_line
 from vggish.errors import OptionError
 
 PREFIX = "AUDIOTAG_"
-
 CONFIG_VARIABLE = f"{PREFIX}CONFIG"
-
 # Of other parts of audiotag.
 _OTHER_VARIABLES = (CONFIG_VARIABLE, f"{PREFIX}HOME", f"{PREFIX}FFMPEG")
-
 # A Kubernetes Service called audiotag puts AUDIOTAG_PORT=tcp://10.0.0.7:8000 into pods.
 _SERVICE_LINK = re.compile(r"(tcp|udp|sctp)://")
 
