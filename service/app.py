@@ -75,8 +75,6 @@ async def _lifespan(app: FastAPI, config: ServiceConfig, metrics: Metrics) -> As
 
 
 def _add_error_handlers(app: FastAPI, metrics: Metrics) -> None:
-    """Answer every error with a problem document, and count it."""
-
     def respond(problem: Problem) -> Response:
         metrics.errors.labels(problem.slug).inc()
         return problem_response(problem, request_id.get())

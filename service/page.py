@@ -102,7 +102,6 @@ def example(name: str, request: Request) -> Response:
 
 
 def _answer(file: _File | None, request: Request) -> Response:
-    """Send a file, or 304 if the client has it."""
     if file is None:
         path = request.url.path[:200]
         raise Problem("not-found", f"there is no file {path!r}; see the links of the page at /")

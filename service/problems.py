@@ -19,8 +19,6 @@ from vggish.errors import (
 )
 
 MEDIA_TYPE = "application/problem+json"
-# Relative to the service, which explains each type at its address.
-TYPE_PREFIX = "/problems/"
 
 
 class Kind(NamedTuple):
@@ -150,7 +148,7 @@ class Problem(AudiotagError):  # noqa: N818 - RFC 9457 calls it so
     def document(self, request_id: str) -> dict[str, Any]:
         """The document, ready for JSON."""
         return {
-            "type": TYPE_PREFIX + self.slug,
+            "type": f"/problems/{self.slug}",  # on this service, which explains it there
             "title": self.kind.title,
             "status": self.kind.status,
             "detail": self.detail,

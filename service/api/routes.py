@@ -41,7 +41,6 @@ OptionsT = TypeVar("OptionsT", ClassifyOptions, EmbedRequestOptions)
 
 
 def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The problem documents of a route, for OpenAPI."""
     found: dict[int | str, dict[str, Any]] = {}
     for status in statuses:
         kinds = [f"`{slug}`: {k.title}" for slug, k in PROBLEMS.items() if k.status == status]

@@ -19,7 +19,7 @@ from service.api.options import options_problem
 from service.api.schemas import StreamStart
 from service.engine.jobs import Job
 from service.engine.service import Service
-from service.middleware.keys import check_key
+from service.middleware.access import check_key
 from service.problems import Problem
 from vggish.errors import AudiotagError
 from vggish.params import PATCH_SECONDS
@@ -55,7 +55,6 @@ async def stream(websocket: WebSocket) -> None:
 
 
 async def _receive_start(websocket: WebSocket, service: Service) -> StreamStart:
-    """Receive and check the first message, within the time limit of a request's head."""
     message = await _receive(websocket, service.config.upload_idle_seconds)
     text = message.get("text")
     if text is None:
@@ -71,7 +70,6 @@ async def _receive_start(websocket: WebSocket, service: Service) -> StreamStart:
 
 
 async def _tag_stream(websocket: WebSocket, service: Service, start: StreamStart) -> None:
-    """Receive samples and send tags until the client ends the stream."""
     model = service.models.get(start.model)
     live = LiveTagger(model.tagger, start.sample_rate_hz, **vars(start.choice()))
     ready = {

@@ -49,10 +49,7 @@ class Form:
 async def receive(request: Request, service: Service, *, max_files: int = 1) -> Form:
     """Receive the body of a request. The caller must `remove` the form.
 
-    Raises:
-        Problem: the body has an unsupported type, is too large, too slow, malformed, or has no
-            clips or too many; or the disk is full.
-        ClientDisconnect: the client has disconnected.
+    Raises Problem for an invalid or slow body or a full disk, and ClientDisconnect.
     """
     receiver = _Receiver(request, service, max_files)
     try:

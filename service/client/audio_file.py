@@ -23,9 +23,7 @@ class AudioFile:
     """
 
     def __init__(self, file: BinaryIO, name: str, *, close: bool) -> None:
-        self.name = name
-        self._file = file
-        self._close = close
+        self.name, self._file, self._close = name, file, close
         self._start = self._size = self._position = 0
         try:
             self.is_seekable = file.seekable()

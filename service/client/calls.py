@@ -20,13 +20,9 @@ Params = Sequence[tuple[str, str]]
 
 @dataclass(frozen=True)
 class Call(Generic[_Result]):
-    """A request and how to read its response.
+    """A request, and `read`, which converts the JSON object of its response to the result.
 
-    Attributes:
-        read: converts the JSON object of the response to the result.
-        params: query parameters.
-        field: form field of the files.
-        is_probe: whether 503 means the status "not ready", and nothing is retried.
+    For a probe, 503 means the status "not ready", and nothing is retried.
     """
 
     method: str

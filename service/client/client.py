@@ -29,15 +29,8 @@ import numpy as np
 from classifier.labels import Labels
 from service.client.audio_file import open_audio_file
 from service.client.calls import Call, ClassifyArguments, EmbedArguments, classify_params, given
-from service.client.errors import problem_error
-from service.client.retries import Attempts, RetryPolicy
-from service.documents import (
-    ModelLabels,
-    ServiceModel,
-    ServiceModels,
-    ServiceTags,
-    ServiceVersion,
-)
+from service.client.outcomes import Attempts, RetryPolicy, problem_error
+from service.documents import ModelLabels, ServiceModel, ServiceModels, ServiceTags, ServiceVersion
 from vggish.audio.sources import AudioSource
 from vggish.errors import OptionError, ServiceError
 from vggish.frames.clip import ClipFrames, frame_array

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,13 +25,14 @@ Embeddings = npt.NDArray[np.float32]
 _Entry = tuple[Patches, Future[Embeddings]]
 
 
+@dataclass(eq=False)
 class BatchingEmbedder:
     """A `PatchEmbedder` that runs the patches of concurrent callers together.
 
     While the network runs, new patches gather for the next run, so batches grow with the load. A
     single caller does not wait: `n_active` says how many callers may bring patches.
 
-    Args:
+    Attributes:
         embedder: patches [n, 96, 64] -> embeddings [n, 128].
         window_seconds: how long the leader waits for others; 0 turns batching off.
         full_batch: number of patches from which on a batch does not wait.
@@ -39,20 +41,13 @@ class BatchingEmbedder:
         on_batch: called with the number of patches and of callers of each batch.
     """
 
-    def __init__(
-        self,
-        embedder: PatchEmbedder,
-        *,
-        window_seconds: float,
-        full_batch: int,
-        n_active: Callable[[], int],
-        on_batch: Callable[[int, int], None] = lambda n_patches, n_callers: None,
-    ) -> None:
-        self._embedder = embedder
-        self._window_seconds = window_seconds
-        self._full_batch = full_batch
-        self._n_active = n_active
-        self._on_batch = on_batch
+    embedder: PatchEmbedder
+    window_seconds: float
+    full_batch: int
+    n_active: Callable[[], int]
+    on_batch: Callable[[int, int], None] = lambda n_patches, n_callers: None
+
+    def __post_init__(self) -> None:
         self._network = threading.Lock()
         self._changed = threading.Condition()
         self._waiting: list[_Entry] = []
@@ -61,12 +56,12 @@ class BatchingEmbedder:
     @property
     def provenance(self) -> dict[str, Any]:
         """See `PatchEmbedder`; batching does not change it."""
-        return dict(self._embedder.provenance)
+        return dict(self.embedder.provenance)
 
     def __call__(self, patches: Patches) -> Embeddings:
         """Embed patches [n, 96, 64] -> float32 [n, 128]; other callers' errors have no effect."""
         result: Future[Embeddings] = Future()
-        if self._window_seconds == 0 or len(patches) >= self._full_batch:
+        if self.window_seconds == 0 or len(patches) >= self.full_batch:
             self._run([(patches, result)])
             return result.result()
         with self._changed:
@@ -85,11 +80,11 @@ class BatchingEmbedder:
 
     def _gather(self) -> None:
         """Wait until the batch is full, all active callers are in it, or the window ends."""
-        end = time.monotonic() + self._window_seconds
+        end = time.monotonic() + self.window_seconds
         with self._changed:
             while (
-                sum(len(patches) for patches, _ in self._waiting) < self._full_batch
-                and len(self._waiting) < self._n_active()
+                sum(len(patches) for patches, _ in self._waiting) < self.full_batch
+                and len(self._waiting) < self.n_active()
             ):
                 left = end - time.monotonic()
                 if left <= 0 or not self._changed.wait(left):
@@ -100,8 +95,8 @@ class BatchingEmbedder:
         patches = [patches for patches, _ in batch]
         try:
             joined = patches[0] if len(batch) == 1 else np.concatenate(patches)
-            embeddings = self._embedder(joined)
-            self._on_batch(len(joined), len(batch))
+            embeddings = self.embedder(joined)
+            self.on_batch(len(joined), len(batch))
         except BaseException as error:
             if len(batch) == 1:
                 batch[0][1].set_exception(error)

@@ -67,29 +67,24 @@ class Job:
             raise _deadline_problem()
 
 
+@dataclass(eq=False)
 class WorkerPool:
     """A thread pool with a bounded queue. Used from one event loop.
 
-    Args:
-        n_threads: number of threads.
+    Attributes:
         queue_size: maximum number of jobs that wait for a thread.
         timeout_seconds: time limit of a job, waiting included.
         on_change: called whenever `n_waiting` or `n_running` have changed.
     """
 
-    def __init__(
-        self,
-        n_threads: int,
-        queue_size: int,
-        timeout_seconds: float,
-        on_change: Callable[[WorkerPool], object] = lambda pool: None,
-    ) -> None:
-        self.n_threads = n_threads
-        self.queue_size = queue_size
+    n_threads: int
+    queue_size: int
+    timeout_seconds: float
+    on_change: Callable[[WorkerPool], object] = lambda pool: None
+
+    def __post_init__(self) -> None:
         self.n_running = 0
-        self._timeout_seconds = timeout_seconds
-        self._on_change = on_change
-        self._executor = ThreadPoolExecutor(n_threads, "audiotag-worker")
+        self._executor = ThreadPoolExecutor(self.n_threads, "audiotag-worker")
         self._lock = threading.Lock()
         self._n_jobs = 0
         self._average_seconds = 0.1  # a moving average of the time that a job takes
@@ -139,7 +134,7 @@ class WorkerPool:
         except Problem:
             on_done()
             raise
-        job = Job(time.monotonic() + self._timeout_seconds)
+        job = Job(time.monotonic() + self.timeout_seconds)
         self._count(jobs=1)
 
         def end(_: Future[T]) -> None:
@@ -149,7 +144,7 @@ class WorkerPool:
         future = self._executor.submit(self._run, work, job)
         future.add_done_callback(end)
         try:
-            return await asyncio.wait_for(asyncio.wrap_future(future), self._timeout_seconds)
+            return await asyncio.wait_for(asyncio.wrap_future(future), self.timeout_seconds)
         except (TimeoutError, asyncio.TimeoutError) as error:  # two classes before Python 3.11
             raise _deadline_problem() from error
         finally:
@@ -175,7 +170,7 @@ class WorkerPool:
         with self._lock:
             self._n_jobs += jobs
             self.n_running += running
-        self._on_change(self)
+        self.on_change(self)
 
 
 def _deadline_problem() -> Problem:

@@ -23,8 +23,6 @@ from vggish.network.runtime import PatchEmbedder
 from vggish.params import SAMPLE_RATE_HZ
 from vggish.postprocess import Pca
 
-# Adds batching to an embedder.
-Wrap = Callable[[PatchEmbedder], PatchEmbedder]
 # Identifies the versions of files: device, inode, size, times.
 Stamp = tuple[tuple[int, ...], ...]
 
@@ -43,16 +41,11 @@ class Network:
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """A loaded model, for any thread. A request keeps using its model when that is reloaded.
-
-    Attributes:
-        source: directory of the bundle, or the name of one that comes with audiotag.
-        stamp: identifies the files that it was loaded from.
-    """
+    """A loaded model, for any thread. A request keeps using its model when that is reloaded."""
 
     tagger: Tagger
     network: Network
-    source: str
+    source: str  # directory of the bundle, or the name of one that comes with audiotag
     stamp: Stamp
 
     @property
@@ -67,9 +60,10 @@ class Models:
     `wrap` is applied to each embedder. Raises BundleError, WeightsError or OptionError.
     """
 
-    def __init__(self, config: ServiceConfig, wrap: Wrap) -> None:
-        self._config = config
-        self._wrap = wrap
+    def __init__(
+        self, config: ServiceConfig, wrap: Callable[[PatchEmbedder], PatchEmbedder]
+    ) -> None:
+        self._config, self._wrap = config, wrap
         self._networks: dict[str, Network] = {}
         self._reloading = threading.Lock()
         # Stamps of files that could not be loaded, so that this is logged once.

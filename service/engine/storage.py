@@ -44,10 +44,8 @@ class Upload:
     def __init__(self, directory: Path, file_name: str | None, suffix: str) -> None:
         # The last part of the client's file name, with the separators of any system.
         self.name = (file_name or "").replace("\\", "/").rsplit("/", 1)[-1][-255:] or None
-        self.size = 0
-        self.bytes_in_memory = 0
-        self._directory = directory
-        self._suffix = suffix
+        self.size = self.bytes_in_memory = 0
+        self._directory, self._suffix = directory, suffix
         self._in_memory: list[bytes] = []
         self._path: Path | None = None
 

@@ -7,38 +7,33 @@ import ipaddress
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
-from service.middleware.keys import METRICS_PATH, is_protected, is_valid_key, key_digest, key_of
+from service.middleware.access import METRICS_PATH, is_protected, is_valid_key, key_digest, key_of
 from service.middleware.proxies import parse_address
 from service.middleware.request_context import path_of
 from service.problems import Problem
 from service.settings.config import ServiceConfig
 
-_Clock = Callable[[], float]
 
-
+@dataclass(eq=False)
 class TokenBuckets:
     """A token bucket for each client. A bucket starts full; each request takes a token.
 
-    Args:
+    Attributes:
         per_minute: capacity of a bucket, and tokens added to it in a minute.
         max_buckets: number of clients to remember; the least recent ones are forgotten.
         clock: returns the time in seconds.
     """
 
-    def __init__(
-        self,
-        per_minute: int,
-        max_buckets: int = 10_000,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._capacity = float(per_minute)
-        self._per_second = per_minute / 60
-        self._max_buckets = max_buckets
-        self._clock = clock
+    per_minute: int
+    max_buckets: int = 10_000
+    clock: Callable[[], float] = time.monotonic
+
+    def __post_init__(self) -> None:
         self._buckets: OrderedDict[object, tuple[float, float]] = OrderedDict()
 
     def __len__(self) -> int:
@@ -46,14 +41,14 @@ class TokenBuckets:
 
     def take(self, client: object) -> float:
         """Take a token; return 0, or the seconds until there is one."""
-        now = self._clock()
-        tokens, then = self._buckets.pop(client, (self._capacity, now))
-        tokens = min(self._capacity, tokens + (now - then) * self._per_second)
+        now = self.clock()
+        tokens, then = self._buckets.pop(client, (self.per_minute, now))
+        tokens = min(self.per_minute, tokens + (now - then) * (self.per_minute / 60))
         has_token = tokens >= 1
         self._buckets[client] = (tokens - has_token, now)
-        if len(self._buckets) > self._max_buckets:
+        if len(self._buckets) > self.max_buckets:
             self._buckets.popitem(last=False)
-        return 0.0 if has_token else (1 - tokens) / self._per_second
+        return 0.0 if has_token else (1 - tokens) / (self.per_minute / 60)
 
 
 class RateLimit:
@@ -113,7 +108,6 @@ def _is_limited(scope: Scope) -> bool:
 
 
 def _client_of(scope: Scope, keys: Sequence[str]) -> object:
-    """Identify a client by its valid key, or else by its address."""
     key = key_of(Headers(scope=scope))
     if key is not None and is_valid_key(keys, key):
         return key_digest(key)

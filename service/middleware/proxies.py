@@ -71,6 +71,5 @@ def parse_address(text: str) -> Address | None:
 
 
 def _items(headers: Headers, name: str) -> list[str]:
-    """The items of a header that is a list and may be repeated."""
     values = headers.getlist(name)
     return [item.strip() for value in values for item in value.split(",") if item.strip()]

@@ -111,7 +111,6 @@ class RequestContext:
             await exchange.send({"type": "websocket.close", "code": 1011})
 
     def _record(self, exchange: _Exchange, scope: Scope) -> None:
-        """Count the request, and log it."""
         seconds = time.perf_counter() - exchange.started
         method = exchange.method if exchange.method in _METHODS else "other"
         self._metrics.request(_route_of(scope, exchange.path), method, exchange.status, seconds)
@@ -141,14 +140,12 @@ class _Exchange:
         # Now, because the routers inside change the scope.
         self.path = path_of(scope)
         self.method: str = scope.get("method", "WEBSOCKET")
-        self._receive = receive
-        self._send = send
+        self._receive, self._send = receive, send
         self._is_body_complete = scope["type"] != "http"
         # A client that expects 100 sends its body only once it is read.
         self._is_body_expected = "expect" not in Headers(scope=scope)
 
     async def receive(self) -> Message:
-        """Receive a message for the application."""
         self._is_body_expected = True
         message = await self._receive()
         if message["type"] == "http.disconnect" or not message.get("more_body", False):
@@ -156,7 +153,6 @@ class _Exchange:
         return message
 
     async def send(self, message: Message) -> None:
-        """Send a message of the application."""
         kind = message["type"]
         if kind in ("http.response.start", "websocket.http.response.start"):
             message.setdefault("headers", [])

@@ -9,9 +9,8 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.metrics import Metrics
-from service.middleware.keys import check_access
+from service.middleware.access import check_access, check_origin
 from service.middleware.limits import ConcurrencyLimit, RateLimit
-from service.middleware.origins import check_origin
 from service.middleware.proxies import TrustedProxies
 from service.middleware.request_context import RequestContext, send_problem
 from service.problems import Problem

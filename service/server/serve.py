@@ -158,7 +158,6 @@ class _Server(uvicorn.Server):
         self._on_ready = on_ready
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Load the models and start to answer requests."""
         await super().startup(sockets)
         if not self.should_exit:
             self._on_ready()
