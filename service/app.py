@@ -64,7 +64,7 @@ def create_app(config: ServiceConfig) -> FastAPI:
 
 @contextlib.asynccontextmanager
 async def _lifespan(app: FastAPI, config: ServiceConfig, metrics: Metrics) -> AsyncIterator[None]:
-    service = await asyncio.to_thread(Service.start, config, metrics)
+    service = await asyncio.to_thread(Service, config, metrics)
     app.state.audiotag = service
     reloading = asyncio.create_task(_reload_models(service))
     try:

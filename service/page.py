@@ -37,7 +37,6 @@ _MEDIA_TYPES = {
     ".woff2": "font/woff2",
 }
 
-_STYLES = "style-src 'self'"
 
 # Titles of the recordings, in the order of the page.
 _TITLES = {
@@ -70,7 +69,7 @@ class _File(NamedTuple):
 def page() -> Response:
     """Get the page, which has a new nonce each time and is never cached."""
     nonce = secrets.token_urlsafe(16)
-    policy = PAGE_POLICY.replace(_STYLES, f"{_STYLES} 'nonce-{nonce}'")
+    policy = PAGE_POLICY.replace("style-src 'self'", f"style-src 'self' 'nonce-{nonce}'")
     headers = {"Cache-Control": "no-store", "Content-Security-Policy": policy}
     # The nonce of the style sheet in wavesurfer.js's shadow DOM.
     content = _index().replace("STYLE-NONCE", nonce)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import tempfile
 import time
-import uuid
 from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Query, Request
@@ -29,7 +30,6 @@ from service.middleware.request_context import API_VERSION
 from service.problems import MEDIA_TYPE, PROBLEMS, Problem
 from vggish.errors import AudiotagError
 from vggish.extractor import EmbedOptions
-from vggish.frames.clip import ClipFrames
 from vggish.frames.files import write_frames
 from vggish.params import VERSION
 
@@ -74,7 +74,8 @@ async def classify(request: Request, options: Annotated[ClassifyOptions, Query()
     service = _service(request)
     form, options, model = await _received(request, options)
     work = _classification(service, model, form.uploads[0], options, started)
-    return _json(await _unless_disconnected(request, service.pool.run(work, form.remove)))
+    body = await _unless_disconnected(request, service.pool.run(work, form.remove))
+    return Response(body, media_type=_JSON)
 
 
 @router.post(
@@ -107,8 +108,8 @@ async def classify_batch(
         results = await _unless_disconnected(request, batch)
     finally:
         form.remove()
-    head = b'{"results": [' + b", ".join(results)
-    return _json(head + b'], "request_id": ' + _encode(request_id.get()) + b"}")
+    parts = (b'{"results": [', b", ".join(results), b'], "request_id": ', _encode(request_id.get()))
+    return Response(b"".join(parts) + b"}", media_type=_JSON)
 
 
 @router.post(
@@ -132,7 +133,11 @@ async def embed(request: Request, options: Annotated[EmbedRequestOptions, Query(
         clip = extractor(service.open(job, form.uploads[0]), on_progress=job.raise_if_stopped)
         service.record(job, clip.metadata["duration_seconds"], clip.timings)
         if media_type != _JSON:
-            return _frame_file(service, clip, _FRAME_FORMATS[media_type])
+            file_format = _FRAME_FORMATS[media_type]
+            with tempfile.TemporaryDirectory(dir=service.storage.directory) as directory:
+                file = Path(directory, f"frames.{file_format}")
+                write_frames(file, clip, file_format)
+                return file.read_bytes()
         document = {
             "clip": clip.clip_id,
             "start_seconds": clip.start_seconds.tolist(),
@@ -232,7 +237,10 @@ def _classification(
     current_id = request_id.get()
 
     def work(job: Job) -> bytes:
-        tags = service.tag(job, model, upload, options.choice())
+        choice = options.choice()
+        with service.open(job, upload) as stream:
+            tags = model.tagger.tag(stream, on_progress=job.raise_if_stopped, **vars(choice))
+        service.record(job, tags.duration_seconds, tags.timings)
         timings = {
             "upload": upload_seconds,
             "queue": job.queue_seconds,
@@ -255,15 +263,6 @@ def _classification(
         return _encode(found.as_json())
 
     return work
-
-
-def _frame_file(service: Service, clip: ClipFrames, file_format: str) -> bytes:
-    file = service.storage.directory / f"{uuid.uuid4()}.{file_format}"
-    try:
-        write_frames(file, clip, file_format)
-        return file.read_bytes()
-    finally:
-        file.unlink(missing_ok=True)
 
 
 async def _gather(awaitables: Sequence[Awaitable[T]]) -> list[T]:
@@ -318,7 +317,3 @@ def _negotiated(accept: str, offers: Sequence[str]) -> str:
 def _encode(value: Any) -> bytes:
     # Lone surrogates, which may come from file names, are replaced.
     return json.dumps(value, ensure_ascii=False, allow_nan=False).encode("utf-8", "replace")
-
-
-def _json(body: bytes) -> Response:
-    return Response(body, media_type=_JSON)

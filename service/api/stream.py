@@ -26,7 +26,6 @@ from vggish.params import PATCH_SECONDS
 
 _MAX_MESSAGE_BYTES = 1 << 20
 _DTYPES: dict[str, np.dtype[Any]] = {"s16le": np.dtype("<i2"), "f32le": np.dtype("<f4")}
-_RETRY_SECONDS = 10
 # Close codes of RFC 6455: normal closure, policy violation, internal error, try again later.
 _NORMAL, _POLICY, _INTERNAL, _TRY_LATER = 1000, 1008, 1011, 1013
 
@@ -42,7 +41,7 @@ async def stream(websocket: WebSocket) -> None:
     try:
         # No slot is taken before the key has been checked.
         start = await _receive_start(websocket, service)
-        with service.streams.take(_RETRY_SECONDS):
+        with service.streams.take(retry_after_seconds=10):
             await _tag_stream(websocket, service, start)
     except WebSocketDisconnect:
         return
@@ -79,20 +78,17 @@ async def _tag_stream(websocket: WebSocket, service: Service, start: StreamStart
         "frame_seconds": PATCH_SECONDS,
     }
     await _send(websocket, ready)
-    samples: npt.NDArray[Any] | None
+    data: bytes | None = b""
     rest = b""
-    while True:
+    while data is not None:
         message = await _receive(websocket, service.config.stream_idle_seconds)
-        data = message.get("bytes")
+        samples, data = None, message.get("bytes")
         if data is None:
             _check_end(message.get("text") or "")
-            samples = None
         else:
             samples, rest = _split(rest, data, start)
         for tags in await _tag(service, live, samples):
             await _send(websocket, {"type": "tags", **tags.as_json()})
-        if samples is None:
-            break
     await _send(websocket, {"type": "done", "duration_seconds": round(live.duration_seconds, 6)})
 
 

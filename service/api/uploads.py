@@ -23,14 +23,12 @@ from service.engine.storage import SPOOL_BYTES, Upload
 from service.problems import Problem
 
 AUDIO_TYPES = ("application/octet-stream", "application/ogg", "video/mp4", "video/webm")
-# OpenAPI schema of a file.
-BINARY = {"type": "string", "format": "binary"}
+BINARY = {"type": "string", "format": "binary"}  # OpenAPI schema of a file
 
 _MULTIPART = "multipart/form-data"
 # Limits of all other fields together, which stay in memory.
 _MAX_FIELDS, _MAX_FIELD_BYTES = 1000, 64 << 10
-# Size of a multipart body besides its files.
-_OVERHEAD_BYTES = 1 << 20
+_OVERHEAD_BYTES = 1 << 20  # of a multipart body besides its files
 
 
 @dataclass

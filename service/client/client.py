@@ -39,9 +39,6 @@ from vggish.params import VERSION
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
-TIMEOUT_SECONDS, CONNECT_TIMEOUT_SECONDS = 120.0, 10.0
-RETRIES, RETRY_SECONDS = 4, 60.0
-
 _P = ParamSpec("_P")
 _Result = TypeVar("_Result")
 
@@ -57,9 +54,9 @@ class _BaseClient:
         base_url: str,
         *,
         api_key: str | None = None,
-        timeout_seconds: float = TIMEOUT_SECONDS,
-        retries: int = RETRIES,
-        retry_seconds: float = RETRY_SECONDS,
+        timeout_seconds: float = 120.0,
+        retries: int = 4,
+        retry_seconds: float = 60.0,
     ) -> None:
         self._policy = RetryPolicy(base_url.rstrip("/"), timeout_seconds, retries, retry_seconds)
         headers = {"User-Agent": f"audiotag/{VERSION}", "Accept": "application/json"}
@@ -68,12 +65,11 @@ class _BaseClient:
                 # The message does not contain the key.
                 raise OptionError("an API key must be one line of ASCII. Received: something else")
             headers["Authorization"] = f"Bearer {api_key}"
-        connect_seconds = min(timeout_seconds, CONNECT_TIMEOUT_SECONDS)
         try:
             self._http = self._http_class(
                 base_url=self._policy.url,
                 headers=headers,
-                timeout=httpx.Timeout(timeout_seconds, connect=connect_seconds),
+                timeout=httpx.Timeout(timeout_seconds, connect=min(timeout_seconds, 10.0)),
                 # A redirect would send the audio and the key to another host.
                 follow_redirects=False,
             )

@@ -41,7 +41,25 @@ class RetryPolicy:
     retry_seconds: float
 
     def __post_init__(self) -> None:
-        _check_url(self.url)
+        try:
+            parsed = httpx.URL(self.url)
+            parsed.host.encode("idna")  # as the resolver does
+        except (httpx.InvalidURL, UnicodeError) as error:
+            raise OptionError(f"{self.url!r} is not the address of a service: {error}") from error
+        if parsed.scheme not in ("http", "https") or not parsed.host:
+            raise OptionError(
+                "the address of a service must begin with http:// or https://, such as "
+                f"http://127.0.0.1:8000. Received: {self.url!r}"
+            )
+        if parsed.userinfo:
+            raise OptionError(
+                "the address of a service must not contain a user or password, which others could "
+                f"see; use an API key. Received: an address of {parsed.host}"
+            )
+        if parsed.query or parsed.fragment:
+            raise OptionError(
+                f"the address of a service must not contain ? or #. Received: {self.url!r}"
+            )
         if not self.timeout_seconds > 0:
             raise OptionError(f"timeout_seconds must be above 0. Received: {self.timeout_seconds}")
         if self.retries < 0 or not self.retry_seconds >= 0:
@@ -112,26 +130,6 @@ def _pause(outcome: httpx.Response | httpx.RequestError, n_attempts: int) -> flo
     backoff = min(_LONGEST_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2.0 ** (n_attempts - 1))
     jitter = random.uniform(0.5, 1.0) * backoff  # noqa: S311 no secret
     return jitter if requested is None else requested + 0.1 * jitter
-
-
-def _check_url(url: str) -> None:
-    try:
-        parsed = httpx.URL(url)
-        parsed.host.encode("idna")  # as the resolver does
-    except (httpx.InvalidURL, UnicodeError) as error:
-        raise OptionError(f"{url!r} is not the address of a service: {error}") from error
-    if parsed.scheme not in ("http", "https") or not parsed.host:
-        raise OptionError(
-            "the address of a service must begin with http:// or https://, such as "
-            f"http://127.0.0.1:8000. Received: {url!r}"
-        )
-    if parsed.userinfo:
-        raise OptionError(
-            "the address of a service must not contain a user or password, which others could "
-            f"see; use an API key. Received: an address of {parsed.host}"
-        )
-    if parsed.query or parsed.fragment:
-        raise OptionError(f"the address of a service must not contain ? or #. Received: {url!r}")
 
 
 def _refusal_error(url: str, response: httpx.Response) -> ServiceError:

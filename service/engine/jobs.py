@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from prometheus_client import Gauge
@@ -50,14 +50,14 @@ class JobCancelledError(AudiotagError):
     """The caller no longer waits for the result of the job."""
 
 
+@dataclass(eq=False)
 class Job:
     """A job, as its work function sees it; its `deadline` is a time of `time.monotonic()`."""
 
-    def __init__(self, deadline: float) -> None:
-        self.queue_seconds = 0.0
-        self.deadline = deadline
-        self.is_cancelled = False
-        self.created = time.monotonic()
+    deadline: float
+    queue_seconds: float = 0.0
+    is_cancelled: bool = False
+    created: float = field(default_factory=time.monotonic)
 
     def raise_if_stopped(self, *_: object) -> None:
         """Raise if nobody waits for the work any more; it calls this regularly (`on_progress`)."""

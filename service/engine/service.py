@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
-from classifier.tags.choice import Choice
-from classifier.tags.types import Tags
 from service.engine.batching import BatchingEmbedder
 from service.engine.jobs import Job, Slots, WorkerPool
-from service.engine.models import Model, Models
+from service.engine.models import Models
 from service.engine.storage import Storage, Upload
 from service.logs import log, request_id
 from service.metrics import Metrics
@@ -26,53 +22,34 @@ from vggish.errors import AudiotagError
 from vggish.network.runtime import PatchEmbedder
 
 
-@dataclass(eq=False)
 class Service:
-    """One process of the service; `uploads` and `streams` are slots for bodies and open streams."""
+    """One process of the service; `uploads` and `streams` are slots for bodies and open streams.
 
-    config: ServiceConfig
-    models: Models
-    pool: WorkerPool
-    storage: Storage
-    metrics: Metrics
-    limits: AudioLimits
-    uploads: Slots
-    streams: Slots
+    It loads the models and must be closed.
+    """
 
-    @classmethod
-    def start(cls, config: ServiceConfig, metrics: Metrics) -> Service:
-        """Load the models and create everything else. The result must be closed."""
-
-        def set_gauges(pool: WorkerPool) -> None:
-            metrics.queue_depth.set(pool.n_waiting)
-            metrics.in_flight.set(pool.n_running)
-
+    def __init__(self, config: ServiceConfig, metrics: Metrics) -> None:
+        self.config, self.metrics = config, metrics
         n_threads = config.threads or max(1, n_cores() // max(1, config.workers))
-        pool = WorkerPool(n_threads, config.queue_size, config.request_timeout_seconds, set_gauges)
+        self.pool = WorkerPool(
+            n_threads, config.queue_size, config.request_timeout_seconds, self._set_gauges
+        )
+        self.models = Models(config, self._batched)
+        self.storage = Storage(config.temporary_directory)
+        self.uploads = Slots(config.max_uploads, "concurrent uploads", metrics.uploads)
+        self.streams = Slots(config.max_streams, "open streams", metrics.streams)
 
-        def batched(embedder: PatchEmbedder) -> PatchEmbedder:
-            return BatchingEmbedder(
-                embedder,
-                window_seconds=config.batch_window_ms / 1000,
-                full_batch=config.full_batch_patches,
-                n_active=lambda: pool.n_running,
-                on_batch=metrics.batch,
-            )
+    def _set_gauges(self, pool: WorkerPool) -> None:
+        self.metrics.queue_depth.set(pool.n_waiting)
+        self.metrics.in_flight.set(pool.n_running)
 
-        return cls(
-            config=config,
-            models=Models(config, batched),
-            pool=pool,
-            storage=Storage(config.temporary_directory),
-            metrics=metrics,
-            uploads=Slots(config.max_uploads, "concurrent uploads", metrics.uploads),
-            streams=Slots(config.max_streams, "open streams", metrics.streams),
-            limits=AudioLimits(
-                max_seconds=config.max_audio_seconds,
-                max_channels=config.max_channels,
-                max_sample_rate_hz=config.max_sample_rate_hz,
-                max_decoded_bytes=config.max_decoded_bytes,
-            ),
+    def _batched(self, embedder: PatchEmbedder) -> PatchEmbedder:
+        return BatchingEmbedder(
+            embedder,
+            window_seconds=self.config.batch_window_ms / 1000,
+            full_batch=self.config.full_batch_patches,
+            n_active=lambda: self.pool.n_running,
+            on_batch=self.metrics.batch,
         )
 
     async def close(self) -> None:
@@ -80,16 +57,15 @@ class Service:
         await self.pool.close()
         self.storage.close()
 
-    def tag(self, job: Job, model: Model, upload: Upload, choice: Choice) -> Tags:
-        """Tag an uploaded clip. Runs in a thread."""
-        with self.open(job, upload) as stream:
-            tags = model.tagger.tag(stream, on_progress=job.raise_if_stopped, **vars(choice))
-        self.record(job, tags.duration_seconds, tags.timings)
-        return tags
-
     def open(self, job: Job, upload: Upload) -> AudioStream:
         """Open an uploaded clip with the limits of the service and the deadline of the job."""
-        limits = dataclasses.replace(self.limits, deadline=job.deadline)
+        limits = AudioLimits(
+            max_seconds=self.config.max_audio_seconds,
+            max_channels=self.config.max_channels,
+            max_sample_rate_hz=self.config.max_sample_rate_hz,
+            max_decoded_bytes=self.config.max_decoded_bytes,
+            deadline=job.deadline,
+        )
         name = shortened(printable(one_line(upload.name or "the upload")), 100)
         return open_audio(upload.path(), name=name, limits=limits)
 

@@ -20,7 +20,6 @@ _PUBLIC = frozenset(
 )
 _UNSAFE_METHODS = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
-METRICS_PATH, _STREAM_PATH = "/metrics", "/stream"
 
 
 def check_access(scope: Scope, config: ServiceConfig) -> None:
@@ -30,7 +29,7 @@ def check_access(scope: Scope, config: ServiceConfig) -> None:
     message has arrived, with `check_key`.
     """
     connection = HTTPConnection(scope)
-    is_stream = scope["type"] == "websocket" and path_of(scope) == _STREAM_PATH
+    is_stream = scope["type"] == "websocket" and path_of(scope) == "/stream"
     if is_protected(scope) and not (is_stream and key_of(connection.headers) is None):
         check_key(connection, config)
 

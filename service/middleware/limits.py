@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
-from service.middleware.access import METRICS_PATH, is_protected, is_valid_key, key_digest, key_of
+from service.middleware.access import is_protected, is_valid_key, key_digest, key_of
 from service.middleware.proxies import parse_address
 from service.middleware.request_context import path_of
 from service.problems import Problem
@@ -104,7 +104,7 @@ class ConcurrencyLimit:
 
 
 def _is_limited(scope: Scope) -> bool:
-    return is_protected(scope) and path_of(scope) != METRICS_PATH
+    return is_protected(scope) and path_of(scope) != "/metrics"
 
 
 def _client_of(scope: Scope, keys: Sequence[str]) -> object:

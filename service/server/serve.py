@@ -23,7 +23,7 @@ from uvicorn.supervisors import Multiprocess
 from service.app import create_app
 from service.logs import LOGGED, configure, log, print_to_stderr
 from service.metrics import forget_worker, shared_between_workers
-from service.server.sockets import is_for_all, listen, page_address
+from service.server.sockets import ALL, listen, page_address
 from service.settings.config import ServiceConfig
 from vggish.common.cores import n_cores
 from vggish.errors import AudiotagError, ListenError
@@ -67,7 +67,7 @@ def serve(config: ServiceConfig, make_app: MakeApp = create_app) -> int:
 
 
 def _print_address(config: ServiceConfig, sockets: Sequence[socket.socket]) -> None:
-    others = ", and on all other addresses of this machine" if is_for_all(config.host) else ""
+    others = ", and on all other addresses of this machine" if config.host in ALL else ""
     print_to_stderr(f"listening on {page_address(config.host, sockets)} (the page){others}")
 
 

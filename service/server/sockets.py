@@ -9,7 +9,8 @@ from collections.abc import Sequence
 
 from vggish.errors import ListenError
 
-_ALL = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - on request only
+# Hosts that stand for all addresses of this machine.
+ALL = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - on request only
 # A host name may have addresses of a family that this machine does not support.
 _NOT_HERE = {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}
 
@@ -43,13 +44,8 @@ def listen(host: str, port: int) -> list[socket.socket]:
 
 def page_address(host: str, sockets: Sequence[socket.socket]) -> str:
     """The address of the page for a browser on this machine: "http://127.0.0.1:8000/"."""
-    name = _ALL.get(host, host)
+    name = ALL.get(host, host)
     return f"http://{f'[{name}]' if ':' in name else name}:{sockets[0].getsockname()[1]}/"
-
-
-def is_for_all(host: str) -> bool:
-    """Whether the host stands for all addresses of this machine."""
-    return host in _ALL
 
 
 def _open(family: int, address: tuple[object, ...]) -> socket.socket:
