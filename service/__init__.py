@@ -19,8 +19,5 @@ if TYPE_CHECKING:
     from service.client.client import AsyncClient as AsyncClient, Client as Client
 
 __getattr__, __dir__, __all__ = lazy_attributes(
-    __name__,
-    {
-        "service.client.client": ("AsyncClient", "Client"),
-    },
+    __name__, {"service.client.client": ("AsyncClient", "Client")}
 )

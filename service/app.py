@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator
 
 from fastapi import FastAPI, Request, WebSocket
 from fastapi.exceptions import RequestValidationError
-from fastapi.openapi.utils import get_openapi
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import RedirectResponse, Response
@@ -65,7 +64,7 @@ def create_app(config: ServiceConfig) -> FastAPI:
 
 @contextlib.asynccontextmanager
 async def _lifespan(app: FastAPI, config: ServiceConfig, metrics: Metrics) -> AsyncIterator[None]:
-    service = await asyncio.to_thread(Service.start, config, metrics)
+    service = await asyncio.to_thread(Service, config, metrics)
     app.state.audiotag = service
     reloading = asyncio.create_task(_reload_models(service))
     try:
@@ -76,8 +75,6 @@ async def _lifespan(app: FastAPI, config: ServiceConfig, metrics: Metrics) -> As
 
 
 def _add_error_handlers(app: FastAPI, metrics: Metrics) -> None:
-    """Answer every error with a problem document, and count it."""
-
     def respond(problem: Problem) -> Response:
         metrics.errors.labels(problem.slug).inc()
         return problem_response(problem, request_id.get())
@@ -141,9 +138,7 @@ async def _reload_models(service: Service) -> None:
 def _openapi(app: FastAPI) -> dict[str, object]:
     """Describe the API, with problem documents in place of FastAPI's validation errors."""
     if app.openapi_schema is None:
-        schema = get_openapi(
-            title=app.title, version=app.version, description=app.description, routes=app.routes
-        )
+        schema = FastAPI.openapi(app)
         components = schema.setdefault("components", {}).setdefault("schemas", {})
         components["Problem"] = schemas.Problem.model_json_schema()
         for name in ("HTTPValidationError", "ValidationError"):

@@ -9,8 +9,7 @@ from classifier.tags.document import JsonDocument
 from classifier.tags.tracks import TagTracks
 from classifier.tags.types import ClipTags
 
-# The largest top_k of a request.
-MAX_TOP_K = 10_000
+MAX_TOP_K = 10_000  # of a request
 
 
 @dataclass(frozen=True)

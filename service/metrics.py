@@ -6,6 +6,7 @@ import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from prometheus_client import (
     CollectorRegistry,
@@ -24,9 +25,7 @@ from vggish.params import VERSION
 
 # Where prometheus_client keeps the values of several processes; it reads it when it is imported.
 _VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
-_PREFIX = "audiotag-metrics-"
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - holds a new private directory
-
 _REQUEST_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _STAGE_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 60)
 _POWERS_OF_TWO = (1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -35,19 +34,8 @@ _POWERS_OF_TWO = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 class Metrics:
     """The metrics of one process. Safe to use from several threads.
 
-    Args:
-        config: has the number of workers.
-
-    Attributes:
-        queue_depth: gauge of requests that wait for a thread; like all gauges, summed over the
-            running workers.
-        in_flight: gauge of clips that a thread is processing.
-        uploads: gauge of request bodies that are being received.
-        streams: gauge of open streams.
-        errors: counter of problems, by kind (see `service.problems.PROBLEMS`).
-        stage_seconds: histogram of the time spent on a clip, by stage, such as "decode".
-        audio_seconds: counter of the duration of the audio processed.
-        reloads: counter of reloaded bundles, by result ("loaded" or "failed").
+    Gauges are summed over the running workers. `errors` counts by the kind of the problem,
+    `stage_seconds` by stage, such as "decode", and `reloads` by result ("loaded" or "failed").
     """
 
     def __init__(self, config: ServiceConfig) -> None:
@@ -82,13 +70,8 @@ class Metrics:
         self._batch_requests = histogram("batch_requests", text, _POWERS_OF_TWO)
         self.audio_seconds = counter("audio_seconds", "Duration of the audio processed")
         self.reloads = counter("reloads", "Reloads of changed bundles, by result", "result")
-        build = Gauge(
-            "audiotag_build_info",
-            "The running version",
-            ["version"],
-            registry=registry,
-            multiprocess_mode="livemax",
-        )
+        info: Any = {"registry": registry, "multiprocess_mode": "livemax"}
+        build = Gauge("audiotag_build_info", "The running version", ["version"], **info)
         build.labels(VERSION).set(1)
         if not self._is_shared:
             ProcessCollector(registry=registry)
@@ -120,7 +103,9 @@ def shared_between_workers(temporary_directory: Path | None) -> Iterator[Path]:
     and a worker that writes to them would be killed if uploads had filled the disk.
     """
     in_memory = _SHARED_MEMORY.is_dir() and os.access(_SHARED_MEMORY, os.W_OK | os.X_OK)
-    scratch = ScratchDirectory(_PREFIX, _SHARED_MEMORY if in_memory else temporary_directory)
+    scratch = ScratchDirectory(
+        "audiotag-metrics-", _SHARED_MEMORY if in_memory else temporary_directory
+    )
     before = os.environ.get(_VARIABLE)
     os.environ[_VARIABLE] = str(scratch.path)
     try:

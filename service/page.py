@@ -10,10 +10,10 @@ import hashlib
 import io
 import re
 import secrets
-from dataclasses import dataclass
+from collections.abc import Iterable
 from functools import lru_cache
 from importlib import resources
-from typing import Any
+from typing import Any, NamedTuple
 
 import soundfile
 from fastapi import APIRouter, Request, Response
@@ -37,9 +37,6 @@ _MEDIA_TYPES = {
     ".woff2": "font/woff2",
 }
 
-# Replaced in index.html by the nonce of the style sheet in wavesurfer.js's shadow DOM.
-_NONCE_MARK = "STYLE-NONCE"
-_STYLES = "style-src 'self'"
 
 # Titles of the recordings, in the order of the page.
 _TITLES = {
@@ -58,15 +55,11 @@ _TITLES = {
     "hammering.ogg": "Hammering",
     "applause.ogg": "Applause",
 }
-_ATTRIBUTION = "ATTRIBUTION.md"
 # | `file` | content | author | licence | source | changes |
 _ATTRIBUTION_ROW = re.compile(r"^\| `([\w.-]+)` \| (.+?) \| (.+?) \| (.+?) \| .+ \|$", re.MULTILINE)
 
 
-@dataclass(frozen=True)
-class _File:
-    """Content, media type and entity tag of a file."""
-
+class _File(NamedTuple):
     content: bytes
     media_type: str
     etag: str
@@ -76,14 +69,11 @@ class _File:
 def page() -> Response:
     """Get the page, which has a new nonce each time and is never cached."""
     nonce = secrets.token_urlsafe(16)
-    return Response(
-        _index().replace(_NONCE_MARK, nonce),
-        media_type="text/html",
-        headers={
-            "Cache-Control": "no-store",
-            "Content-Security-Policy": PAGE_POLICY.replace(_STYLES, f"{_STYLES} 'nonce-{nonce}'"),
-        },
-    )
+    policy = PAGE_POLICY.replace("style-src 'self'", f"style-src 'self' 'nonce-{nonce}'")
+    headers = {"Cache-Control": "no-store", "Content-Security-Policy": policy}
+    # The nonce of the style sheet in wavesurfer.js's shadow DOM.
+    content = _index().replace("STYLE-NONCE", nonce)
+    return Response(content, media_type="text/html", headers=headers)
 
 
 @router.get("/static/{name:path}")
@@ -111,12 +101,9 @@ def example(name: str, request: Request) -> Response:
 
 
 def _answer(file: _File | None, request: Request) -> Response:
-    """Send a file, or 304 if the client has it."""
     if file is None:
-        raise Problem(
-            "not-found",
-            f"there is no file {request.url.path[:200]!r}; see the links of the page at /",
-        )
+        path = request.url.path[:200]
+        raise Problem("not-found", f"there is no file {path!r}; see the links of the page at /")
     headers = {"ETag": file.etag, "Cache-Control": "no-cache"}
     known = request.headers.get("if-none-match", "")
     if file.etag in (tag.strip().removeprefix("W/") for tag in known.split(",")):
@@ -124,13 +111,15 @@ def _answer(file: _File | None, request: Request) -> Response:
     return Response(file.content, media_type=file.media_type, headers=headers)
 
 
-def _file(name: str, content: bytes) -> _File:
-    etag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
-    return _File(content, _MEDIA_TYPES[_suffix(name)], etag)
-
-
-def _suffix(name: str) -> str:
-    return "." + name.rpartition(".")[2]
+def _files(folder: Iterable[Any], prefix: str = "") -> dict[str, _File]:
+    found = {}
+    for path in folder:
+        media_type = _MEDIA_TYPES.get("." + path.name.rpartition(".")[2])
+        if media_type:
+            content = path.read_bytes()
+            etag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
+            found[prefix + path.name] = _File(content, media_type, etag)
+    return found
 
 
 @lru_cache(maxsize=1)
@@ -141,46 +130,32 @@ def _index() -> str:
 @lru_cache(maxsize=1)
 def _static_files() -> dict[str, _File]:
     root = resources.files("service") / "static"
-    return {
-        prefix + path.name: _file(path.name, path.read_bytes())
-        for prefix, folder in (("", root), ("vendor/", root / "vendor"))
-        for path in folder.iterdir()
-        if _suffix(path.name) in _MEDIA_TYPES
-    }
-
-
-@lru_cache(maxsize=1)
-def _attributions() -> dict[str, tuple[str, str, str]]:
-    """Content, author and licence of each recording."""
-    text = (resources.files("weights.clips") / _ATTRIBUTION).read_text(encoding="utf-8")
-    return {
-        name: (description, re.sub(r" \(.*?\)", "", author), licence)
-        for name, description, author, licence in _ATTRIBUTION_ROW.findall(text)
-    }
+    return _files(root.iterdir()) | _files((root / "vendor").iterdir(), "vendor/")
 
 
 @lru_cache(maxsize=1)
 def _example_files() -> dict[str, _File]:
-    root = resources.files("weights.clips")
-    return {name: _file(name, (root / name).read_bytes()) for name in (*_TITLES, _ATTRIBUTION)}
+    return _files(resources.files("weights.clips").iterdir())
 
 
 @lru_cache(maxsize=1)
 def _examples() -> list[dict[str, Any]]:
     """The recordings: addresses are relative to the page, licences are SPDX identifiers."""
+    files = _example_files()
+    table = files["ATTRIBUTION.md"].content.decode()
+    rows = {name: row for name, *row in _ATTRIBUTION_ROW.findall(table)}
     found = []
     for name, title in _TITLES.items():
-        description, attribution, licence = _attributions()[name]
-        seconds = soundfile.info(io.BytesIO(_example_files()[name].content)).duration
-        found.append(
-            {
-                "name": name,
-                "title": title,
-                "description": description,
-                "url": f"examples/{name}",
-                "attribution": attribution,
-                "licence": licence,
-                "duration_seconds": round(seconds, 3),
-            }
-        )
+        description, author, licence = rows[name]
+        seconds = soundfile.info(io.BytesIO(files[name].content)).duration
+        example = {
+            "name": name,
+            "title": title,
+            "description": description,
+            "url": f"examples/{name}",
+            "attribution": re.sub(r" \(.*?\)", "", author),
+            "licence": licence,
+            "duration_seconds": round(seconds, 3),
+        }
+        found.append(example)
     return found

@@ -19,10 +19,6 @@ from vggish.errors import (
 )
 
 MEDIA_TYPE = "application/problem+json"
-# Relative to the service, which explains each type at its address.
-TYPE_PREFIX = "/problems/"
-# A process that stops may have been replaced by then.
-_RETRY_STOPPED_SECONDS = 5
 
 
 class Kind(NamedTuple):
@@ -152,7 +148,7 @@ class Problem(AudiotagError):  # noqa: N818 - RFC 9457 calls it so
     def document(self, request_id: str) -> dict[str, Any]:
         """The document, ready for JSON."""
         return {
-            "type": TYPE_PREFIX + self.slug,
+            "type": f"/problems/{self.slug}",  # on this service, which explains it there
             "title": self.kind.title,
             "status": self.kind.status,
             "detail": self.detail,
@@ -161,23 +157,10 @@ class Problem(AudiotagError):  # noqa: N818 - RFC 9457 calls it so
         }
 
 
-def stopping_problem() -> Problem:
-    """The problem of a request that the service cannot finish because it is stopping."""
-    return Problem(
-        "not-ready",
-        "the service is stopping; send the request again",
-        retry_after_seconds=_RETRY_STOPPED_SECONDS,
-    )
-
-
 def problem_response(problem: Problem, request_id: str) -> Response:
     """Make the response for a problem."""
-    return Response(
-        json.dumps(problem.document(request_id), ensure_ascii=False),
-        problem.kind.status,
-        problem.headers,
-        MEDIA_TYPE,
-    )
+    body = json.dumps(problem.document(request_id), ensure_ascii=False)
+    return Response(body, problem.kind.status, problem.headers, MEDIA_TYPE)
 
 
 def to_problem(error: AudiotagError) -> Problem:

@@ -12,26 +12,13 @@ from filelock import FileLock, Timeout
 
 from vggish.errors import OptionError
 
-_LOCK = "lock"
-# A lock file this young may not be locked yet.
-_CREATION_SECONDS = 2.0
-
 
 class ScratchDirectory:
     """A directory with a random name, readable by this user only.
 
     It is locked while it is in use. A directory without a lock is an orphan of a process that was
-    killed; it is removed when the next directory is made.
-
-    Args:
-        prefix: prefix of the name.
-        parent: directory to make it in; None for the system's temporary directory.
-
-    Attributes:
-        path: path of the directory.
-
-    Raises:
-        OptionError: it cannot be made.
+    killed; it is removed when the next directory is made. The parent None is the system's
+    temporary directory. Raises OptionError if it cannot be made.
     """
 
     def __init__(self, prefix: str, parent: Path | None = None) -> None:
@@ -45,7 +32,7 @@ class ScratchDirectory:
                 f"cannot make a temporary directory{where}: {error.strerror or error}; set "
                 "temporary_directory to a directory with free space"
             ) from error
-        self._lock = FileLock(self.path / _LOCK)
+        self._lock = FileLock(self.path / "lock")
         self._lock.acquire()
 
     def close(self) -> None:
@@ -56,12 +43,12 @@ class ScratchDirectory:
 
 def _remove_orphans(prefix: str, parent: Path) -> None:
     for directory in parent.glob(f"{prefix}*"):
-        lock = FileLock(directory / _LOCK)
+        lock = FileLock(directory / "lock")
         with contextlib.suppress(OSError, Timeout):
             # The age of the lock, because the directory changes with each file in it.
-            age_seconds = time.time() - (directory / _LOCK).stat().st_mtime
-            if age_seconds < _CREATION_SECONDS:
-                continue
+            age_seconds = time.time() - (directory / "lock").stat().st_mtime
+            if age_seconds < 2:
+                continue  # a lock file this young may not be locked yet
             lock.acquire(timeout=0)
             lock.release()
             shutil.rmtree(directory, ignore_errors=True)

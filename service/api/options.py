@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar, get_origin
 
 from pydantic import BaseModel, ValidationError
@@ -11,37 +11,13 @@ from pydantic import BaseModel, ValidationError
 from service.api.schemas import ClassifyOptions, EmbedRequestOptions
 from service.problems import Problem
 
-_MAX_ERRORS_SHOWN = 3
 _KNOWN = sorted({*ClassifyOptions.model_fields, *EmbedRequestOptions.model_fields})
-
 OptionsT = TypeVar("OptionsT", bound=BaseModel)
 
 
 def with_fields(options: OptionsT, fields: Sequence[tuple[str, str]]) -> OptionsT:
-    """Override the options of the query with the fields of a form.
-
-    Raises:
-        Problem: a field is invalid.
-    """
-    if not fields:
-        return options
+    """Override the options of the query with the fields of a form; raise Problem if invalid."""
     kind = type(options)
-    values = options.model_dump(exclude_unset=True)
-    try:
-        return kind.model_validate({**values, **_gather(kind, fields)})
-    except ValidationError as error:
-        raise options_problem(error.errors()) from error
-
-
-def options_problem(errors: Sequence[Mapping[str, Any]]) -> Problem:
-    """Make the problem of invalid options from pydantic's errors."""
-    message = "; ".join(map(_describe, errors[:_MAX_ERRORS_SHOWN]))
-    names = list(dict.fromkeys(map(_name_of, errors)))
-    return Problem("invalid-option", message, options=names)
-
-
-def _gather(kind: type[BaseModel], fields: Iterable[tuple[str, str]]) -> dict[str, Any]:
-    """Collect the values of each field: all of a list, otherwise the last one."""
     values: dict[str, Any] = {}
     for name, value in fields:
         known = kind.model_fields.get(name)
@@ -49,7 +25,17 @@ def _gather(kind: type[BaseModel], fields: Iterable[tuple[str, str]]) -> dict[st
             values.setdefault(name, []).append(value)
         else:
             values[name] = value
-    return values
+    try:
+        return kind.model_validate({**options.model_dump(exclude_unset=True), **values})
+    except ValidationError as error:
+        raise options_problem(error.errors()) from error
+
+
+def options_problem(errors: Sequence[Mapping[str, Any]]) -> Problem:
+    """Make the problem of invalid options from pydantic's errors."""
+    message = "; ".join(map(_describe, errors[:3]))
+    names = list(dict.fromkeys(map(_name_of, errors)))
+    return Problem("invalid-option", message, options=names)
 
 
 def _describe(error: Mapping[str, Any]) -> str:

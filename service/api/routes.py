@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import tempfile
 import time
-import uuid
 from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Query, Request
@@ -19,55 +20,35 @@ from service.api import schemas
 from service.api.options import with_fields
 from service.api.schemas import ClassifyOptions, EmbedRequestOptions
 from service.api.uploads import BINARY, Form, receive, upload_schema
-from service.documents import (
-    ModelLabel,
-    ModelLabels,
-    ServiceModels,
-    ServiceTags,
-    ServiceVersion,
-)
+from service.documents import ModelLabel, ModelLabels, ServiceModels, ServiceTags, ServiceVersion
 from service.engine.jobs import Job
 from service.engine.models import Model
 from service.engine.service import Service
 from service.engine.storage import Upload
 from service.logs import request_id
 from service.middleware.request_context import API_VERSION
-from service.problems import MEDIA_TYPE, PROBLEMS, Problem, to_problem
+from service.problems import MEDIA_TYPE, PROBLEMS, Problem
 from vggish.errors import AudiotagError
 from vggish.extractor import EmbedOptions
-from vggish.frames.clip import ClipFrames
 from vggish.frames.files import write_frames
 from vggish.params import VERSION
 
 _JSON = "application/json"
-# Precision of scores over time, and of timings.
-_DECIMALS = 6
-
+_DECIMALS = 6  # of scores over time, and of timings
 _FRAME_FORMATS = {"application/x-npz": "npz", "application/x-tfrecord": "tfrecord"}
-
 T = TypeVar("T")
-
 OptionsT = TypeVar("OptionsT", ClassifyOptions, EmbedRequestOptions)
 
 
 def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The problem documents of a route, for OpenAPI."""
-    # uvicorn itself refuses a request whose head is malformed, or larger than 64 KiB.
-    by_uvicorn = {400: {"text/plain": {"schema": {"type": "string"}}}}
-    return {
-        status: {
-            "description": "; ".join(
-                f"`{slug}`: {kind.title}"
-                for slug, kind in PROBLEMS.items()
-                if kind.status == status
-            ),
-            "content": {
-                MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}},
-                **by_uvicorn.get(status, {}),
-            },
-        }
-        for status in statuses
-    }
+    found: dict[int | str, dict[str, Any]] = {}
+    for status in statuses:
+        kinds = [f"`{slug}`: {k.title}" for slug, k in PROBLEMS.items() if k.status == status]
+        content: dict[str, Any] = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+        if status == 400:  # uvicorn refuses a request whose head is malformed or over 64 KiB
+            content["text/plain"] = {"schema": {"type": "string"}}
+        found[status] = {"description": "; ".join(kinds), "content": content}
+    return found
 
 
 _ACCESS = (401, 403, 429)
@@ -92,9 +73,9 @@ async def classify(request: Request, options: Annotated[ClassifyOptions, Query()
     started = time.perf_counter()
     service = _service(request)
     form, options, model = await _received(request, options)
-    upload = form.uploads[0]
-    work = _classification(service, model, upload, options, started)
-    return _json(await _unless_disconnected(request, service.pool.run(work, upload.remove)))
+    work = _classification(service, model, form.uploads[0], options, started)
+    body = await _unless_disconnected(request, service.pool.run(work, form.remove))
+    return Response(body, media_type=_JSON)
 
 
 @router.post(
@@ -120,17 +101,15 @@ async def classify_batch(
                 try:
                     return await service.pool.run(work, upload.remove)
                 except AudiotagError as error:
-                    problem = to_problem(error)
-                    service.metrics.errors.labels(problem.slug).inc()
-                    document = problem.document(request_id.get())
+                    document = service.problem_document(error)
                     return _encode({"file": upload.name, "problem": document})
 
         batch = _gather([classify_one(upload) for upload in form.uploads])
         results = await _unless_disconnected(request, batch)
     finally:
         form.remove()
-    head = b'{"results": [' + b", ".join(results)
-    return _json(head + b'], "request_id": ' + _encode(request_id.get()) + b"}")
+    parts = (b'{"results": [', b", ".join(results), b'], "request_id": ', _encode(request_id.get()))
+    return Response(b"".join(parts) + b"}", media_type=_JSON)
 
 
 @router.post(
@@ -147,27 +126,27 @@ async def embed(request: Request, options: Annotated[EmbedRequestOptions, Query(
     service = _service(request)
     media_type = _negotiated(request.headers.get("accept") or "*/*", (_JSON, *_FRAME_FORMATS))
     form, options, model = await _received(request, options)
-    upload = form.uploads[0]
 
     def work(job: Job) -> bytes:
-        extractor = model.network.extractor(
-            EmbedOptions(options.values, options.hop_seconds, options.tail)
-        )
-        clip = extractor(service.open(job, upload), on_progress=job.raise_if_stopped)
-        seconds = clip.metadata["duration_seconds"]
-        service.record(seconds, {"queue": job.queue_seconds, **clip.timings})
-        if media_type == _JSON:
-            return _encode(
-                {
-                    "clip": clip.clip_id,
-                    "start_seconds": clip.start_seconds.tolist(),
-                    "frames": clip.frames.tolist(),
-                    "metadata": clip.metadata,
-                }
-            )
-        return _frame_file(service, clip, _FRAME_FORMATS[media_type])
+        embed_options = EmbedOptions(options.values, options.hop_seconds, options.tail)
+        extractor = model.network.extractor(embed_options)
+        clip = extractor(service.open(job, form.uploads[0]), on_progress=job.raise_if_stopped)
+        service.record(job, clip.metadata["duration_seconds"], clip.timings)
+        if media_type != _JSON:
+            file_format = _FRAME_FORMATS[media_type]
+            with tempfile.TemporaryDirectory(dir=service.storage.directory) as directory:
+                file = Path(directory, f"frames.{file_format}")
+                write_frames(file, clip, file_format)
+                return file.read_bytes()
+        document = {
+            "clip": clip.clip_id,
+            "start_seconds": clip.start_seconds.tolist(),
+            "frames": clip.frames.tolist(),
+            "metadata": clip.metadata,
+        }
+        return _encode(document)
 
-    body = await _unless_disconnected(request, service.pool.run(work, upload.remove))
+    body = await _unless_disconnected(request, service.pool.run(work, form.remove))
     return Response(body, media_type=media_type)
 
 
@@ -218,9 +197,8 @@ async def metrics(request: Request) -> Response:
 async def problem(slug: str) -> Response:
     """Explain a type of problem."""
     if slug not in PROBLEMS:
-        raise Problem(
-            "not-found", f"there is no such problem type; available: {', '.join(PROBLEMS)}"
-        )
+        known = ", ".join(PROBLEMS)
+        raise Problem("not-found", f"there is no such problem type; available: {known}")
     kind = PROBLEMS[slug]
     return PlainTextResponse(f"{kind.title} ({kind.status})\n\n{kind.explanation}\n")
 
@@ -233,18 +211,15 @@ def _service(request: Request) -> Service:
 async def _received(
     request: Request, options: OptionsT, max_files: int = 1
 ) -> tuple[Form, OptionsT, Model]:
-    """Receive a request: its body, its options from query and form, and their model.
+    """Receive the body of a request, its options from query and form, and their model.
 
-    The caller must `remove` the form.
-
-    Raises:
-        Problem: see `receive`; or an option is invalid, or there is no such model.
-        ClientDisconnect: the client has disconnected.
+    The caller must `remove` the form. Raises what `receive` does, and Problem for the options.
     """
     service = _service(request)
     service.models.get(options.model)  # before the body is received in vain
-    with service.upload_slot():
-        form = await receive(request, service.storage, service.config, max_files=max_files)
+    service.pool.check_capacity()
+    with service.uploads.take(service.pool.retry_after_seconds):
+        form = await receive(request, service, max_files=max_files)
     try:
         options = with_fields(options, form.fields)
         return form, options, service.models.get(options.model)
@@ -262,7 +237,10 @@ def _classification(
     current_id = request_id.get()
 
     def work(job: Job) -> bytes:
-        tags = service.tag(job, model, upload, options.choice())
+        choice = options.choice()
+        with service.open(job, upload) as stream:
+            tags = model.tagger.tag(stream, on_progress=job.raise_if_stopped, **vars(choice))
+        service.record(job, tags.duration_seconds, tags.timings)
         timings = {
             "upload": upload_seconds,
             "queue": job.queue_seconds,
@@ -287,15 +265,6 @@ def _classification(
     return work
 
 
-def _frame_file(service: Service, clip: ClipFrames, file_format: str) -> bytes:
-    file = service.storage.directory / f"{uuid.uuid4()}.{file_format}"
-    try:
-        write_frames(file, clip, file_format)
-        return file.read_bytes()
-    finally:
-        file.unlink(missing_ok=True)
-
-
 async def _gather(awaitables: Sequence[Awaitable[T]]) -> list[T]:
     """Gather results; if one fails or this is cancelled, cancel the others."""
     tasks = [asyncio.ensure_future(each) for each in awaitables]
@@ -307,11 +276,7 @@ async def _gather(awaitables: Sequence[Awaitable[T]]) -> list[T]:
 
 
 async def _unless_disconnected(request: Request, work: Awaitable[T]) -> T:
-    """Wait for work; cancel it if the client disconnects.
-
-    Raises:
-        ClientDisconnect: the client has disconnected.
-    """
+    """Wait for work; cancel it and raise ClientDisconnect if the client disconnects."""
 
     async def wait_for_disconnect() -> None:
         while (await request.receive())["type"] != "http.disconnect":
@@ -332,11 +297,7 @@ async def _unless_disconnected(request: Request, work: Awaitable[T]) -> T:
 
 
 def _negotiated(accept: str, offers: Sequence[str]) -> str:
-    """The offer that the client prefers; the first one of equals.
-
-    Raises:
-        Problem: the client accepts none of them.
-    """
+    """The offer that the client prefers; the first one of equals."""
     qualities: dict[str, float] = {}
     for item in accept.split(","):
         kind, _, parameters = item.partition(";")
@@ -356,7 +317,3 @@ def _negotiated(accept: str, offers: Sequence[str]) -> str:
 def _encode(value: Any) -> bytes:
     # Lone surrogates, which may come from file names, are replaced.
     return json.dumps(value, ensure_ascii=False, allow_nan=False).encode("utf-8", "replace")
-
-
-def _json(body: bytes) -> Response:
-    return Response(body, media_type=_JSON)

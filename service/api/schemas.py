@@ -15,23 +15,17 @@ from classifier.tags.choice import DEFAULT_TOP_K, Choice
 from classifier.tags.document import JsonDocument
 from classifier.tags.tracks import TagTrack, TagTracks
 from classifier.tags.types import FrameTags, Tag, TagSegment
-from service.documents import (
-    MAX_TOP_K,
-    ModelLabel,
-    ServiceModel,
-    ServiceModels,
-    ServiceTags,
-    ServiceVersion,
-)
+from service import documents
+from service.documents import ServiceModel, ServiceModels, ServiceTags
 from vggish.common.choices import Tail, Values
 from vggish.params import PATCH_SECONDS
 
-# Limits of options. An unknown label triggers a fuzzy search, whose time grows with the name.
-MAX_LABELS, MAX_LABEL_LENGTH = 1000, 200
+# Limited, since an unknown label triggers a fuzzy search, whose time grows with the name.
+_Labels = Annotated[list[Annotated[str, Field(max_length=200)]], Field(max_length=1000)]
 
-_Labels = Annotated[
-    list[Annotated[str, Field(max_length=MAX_LABEL_LENGTH)]], Field(max_length=MAX_LABELS)
-]
+
+def _example(**members: Any) -> ConfigDict:
+    return ConfigDict(json_schema_extra={"examples": [members]})
 
 
 class TagOptions(BaseModel):
@@ -40,7 +34,10 @@ class TagOptions(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     top_k: int = Field(
-        DEFAULT_TOP_K, ge=1, le=MAX_TOP_K, description="Maximum number of tags, best first."
+        DEFAULT_TOP_K,
+        ge=1,
+        le=documents.MAX_TOP_K,
+        description="Maximum number of tags, best first.",
     )
     threshold: float = Field(0.0, ge=0, le=1, description="Minimum score of a tag.")
     labels: _Labels = Field(
@@ -104,20 +101,13 @@ class StreamStart(TagOptions):
 class Problem(BaseModel):
     """A problem document (RFC 9457): what is wrong and what to do."""
 
-    model_config = ConfigDict(
-        extra="allow",
-        json_schema_extra={
-            "examples": [
-                {
-                    "type": "/problems/unreadable-audio",
-                    "title": "The audio cannot be read",
-                    "status": 400,
-                    "detail": "cannot read notes.txt: Format not recognised",
-                    "instance": "5c0f2d9e",
-                }
-            ]
-        },
-    )
+    model_config = _example(
+        type="/problems/unreadable-audio",
+        title="The audio cannot be read",
+        status=400,
+        detail="cannot read notes.txt: Format not recognised",
+        instance="5c0f2d9e",
+    ) | {"extra": "allow"}
 
     type: str = Field(description="Stable address on this service that explains the problem.")
     title: str
@@ -143,17 +133,8 @@ class ClassifiedBatch(BaseModel):
 class Embedded(BaseModel):
     """Frames of a clip."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "clip": "dog",
-                    "start_seconds": [0.0],
-                    "frames": [[127, 128]],
-                    "metadata": {"values": "uint8"},
-                }
-            ]
-        }
+    model_config = _example(
+        clip="dog", start_seconds=[0.0], frames=[[127, 128]], metadata={"values": "uint8"}
     )
 
     clip: str
@@ -165,7 +146,7 @@ class Embedded(BaseModel):
 class Status(BaseModel):
     """State of the service."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"status": "ready"}]})
+    model_config = _example(status="ready")
 
     status: Literal["alive", "ready"]
 
@@ -208,8 +189,8 @@ _EXAMPLES: tuple[JsonDocument, ...] = (
     ),
     _SERVICE_MODEL,
     ServiceModels((_SERVICE_MODEL,)),
-    ModelLabel(74, "Dog", "/m/0bt9lr"),
-    ServiceVersion("0.5.0", "1"),
+    documents.ModelLabel(74, "Dog", "/m/0bt9lr"),
+    documents.ServiceVersion("0.5.0", "1"),
 )
 
 _SCORE = {"minimum": 0, "maximum": 1}

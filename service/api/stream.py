@@ -19,9 +19,8 @@ from service.api.options import options_problem
 from service.api.schemas import StreamStart
 from service.engine.jobs import Job
 from service.engine.service import Service
-from service.logs import request_id
-from service.middleware.keys import check_key
-from service.problems import Problem, to_problem
+from service.middleware.access import check_key
+from service.problems import Problem
 from vggish.errors import AudiotagError
 from vggish.params import PATCH_SECONDS
 
@@ -42,22 +41,19 @@ async def stream(websocket: WebSocket) -> None:
     try:
         # No slot is taken before the key has been checked.
         start = await _receive_start(websocket, service)
-        with service.stream_slot():
+        with service.streams.take(retry_after_seconds=10):
             await _tag_stream(websocket, service, start)
     except WebSocketDisconnect:
         return
     except AudiotagError as error:
-        problem = to_problem(error)
-        service.metrics.errors.labels(problem.slug).inc()
-        document = problem.document(request_id.get())
+        document = service.problem_document(error)
         await _send(websocket, {"type": "error", "problem": document})
-        status = problem.kind.status
+        status = document["status"]
         code = _TRY_LATER if status in (429, 503) else _INTERNAL if status >= 500 else _POLICY
     await websocket.close(code)
 
 
 async def _receive_start(websocket: WebSocket, service: Service) -> StreamStart:
-    """Receive and check the first message, within the time limit of a request's head."""
     message = await _receive(websocket, service.config.upload_idle_seconds)
     text = message.get("text")
     if text is None:
@@ -73,7 +69,6 @@ async def _receive_start(websocket: WebSocket, service: Service) -> StreamStart:
 
 
 async def _tag_stream(websocket: WebSocket, service: Service, start: StreamStart) -> None:
-    """Receive samples and send tags until the client ends the stream."""
     model = service.models.get(start.model)
     live = LiveTagger(model.tagger, start.sample_rate_hz, **vars(start.choice()))
     ready = {
@@ -83,20 +78,17 @@ async def _tag_stream(websocket: WebSocket, service: Service, start: StreamStart
         "frame_seconds": PATCH_SECONDS,
     }
     await _send(websocket, ready)
-    samples: npt.NDArray[Any] | None
+    data: bytes | None = b""
     rest = b""
-    while True:
+    while data is not None:
         message = await _receive(websocket, service.config.stream_idle_seconds)
-        data = message.get("bytes")
+        samples, data = None, message.get("bytes")
         if data is None:
             _check_end(message.get("text") or "")
-            samples = None
         else:
             samples, rest = _split(rest, data, start)
         for tags in await _tag(service, live, samples):
             await _send(websocket, {"type": "tags", **tags.as_json()})
-        if samples is None:
-            break
     await _send(websocket, {"type": "done", "duration_seconds": round(live.duration_seconds, 6)})
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,31 +18,22 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import Request
 
-from service.engine.storage import SPOOL_BYTES, Storage, Upload
+from service.engine.service import Service
+from service.engine.storage import SPOOL_BYTES, Upload
 from service.problems import Problem
-from service.settings.config import ServiceConfig
 
-# Form fields of one clip and of several; each is accepted for the other.
-FILE_FIELDS = ("file", "files")
 AUDIO_TYPES = ("application/octet-stream", "application/ogg", "video/mp4", "video/webm")
-# OpenAPI schema of a file.
-BINARY = {"type": "string", "format": "binary"}
+BINARY = {"type": "string", "format": "binary"}  # OpenAPI schema of a file
 
 _MULTIPART = "multipart/form-data"
 # Limits of all other fields together, which stay in memory.
 _MAX_FIELDS, _MAX_FIELD_BYTES = 1000, 64 << 10
-# Size of a multipart body besides its files.
-_OVERHEAD_BYTES = 1 << 20
+_OVERHEAD_BYTES = 1 << 20  # of a multipart body besides its files
 
 
 @dataclass
 class Form:
-    """The content of a body.
-
-    Attributes:
-        uploads: the clips, in order.
-        fields: names and values of the other fields, in order.
-    """
+    """The clips of a body, and the names and values of its other fields, in order."""
 
     uploads: list[Upload] = field(default_factory=list)
     fields: list[tuple[str, str]] = field(default_factory=list)
@@ -53,73 +44,55 @@ class Form:
             upload.remove()
 
 
-async def receive(
-    request: Request, storage: Storage, config: ServiceConfig, *, max_files: int = 1
-) -> Form:
+async def receive(request: Request, service: Service, *, max_files: int = 1) -> Form:
     """Receive the body of a request. The caller must `remove` the form.
 
-    Raises:
-        Problem: the body has an unsupported type, is too large, too slow, malformed, or has no
-            clips or too many; or the disk is full.
-        ClientDisconnect: the client has disconnected.
+    Raises Problem for an invalid or slow body or a full disk, and ClientDisconnect.
     """
-    kind, parameters = parse_options_header(request.headers.get("content-type"))
-    content_type = kind.decode("latin-1").lower()
-    _check_length(request, config.max_upload_bytes)
-    form = Form()
+    receiver = _Receiver(request, service, max_files)
     try:
-        if content_type == _MULTIPART:
-            await _receive_multipart(request, parameters, form, storage, config, max_files)
-        elif content_type.startswith("audio/") or content_type in AUDIO_TYPES:
-            form.uploads.append(storage.new_file(None))
-            await _read(request, form, config, form.uploads[0].add)
-        else:
-            raise _unsupported(content_type)
-        if not form.uploads:
-            raise Problem("bad-request", "the form has no audio: send it in the field 'file'")
+        await receiver.run()
     except BaseException:
         # In a thread, so that a slow disk does not block the event loop.
-        await asyncio.shield(asyncio.to_thread(form.remove))
+        await asyncio.shield(asyncio.to_thread(receiver.form.remove))
         raise
-    return form
+    return receiver.form
 
 
-async def _receive_multipart(
-    request: Request,
-    parameters: Mapping[bytes, bytes],
-    form: Form,
-    storage: Storage,
-    config: ServiceConfig,
-    max_files: int,
-) -> None:
-    boundary = parameters.get(b"boundary", b"")
-    if not 0 < len(boundary) <= 256:
-        raise Problem("bad-request", "the content type multipart/form-data has no boundary")
-    parts = _PartHandler(form, storage, max_files, config.max_upload_bytes)
-    parser = MultipartParser(boundary, parts.callbacks())  # type: ignore[arg-type]
-    try:
-        await _read(request, form, config, parser.write)
-        parser.finalize()
-    except FormParserError as error:
-        raise Problem("bad-request", f"the form is malformed: {error}") from error
-    if not parts.is_complete:
-        raise Problem("bad-request", "the form is incomplete: the final boundary is missing")
+class _Receiver:
+    """Receives the body of one request; also the state of the multipart parser's callbacks."""
 
-
-class _PartHandler:
-    """Adds the parts of a multipart body to a form, called by the parser."""
-
-    def __init__(self, form: Form, storage: Storage, max_files: int, max_bytes: int) -> None:
-        self.is_complete = False
-        self._form = form
-        self._storage = storage
+    def __init__(self, request: Request, service: Service, max_files: int) -> None:
+        self.form = Form()
+        self._request = request
+        self._storage, self._config = service.storage, service.config
         self._max_files = max_files
-        self._max_bytes = max_bytes
+        self._max_bytes = int(service.config.max_upload_bytes)
         self._n_field_bytes = self._n_audio_bytes = 0
+        self._is_complete = False
         self._begin()
 
-    def callbacks(self) -> dict[str, Callable[..., None]]:
-        return {
+    async def run(self) -> None:
+        kind, parameters = parse_options_header(self._request.headers.get("content-type"))
+        content_type = kind.decode("latin-1").lower()
+        text = self._request.headers.get("content-length", "0")
+        length = int(text) if text.isascii() and text.isdigit() else math.inf
+        if length > self._max_bytes + _OVERHEAD_BYTES:
+            raise self._too_large()
+        if content_type == _MULTIPART:
+            await self._receive_multipart(parameters.get(b"boundary", b""))
+        elif content_type.startswith("audio/") or content_type in AUDIO_TYPES:
+            self.form.uploads.append(self._storage.new_file(None))
+            await self._read(self.form.uploads[0].add, self._max_bytes)
+        else:
+            raise _unsupported(content_type)
+        if not self.form.uploads:
+            raise Problem("bad-request", "the form has no audio: send it in the field 'file'")
+
+    async def _receive_multipart(self, boundary: bytes) -> None:
+        if not 0 < len(boundary) <= 256:
+            raise Problem("bad-request", "the content type multipart/form-data has no boundary")
+        callbacks: Any = {
             "on_part_begin": self._begin,
             "on_header_field": self._on_header_name,
             "on_header_value": self._on_header_value,
@@ -129,6 +102,14 @@ class _PartHandler:
             "on_part_end": self._on_part_end,
             "on_end": self._on_end,
         }
+        parser = MultipartParser(boundary, callbacks)
+        try:
+            await self._read(parser.write, self._max_bytes + _OVERHEAD_BYTES)
+            parser.finalize()
+        except FormParserError as error:
+            raise Problem("bad-request", f"the form is malformed: {error}") from error
+        if not self._is_complete:
+            raise Problem("bad-request", "the form is incomplete: the final boundary is missing")
 
     def _begin(self) -> None:
         self._headers: dict[bytes, bytes] = {}
@@ -153,28 +134,26 @@ class _PartHandler:
             raise Problem("bad-request", "a part of the form has no name")
         name = options[b"name"].decode("utf-8", "replace")
         file_name = options.get(b"filename")
-        if name not in FILE_FIELDS:
+        if name not in ("file", "files"):  # each is accepted for the other
             if file_name is None:
                 self._field = name
                 return
-            raise Problem(
-                "bad-request", f"the audio belongs in the field 'file'. Received: {name[:64]!r}"
-            )
-        if len(self._form.uploads) == self._max_files:
+            detail = f"the audio belongs in the field 'file'. Received: {name[:64]!r}"
+            raise Problem("bad-request", detail)
+        if len(self.form.uploads) == self._max_files:
             most = f"at most {self._max_files} clips in a request"
             if self._max_files == 1:
                 most = "only one clip in a request; POST /classify/batch accepts several"
             raise Problem("bad-request", most)
-        self._upload = self._storage.new_file(
-            None if file_name is None else file_name.decode("utf-8", "replace")
-        )
-        self._form.uploads.append(self._upload)
+        name_text = None if file_name is None else file_name.decode("utf-8", "replace")
+        self._upload = self._storage.new_file(name_text)
+        self.form.uploads.append(self._upload)
 
     def _on_data(self, data: bytes, start: int, end: int) -> None:
         if self._upload is not None:
             self._n_audio_bytes += end - start
             if self._n_audio_bytes > self._max_bytes:
-                raise _too_large(self._max_bytes)
+                raise self._too_large()
             self._upload.add(data[start:end])
             return
         self._text += data[start:end]
@@ -184,60 +163,48 @@ class _PartHandler:
 
     def _on_part_end(self) -> None:
         if self._field is not None:
-            self._form.fields.append((self._field, self._text.decode("utf-8", "replace")))
-        if len(self._form.fields) > _MAX_FIELDS:
+            self.form.fields.append((self._field, self._text.decode("utf-8", "replace")))
+        if len(self.form.fields) > _MAX_FIELDS:
             raise Problem("bad-request", f"the form has more than {_MAX_FIELDS} fields")
 
     def _on_end(self) -> None:
-        self.is_complete = True
+        self._is_complete = True
 
+    async def _read(self, write: Callable[[bytes], object], limit: int) -> None:
+        """Pass the body to `write` in pieces, within the limits of size and time."""
+        n_bytes = 0
+        clock = asyncio.get_running_loop().time
+        idle, total = self._config.upload_idle_seconds, self._config.upload_timeout_seconds
+        end = clock() + total
+        try:
+            # One scope for all pieces: a new one for each costs more than reading it.
+            with anyio.fail_after(min(idle, total)) as scope:
+                async for piece in self._request.stream():
+                    n_bytes += len(piece)
+                    if n_bytes > limit:
+                        raise self._too_large()
+                    write(piece)
+                    if sum(upload.bytes_in_memory for upload in self.form.uploads) >= SPOOL_BYTES:
+                        scope.deadline = math.inf  # a slow disk is not the client's fault
+                        for upload in self.form.uploads:
+                            if upload.bytes_in_memory:
+                                await asyncio.to_thread(upload.flush)
+                    scope.deadline = min(clock() + idle, end)
+        except TimeoutError as error:
+            raise Problem(
+                "upload-timeout",
+                f"nothing arrived for {idle:g} s, or the upload took more than {total:g} s; "
+                "send it again, or a smaller one",
+                headers={"Connection": "close"},
+            ) from error
 
-async def _read(
-    request: Request, form: Form, config: ServiceConfig, write: Callable[[bytes], object]
-) -> None:
-    """Pass the body to `write` in pieces, within the limits of size and time."""
-    limit, n_bytes = int(config.max_upload_bytes), 0
-    if request.headers.get("content-type", "").lower().startswith(_MULTIPART):
-        limit += _OVERHEAD_BYTES
-    clock = asyncio.get_running_loop().time
-    end = clock() + config.upload_timeout_seconds
-    try:
-        # One scope for all pieces: a new one for each costs more than reading it.
-        with anyio.fail_after(min(config.upload_idle_seconds, end - clock())) as scope:
-            async for piece in request.stream():
-                n_bytes += len(piece)
-                if n_bytes > limit:
-                    raise _too_large(config.max_upload_bytes)
-                write(piece)
-                if sum(upload.bytes_in_memory for upload in form.uploads) >= SPOOL_BYTES:
-                    scope.deadline = math.inf  # a slow disk is not the client's fault
-                    for upload in form.uploads:
-                        if upload.bytes_in_memory:
-                            await asyncio.to_thread(upload.flush)
-                scope.deadline = min(clock() + config.upload_idle_seconds, end)
-    except TimeoutError as error:
-        raise Problem(
-            "upload-timeout",
-            f"nothing arrived for {config.upload_idle_seconds:g} s, or the upload took more than "
-            f"{config.upload_timeout_seconds:g} s; send it again, or a smaller one",
-            headers={"Connection": "close"},
-        ) from error
-
-
-def _check_length(request: Request, limit: int) -> None:
-    """Refuse a body whose declared length is too large before it is received."""
-    text = request.headers.get("content-length", "0")
-    length = int(text) if text.isascii() and text.isdigit() else math.inf
-    if length > limit + _OVERHEAD_BYTES:
-        raise _too_large(limit)
-
-
-def _too_large(limit: int) -> Problem:
-    return Problem(
-        "too-large",
-        f"an upload may have at most {limit:,} bytes; send a shorter or compressed recording",
-        max_bytes=limit,
-    )
+    def _too_large(self) -> Problem:
+        return Problem(
+            "too-large",
+            f"an upload may have at most {self._max_bytes:,} bytes; send a shorter or compressed "
+            "recording",
+            max_bytes=self._max_bytes,
+        )
 
 
 def _unsupported(content_type: str) -> Problem:

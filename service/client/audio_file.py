@@ -19,17 +19,11 @@ class AudioFile:
     """A clip to upload: the rest of a binary file, from its position when it was passed in.
 
     httpx measures it, rewinds it before each attempt and reads it in pieces, so memory does not
-    grow with the file.
-
-    Attributes:
-        name: name of the clip in messages.
-        is_seekable: whether it can be sent a second time.
+    grow with the file. It can be sent a second time only if `is_seekable`.
     """
 
     def __init__(self, file: BinaryIO, name: str, *, close: bool) -> None:
-        self.name = name
-        self._file = file
-        self._close = close
+        self.name, self._file, self._close = name, file, close
         self._start = self._size = self._position = 0
         try:
             self.is_seekable = file.seekable()
@@ -47,10 +41,9 @@ class AudioFile:
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         """Move to an offset from the start, or from the end; see `io.IOBase.seek`."""
-        if not self.is_seekable:
-            raise io.UnsupportedOperation(f"{self.name} is not seekable")
+        self.tell()  # which raises if it is not seekable
         self._position = offset + (self._size if whence == os.SEEK_END else 0)
-        with self._read_errors():
+        with _errors_of("read", self.name):
             self._file.seek(self._start + self._position)
         return self._position
 
@@ -61,14 +54,10 @@ class AudioFile:
         return self._position
 
     def read(self, n_bytes: int) -> bytes:
-        """Read at most `n_bytes`; empty at the end.
-
-        Raises:
-            AudioError: the file cannot be read, or has become shorter since it was opened.
-        """
+        """Read at most `n_bytes`; empty at the end. Raises AudioError if that is impossible."""
         if self.is_seekable:
             n_bytes = min(n_bytes, self._size - self._position)
-        with self._read_errors():
+        with _errors_of("read", self.name):
             data: object = self._file.read(n_bytes)
         if not isinstance(data, bytes):
             raise AudioError(f"cannot read {self.name}: it is not opened in binary mode")
@@ -82,43 +71,30 @@ class AudioFile:
         if self._close:
             self._file.close()
 
-    @contextmanager
-    def _read_errors(self) -> Iterator[None]:
-        try:
-            yield
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise AudioError(f"cannot read {self.name}: {reason}") from error
+
+@contextmanager
+def _errors_of(action: str, name: str) -> Iterator[None]:
+    try:
+        yield
+    except IsADirectoryError as error:
+        raise AudioError(f"{name} is a directory, not an audio file") from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise AudioError(f"cannot {action} {name}: {reason}") from error
 
 
 def open_audio_file(source: AudioSource, name: str | None = None) -> AudioFile:
-    """Open a clip to upload it.
-
-    Args:
-        source: a path, `-` for standard input, the bytes of a file, or a binary file object, which
-            is read from its position and left open.
-        name: name of the clip; the path by default.
-
-    Raises:
-        OptionError: the source has another type.
-        AudioError: it cannot be opened, or is a directory.
-    """
+    """Open a clip to upload it; see `Client.classify`. A file object is left open."""
     name = source_name(source, name)
     if isinstance(source, (bytes, bytearray, memoryview)):
         return AudioFile(io.BytesIO(source), name, close=True)
     if isinstance(source, (str, os.PathLike)):
-        path = os.fspath(source)
-        if path == "-":
-            if sys.stdin is None:
-                raise AudioError(f"cannot read {name}: it is closed")
-            return AudioFile(sys.stdin.buffer, name, close=False)
-        try:
-            return AudioFile(open(path, "rb"), name, close=True)
-        except IsADirectoryError as error:
-            raise AudioError(f"{name} is a directory, not an audio file") from error
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise AudioError(f"cannot open {name}: {reason}") from error
+        if os.fspath(source) != "-":
+            with _errors_of("open", name):
+                return AudioFile(open(source, "rb"), name, close=True)
+        if sys.stdin is None:
+            raise AudioError(f"cannot read {name}: it is closed")
+        return AudioFile(sys.stdin.buffer, name, close=False)
     if not hasattr(source, "read"):
         raise OptionError(
             "the source must be a path, the bytes of a file, or a binary file object. "

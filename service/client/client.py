@@ -15,30 +15,31 @@ so a repeated request does no harm. Files are streamed as they are read.
 
 from __future__ import annotations
 
+import functools
 import time
-from collections.abc import AsyncIterator, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
+from contextlib import ExitStack, closing
+from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, ParamSpec, TypeVar
 
 import anyio
 import anyio.to_thread
 import httpx
+import numpy as np
 
 from classifier.labels import Labels
-from service.client import calls
-from service.client.calls import Call, ClassifyArguments, EmbedArguments
-from service.client.retries import Attempts, RetryPolicy
-from service.documents import ServiceModel, ServiceTags, ServiceVersion
+from service.client.audio_file import open_audio_file
+from service.client.calls import Call, ClassifyArguments, EmbedArguments, classify_params, given
+from service.client.outcomes import Attempts, RetryPolicy, problem_error
+from service.documents import ModelLabels, ServiceModel, ServiceModels, ServiceTags, ServiceVersion
 from vggish.audio.sources import AudioSource
 from vggish.errors import OptionError, ServiceError
-from vggish.frames.clip import ClipFrames
+from vggish.frames.clip import ClipFrames, frame_array
 from vggish.params import VERSION
 
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
-TIMEOUT_SECONDS, CONNECT_TIMEOUT_SECONDS = 120.0, 10.0
-RETRIES, RETRY_SECONDS = 4, 60.0
-
+_P = ParamSpec("_P")
 _Result = TypeVar("_Result")
 
 
@@ -53,9 +54,9 @@ class _BaseClient:
         base_url: str,
         *,
         api_key: str | None = None,
-        timeout_seconds: float = TIMEOUT_SECONDS,
-        retries: int = RETRIES,
-        retry_seconds: float = RETRY_SECONDS,
+        timeout_seconds: float = 120.0,
+        retries: int = 4,
+        retry_seconds: float = 60.0,
     ) -> None:
         self._policy = RetryPolicy(base_url.rstrip("/"), timeout_seconds, retries, retry_seconds)
         headers = {"User-Agent": f"audiotag/{VERSION}", "Accept": "application/json"}
@@ -64,12 +65,11 @@ class _BaseClient:
                 # The message does not contain the key.
                 raise OptionError("an API key must be one line of ASCII. Received: something else")
             headers["Authorization"] = f"Bearer {api_key}"
-        connect_seconds = min(timeout_seconds, CONNECT_TIMEOUT_SECONDS)
         try:
             self._http = self._http_class(
                 base_url=self._policy.url,
                 headers=headers,
-                timeout=httpx.Timeout(timeout_seconds, connect=connect_seconds),
+                timeout=httpx.Timeout(timeout_seconds, connect=min(timeout_seconds, 10.0)),
                 # A redirect would send the audio and the key to another host.
                 follow_redirects=False,
             )
@@ -130,7 +130,9 @@ class Client(_BaseClient):
             ServiceUnreachableError: there is no connection to the service.
             OptionError: an argument is invalid.
         """
-        return self._send(calls.classify(source, name, options))
+        params = classify_params(**options)
+        files = [open_audio_file(source, name)]
+        return self._send(Call("POST", "/classify", ServiceTags.from_json, params, files))
 
     def classify_batch(
         self, sources: Sequence[AudioSource], **options: Unpack[ClassifyArguments]
@@ -144,7 +146,23 @@ class Client(_BaseClient):
 
         Raises: see `classify`.
         """
-        return self._send(calls.classify_batch(sources, options))
+        params = classify_params(**options)
+        with ExitStack() as stack:  # closes the files if one of them cannot be opened
+            files = [stack.enter_context(closing(open_audio_file(source))) for source in sources]
+            if not files:
+                raise OptionError("a batch needs at least one clip. Received: none")
+            stack.pop_all()
+
+        def read(found: Mapping[str, Any]) -> list[ServiceTags | ServiceError]:
+            results = list(found["results"])
+            if len(results) != len(files):
+                raise ValueError(f"{len(results)} results for {len(files)} files")
+            return [
+                problem_error(each["problem"]) if "problem" in each else ServiceTags.from_json(each)
+                for each in results
+            ]
+
+        return self._send(Call("POST", "/classify/batch", read, params, files, "files"))
 
     def embed(
         self, source: AudioSource, *, name: str | None = None, **options: Unpack[EmbedArguments]
@@ -158,23 +176,49 @@ class Client(_BaseClient):
 
         Raises: see `classify`.
         """
-        return self._send(calls.embed(source, name, options))
+        values, hop_seconds = options.get("values", "uint8"), options.get("hop_seconds")
+
+        def read(found: Mapping[str, Any]) -> ClipFrames:
+            return ClipFrames(
+                str(found["clip"]),
+                frame_array(found["frames"], quantised=values == "uint8"),
+                np.asarray(found["start_seconds"], np.float64),
+                dict(found["metadata"]),
+            )
+
+        params = {
+            "values": values,
+            "hop_seconds": None if hop_seconds is None else str(hop_seconds),
+            "tail": options.get("tail", "pad"),
+            "model": options.get("model"),
+        }
+        files = [open_audio_file(source, name)]
+        return self._send(Call("POST", "/embed", read, given(params), files))
 
     def models(self) -> tuple[ServiceModel, ...]:
         """List the models of the service. Raises: see `classify`."""
-        return self._send(calls.models())
+        return self._send(
+            Call("GET", "/models", lambda found: ServiceModels.from_json(found).models)
+        )
 
     def labels(self, model: str | None = None) -> Labels:
         """List the labels of a model, by default of the default model. Raises: see `classify`."""
-        return self._send(calls.labels(model))
+
+        def read(found: Mapping[str, Any]) -> Labels:
+            rows = sorted(ModelLabels.from_json(found).labels, key=lambda row: row.index)
+            return Labels(tuple(row.label for row in rows), tuple(row.mid for row in rows))
+
+        return self._send(Call("GET", "/labels", read, given({"model": model})))
 
     def version(self) -> ServiceVersion:
         """Get the versions of the service and of its API. Raises: see `classify`."""
-        return self._send(calls.version())
+        return self._send(Call("GET", "/version", ServiceVersion.from_json))
 
     def ready(self) -> bool:
         """Check, without retries, if the service accepts clips now. Raises: see `classify`."""
-        return self._send(calls.ready())
+        return self._send(
+            Call("GET", "/readyz", lambda found: bool(found["status"] == "ready"), is_probe=True)
+        )
 
     def close(self) -> None:
         """Close the connections."""
@@ -188,9 +232,9 @@ class Client(_BaseClient):
 
     def _send(self, call: Call[_Result]) -> _Result:
         attempts = Attempts(self._policy, call)
-        outcome: httpx.Response | httpx.RequestError
-        try:
+        with closing(call):
             while True:
+                outcome: httpx.Response | httpx.RequestError
                 try:
                     outcome = self._http.send(self._request(call))
                 except httpx.RequestError as error:
@@ -199,8 +243,20 @@ class Client(_BaseClient):
                 if pause is None:
                     return attempts.result(outcome)
                 time.sleep(pause)
-        finally:
-            call.close()
+
+
+def _coroutine(
+    method: Callable[Concatenate[Client, _P], _Result],
+) -> Callable[Concatenate[AsyncClient, _P], Coroutine[Any, Any, _Result]]:
+    """Make a method of `AsyncClient`, whose `_send` is a coroutine, from one of `Client`."""
+
+    async def call(self: Any, /, *arguments: _P.args, **options: _P.kwargs) -> _Result:
+        result: Any = method(self, *arguments, **options)
+        return await result  # type: ignore[no-any-return]
+
+    functools.update_wrapper(call, method)
+    call.__doc__ = f"See `Client.{method.__name__}`."
+    return call
 
 
 class AsyncClient(_BaseClient):
@@ -212,39 +268,13 @@ class AsyncClient(_BaseClient):
     _http_class = httpx.AsyncClient
     _http: httpx.AsyncClient
 
-    async def classify(
-        self, source: AudioSource, *, name: str | None = None, **options: Unpack[ClassifyArguments]
-    ) -> ServiceTags:
-        """See `Client.classify`."""
-        return await self._send(calls.classify(source, name, options))
-
-    async def classify_batch(
-        self, sources: Sequence[AudioSource], **options: Unpack[ClassifyArguments]
-    ) -> list[ServiceTags | ServiceError]:
-        """See `Client.classify_batch`."""
-        return await self._send(calls.classify_batch(sources, options))
-
-    async def embed(
-        self, source: AudioSource, *, name: str | None = None, **options: Unpack[EmbedArguments]
-    ) -> ClipFrames:
-        """See `Client.embed`."""
-        return await self._send(calls.embed(source, name, options))
-
-    async def models(self) -> tuple[ServiceModel, ...]:
-        """See `Client.models`."""
-        return await self._send(calls.models())
-
-    async def labels(self, model: str | None = None) -> Labels:
-        """See `Client.labels`."""
-        return await self._send(calls.labels(model))
-
-    async def version(self) -> ServiceVersion:
-        """See `Client.version`."""
-        return await self._send(calls.version())
-
-    async def ready(self) -> bool:
-        """See `Client.ready`."""
-        return await self._send(calls.ready())
+    classify = _coroutine(Client.classify)
+    classify_batch = _coroutine(Client.classify_batch)
+    embed = _coroutine(Client.embed)
+    models = _coroutine(Client.models)
+    labels = _coroutine(Client.labels)
+    version = _coroutine(Client.version)
+    ready = _coroutine(Client.ready)
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -258,9 +288,9 @@ class AsyncClient(_BaseClient):
 
     async def _send(self, call: Call[_Result]) -> _Result:
         attempts = Attempts(self._policy, call)
-        outcome: httpx.Response | httpx.RequestError
-        try:
+        with closing(call):
             while True:
+                outcome: httpx.Response | httpx.RequestError
                 request = self._request(call)
                 if call.files:
                     request.stream = _ThreadedBody(request.stream)  # type: ignore[arg-type]
@@ -272,8 +302,6 @@ class AsyncClient(_BaseClient):
                 if pause is None:
                     return attempts.result(outcome)
                 await anyio.sleep(pause)
-        finally:
-            call.close()
 
 
 class _ThreadedBody(httpx.AsyncByteStream):

@@ -9,7 +9,8 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from concurrent.futures import Future
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,49 +21,33 @@ from vggish.network.runtime import PatchEmbedder
 Patches = npt.NDArray[np.floating]
 Embeddings = npt.NDArray[np.float32]
 
-# Called with the number of patches and of callers of each batch.
-OnBatch = Callable[[int, int], None]
+
+_Entry = tuple[Patches, Future[Embeddings]]
 
 
 @dataclass(eq=False)
-class _Entry:
-    """The patches of one caller and their result."""
-
-    patches: Patches
-    done: threading.Event = field(default_factory=threading.Event)
-    embeddings: Embeddings | None = None
-    error: BaseException | None = None
-
-
 class BatchingEmbedder:
     """A `PatchEmbedder` that runs the patches of concurrent callers together.
 
     While the network runs, new patches gather for the next run, so batches grow with the load. A
     single caller does not wait: `n_active` says how many callers may bring patches.
 
-    Args:
+    Attributes:
         embedder: patches [n, 96, 64] -> embeddings [n, 128].
         window_seconds: how long the leader waits for others; 0 turns batching off.
         full_batch: number of patches from which on a batch does not wait.
         n_active: returns the number of callers that have patches or will have some soon,
             including the one that asks.
-        on_batch: called for each batch.
+        on_batch: called with the number of patches and of callers of each batch.
     """
 
-    def __init__(
-        self,
-        embedder: PatchEmbedder,
-        *,
-        window_seconds: float,
-        full_batch: int,
-        n_active: Callable[[], int],
-        on_batch: OnBatch = lambda n_patches, n_callers: None,
-    ) -> None:
-        self._embedder = embedder
-        self._window_seconds = window_seconds
-        self._full_batch = full_batch
-        self._n_active = n_active
-        self._on_batch = on_batch
+    embedder: PatchEmbedder
+    window_seconds: float
+    full_batch: int
+    n_active: Callable[[], int]
+    on_batch: Callable[[int, int], None] = lambda n_patches, n_callers: None
+
+    def __post_init__(self) -> None:
         self._network = threading.Lock()
         self._changed = threading.Condition()
         self._waiting: list[_Entry] = []
@@ -70,20 +55,17 @@ class BatchingEmbedder:
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """The provenance of the embedder, which batching does not change."""
-        return dict(self._embedder.provenance)
+        """See `PatchEmbedder`; batching does not change it."""
+        return dict(self.embedder.provenance)
 
     def __call__(self, patches: Patches) -> Embeddings:
-        """Embed patches [n, 96, 64] -> float32 [n, 128], n any number.
-
-        Raises:
-            OptionError: the patches have another shape; other callers are not affected.
-        """
-        entry = _Entry(patches)
-        if self._window_seconds == 0 or len(patches) >= self._full_batch:
-            return self._run([entry])
+        """Embed patches [n, 96, 64] -> float32 [n, 128]; other callers' errors have no effect."""
+        result: Future[Embeddings] = Future()
+        if self.window_seconds == 0 or len(patches) >= self.full_batch:
+            self._run([(patches, result)])
+            return result.result()
         with self._changed:
-            self._waiting.append(entry)
+            self._waiting.append((patches, result))
             is_leader = not self._has_leader
             self._has_leader = True
             self._changed.notify_all()
@@ -93,45 +75,35 @@ class BatchingEmbedder:
                 with self._changed:
                     batch, self._waiting = self._waiting, []
                     self._has_leader = False
-                self._run_for_all(batch)
-        entry.done.wait()
-        if entry.error is not None:
-            raise entry.error
-        assert entry.embeddings is not None
-        return entry.embeddings
+                self._run(batch)
+        return result.result()
 
     def _gather(self) -> None:
         """Wait until the batch is full, all active callers are in it, or the window ends."""
-        end = time.monotonic() + self._window_seconds
+        end = time.monotonic() + self.window_seconds
         with self._changed:
             while (
-                sum(len(entry.patches) for entry in self._waiting) < self._full_batch
-                and len(self._waiting) < self._n_active()
+                sum(len(patches) for patches, _ in self._waiting) < self.full_batch
+                and len(self._waiting) < self.n_active()
             ):
                 left = end - time.monotonic()
                 if left <= 0 or not self._changed.wait(left):
                     return
 
-    def _run_for_all(self, batch: list[_Entry]) -> None:
+    def _run(self, batch: list[_Entry]) -> None:
         """Run a batch; if it fails, run each entry alone, so that only the culprit fails."""
+        patches = [patches for patches, _ in batch]
         try:
-            self._run(batch)
+            joined = patches[0] if len(batch) == 1 else np.concatenate(patches)
+            embeddings = self.embedder(joined)
+            self.on_batch(len(joined), len(batch))
         except BaseException as error:
             if len(batch) == 1:
-                batch[0].error = error
-                batch[0].done.set()
+                batch[0][1].set_exception(error)
                 return
             for entry in batch:
-                self._run_for_all([entry])
-
-    def _run(self, batch: list[_Entry]) -> Embeddings:
-        patches = [entry.patches for entry in batch]
-        joined = patches[0] if len(batch) == 1 else np.concatenate(patches)
-        embeddings = self._embedder(joined)
-        self._on_batch(len(joined), len(batch))
-        stop = 0
-        for entry in batch:
-            start, stop = stop, stop + len(entry.patches)
-            entry.embeddings = embeddings[start:stop]
-            entry.done.set()
-        return embeddings
+                self._run([entry])
+            return
+        parts = np.split(embeddings, np.cumsum([len(each) for each in patches])[:-1])
+        for (_, result), part in zip(batch, parts, strict=True):
+            result.set_result(part)

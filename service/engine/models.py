@@ -23,8 +23,6 @@ from vggish.network.runtime import PatchEmbedder
 from vggish.params import SAMPLE_RATE_HZ
 from vggish.postprocess import Pca
 
-# Adds batching to an embedder.
-Wrap = Callable[[PatchEmbedder], PatchEmbedder]
 # Identifies the versions of files: device, inode, size, times.
 Stamp = tuple[tuple[int, ...], ...]
 
@@ -43,18 +41,11 @@ class Network:
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """A loaded model. A request keeps using its model when that is reloaded.
-
-    Attributes:
-        tagger: safe to call from several threads.
-        network: computes its frames.
-        source: directory of the bundle, or the name of one that comes with audiotag.
-        stamp: identifies the files that it was loaded from.
-    """
+    """A loaded model, for any thread. A request keeps using its model when that is reloaded."""
 
     tagger: Tagger
     network: Network
-    source: str
+    source: str  # directory of the bundle, or the name of one that comes with audiotag
     stamp: Stamp
 
     @property
@@ -64,21 +55,15 @@ class Model:
 
 
 class Models:
-    """All models by name; the first one is the default.
+    """All models by name, loaded as configured; the first one is the default.
 
-    Args:
-        config: lists the models and chooses the embedder.
-        wrap: applied to each embedder.
-
-    Raises:
-        BundleError: a bundle is missing, damaged, or not made for the embedder.
-        WeightsError: the embedder is not installed, or damaged.
-        OptionError: two models have the same name.
+    `wrap` is applied to each embedder. Raises BundleError, WeightsError or OptionError.
     """
 
-    def __init__(self, config: ServiceConfig, wrap: Wrap) -> None:
-        self._config = config
-        self._wrap = wrap
+    def __init__(
+        self, config: ServiceConfig, wrap: Callable[[PatchEmbedder], PatchEmbedder]
+    ) -> None:
+        self._config, self._wrap = config, wrap
         self._networks: dict[str, Network] = {}
         self._reloading = threading.Lock()
         # Stamps of files that could not be loaded, so that this is logged once.
@@ -91,11 +76,7 @@ class Models:
         self._default = models[0].bundle.name
 
     def get(self, name: str | None = None) -> Model:
-        """Get a model by name; None for the default.
-
-        Raises:
-            Problem: there is no such model.
-        """
+        """Get a model by name, None for the default; raise Problem if there is none."""
         try:
             return self._by_name[self._default if name is None else name]
         except KeyError:
@@ -108,11 +89,8 @@ class Models:
     def reload_changed(self, *, retry: bool = False) -> dict[str, Exception | None]:
         """Reload the models whose files have changed; one that cannot be loaded is kept.
 
-        Args:
-            retry: also retry files that could not be loaded and have not changed since.
-
-        Returns:
-            The names of the models that changed, each with the error of a failed reload.
+        With `retry`, this includes files that could not be loaded and have not changed since.
+        Return the names of the models that changed, each with the error of a failed reload.
         """
         results: dict[str, Exception | None] = {}
         with self._reloading:
@@ -125,14 +103,28 @@ class Models:
 
     def describe(self) -> ServiceModels:
         """Describe all models, the default one first."""
-        return ServiceModels(tuple(map(self._description, self._by_name.values())))
+        described = []
+        for model in self._by_name.values():
+            bundle = model.bundle
+            each = ServiceModel(
+                **bundle.provenance,
+                default=bundle.name == self._default,
+                n_classes=len(bundle.labels),
+                clip_frames=bundle.clip_frames,
+                has_frame_scores=bundle.has_frame_scores,
+                embedders=tuple(bundle.card["embedders"]),
+                embedder=model.tagger.extractor.embedder.provenance,
+            )
+            described.append(each)
+        return ServiceModels(tuple(described))
 
     def _reload(self, name: str, source: str, stamp: Stamp) -> Exception | None:
         try:
             model = self._load(source)
             if model.bundle.name != name:
+                new_name = model.bundle.name
                 raise OptionError(
-                    f"the bundle {source} has a new name, {model.bundle.name!r}; it was {name!r}"
+                    f"the bundle {source} has a new name, {new_name!r}; it was {name!r}"
                 )
         except Exception as error:  # any error: the loaded model is kept, the others are checked
             self._refused[name] = stamp
@@ -159,18 +151,6 @@ class Models:
             self._networks[choice.name] = Network(self._wrap(embedder), pca)
         return self._networks[choice.name]
 
-    def _description(self, model: Model) -> ServiceModel:
-        bundle = model.bundle
-        return ServiceModel(
-            **bundle.provenance,
-            default=bundle.name == self._default,
-            n_classes=len(bundle.labels),
-            clip_frames=bundle.clip_frames,
-            has_frame_scores=bundle.has_frame_scores,
-            embedders=tuple(bundle.card["embedders"]),
-            embedder=model.tagger.extractor.embedder.provenance,
-        )
-
 
 def _stamp(directory: Path) -> Stamp:
     stamps: list[tuple[int, ...]] = []
@@ -179,7 +159,7 @@ def _stamp(directory: Path) -> Stamp:
             status = (directory / name).stat()
         except OSError:
             stamps.append((0,))
-            continue
-        times = (status.st_mtime_ns, status.st_ctime_ns)
-        stamps.append((status.st_dev, status.st_ino, status.st_size, *times))
+        else:
+            times = (status.st_mtime_ns, status.st_ctime_ns)
+            stamps.append((status.st_dev, status.st_ino, status.st_size, *times))
     return tuple(stamps)

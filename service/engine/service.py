@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from typing import Any
 
-from classifier.tags.choice import Choice
-from classifier.tags.types import Tags
 from service.engine.batching import BatchingEmbedder
-from service.engine.jobs import Job, WorkerPool
-from service.engine.models import Model, Models
-from service.engine.slots import Slots
+from service.engine.jobs import Job, Slots, WorkerPool
+from service.engine.models import Models
 from service.engine.storage import Storage, Upload
-from service.logs import log
+from service.logs import log, request_id
 from service.metrics import Metrics
+from service.problems import to_problem
 from service.settings.config import ServiceConfig
 from vggish.audio.limits import AudioLimits
 from vggish.audio.stream import AudioStream, open_audio
@@ -25,69 +21,35 @@ from vggish.common.wording import one_line, printable, shortened
 from vggish.errors import AudiotagError
 from vggish.network.runtime import PatchEmbedder
 
-_RETRY_STREAM_SECONDS = 10
-# Length of a client's file name in messages.
-_MAX_NAME_LENGTH = 100
 
-
-@dataclass(eq=False)
 class Service:
-    """One process of the service.
+    """One process of the service; `uploads` and `streams` are slots for bodies and open streams.
 
-    Attributes:
-        limits: limits of the audio that is accepted.
-        uploads: slots for bodies that are being received.
-        streams: slots for open streams.
+    It loads the models and must be closed.
     """
 
-    config: ServiceConfig
-    models: Models
-    pool: WorkerPool
-    storage: Storage
-    metrics: Metrics
-    limits: AudioLimits
-    uploads: Slots
-    streams: Slots
-
-    @classmethod
-    def start(cls, config: ServiceConfig, metrics: Metrics) -> Service:
-        """Load the models and create everything else. The result must be closed.
-
-        Raises:
-            AudiotagError: a model or an embedder cannot be loaded.
-            OptionError: the directory for uploads cannot be made.
-        """
-
-        def set_gauges(pool: WorkerPool) -> None:
-            metrics.queue_depth.set(pool.n_waiting)
-            metrics.in_flight.set(pool.n_running)
-
+    def __init__(self, config: ServiceConfig, metrics: Metrics) -> None:
+        self.config, self.metrics = config, metrics
         n_threads = config.threads or max(1, n_cores() // max(1, config.workers))
-        pool = WorkerPool(n_threads, config.queue_size, config.request_timeout_seconds, set_gauges)
+        self.pool = WorkerPool(
+            n_threads, config.queue_size, config.request_timeout_seconds, self._set_gauges
+        )
+        self.models = Models(config, self._batched)
+        self.storage = Storage(config.temporary_directory)
+        self.uploads = Slots(config.max_uploads, "concurrent uploads", metrics.uploads)
+        self.streams = Slots(config.max_streams, "open streams", metrics.streams)
 
-        def batched(embedder: PatchEmbedder) -> PatchEmbedder:
-            return BatchingEmbedder(
-                embedder,
-                window_seconds=config.batch_window_ms / 1000,
-                full_batch=config.full_batch_patches,
-                n_active=lambda: pool.n_running,
-                on_batch=metrics.batch,
-            )
+    def _set_gauges(self, pool: WorkerPool) -> None:
+        self.metrics.queue_depth.set(pool.n_waiting)
+        self.metrics.in_flight.set(pool.n_running)
 
-        return cls(
-            config=config,
-            models=Models(config, batched),
-            pool=pool,
-            storage=Storage(config.temporary_directory),
-            metrics=metrics,
-            uploads=Slots(config.max_uploads, "concurrent uploads", metrics.uploads),
-            streams=Slots(config.max_streams, "open streams", metrics.streams),
-            limits=AudioLimits(
-                max_seconds=config.max_audio_seconds,
-                max_channels=config.max_channels,
-                max_sample_rate_hz=config.max_sample_rate_hz,
-                max_decoded_bytes=config.max_decoded_bytes,
-            ),
+    def _batched(self, embedder: PatchEmbedder) -> PatchEmbedder:
+        return BatchingEmbedder(
+            embedder,
+            window_seconds=self.config.batch_window_ms / 1000,
+            full_batch=self.config.full_batch_patches,
+            n_active=lambda: self.pool.n_running,
+            on_batch=self.metrics.batch,
         )
 
     async def close(self) -> None:
@@ -95,49 +57,29 @@ class Service:
         await self.pool.close()
         self.storage.close()
 
-    @contextlib.contextmanager
-    def upload_slot(self) -> Iterator[None]:
-        """Hold a slot while a body is received.
-
-        Raises:
-            Problem: all slots are taken, or the queue is full.
-        """
-        self.pool.check_capacity()
-        with self.uploads.take(self.pool.retry_after_seconds):
-            yield
-
-    @contextlib.contextmanager
-    def stream_slot(self) -> Iterator[None]:
-        """Hold a slot while a stream is open.
-
-        Raises:
-            Problem: all slots are taken.
-        """
-        with self.streams.take(_RETRY_STREAM_SECONDS):
-            yield
-
-    def tag(self, job: Job, model: Model, upload: Upload, choice: Choice) -> Tags:
-        """Tag an uploaded clip. Runs in a thread.
-
-        Raises:
-            AudiotagError: the audio cannot be read, or an option is invalid.
-        """
-        with self.open(job, upload) as stream:
-            tags = model.tagger.tag(stream, on_progress=job.raise_if_stopped, **vars(choice))
-        self.record(tags.duration_seconds, {"queue": job.queue_seconds, **tags.timings})
-        return tags
-
     def open(self, job: Job, upload: Upload) -> AudioStream:
         """Open an uploaded clip with the limits of the service and the deadline of the job."""
-        limits = dataclasses.replace(self.limits, deadline=job.deadline)
-        name = shortened(printable(one_line(upload.name or "the upload")), _MAX_NAME_LENGTH)
+        limits = AudioLimits(
+            max_seconds=self.config.max_audio_seconds,
+            max_channels=self.config.max_channels,
+            max_sample_rate_hz=self.config.max_sample_rate_hz,
+            max_decoded_bytes=self.config.max_decoded_bytes,
+            deadline=job.deadline,
+        )
+        name = shortened(printable(one_line(upload.name or "the upload")), 100)
         return open_audio(upload.path(), name=name, limits=limits)
 
-    def record(self, audio_seconds: float, timings: Mapping[str, float]) -> None:
+    def record(self, job: Job, audio_seconds: float, timings: Mapping[str, float]) -> None:
         """Count audio that was processed, and the time spent on it in each stage."""
         self.metrics.audio_seconds.inc(audio_seconds)
-        for stage, seconds in timings.items():
+        for stage, seconds in {"queue": job.queue_seconds, **timings}.items():
             self.metrics.stage_seconds.labels(stage).observe(seconds)
+
+    def problem_document(self, error: AudiotagError) -> dict[str, Any]:
+        """Make the problem document of an error, and count it."""
+        problem = to_problem(error)
+        self.metrics.errors.labels(problem.slug).inc()
+        return problem.document(request_id.get())
 
     def reload(self, *, retry: bool = False) -> None:
         """Reload models whose files have changed; a model that cannot be reloaded is kept."""

@@ -12,36 +12,24 @@ from service.problems import Problem
 from service.scratch import ScratchDirectory
 from vggish.audio.decoders import AUDIO_SUFFIXES
 
-_PREFIX = "audiotag-serve-"
-# Bytes of a request body that stay in memory before they are written to the disk.
-SPOOL_BYTES = 1 << 20
+SPOOL_BYTES = 1 << 20  # of a body that stay in memory before they are written to the disk
 
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _BINARY = getattr(os, "O_BINARY", 0)  # Windows
 
 
 class Storage:
-    """The directory for the uploads of one process.
-
-    Args:
-        parent: directory to make it in; None for the system's temporary directory.
-
-    Raises:
-        OptionError: it cannot be made.
-    """
+    """The directory for the uploads of one process, see `ScratchDirectory`."""
 
     def __init__(self, parent: Path | None = None) -> None:
-        self._scratch = ScratchDirectory(_PREFIX, parent)
+        self._scratch = ScratchDirectory("audiotag-serve-", parent)
         self.directory = self._scratch.path
+        self.close = self._scratch.close
 
     def new_file(self, file_name: str | None) -> Upload:
         """Create an empty upload. Only a known suffix of the client's file name is used."""
         suffix = Path(file_name or "").suffix.lower()
         return Upload(self.directory, file_name, suffix if suffix in AUDIO_SUFFIXES else "")
-
-    def close(self) -> None:
-        """Remove the directory and everything in it."""
-        self._scratch.close()
 
 
 class Upload:
@@ -49,16 +37,14 @@ class Upload:
 
     Attributes:
         name: the client's file name without directories; None if there is none.
-        size: size in bytes.
-        bytes_in_memory: number of bytes that are not in the file yet.
+        size: size in bytes, of which `bytes_in_memory` are not in the file yet.
     """
 
     def __init__(self, directory: Path, file_name: str | None, suffix: str) -> None:
-        self.name = _base_name(file_name)
-        self.size = 0
-        self.bytes_in_memory = 0
-        self._directory = directory
-        self._suffix = suffix
+        # The last part of the client's file name, with the separators of any system.
+        self.name = (file_name or "").replace("\\", "/").rsplit("/", 1)[-1][-255:] or None
+        self.size = self.bytes_in_memory = 0
+        self._directory, self._suffix = directory, suffix
         self._in_memory: list[bytes] = []
         self._path: Path | None = None
 
@@ -69,11 +55,7 @@ class Upload:
         self.size += len(data)
 
     def flush(self) -> None:
-        """Write the data in memory to the file. This blocks.
-
-        Raises:
-            Problem: the disk is full.
-        """
+        """Write the data in memory to the file. This blocks; raises Problem if the disk is full."""
         try:
             if self._path is None:
                 descriptor, path = tempfile.mkstemp(suffix=self._suffix, dir=self._directory)
@@ -85,17 +67,13 @@ class Upload:
         except OSError as error:
             if error.errno not in _DISK_FULL:
                 raise
-            message = "the service has no disk space for this upload; try again later"
-            raise Problem("storage-full", message) from error
+            detail = "the service has no disk space for this upload; try again later"
+            raise Problem("storage-full", detail) from error
         self._in_memory.clear()
         self.bytes_in_memory = 0
 
     def path(self) -> Path:
-        """Return the path of the file, with all data written to it.
-
-        Raises:
-            Problem: the disk is full.
-        """
+        """Return the path of the file, after `flush`."""
         if self._path is None or self._in_memory:
             self.flush()
         assert self._path is not None
@@ -108,10 +86,3 @@ class Upload:
             # Windows does not remove a file while it is read; the reader removes it at its end.
             with contextlib.suppress(FileNotFoundError, PermissionError):
                 self._path.unlink()
-
-
-def _base_name(file_name: str | None) -> str | None:
-    """The last part of a client's file name, with the separators of any system."""
-    if file_name is None:
-        return None
-    return file_name.replace("\\", "/").rsplit("/", 1)[-1][-255:] or None

@@ -2,45 +2,38 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 from starlette.datastructures import Headers
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Scope
 
-from service.metrics import Metrics
-from service.middleware.keys import METRICS_PATH, is_protected, is_valid_key, key_digest, key_of
+from service.middleware.access import is_protected, is_valid_key, key_digest, key_of
 from service.middleware.proxies import parse_address
-from service.middleware.request_context import path_of, send_problem
+from service.middleware.request_context import path_of
 from service.problems import Problem
 from service.settings.config import ServiceConfig
 
-# Some of a client's requests will have ended by then.
-_RETRY_CONCURRENCY_SECONDS = 1
-_MAX_BUCKETS = 10_000
 
-
+@dataclass(eq=False)
 class TokenBuckets:
     """A token bucket for each client. A bucket starts full; each request takes a token.
 
-    Args:
+    Attributes:
         per_minute: capacity of a bucket, and tokens added to it in a minute.
         max_buckets: number of clients to remember; the least recent ones are forgotten.
         clock: returns the time in seconds.
     """
 
-    def __init__(
-        self,
-        per_minute: int,
-        max_buckets: int = _MAX_BUCKETS,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._capacity = float(per_minute)
-        self._per_second = per_minute / 60
-        self._max_buckets = max_buckets
-        self._clock = clock
+    per_minute: int
+    max_buckets: int = 10_000
+    clock: Callable[[], float] = time.monotonic
+
+    def __post_init__(self) -> None:
         self._buckets: OrderedDict[object, tuple[float, float]] = OrderedDict()
 
     def __len__(self) -> int:
@@ -48,34 +41,29 @@ class TokenBuckets:
 
     def take(self, client: object) -> float:
         """Take a token; return 0, or the seconds until there is one."""
-        now = self._clock()
-        tokens, then = self._buckets.pop(client, (self._capacity, now))
-        tokens = min(self._capacity, tokens + (now - then) * self._per_second)
+        now = self.clock()
+        tokens, then = self._buckets.pop(client, (self.per_minute, now))
+        tokens = min(self.per_minute, tokens + (now - then) * (self.per_minute / 60))
         has_token = tokens >= 1
         self._buckets[client] = (tokens - has_token, now)
-        if len(self._buckets) > self._max_buckets:
+        if len(self._buckets) > self.max_buckets:
             self._buckets.popitem(last=False)
-        return 0.0 if has_token else (1 - tokens) / self._per_second
+        return 0.0 if has_token else (1 - tokens) / (self.per_minute / 60)
 
 
 class RateLimit:
     """Limit the requests a minute of each valid key, or of each address without one."""
 
-    def __init__(self, per_minute: int, keys: Sequence[str]) -> None:
-        self._per_minute = per_minute
-        self._buckets = TokenBuckets(per_minute)
-        self._keys = keys
+    def __init__(self, config: ServiceConfig) -> None:
+        self._per_minute, self._keys = config.rate_limit_per_minute, config.keys
+        self._buckets = TokenBuckets(self._per_minute)
 
-    def __call__(self, scope: Scope) -> Problem | None:
-        """Count a request or a WebSocket, and check it."""
+    def check(self, scope: Scope) -> None:
+        """Count a request or a WebSocket; raise Problem if there are too many."""
         seconds = self._buckets.take(_client_of(scope, self._keys)) if _is_limited(scope) else 0
-        if not seconds:
-            return None
-        return Problem(
-            "rate-limited",
-            f"the limit is {self._per_minute} requests a minute; wait {seconds:.1f} s",
-            retry_after_seconds=seconds,
-        )
+        if seconds:
+            detail = f"the limit is {self._per_minute} requests a minute; wait {seconds:.1f} s"
+            raise Problem("rate-limited", detail, retry_after_seconds=seconds)
 
 
 class ConcurrencyLimit:
@@ -84,34 +72,31 @@ class ConcurrencyLimit:
     Without it a single slow client could occupy all slots for uploads and streams.
     """
 
-    def __init__(self, app: ASGIApp, config: ServiceConfig, metrics: Metrics) -> None:
-        self._app = app
+    def __init__(self, config: ServiceConfig) -> None:
         self._limits = {
             "http": (config.max_requests_per_client, "concurrent requests"),
             "websocket": (config.max_streams_per_client, "open streams"),
         }
         self._keys = config.keys
-        self._metrics = metrics
         self._counts: Counter[object] = Counter()
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle a request or a WebSocket."""
-        limit, what = self._limits.get(scope["type"], (0, ""))
+    @contextlib.contextmanager
+    def hold(self, scope: Scope) -> Iterator[None]:
+        """Count a request or a WebSocket during the block; raise Problem if there are too many."""
+        limit, what = self._limits[scope["type"]]
         if not limit or not _is_limited(scope):
-            await self._app(scope, receive, send)
+            yield
             return
         client = (scope["type"], _client_of(scope, self._keys))
         if self._counts[client] >= limit:
-            problem = Problem(
+            raise Problem(
                 "rate-limited",
                 f"the limit is {limit} {what} for each client; wait until one of them has ended",
-                retry_after_seconds=_RETRY_CONCURRENCY_SECONDS,
+                retry_after_seconds=1,  # some of the client's requests will have ended by then
             )
-            await send_problem(problem, self._metrics, scope, receive, send)
-            return
         self._counts[client] += 1
         try:
-            await self._app(scope, receive, send)
+            yield
         finally:
             self._counts[client] -= 1
             if not self._counts[client]:
@@ -119,11 +104,10 @@ class ConcurrencyLimit:
 
 
 def _is_limited(scope: Scope) -> bool:
-    return is_protected(scope) and path_of(scope) != METRICS_PATH
+    return is_protected(scope) and path_of(scope) != "/metrics"
 
 
 def _client_of(scope: Scope, keys: Sequence[str]) -> object:
-    """Identify a client by its valid key, or else by its address."""
     key = key_of(Headers(scope=scope))
     if key is not None and is_valid_key(keys, key):
         return key_digest(key)

@@ -17,9 +17,6 @@ class TrustedProxies:
 
     uvicorn's `ProxyHeadersMiddleware` is not enough: it ignores X-Forwarded-Host, which the check
     of origins needs, and does not recognise IPv4 proxies on a dual-stack socket (::ffff:10.0.0.1).
-
-    Args:
-        networks: addresses or networks of the proxies.
     """
 
     def __init__(self, networks: Sequence[str]) -> None:
@@ -74,6 +71,5 @@ def parse_address(text: str) -> Address | None:
 
 
 def _items(headers: Headers, name: str) -> list[str]:
-    """The items of a header that is a list and may be repeated."""
     values = headers.getlist(name)
     return [item.strip() for value in values for item in value.split(",") if item.strip()]

@@ -19,16 +19,14 @@ from uvicorn.protocols.utils import ClientDisconnected
 from service.logs import LOGGED, log, request_id
 from service.metrics import Metrics
 from service.middleware.proxies import TrustedProxies
-from service.problems import Problem, problem_response, stopping_problem
+from service.problems import Problem, problem_response
 
 API_VERSION = "1"
 API_PREFIX = f"/v{API_VERSION}"
 # The page and its files; all other paths are the API.
 PAGE, PAGE_PREFIXES = "/", ("/static/", "/examples/", "/problems/")
-# nginx's status of a request whose client left before the response.
-CLIENT_GONE = 499
-# How long the rest of a refused upload is read.
-DISCARD_SECONDS = 10.0
+CLIENT_GONE = 499  # nginx's status of a request whose client left before the response
+DISCARD_SECONDS = 10.0  # how long the rest of a refused upload is read
 
 _PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "WEBSOCKET"})
@@ -60,9 +58,7 @@ class RequestContext:
     """
 
     def __init__(self, app: ASGIApp, metrics: Metrics, proxies: TrustedProxies) -> None:
-        self._app = app
-        self._metrics = metrics
-        self._proxies = proxies
+        self._app, self._metrics, self._proxies = app, metrics, proxies
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle a request or a WebSocket."""
@@ -90,9 +86,12 @@ class RequestContext:
         except asyncio.CancelledError as stopped:
             # The server stops, and has waited for as long as it may.
             setattr(stopped, LOGGED, True)
-            problem = stopping_problem()
-            # There is no time to read the rest of the body either.
-            problem.headers["Connection"] = "close"
+            problem = Problem(
+                "not-ready",
+                "the service is stopping; send the request again",
+                retry_after_seconds=5,  # another process may have replaced this one by then
+                headers={"Connection": "close"},  # no time to read the rest of the body either
+            )
             with contextlib.suppress(Exception):
                 await self._send_problem(problem, exchange, scope)
             raise
@@ -112,18 +111,16 @@ class RequestContext:
             await exchange.send({"type": "websocket.close", "code": 1011})
 
     def _record(self, exchange: _Exchange, scope: Scope) -> None:
-        """Count the request, and log it."""
         seconds = time.perf_counter() - exchange.started
         method = exchange.method if exchange.method in _METHODS else "other"
         self._metrics.request(_route_of(scope, exchange.path), method, exchange.status, seconds)
-        client = scope.get("client")
         level = logging.DEBUG if exchange.path in _PROBES else logging.INFO
         extra = {
             "method": method,
             "path": exchange.path,
             "status": exchange.status,
             "seconds": round(seconds, 4),
-            "client": client[0] if client else None,
+            "client": (scope.get("client") or [None])[0],
         }
         log.log(level, "%s %s %d", method, exchange.path, exchange.status, extra=extra)
 
@@ -143,14 +140,12 @@ class _Exchange:
         # Now, because the routers inside change the scope.
         self.path = path_of(scope)
         self.method: str = scope.get("method", "WEBSOCKET")
-        self._receive = receive
-        self._send = send
+        self._receive, self._send = receive, send
         self._is_body_complete = scope["type"] != "http"
         # A client that expects 100 sends its body only once it is read.
         self._is_body_expected = "expect" not in Headers(scope=scope)
 
     async def receive(self) -> Message:
-        """Receive a message for the application."""
         self._is_body_expected = True
         message = await self._receive()
         if message["type"] == "http.disconnect" or not message.get("more_body", False):
@@ -158,7 +153,6 @@ class _Exchange:
         return message
 
     async def send(self, message: Message) -> None:
-        """Send a message of the application."""
         kind = message["type"]
         if kind in ("http.response.start", "websocket.http.response.start"):
             message.setdefault("headers", [])
@@ -183,10 +177,9 @@ class _Exchange:
         await self._send(message)
 
     async def _discard_body(self) -> None:
-        if self._is_body_expected:
-            with anyio.move_on_after(DISCARD_SECONDS):
-                while not self._is_body_complete:
-                    await self.receive()
+        with anyio.move_on_after(DISCARD_SECONDS):
+            while self._is_body_expected and not self._is_body_complete:
+                await self.receive()
 
     def _add_headers(self, headers: MutableHeaders) -> None:
         headers["X-Request-ID"] = request_id.get()

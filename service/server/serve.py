@@ -23,22 +23,12 @@ from uvicorn.supervisors import Multiprocess
 from service.app import create_app
 from service.logs import LOGGED, configure, log, print_to_stderr
 from service.metrics import forget_worker, shared_between_workers
-from service.server.sockets import is_for_all, listen, page_address
+from service.server.sockets import ALL, listen, page_address
 from service.settings.config import ServiceConfig
 from vggish.common.cores import n_cores
 from vggish.errors import AudiotagError, ListenError
 
 STOPPED, FAILED = 0, 1
-
-# Longer than proxies keep an idle connection, so that they never send a request on a closed one.
-_KEEP_ALIVE_SECONDS = 75
-
-# A WebSocket message that is longer than the service accepts still gets a problem document.
-_MAX_MESSAGE_BYTES = 2 << 20
-
-# A worker answers health checks once Python has imported the service, which can take a while.
-_WORKER_SILENCE_SECONDS = 60
-
 # Makes the application; picklable, since each worker makes its own.
 MakeApp: TypeAlias = Callable[[ServiceConfig], ASGIApp]
 
@@ -61,12 +51,13 @@ def serve(config: ServiceConfig, make_app: MakeApp = create_app) -> int:
     except ListenError as error:
         print_to_stderr(f"error: {error}")
         return FAILED
-    on_ready = functools.partial(_tell_address, config, sockets)
+    on_ready = functools.partial(_print_address, config, sockets)
     with contextlib.ExitStack() as stack:
         for each in sockets:
             stack.enter_context(each)
         if config.workers == 1:
-            return _serve_here(config, make_app, sockets, on_ready)
+            app = functools.partial(_Application, config, make_app)
+            return _run(_Server(_uvicorn_config(config, app), on_ready), sockets)
         directory = stack.enter_context(shared_between_workers(config.temporary_directory))
         app = functools.partial(_Application, config, make_app, directory)
         supervisor = _Supervisor(_uvicorn_config(config, app), sockets, on_ready, directory)
@@ -75,8 +66,8 @@ def serve(config: ServiceConfig, make_app: MakeApp = create_app) -> int:
         return supervisor.status
 
 
-def _tell_address(config: ServiceConfig, sockets: Sequence[socket.socket]) -> None:
-    others = ", and on all other addresses of this machine" if is_for_all(config.host) else ""
+def _print_address(config: ServiceConfig, sockets: Sequence[socket.socket]) -> None:
+    others = ", and on all other addresses of this machine" if config.host in ALL else ""
     print_to_stderr(f"listening on {page_address(config.host, sockets)} (the page){others}")
 
 
@@ -94,21 +85,18 @@ def _uvicorn_config(config: ServiceConfig, app: Callable[[], ASGIApp]) -> uvicor
         access_log=False,
         proxy_headers=False,  # `trusted_proxies` decides
         server_header=False,
-        ws_max_size=_MAX_MESSAGE_BYTES,
+        ws_max_size=2 << 20,  # a message over the service's limit still gets a problem document
         ws_per_message_deflate=False,
-        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+        timeout_keep_alive=75,  # longer than proxies keep an idle connection
         timeout_graceful_shutdown=math.ceil(config.shutdown_seconds),
-        timeout_worker_healthcheck=_WORKER_SILENCE_SECONDS,
+        timeout_worker_healthcheck=60,  # a worker is silent while Python imports the service
     )
 
 
 class _Application:
-    """The application of one process, made at startup.
+    """The application of one process, made at startup, whose errors are reported in one line.
 
-    Errors at startup are reported in one line, without uvicorn's traceback.
-
-    Args:
-        directory: shared with other workers; None in a single process.
+    The workers share a directory; there is none in a single process.
     """
 
     def __init__(
@@ -150,9 +138,8 @@ class _Application:
         is_expected = isinstance(error, (AudiotagError, OSError))
         if is_expected:
             print_to_stderr(f"error: {error}")
-        log.log(
-            DEBUG if is_expected else ERROR, "the service could not start or stop", exc_info=error
-        )
+        level = DEBUG if is_expected else ERROR
+        log.log(level, "the service could not start or stop", exc_info=error)
 
 
 def _stop_with_parent() -> None:
@@ -163,9 +150,6 @@ def _stop_with_parent() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-# --- one process ------------------------------------------------------------------------------
-
-
 class _Server(uvicorn.Server):
     """uvicorn's server, which reports when it is ready and when it stops."""
 
@@ -174,7 +158,6 @@ class _Server(uvicorn.Server):
         self._on_ready = on_ready
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Load the models and start to answer requests."""
         await super().startup(sockets)
         if not self.should_exit:
             self._on_ready()
@@ -186,14 +169,7 @@ class _Server(uvicorn.Server):
         super().handle_exit(sig, frame)
 
 
-def _serve_here(
-    config: ServiceConfig,
-    make_app: MakeApp,
-    sockets: list[socket.socket],
-    on_ready: Callable[[], None],
-) -> int:
-    app = functools.partial(_Application, config, make_app)
-    server = _Server(_uvicorn_config(config, app), on_ready)
+def _run(server: _Server, sockets: list[socket.socket]) -> int:
     # uvicorn raises the signal again once it has stopped; a stop in good order is no failure.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
@@ -203,9 +179,6 @@ def _serve_here(
     except SystemExit:  # of uvicorn, after an error at startup that was reported
         return FAILED
     return STOPPED
-
-
-# --- several processes ------------------------------------------------------------------------
 
 
 class _Supervisor(Multiprocess):
@@ -237,9 +210,8 @@ class _Supervisor(Multiprocess):
         super().keep_subprocess_alive()
         for pid in before - {each.pid for each in self.processes}:
             forget_worker(pid or 0, self._directory)
-        if self._on_ready and not self.should_exit.is_set():
-            if not all(each.is_ready() for each in self.processes):
-                return
+        is_ready = all(each.is_ready() for each in self.processes)
+        if self._on_ready and is_ready and not self.should_exit.is_set():
             self._on_ready()
             self._on_ready = None
 

@@ -9,13 +9,8 @@ from collections.abc import Sequence
 
 from vggish.errors import ListenError
 
-_BACKLOG = 2048
-
-# A connection ends when its client accepts no byte for this long.
-_SILENCE_MILLISECONDS = 60_000
-
-_ALL = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - on request only
-
+# Hosts that stand for all addresses of this machine.
+ALL = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - on request only
 # A host name may have addresses of a family that this machine does not support.
 _NOT_HERE = {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}
 
@@ -23,14 +18,8 @@ _NOT_HERE = {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}
 def listen(host: str, port: int) -> list[socket.socket]:
     """Listen on all addresses of a host; connections then wait until they are accepted.
 
+    The host "::" includes all IPv4 addresses; port 0 is a free one, the same on all addresses.
     uvicorn would listen on one address only, or on several with different free ports.
-
-    Args:
-        host: a name or an address; "::" includes all IPv4 addresses.
-        port: 0 for a free one, the same on all addresses.
-
-    Raises:
-        ListenError: the host is not an address of this machine, or the port is taken or forbidden.
     """
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
@@ -55,22 +44,18 @@ def listen(host: str, port: int) -> list[socket.socket]:
 
 def page_address(host: str, sockets: Sequence[socket.socket]) -> str:
     """The address of the page for a browser on this machine: "http://127.0.0.1:8000/"."""
-    name = _ALL.get(host, host)
+    name = ALL.get(host, host)
     return f"http://{f'[{name}]' if ':' in name else name}:{sockets[0].getsockname()[1]}/"
-
-
-def is_for_all(host: str) -> bool:
-    """Whether the host stands for all addresses of this machine."""
-    return host in _ALL
 
 
 def _open(family: int, address: tuple[object, ...]) -> socket.socket:
     both = address[0] == "::" and socket.has_dualstack_ipv6()
-    made = socket.create_server(address, family=family, backlog=_BACKLOG, dualstack_ipv6=both)
+    made = socket.create_server(address, family=family, backlog=2048, dualstack_ipv6=both)
     # Accepted connections inherit these.
     made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     if hasattr(socket, "TCP_USER_TIMEOUT"):
-        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _SILENCE_MILLISECONDS)
+        # A connection ends when its client accepts no byte for a minute.
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 60_000)
     return made
 
 

@@ -12,23 +12,13 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import (
-    AfterValidator,
-    BeforeValidator,
-    ByteSize,
-    Field,
-    PrivateAttr,
-    SecretStr,
-    ValidationError,
-)
+from pydantic import AfterValidator, BeforeValidator, ByteSize, Field, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from vggish.common.choices import Device, EmbedderName, Precision
 from vggish.errors import OptionError
 from vggish.params import MAX_SOURCE_RATE_HZ, MIN_SOURCE_RATE_HZ
-
-MIB, GIB = 1 << 20, 1 << 30
 
 # --- types; a rule completes the sentence "SETTING must ..." -----------------------------------
 
@@ -73,11 +63,7 @@ def _is_key(key: SecretStr) -> bool:
 
 
 def keys_in(path: Path) -> tuple[str, ...]:
-    """Read a file of API keys: one key per line; # starts a comment.
-
-    Raises:
-        ValueError: the file cannot be read, contains no key, or contains an invalid one.
-    """
+    """Read a file of API keys: one per line; # starts a comment. Raises ValueError."""
     try:
         lines = path.read_text("utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -95,42 +81,30 @@ _KEY_RULE = "contain keys of printable ASCII characters without spaces"
 _LIST, _UNIQUE = BeforeValidator(_split), AfterValidator(lambda items: tuple(dict.fromkeys(items)))
 _OPTIONAL = BeforeValidator(lambda value: value or None)  # TOML has no null; "" stands for it
 
-Host: TypeAlias = Annotated[
-    str,
-    _rule(
-        re.compile(r"[^/\[\]\s]+").fullmatch,
-        "be an address or a host name without a port, such as 127.0.0.1, ::1, or 0.0.0.0 for all "
-        "addresses of this machine",
-    ),
-]
-RootPath: TypeAlias = Annotated[
-    str,
-    _rule(
-        re.compile(r"((/[\w.~-]+)+)?", re.ASCII).fullmatch,
-        "be empty, or start with / and not end with it, such as /audiotag",
-    ),
-]
+_HOST_RULE = _rule(
+    re.compile(r"[^/\[\]\s]+").fullmatch,
+    "be an address or a host name without a port, such as 127.0.0.1, ::1, or 0.0.0.0 for all "
+    "addresses of this machine",
+)
+_ROOT_PATH_RULE = _rule(
+    re.compile(r"((/[\w.~-]+)+)?", re.ASCII).fullmatch,
+    "be empty, or start with / and not end with it, such as /audiotag",
+)
+_ORIGIN_RULE = _rule(
+    re.compile(r"\*|https?://[^/?#\sA-Z]+").fullmatch,
+    "contain origins such as https://example.org, in lower case and without a path, or * for all",
+)
+_DIRECTORY_RULE = _rule(
+    lambda path: path.is_dir() and os.access(path, os.W_OK | os.X_OK), "be a writable directory"
+)
 Name: TypeAlias = Annotated[str, Field(min_length=1)]
 Key: TypeAlias = Annotated[SecretStr, _rule(_is_key, _KEY_RULE)]
-Origin: TypeAlias = Annotated[
-    str,
-    _rule(
-        re.compile(r"\*|https?://[^/?#\sA-Z]+").fullmatch,
-        "contain origins such as https://example.org, in lower case and without a path, or * for "
-        "all",
-    ),
-]
+Origin: TypeAlias = Annotated[str, _ORIGIN_RULE]
 Network: TypeAlias = Annotated[
     str, _rule(_is_network, "contain addresses or networks such as 10.0.0.0/8")
 ]
 KeysFile: TypeAlias = Annotated[Path, BeforeValidator(_path), _rule(keys_in, "contain a key")]
-Directory: TypeAlias = Annotated[
-    Path,
-    BeforeValidator(_path),
-    _rule(
-        lambda path: path.is_dir() and os.access(path, os.W_OK | os.X_OK), "be a writable directory"
-    ),
-]
+Directory: TypeAlias = Annotated[Path, BeforeValidator(_path), _DIRECTORY_RULE]
 Size: TypeAlias = Annotated[ByteSize, BeforeValidator(_size), Field(ge=1)]
 SampleRate: TypeAlias = Annotated[int, Field(ge=MIN_SOURCE_RATE_HZ, le=MAX_SOURCE_RATE_HZ)]
 # A wait longer than 1e6 s is a mistake, and too long for some clocks.
@@ -161,16 +135,18 @@ class ServiceConfig(BaseSettings):
         use_attribute_docstrings=True,
     )
 
-    host: Host = "127.0.0.1"
+    host: Annotated[str, _HOST_RULE] = "127.0.0.1"
     """address to listen on; 0.0.0.0 or :: for all addresses of this machine"""
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
     """port to listen on; 0 for a free one"""
-    root_path: RootPath = ""
+    root_path: Annotated[str, _ROOT_PATH_RULE] = ""
     """path under which a proxy serves audiotag, such as /audiotag"""
     workers: Annotated[int, Field(ge=0, le=256)] = 1
     """number of processes, each with its own models; 0 for one per core"""
 
-    models: Annotated[tuple[Name, ...], Field(min_length=1), _LIST, _UNIQUE] = ("audioset",)
+    models: Annotated[
+        tuple[Annotated[str, Field(min_length=1)], ...], Field(min_length=1), _LIST, _UNIQUE
+    ] = ("audioset",)
     """bundles, training runs or names of built-in models; the first is the default model"""
     embedder: EmbedderName = "auto"
     """auto uses the embedder a model was trained on, and prefers VGGish to mini"""
@@ -181,7 +157,7 @@ class ServiceConfig(BaseSettings):
     reload_seconds: SecondsOrZero = 5.0
     """seconds between checks for changed bundles; 0 to reload on SIGHUP only"""
 
-    max_upload_bytes: Size = ByteSize(256 * MIB)
+    max_upload_bytes: Size = ByteSize(256 << 20)
     """maximum size of the request body"""
     max_batch_files: Annotated[int, Field(ge=1, le=10_000)] = 16
     """maximum number of clips in one POST /classify/batch"""
@@ -191,7 +167,7 @@ class ServiceConfig(BaseSettings):
     """maximum number of channels of a clip"""
     max_sample_rate_hz: SampleRate = MAX_SOURCE_RATE_HZ
     """maximum sample rate of a clip in Hz"""
-    max_decoded_bytes: Size = ByteSize(4 * GIB)
+    max_decoded_bytes: Size = ByteSize(4 << 30)
     """maximum size of a decoded clip, at 4 bytes per sample and channel"""
 
     threads: Annotated[int, Field(ge=0, le=1024)] = 0
@@ -241,23 +217,17 @@ class ServiceConfig(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """minimum level of the messages that are logged"""
 
-    _keys: tuple[str, ...] = PrivateAttr(())
+    _keys: tuple[str, ...] = ()
 
-    def __init__(
-        self, _origins: Mapping[str, str] = MappingProxyType({}), /, **values: Any
-    ) -> None:
+    def __init__(self, _origins: Mapping[str, str] | None = None, /, **values: Any) -> None:
         try:
             super().__init__(**values)
         except ValidationError as error:
-            raise OptionError(_explained(error, _origins)) from error
+            raise OptionError(_explained(error, _origins or {})) from error
 
     @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        *_: PydanticBaseSettingsSource,
-        **__: PydanticBaseSettingsSource,
+    def settings_customise_sources(  # type: ignore[override]
+        cls, _: type[BaseSettings], init_settings: PydanticBaseSettingsSource, **__: Any
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Use the arguments only."""
         return (init_settings,)
@@ -280,9 +250,7 @@ class ServiceConfig(BaseSettings):
 
 
 SETTINGS: Mapping[str, FieldInfo] = MappingProxyType(ServiceConfig.model_fields)
-
 SECRET = "api_keys"  # noqa: S105 - a name, not a value
-
 # Headings for the help, the documentation and the settings file: each starts at a setting.
 HEADINGS = {
     "host": "address",

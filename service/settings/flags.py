@@ -66,13 +66,9 @@ def as_markdown() -> str:
             lines += ["", f"**{HEADINGS[name].capitalize()}**", ""]
             lines += ["| setting | variable | default | description |", "|---|---|---|---|"]
         default, choices = _default(field), ", ".join(_type(field)[1])
-        cells = [
-            f"`{name}`",
-            f"`{variable(name)}`",
-            default if default == "none" else f"`{default}`",
-        ]
-        cells.append(f"{field.description} ({choices})" if choices else f"{field.description}")
-        lines.append(f"| {' | '.join(cells)} |")
+        default = default if default == "none" else f"`{default}`"
+        text = f"{field.description} ({choices})" if choices else field.description
+        lines.append(f"| `{name}` | `{variable(name)}` | {default} | {text} |")
     return "\n".join(lines[1:]) + "\n"
 
 

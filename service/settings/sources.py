@@ -20,12 +20,9 @@ from vggish.common.wording import one_line
 from vggish.errors import OptionError
 
 PREFIX = "AUDIOTAG_"
-
 CONFIG_VARIABLE = f"{PREFIX}CONFIG"
-
 # Of other parts of audiotag.
 _OTHER_VARIABLES = (CONFIG_VARIABLE, f"{PREFIX}HOME", f"{PREFIX}FFMPEG")
-
 # A Kubernetes Service called audiotag puts AUDIOTAG_PORT=tcp://10.0.0.7:8000 into pods.
 _SERVICE_LINK = re.compile(r"(tcp|udp|sctp)://")
 
@@ -42,12 +39,9 @@ def variable(name: str) -> str:
 
 @dataclass(frozen=True)
 class LoadedSettings:
-    """A configuration and the origin of each of its values.
+    """A configuration, and the origin of each value: "default", "flag --port" or "file PATH".
 
-    Attributes:
-        origins: name -> "default", "flag --port", "environment variable AUDIOTAG_PORT" or
-            "file PATH".
-        notes: warnings about environment variables that look misspelt.
+    The notes are warnings about environment variables that look misspelt.
     """
 
     config: ServiceConfig
@@ -70,14 +64,9 @@ class LoadedSettings:
 
 
 def load_settings(flags: Mapping[str, str], config_file: str | None = None) -> LoadedSettings:
-    """Read all settings; a flag overrides a variable, and a variable overrides the file.
+    """Read all settings; a flag overrides a variable, and a variable overrides the TOML file.
 
-    Args:
-        flags: setting name -> text of its flag.
-        config_file: a TOML file; None for the one that AUDIOTAG_CONFIG names, if any.
-
-    Raises:
-        OptionError: a value is invalid, or the file is unreadable or has unknown settings.
+    Without a file, AUDIOTAG_CONFIG may name one. Raises OptionError.
     """
     where, path = "flag --config", config_file
     if path is None:

@@ -20,7 +20,7 @@ from starlette.websockets import WebSocket
 
 from service.logs import log, request_id
 from service.metrics import Metrics
-from service.middleware.keys import check_key
+from service.middleware.access import check_key
 from service.middleware.stack import add_middleware
 from service.problems import Problem, problem_response
 from service.settings.config import ServiceConfig

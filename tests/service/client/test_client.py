@@ -23,7 +23,7 @@ import pytest
 
 import service
 from service.client.client import AsyncClient, Client
-from service.client.errors import retry_after_seconds
+from service.client.outcomes import retry_after_seconds
 from vggish.errors import (
     AudioError,
     AudiotagError,

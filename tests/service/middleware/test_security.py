@@ -16,8 +16,8 @@ from websockets.exceptions import ConnectionClosedError, InvalidStatus
 from websockets.sync.client import connect
 
 from service.metrics import Metrics
-from service.middleware import keys as keys_module
-from service.middleware.keys import key_of
+from service.middleware import access
+from service.middleware.access import key_of
 from service.middleware.limits import TokenBuckets
 from service.middleware.proxies import TrustedProxies, parse_address
 from service.middleware.request_context import path_of
@@ -104,11 +104,11 @@ def test_all_keys_are_compared_even_after_a_match(monkeypatch: pytest.MonkeyPatc
         compared.append(b)
         return compare_digest(a, b)
 
-    monkeypatch.setattr(keys_module.hmac, "compare_digest", compare)
+    monkeypatch.setattr(access.hmac, "compare_digest", compare)
     keys = ["one", "two", "three"]
     for key, found in (("one", True), ("three", True), ("none", False), ("\u00e9", False)):
         compared.clear()
-        assert keys_module.is_valid_key(keys, key) is found
+        assert access.is_valid_key(keys, key) is found
         assert len(compared) == 3
 
 
