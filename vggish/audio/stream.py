@@ -42,11 +42,7 @@ class AudioStream:
     """
 
     def __init__(
-        self,
-        name: str,
-        decoder: Decoder,
-        temporary: str | None,
-        limits: AudioLimits | None = None,
+        self, name: str, decoder: Decoder, temporary: str | None, limits: AudioLimits | None = None
     ) -> None:
         self.name = name
         self.sample_rate_hz = decoder.sample_rate_hz

@@ -13,13 +13,7 @@ import numpy as np
 
 from vggish.errors import FrameFileError
 from vggish.frames.clip import ClipFrames, frame_array
-from vggish.frames.shared_metadata import (
-    ClipRows,
-    Clips,
-    as_clips,
-    merge_metadata,
-    split_clips,
-)
+from vggish.frames.shared_metadata import ClipRows, Clips, as_clips, merge_metadata, split_clips
 from vggish.params import EMBEDDING_SIZE
 
 _COLUMNS = ["clip", "start_seconds", *(f"e{i}" for i in range(EMBEDDING_SIZE))]
