@@ -11,7 +11,6 @@ from audiotag.commands.options import CommonOptions, add_options
 from audiotag.terminal.bars import download_bar
 from audiotag.terminal.signals import EXIT_OK
 from audiotag.terminal.stderr import hide_native_logs
-from vggish.embedders.install import install
 from vggish.embedders.installed import InstalledWeights, find_installed
 from vggish.embedders.manifest import find_known, known_weights
 from vggish.embedders.mini import MINI, find_mini
@@ -136,6 +135,8 @@ def list_weights(options: Options) -> None:
 
 def install_weights(options: Options) -> None:
     """Install weights from the network, or from files."""
+    from vggish.embedders.install import install  # late: it loads numpy, for the conversion
+
     known = find_known(options.name, options.manifest)
     with hide_native_logs(debug=options.debug), download_bar(quiet=options.quiet) as on_progress:
         installed = install(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, get_args
+
+from vggish.errors import OptionError
 
 EmbedderName = Literal["auto", "vggish", "mini"]
 EMBEDDERS: tuple[EmbedderName, ...] = get_args(EmbedderName)
@@ -26,3 +29,9 @@ RESAMPLERS: tuple[ResamplerName, ...] = get_args(ResamplerName)
 
 FrameFormat = Literal["npz", "csv", "parquet", "jsonl", "tfrecord"]
 FRAME_FORMATS: tuple[FrameFormat, ...] = get_args(FrameFormat)
+
+
+def check_choice(option: str, value: str, choices: Sequence[str]) -> None:
+    """Raise `OptionError` unless `value` is one of `choices`."""
+    if value not in choices:
+        raise OptionError(f"{option} must be one of {choices}. Received: {value!r}")

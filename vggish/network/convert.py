@@ -57,23 +57,16 @@ def convert_checkpoint(
     out_dir: Path,
     report: Callable[[str], None],
 ) -> dict[str, Any]:
-    """Convert a checkpoint into `float32.onnx` and `int8.onnx` in `out_dir`.
+    """Convert a checkpoint (V1) into `float32.onnx` and `int8.onnx` in the directory `out_dir`.
 
-    Args:
-        checkpoint: V1-format TensorFlow checkpoint of VGGish.
-        checkpoint_sha256: stored in the ONNX files as provenance.
-        pca: for the smoke test and the fidelity.
-        recordings: two thirds of them calibrate int8, one third measures its fidelity.
-        smoke_test: expected `raw_mean`, `raw_std`, `frame_mean`, `frame_std` on 3 s of a 1 kHz
-            sine, and `relative_tolerance`; None to skip the test.
-        out_dir: an existing directory.
-        report: called with a line about each step.
+    Two thirds of the recordings calibrate int8, one third measures its fidelity. `smoke_test` is
+    the expected `raw_mean`, `raw_std`, `frame_mean`, `frame_std` on 3 s of a 1 kHz sine, and
+    `relative_tolerance`; None skips the test. `report` is called with a line about each step.
 
     Returns the measurements `onnx_difference`, `smoke_test` and `int8_fidelity`.
 
     Raises:
         ConversionError: the checkpoint is not of VGGish, or a check failed.
-        MissingPackageError: the extra `train` is not installed.
     """
     calibration, held_out = recording_patches(recordings)
     check = np.concatenate([smoke_patches()[:1], held_out])[:N_CHECK_PATCHES]
@@ -111,13 +104,7 @@ def convert_checkpoint(
 
 
 def read_checkpoint(path: Path) -> Weights:
-    """Read the variables of a VGGish checkpoint, by their official names.
-
-    Raises:
-        ConversionError: it cannot be read, or a variable is missing, not finite, or of another
-            shape.
-        MissingPackageError: TensorFlow is not installed.
-    """
+    """Read the variables of a VGGish checkpoint, by their official names, and check them."""
     tensorflow = import_tensorflow()
     if not path.is_file():
         raise ConversionError(f"no checkpoint at {path}")
@@ -153,11 +140,7 @@ def read_checkpoint(path: Path) -> Weights:
 def pass_through_keras(
     weights: Weights, patches: Patches
 ) -> tuple[Weights, npt.NDArray[np.float32]]:
-    """Load weights into the tf-keras model; return its weights and embeddings [n, 128].
-
-    Raises:
-        MissingPackageError: TensorFlow or tf-keras is not installed.
-    """
+    """Load weights into the tf-keras model; return its weights and embeddings [n, 128]."""
     passed: Weights = {}
     # On a GPU TensorFlow may compute in TF32, too coarse for a comparison.
     with import_tensorflow().device("CPU:0"):
@@ -171,16 +154,9 @@ def pass_through_keras(
 
 
 def quantize_onnx(direct_path: Path, calibration: Patches, int8_path: Path) -> None:
-    """Quantise a network: uint8 activations, int8 weights per channel, static ranges.
+    """Quantise a network in its direct form: uint8 activations, int8 weights per channel.
 
-    Args:
-        direct_path: ONNX file of the network in its direct form.
-        calibration: patches [n, 96, 64] that set the ranges of the activations.
-        int8_path: ONNX file to write.
-
-    Raises:
-        ConversionError: ONNX Runtime failed.
-        MissingPackageError: the package onnx is not installed.
+    The `calibration` patches [n, 96, 64] set the static ranges of the activations.
     """
     import_onnx()
     import_onnxruntime()
@@ -217,9 +193,7 @@ def measure_fidelity(
 ) -> dict[str, float]:
     """Compare int8 frames with float32 frames of `patches` [n, 96, 64].
 
-    Returns:
-        `cosine_after_pca` (mean over patches), `mean_absolute_change` of the uint8 frames (0 to
-        255), `n_patches`.
+    The cosine is the mean over patches; the change is that of the uint8 frames, 0 to 255.
     """
     exact, approximate = pca(float32(patches)), pca(int8(patches))
     norms = np.linalg.norm(exact, axis=1) * np.linalg.norm(approximate, axis=1)
@@ -251,12 +225,7 @@ def measure_smoke(embedder: Embedder, pca: Pca) -> dict[str, float]:
 
 
 def recording_patches(recordings: Sequence[Path]) -> tuple[Patches, Patches]:
-    """Patches [n, 96, 64] of recordings for calibration, and of every third for measuring.
-
-    Raises:
-        ConversionError: fewer than three recordings.
-        AudioError: a recording cannot be read.
-    """
+    """Patches [n, 96, 64] of recordings for calibration, and of every third for measuring."""
     if len(recordings) < 3:
         raise ConversionError(
             f"calibration needs at least 3 recordings. Received: {len(recordings)}"
