@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from vggish.audio.sources import AudioSource, source_name
 from vggish.audio.stream import AudioStream, open_audio, waveform_blocks
-from vggish.common.choices import RESAMPLERS, VALUES, ResamplerName, Tail, Values
+from vggish.common.choices import RESAMPLERS, VALUES, ResamplerName, Tail, Values, check_choice
 from vggish.common.wording import as_text
 from vggish.errors import OptionError
 from vggish.frames.clip import ClipFrames, FrameArray
@@ -60,12 +60,8 @@ class EmbedOptions:
         # A numpy.float32 of 0.48 is not 0.48: round to the hop that is meant.
         hop_seconds = round(hop_to_frames(self.hop_seconds) * STFT_HOP_SECONDS, 6)
         object.__setattr__(self, "hop_seconds", hop_seconds)
-        if self.values not in VALUES:
-            raise OptionError(f"values must be one of {VALUES}. Received: {self.values!r}")
-        if self.resampler not in RESAMPLERS:
-            raise OptionError(
-                f"resampler must be one of {sorted(RESAMPLERS)}. Received: {self.resampler!r}"
-            )
+        check_choice("values", self.values, VALUES)
+        check_choice("resampler", self.resampler, sorted(RESAMPLERS))
 
 
 class Extractor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import contextlib
 import os
 import sys
 import unicodedata
@@ -20,34 +21,21 @@ STDIN = "-"
 
 @dataclass(frozen=True)
 class Item:
-    """One clip to process.
+    """One clip to process."""
 
-    Attributes:
-        source: path, or "-" for standard input.
-        clip_id: path relative to the directory that all inputs share, without the suffix.
-        stem: path of the output relative to the output directory, without a suffix.
-    """
-
-    source: str
-    clip_id: str
-    stem: PurePath
+    source: str  # path, or "-" for standard input
+    clip_id: str  # path relative to the directory that all inputs share, without the suffix
+    stem: PurePath  # of the output: relative to the output directory, without a suffix
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """The clips to process, in order, and the files that were left out.
-
-    Attributes:
-        items: the clips.
-        skipped: files in directories that have no suffix of an audio format.
-        repeated: further paths of files that are among `items`.
-        unreadable: directories that cannot be searched, with the reason.
-    """
+    """The clips to process, in order, and the files that were left out."""
 
     items: Sequence[Item]
-    skipped: Sequence[str]
-    repeated: Sequence[str]
-    unreadable: Sequence[tuple[str, str]]
+    skipped: Sequence[str]  # files in directories that have no suffix of an audio format
+    repeated: Sequence[str]  # further paths of files that are among the items
+    unreadable: Sequence[tuple[str, str]]  # directories that cannot be searched, and the reason
 
 
 def find_inputs(arguments: Iterable[str]) -> Inputs:
@@ -68,24 +56,19 @@ def find_inputs(arguments: Iterable[str]) -> Inputs:
         if search.unreadable:
             details += "; cannot search " + ", ".join(map(": ".join, search.unreadable))
         raise OptionError(f"no audio files found{details}")
-    root = _common_directory(search.directories)
+    root = search.directories[0] if search.directories else "."
+    with contextlib.suppress(ValueError):  # no directories, or different drives on Windows
+        root = os.path.commonpath(search.directories)
     sources, repeated = split_repeated(
         search.found, lambda path: path if path == STDIN else os.path.realpath(path)
     )
-    relative = [
-        PurePath("stdin" if path == STDIN else os.path.relpath(path, root)) for path in sources
-    ]
-    return Inputs(
-        list(_with_distinct_stems(sources, relative)), search.skipped, repeated, search.unreadable
-    )
+    names = ["stdin" if path == STDIN else os.path.relpath(path, root) for path in sources]
+    items = list(_with_distinct_stems(sources, list(map(PurePath, names))))
+    return Inputs(items, search.skipped, repeated, search.unreadable)
 
 
 def read_list(path: str) -> list[str]:
-    """Read a list of files, one a line (`-` for standard input); empty lines are left out.
-
-    Raises:
-        OptionError: the list cannot be read, or is not text.
-    """
+    """Read a list of files, one a line (`-` for standard input); empty lines are left out."""
     if path == STDIN and sys.stdin is None:
         raise OptionError("cannot read the list of files from standard input: it is closed")
     try:
@@ -115,7 +98,9 @@ class _Search:
         if os.path.isdir(argument):
             self.directories.append(os.path.abspath(argument))
             for path in walk_files(argument, self._add_unreadable):
-                is_audio = Path(path).suffix.lower() in AUDIO_SUFFIXES and not _is_special(path)
+                # A pipe or a device could block; a missing file fails later.
+                is_special = os.path.exists(path) and not os.path.isfile(path)
+                is_audio = Path(path).suffix.lower() in AUDIO_SUFFIXES and not is_special
                 (self.found if is_audio else self.skipped).append(path)
             return
         matches = expand(argument) if is_pattern(argument) else []
@@ -128,20 +113,6 @@ class _Search:
 
     def _add_unreadable(self, error: OSError) -> None:
         self.unreadable.append((str(error.filename), error.strerror or str(error)))
-
-
-def _is_special(path: str) -> bool:
-    """Whether a path is a pipe or a device, which could block; a missing file is not."""
-    return not os.path.isfile(path) and os.path.exists(path)
-
-
-def _common_directory(directories: Sequence[str]) -> str:
-    if not directories:
-        return "."
-    try:
-        return os.path.commonpath(directories)
-    except ValueError:  # different drives on Windows
-        return directories[0]
 
 
 def _with_distinct_stems(sources: Sequence[str], relative: Sequence[PurePath]) -> Iterator[Item]:

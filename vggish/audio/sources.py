@@ -30,13 +30,8 @@ def source_name(source: AudioSource, name: str | None = None) -> str:
 def as_file(source: AudioSource, name: str | None) -> tuple[str, str, bool]:
     """Make a source available as a file.
 
-    Returns:
-        The path, the name of the source, and whether the path is a temporary copy that the
-        caller must delete.
-
-    Raises:
-        OptionError: the source has an unsupported type.
-        AudioError: it cannot be opened, or is empty.
+    Returns its path, the name of the source, and whether it is a temporary copy that the caller
+    must delete.
     """
     name = source_name(source, name)
     if isinstance(source, (str, os.PathLike)):

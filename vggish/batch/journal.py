@@ -20,21 +20,16 @@ from vggish.audio.inputs import STDIN
 from vggish.errors import ResumeError
 
 _FORMAT = "audiotag_journal"
-
 # Size in bytes and modification time in ns; None for a source that can be read only once.
 SourceState = tuple[int, int] | None
 
 
 @dataclass(frozen=True)
 class JournalEntry:
-    """A finished input.
+    """A finished input: its path as given, the clip's id, and its record's bytes in the spool.
 
-    Attributes:
-        source: path as it was given.
-        clip_id: id of the clip in that run.
-        state: `source_state` before the source was read. An input whose state is None or has
-            changed is processed again.
-        start, end: bytes of its record in the spool; 0 if the input has its own output file.
+    `state` is the `source_state` before the source was read. An input whose state is None or has
+    changed is processed again.
     """
 
     source: str
@@ -82,12 +77,9 @@ class Journal:
 
 
 def open_journal(path: Path, fingerprint: dict[str, Any], *, resume: bool) -> Journal:
-    """Start a journal, or continue an existing one.
+    """Start a journal, or with `resume` continue an existing one.
 
-    Args:
-        path: of the journal.
-        fingerprint: the options that decide the contents of the outputs, ready for JSON.
-        resume: continue the existing journal, if there is one.
+    The fingerprint has the options that decide the contents of the outputs, ready for JSON.
 
     Raises:
         ResumeError: a journal exists and `resume` is False; or it was written with other
@@ -151,8 +143,8 @@ def _read_entries(
         return {}
     if not resume:
         raise ResumeError(
-            f"an unfinished run left its journal at {path}: "
-            f"add --resume to continue it, or delete that file to start again"
+            f"an unfinished run left its journal at {path}: add --resume to continue it, or delete "
+            "that file to start again"
         )
     try:
         before = json.loads(lines[0])[_FORMAT]

@@ -5,14 +5,12 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-CHUNK_BYTES = 1 << 20
-
 
 def sha256_of(path: Path) -> str:
     """SHA-256 of a file, in lower-case hexadecimal."""
     with open(path, "rb") as file:  # hashlib.file_digest needs Python 3.11
         digest = hashlib.sha256()
-        while chunk := file.read(CHUNK_BYTES):
+        while chunk := file.read(1 << 20):
             digest.update(chunk)
     return digest.hexdigest()
 
@@ -20,10 +18,7 @@ def sha256_of(path: Path) -> str:
 def file_problem(path: Path, size: int, sha256: str | None = None) -> str:
     """Difference between a file and the expected one, such as "is missing"; "" if there is none.
 
-    Args:
-        path: the file.
-        size: expected size in bytes.
-        sha256: expected checksum; None to check only the size, which is fast.
+    With a sha256 of None only the size in bytes is checked, which is fast.
     """
     if not path.is_file():
         return "is missing"

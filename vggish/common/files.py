@@ -16,10 +16,8 @@ from typing import IO
 def atomic_write(path: Path, partial: Path | None = None) -> Iterator[IO[bytes]]:
     """Open a binary file that gets the name `path` when the block succeeds, or is deleted.
 
-    Args:
-        path: final name; missing parent directories are created.
-        partial: name while writing, in the same directory; an existing file is overwritten. By
-            default a random name, which a killed process leaves behind.
+    Missing directories are created. `partial` is the name while writing, in the same directory; by
+    default it is random, and a killed process leaves it behind.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists() and not path.is_file():

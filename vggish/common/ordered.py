@@ -11,7 +11,6 @@ from typing import TypeVar
 
 ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
-
 # How many items per thread are started before the result of the first one is taken.
 ITEMS_AHEAD_PER_JOB = 4
 

@@ -10,11 +10,8 @@ from collections.abc import Callable, Iterable, Iterator
 def walk_files(top: str, on_error: Callable[[OSError], object]) -> Iterator[str]:
     """Paths of the files below a directory, sorted, without hidden files and directories.
 
-    Links to directories are followed, except to a directory that was searched before.
-
-    Args:
-        top: the directory.
-        on_error: called with the error of each directory that cannot be searched.
+    Links to directories are followed, except to a directory that was searched before. `on_error`
+    is called with the error of each directory that cannot be searched.
     """
     seen = {os.path.realpath(top)}
     for parent, directories, files in os.walk(top, followlinks=True, onerror=on_error):

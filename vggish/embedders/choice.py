@@ -5,14 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from vggish.common.choices import (
-    EMBEDDERS,
-    PRECISIONS,
-    Device,
-    EmbedderName,
-    Precision,
-    check_choice,
-)
+from vggish.common import choices
 from vggish.embedders.installed import find_installed
 from vggish.embedders.mini import MINI, find_mini
 from vggish.errors import OptionError, WeightsError, WeightsNotInstalledError
@@ -21,7 +14,10 @@ from vggish.postprocess import Pca, load_pca
 
 
 def load_embedder(
-    name: str = "vggish", *, precision: Precision = "float32", device: Device = "auto"
+    name: str = "vggish",
+    *,
+    precision: choices.Precision = "float32",
+    device: choices.Device = "auto",
 ) -> tuple[Embedder, Pca]:
     """Load an installed network and the PCA of its embeddings.
 
@@ -38,7 +34,7 @@ def load_embedder(
         OptionError: unknown name, precision or device.
     """
     installed = find_installed(name)
-    check_choice("precision", precision, PRECISIONS)
+    choices.check_choice("precision", precision, choices.PRECISIONS)
     embedder = Embedder(
         installed.path(precision),
         name=name,
@@ -59,10 +55,10 @@ class EmbedderChoice:
     """
 
     name: Literal["vggish", "mini"]
-    precision: Precision
+    precision: choices.Precision
     reason: str = ""
 
-    def load(self, device: Device = "auto") -> tuple[Embedder, Pca | None]:
+    def load(self, device: choices.Device = "auto") -> tuple[Embedder, Pca | None]:
         """Load the network and its PCA; mini has none, as its output is whitened already."""
         if self.name == "vggish":
             return load_embedder(precision=self.precision, device=device)
@@ -79,7 +75,7 @@ class EmbedderChoice:
 
 
 def find_embedder(
-    name: EmbedderName = "auto", precision: Precision | None = None
+    name: choices.EmbedderName = "auto", precision: choices.Precision | None = None
 ) -> EmbedderChoice:
     """Choose an embedder without loading it.
 
@@ -91,9 +87,9 @@ def find_embedder(
         WeightsError: the files of the requested embedder, or of mini, are missing or damaged.
         OptionError: unknown name or precision, or mini does not have the requested precision.
     """
-    check_choice("embedder", name, EMBEDDERS)
+    choices.check_choice("embedder", name, choices.EMBEDDERS)
     if precision is not None:
-        check_choice("precision", precision, PRECISIONS)
+        choices.check_choice("precision", precision, choices.PRECISIONS)
     if name == MINI:
         only = find_mini().precision
         if precision not in (None, only):

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any
 
 from vggish.common.choices import FRAME_FORMATS
 from vggish.common.files import atomic_write
@@ -29,19 +28,12 @@ from vggish.frames.parquet import import_arrow, read_parquet, write_parquet
 from vggish.frames.shared_metadata import DAMAGED, Clips
 from vggish.frames.tfrecord import read_tfrecord, write_tfrecord
 
-_WRITERS: dict[str, Callable[[IO[bytes], ClipFrames | Clips], None]] = {
-    "npz": write_npz,
-    "csv": write_csv,
-    "parquet": write_parquet,
-    "jsonl": write_jsonl,
-    "tfrecord": write_tfrecord,
-}
-_READERS: dict[str, Callable[[Any, str], Iterator[ClipFrames]]] = {
-    "npz": read_npz,
-    "csv": read_csv,
-    "parquet": read_parquet,
-    "jsonl": read_jsonl,
-    "tfrecord": read_tfrecord,
+_FORMATS: dict[str, tuple[Callable[..., None], Callable[..., Iterator[ClipFrames]]]] = {
+    "npz": (write_npz, read_npz),
+    "csv": (write_csv, read_csv),
+    "parquet": (write_parquet, read_parquet),
+    "jsonl": (write_jsonl, read_jsonl),
+    "tfrecord": (write_tfrecord, read_tfrecord),
 }
 
 
@@ -68,7 +60,7 @@ def write_frames(
     """
     if isinstance(clips, Iterator):
         clips = list(clips)
-    write = _WRITERS[format_of(path, file_format)]
+    write, _ = _FORMATS[format_of(path, file_format)]
     with write_errors_as(FrameFileError, path), atomic_write(Path(path), partial) as file:
         write(file, clips)
 
@@ -84,7 +76,7 @@ def read_frames(path: str | Path, file_format: str | None = None) -> Iterator[Cl
         FrameFileError: the format is unknown, or the file does not exist or is damaged.
         MissingPackageError: the format is Parquet, and pyarrow is not installed.
     """
-    read = _READERS[format_of(path, file_format)]
+    _, read = _FORMATS[format_of(path, file_format)]
     try:
         with open(path, "rb") as file:
             yield from read(file, str(path))
@@ -95,14 +87,9 @@ def read_frames(path: str | Path, file_format: str | None = None) -> Iterator[Cl
 
 
 def format_of(path: str | Path, file_format: str | None = None) -> str:
-    """Format to use for `path`: `file_format`, or the suffix if that is None.
-
-    Raises:
-        FrameFileError: the format is not one of `FRAME_FORMATS`.
-        MissingPackageError: the format is Parquet, and pyarrow is not installed.
-    """
+    """Format to use for `path`: `file_format`, or the suffix if that is None; check its needs."""
     name = Path(path).suffix.lower().lstrip(".") if file_format is None else file_format
-    if name not in _WRITERS:
+    if name not in _FORMATS:
         raise FrameFileError(
             f"unknown format of {path}: {name!r} is none of {', '.join(FRAME_FORMATS)}"
         )

@@ -18,11 +18,7 @@ _METADATA_KEY = b"audiotag"
 
 
 def import_arrow() -> tuple[Any, Any]:
-    """Import `pyarrow` and `pyarrow.parquet`.
-
-    Raises:
-        MissingPackageError: pyarrow is not installed.
-    """
+    """Import `pyarrow` and `pyarrow.parquet`."""
     names = ("pyarrow", "pyarrow.parquet")
     arrow, parquet = (import_extra(n, extra="parquet", purpose="a Parquet file") for n in names)
     return arrow, parquet

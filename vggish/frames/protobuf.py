@@ -30,12 +30,10 @@ _MESSAGES = {
 
 @functools.cache
 def message_class(name: str) -> Any:
-    """The class of the protocol buffer message `tensorflow.<name>`.
+    """The class of the protocol buffer message `tensorflow.<name>`, such as `SequenceExample`.
 
-    Args:
-        name: `SequenceExample`, one of its parts such as `FeatureList`, or
-            `UnparsedSequenceExample`, the same message with its feature lists left as bytes.
-            An `Example` is a `SequenceExample` whose features are the context.
+    `UnparsedSequenceExample` is the same message with its feature lists left as bytes. An
+    `Example` is a `SequenceExample` whose features are the context.
     """
     from google.protobuf import message_factory
 

@@ -36,11 +36,8 @@ def as_clips(clips: ClipFrames | Clips) -> Clips:
 def merge_metadata(clips: Clips) -> tuple[dict[str, Any], np.dtype[Any]]:
     """Metadata of a file of clips, and the dtype of their frames.
 
-    The result holds the common fields, and in "clips" the id, number of frames and own fields of
-    each clip.
-
-    Raises:
-        FrameFileError: the clips differ in a common field or in dtype, or have labels.
+    The metadata hold the common fields, and in "clips" the id, number of frames and own fields of
+    each clip. Clips that differ in a common field or in dtype, or have labels, are an error.
     """
     common: dict[str, Any] = {}
     dtype: np.dtype[Any] = np.dtype(np.uint8)

@@ -173,7 +173,7 @@ def quantize_onnx(direct_path: Path, calibration: Patches, int8_path: Path) -> N
             batch = next(self._batches, None)
             return None if batch is None else {"patches": batch}
 
-    with _quiet_root_logger(), _scratch_in(int8_path.parent):
+    with _quantising_in(int8_path.parent):
         try:
             quantization.quantize_static(
                 str(direct_path),
@@ -271,25 +271,18 @@ def _check_smoke(measured: dict[str, float], expected: dict[str, float]) -> None
 
 
 @contextmanager
-def _quiet_root_logger() -> Iterator[None]:
-    """Hide the advice that ONNX Runtime's quantiser logs to the root logger."""
+def _quantising_in(directory: Path) -> Iterator[None]:
+    """Make temporary files in `directory`, and hide the advice that the quantiser logs.
+
+    The files are ONNX Runtime's copies of the network; the next installation deletes those of a
+    killed process.
+    """
     logger = logging.getLogger()
-    level = logger.level
+    level, tempdir = logger.level, tempfile.tempdir
     logger.setLevel(logging.ERROR)
+    tempfile.tempdir = str(directory)
     try:
         yield
     finally:
         logger.setLevel(level)
-
-
-@contextmanager
-def _scratch_in(directory: Path) -> Iterator[None]:
-    """Make temporary files, such as ONNX Runtime's copies of the network, in `directory`.
-
-    The next installation then deletes the files of a killed process.
-    """
-    before, tempfile.tempdir = tempfile.tempdir, str(directory)
-    try:
-        yield
-    finally:
-        tempfile.tempdir = before
+        tempfile.tempdir = tempdir
