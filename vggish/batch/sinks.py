@@ -12,9 +12,8 @@ from typing import BinaryIO
 from vggish.audio.inputs import Item
 from vggish.batch.journal import Journal, JournalEntry, SourceState
 from vggish.errors import ResumeError
-from vggish.frames.clip import ClipFrames
+from vggish.frames.clip import ClipFrames, Clips
 from vggish.frames.files import write_frames
-from vggish.frames.shared_metadata import Clips
 from vggish.frames.tfrecord import decode_clip, encode_clip, frame_record, read_records
 
 

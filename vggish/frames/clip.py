@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -62,6 +62,14 @@ class ClipFrames:
 
     def __len__(self) -> int:
         return len(self.frames)
+
+
+Clips = Iterable[ClipFrames]
+
+
+def as_clips(clips: ClipFrames | Clips) -> Clips:
+    """One clip or several, as an iterable."""
+    return [clips] if isinstance(clips, ClipFrames) else clips
 
 
 def frame_array(rows: npt.ArrayLike, quantised: bool) -> FrameArray:

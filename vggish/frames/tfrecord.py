@@ -20,9 +20,8 @@ import google_crc32c
 import numpy as np
 
 from vggish.errors import FrameFileError
-from vggish.frames.clip import ClipFrames, frame_array
+from vggish.frames.clip import ClipFrames, Clips, as_clips, frame_array
 from vggish.frames.protobuf import message_class
-from vggish.frames.shared_metadata import Clips, as_clips
 from vggish.params import EMBEDDING_SIZE
 
 METADATA_KEY = "audiotag_metadata"
