@@ -158,8 +158,6 @@ def _stft_frames(samples: FloatArray) -> FloatArray:
 
 def _log_mel(frames: FloatArray, log_offset: float) -> FloatArray:
     """Log-mel spectrogram [n, 64] of STFT frames [n, 400]."""
-    if len(frames) == 0:
-        return np.zeros((0, N_BANDS), frames.dtype)
     tables = _tables(frames.dtype)
     magnitude = np.abs(np.fft.rfft(frames * tables.window, FFT_LENGTH))
     # Not a matrix product: most weights are zero, and BLAS threads would spin on the cores of the

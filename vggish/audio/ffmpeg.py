@@ -37,11 +37,8 @@ FFMPEG_HINT = "install ffmpeg (or: pip install imageio-ffmpeg)"
 class FfmpegDecoder:
     """A `Decoder` that reads big-endian floats with a short header (AU) from ffmpeg.
 
-    At the deadline (of `time.monotonic()`) ffmpeg is killed.
-
-    Raises:
-        AudioError: ffmpeg cannot decode the file; the message is only the reason.
-        OSError: ffmpeg does not run.
+    At the deadline (of `time.monotonic()`) ffmpeg is killed. If it cannot decode the file, the
+    message of the `AudioError` is only the reason; if it does not run, an `OSError` is raised.
     """
 
     n_frames: int | None = None

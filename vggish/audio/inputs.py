@@ -44,9 +44,6 @@ def find_inputs(arguments: Iterable[str]) -> Inputs:
     A directory stands for the audio files below it, in sorted order and without hidden ones. A
     pattern (`**` included) stands for its matches. Any other path stands for itself, whether it
     exists or not. Clip ids are relative to the deepest directory that all inputs share.
-
-    Raises:
-        OptionError: an argument is empty, or no audio file is found.
     """
     search = _Search()
     for argument in arguments:

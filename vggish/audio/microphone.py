@@ -39,11 +39,7 @@ class Microphone:
     """An input of a sound card; a context manager that records while it is entered.
 
     `device` is its number, or words of its name; None for the system's default. The sample rate
-    is the device's default.
-
-    Raises:
-        MissingPackageError: sounddevice or PortAudio is not installed.
-        AudioError: the input does not exist or cannot be opened; the message lists the inputs.
+    is the device's default. The message of an `AudioError` on opening lists the inputs.
     """
 
     def __init__(self, device: str | None = None) -> None:

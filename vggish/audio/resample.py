@@ -38,8 +38,7 @@ class Resampler(Protocol):
 class _SoxrResampler:
     """soxr, quality HQ: as close to resampy in log-mel as VHQ, and a fifth faster.
 
-    Shape:
-        n samples in total -> round(n * 16000 / rate_hz), halves up, samples in total.
+    n samples in total become round(n * 16000 / rate_hz), halves up.
     """
 
     def __init__(self, rate_hz: int) -> None:
@@ -60,16 +59,12 @@ class _ResampyResampler:
 
     A block may only begin where an input and an output sample coincide, every
     `rate_hz / gcd` input samples. Then the filter phases equal those of the whole waveform, and
-    so does the result.
-
-    Shape:
-        n samples in total -> floor(n * 16000 / rate_hz) samples in total.
+    so does the result. n samples in total become floor(n * 16000 / rate_hz).
     """
 
     def __init__(self, rate_hz: int) -> None:
-        self._resampy: Any = import_extra(
-            "resampy", extra="reference", purpose="the resampler 'resampy'"
-        )
+        purpose = "the resampler 'resampy'"
+        self._resampy: Any = import_extra("resampy", extra="reference", purpose=purpose)
         self._rate_hz = rate_hz
         divisor = math.gcd(rate_hz, SAMPLE_RATE_HZ)
         self._period_in = rate_hz // divisor

@@ -72,11 +72,7 @@ class AudioStream:
     def blocks(self, block_frames: int | None = None) -> Iterator[Waveform]:
         """Read the mean over channels, at the file's own rate, in blocks float32 [n], once.
 
-        Raises:
-            EmptyAudioError: the file holds no samples.
-            AudioLimitError: the file exceeds the limits.
-            AudioTimeoutError: the deadline has passed.
-            AudioError: the stream was closed.
+        Raises an `AudioError` if the file holds no samples, exceeds the limits or is closed.
         """
         if block_frames is None:
             block_frames = max(MIN_BLOCK_FRAMES, BLOCK_SAMPLES // self.n_channels)

@@ -47,12 +47,12 @@ class Destination:
         write_frames(path, clips, self.file_format, partial=partial)
 
 
+@dataclass(frozen=True)
 class FilePerClip:
     """Writes each clip to a file of its own."""
 
-    def __init__(self, destination: Destination, journal: Journal) -> None:
-        self._destination = destination
-        self._journal = journal
+    _destination: Destination
+    _journal: Journal
 
     def holds(self, item: Item) -> bool:
         """Whether an earlier run finished `item`."""

@@ -28,9 +28,6 @@ def read_table(
     Cells are stripped of whitespace; empty rows are skipped. `content` describes the file in
     messages. `columns` are the accepted header names of each column, in any case, by column key;
     `required` are the keys of the columns that the file must have.
-
-    Raises:
-        OptionError: the file cannot be read, lacks a column, or has a row with too many cells.
     """
     rows = []
     try:

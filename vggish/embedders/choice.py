@@ -82,10 +82,6 @@ def find_embedder(
     "auto" chooses VGGish if it is installed and intact, and otherwise mini. A precision of None is
     VGGish's float32, or mini's only precision. If "auto" falls back to mini with another precision
     than requested, the reason says so.
-
-    Raises:
-        WeightsError: the files of the requested embedder, or of mini, are missing or damaged.
-        OptionError: unknown name or precision, or mini does not have the requested precision.
     """
     choices.check_choice("embedder", name, choices.EMBEDDERS)
     if precision is not None:

@@ -67,11 +67,7 @@ def download(
 
     Received bytes are kept as `<name>.part`; the file gets its name once its size and sha256 are
     verified. A verified file that exists already is not downloaded again. Only one process at a
-    time may use the directory, which is created if necessary.
-
-    Raises:
-        DownloadError: the server cannot be reached, refuses, keeps breaking the connection, or
-            sends another file; or the directory cannot be written to.
+    time may use the directory, which is created if necessary. All failures are `DownloadError`s.
     """
     path, part = directory / file.name, directory / f"{file.name}.part"
     report = on_progress if on_progress is not None else lambda done, total: None

@@ -63,12 +63,6 @@ def install(
         on_progress: called with (bytes so far, total bytes) of each download.
         calibration: recordings to calibrate int8 on; by default those shipped with audiotag.
         force: install again even if they are installed and verified.
-
-    Raises:
-        WeightsError: a download or a check of the conversion failed, a file is missing or is not
-            the expected one, or the disk is full.
-        OptionError: a calibration recording does not exist.
-        MissingPackageError: the extra `train` is not installed; nothing was downloaded.
     """
     for recording in calibration:
         if not recording.is_file():

@@ -65,13 +65,7 @@ class InstalledWeights:
 
 
 def find_installed(name: str = "vggish", *, verify: bool = False) -> InstalledWeights:
-    """Find installed weights, and check the sizes of their files; with `verify` also checksums.
-
-    Raises:
-        WeightsNotInstalledError: they are not installed; the message says how to install them.
-        WeightsError: a file is missing or damaged.
-        OptionError: no weights have that name.
-    """
+    """Find installed weights, and check the sizes of their files; with `verify` also checksums."""
     directory = audiotag_home() / name
     how_to_repair = f"Install them again: audiotag weights fetch {name}"
     try:

@@ -32,11 +32,7 @@ class KnownWeights:
 
 
 def known_weights(manifest: Path | None = None) -> dict[str, KnownWeights]:
-    """Read the entries of a manifest by name, by default of audiotag's own.
-
-    Raises:
-        WeightsError: the file is not a manifest.
-    """
+    """Read the entries of a manifest by name, by default of audiotag's own."""
     source = resources.files("weights") / "manifest.json" if manifest is None else manifest
     try:
         entries = json.loads(source.read_text("utf-8"))
@@ -58,12 +54,7 @@ def _parse(name: str, entry: Mapping[str, Any]) -> KnownWeights:
 
 
 def find_known(name: str, manifest: Path | None = None) -> KnownWeights:
-    """Look up an entry of a manifest.
-
-    Raises:
-        OptionError: there is no such entry, or the weights are built in.
-        WeightsError: the file is not a manifest.
-    """
+    """Look up an entry of a manifest; mini has none, as it is built in."""
     if name == MINI:
         raise OptionError(f"{MINI} is built in and needs no installation: use --embedder {MINI}")
     known = known_weights(manifest)

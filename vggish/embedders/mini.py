@@ -48,11 +48,7 @@ def mini_directory() -> Path:
 
 
 def find_mini(*, verify: bool = False) -> Mini:
-    """Find the built-in embedder, and check its size; with `verify` also its checksum.
-
-    Raises:
-        WeightsError: its files are damaged, or missing (`WeightsNotInstalledError`).
-    """
+    """Find the built-in embedder, and check its size; with `verify` also its checksum."""
     directory = mini_directory()
     card_path = directory / "card.json"
     try:

@@ -84,37 +84,29 @@ def write_npz(file: IO[bytes], clips: ClipFrames | Clips) -> None:
     metadata, dtype = merge_metadata(each)
     names = [entry["clip"] for entry in metadata["clips"]]
     counts = [entry["n_frames"] for entry in metadata["clips"]]
+    shape = (sum(counts), EMBEDDING_SIZE)
+
+    def write(name: str, shape: tuple[int, ...], dtype: Any, parts: Iterable[Any]) -> None:
+        # A fixed date, so that equal contents give equal files.
+        member = zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))
+        descr = np.lib.format.dtype_to_descr(np.dtype(dtype))
+        header = {"descr": descr, "fortran_order": False, "shape": shape}
+        with archive.open(member, "w", force_zip64=True) as out:
+            np.lib.format.write_array_header_1_0(out, header)
+            for part in parts:
+                out.write(np.ascontiguousarray(part, dtype).tobytes())
+
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-        shape = (sum(counts), EMBEDDING_SIZE)
-        _write_array(archive, "frames", shape, dtype, (clip.frames for clip in each))
-        times = (clip.start_seconds for clip in each)
-        _write_array(archive, "start_seconds", shape[:1], np.dtype(np.float64), times)
+        write("frames", shape, dtype, (clip.frames for clip in each))
+        write("start_seconds", shape[:1], np.float64, (clip.start_seconds for clip in each))
         if isinstance(clips, ClipFrames):
-            arrays = {}
             metadata = {"clip": clips.clip_id, **clips.metadata}
         else:
             index = np.repeat(np.arange(len(counts)), counts)
-            arrays = {"clips": np.array(names, np.str_), "clip_index": index}
-        for name, array in {**arrays, "metadata": np.array(json.dumps(metadata))}.items():
-            _write_array(archive, name, array.shape, array.dtype, [array])
-
-
-def _write_array(
-    archive: zipfile.ZipFile,
-    name: str,
-    shape: tuple[int, ...],
-    dtype: np.dtype[Any],
-    parts: Iterable[npt.NDArray[Any]],
-) -> None:
-    """Write an array of which `parts` are the rows."""
-    # A fixed date, so that equal contents give equal files.
-    member = zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))
-    descr = np.lib.format.dtype_to_descr(dtype)
-    header = {"descr": descr, "fortran_order": False, "shape": shape}
-    with archive.open(member, "w", force_zip64=True) as out:
-        np.lib.format.write_array_header_1_0(out, header)
-        for part in parts:
-            out.write(np.ascontiguousarray(part, dtype).tobytes())
+            for name, array in {"clips": np.array(names, np.str_), "clip_index": index}.items():
+                write(name, array.shape, array.dtype, [array])
+        text = np.array(json.dumps(metadata))
+        write("metadata", text.shape, text.dtype, [text])
 
 
 def read_npz(file: IO[bytes], name: str) -> Iterator[ClipFrames]:

@@ -142,9 +142,8 @@ def _parse_clip(example: Any) -> ClipFrames:
     if len({value.dtype for value in values}) > 1:
         raise ValueError("some rows of 'audio_embedding' are bytes, and some are floats")
     metadata = _parse_json(context, METADATA_KEY, {})
-    quantised = metadata.get("values", "uint8") == "uint8"
-    if values:
-        quantised = values[0].dtype == np.uint8
+    is_uint8 = metadata.get("values", "uint8") == "uint8"
+    quantised = values[0].dtype == np.uint8 if values else is_uint8
     times = _parse_json(context, TIMES_KEY, _regular_times(len(values), metadata))
     # Some writers call it `id` (tensorflow/models#5345).
     keys = [key for key in ("video_id", "id") if key in context]

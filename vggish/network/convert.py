@@ -10,6 +10,7 @@ A failed check raises an error that names the step and the difference.
 
 from __future__ import annotations
 
+import functools
 import logging
 import math
 import tempfile
@@ -37,12 +38,10 @@ from vggish.params import SAMPLE_RATE_HZ
 from vggish.postprocess import Pca, quantize
 
 Patches = npt.NDArray[np.float32]
-
 # Largest difference, relative to the largest embedding value, between implementations that
 # only round differently: sums of up to 12288 products, in another order or by another algorithm.
 MAX_RELATIVE_DIFFERENCE = 2e-5
 N_CHECK_PATCHES = 3
-
 # Recordings are scaled by these gains, so that the int8 ranges cover quiet and loud ones.
 CALIBRATION_GAINS = (1.0, 0.1)
 CALIBRATION_BATCH = 8
@@ -63,10 +62,8 @@ def convert_checkpoint(
     the expected `raw_mean`, `raw_std`, `frame_mean`, `frame_std` on 3 s of a 1 kHz sine, and
     `relative_tolerance`; None skips the test. `report` is called with a line about each step.
 
-    Returns the measurements `onnx_difference`, `smoke_test` and `int8_fidelity`.
-
-    Raises:
-        ConversionError: the checkpoint is not of VGGish, or a check failed.
+    Returns the measurements `onnx_difference`, `smoke_test` and `int8_fidelity`. A failed check is
+    a `ConversionError`.
     """
     calibration, held_out = recording_patches(recordings)
     check = np.concatenate([smoke_patches()[:1], held_out])[:N_CHECK_PATCHES]
@@ -77,7 +74,10 @@ def convert_checkpoint(
     report("ONNX float32: writing it and comparing it with tf-keras")
     float32_path, int8_path = out_dir / "float32.onnx", out_dir / "int8.onnx"
     write_onnx(weights, float32_path, checkpoint_sha256, "winograd")
-    float32 = _load(float32_path, checkpoint_sha256, "float32")
+    load = functools.partial(
+        Embedder, name="vggish", weights_sha256=checkpoint_sha256, device="cpu"
+    )
+    float32 = load(float32_path)
     onnx_difference = _difference(float32(check), expected)
 
     measured_smoke = measure_smoke(float32, pca)
@@ -90,17 +90,14 @@ def convert_checkpoint(
     write_onnx(weights, direct_path, checkpoint_sha256, "direct")
     quantize_onnx(direct_path, calibration, int8_path)
     direct_path.unlink()
-    int8 = _load(int8_path, checkpoint_sha256, "int8")
+    int8 = load(int8_path, precision="int8")
     fidelity = measure_fidelity(float32, int8, pca, held_out)
     report(
         f"ONNX int8: cosine {fidelity['cosine_after_pca']:.4f} to float32 after PCA, "
         f"mean change {fidelity['mean_absolute_change']:.2f} of 255"
     )
-    return {
-        "onnx_difference": onnx_difference,
-        "smoke_test": measured_smoke,
-        "int8_fidelity": fidelity,
-    }
+    measured = {"onnx_difference": onnx_difference, "smoke_test": measured_smoke}
+    return {**measured, "int8_fidelity": fidelity}
 
 
 def read_checkpoint(path: Path) -> Weights:
@@ -117,15 +114,12 @@ def read_checkpoint(path: Path) -> Weights:
         ) from error
     weights: Weights = {}
     for name, shape in variable_shapes().items():
-        if name not in shapes:
-            raise ConversionError(
-                f"{path} is not a VGGish checkpoint: it lacks the variable {name}"
-            )
-        if tuple(shapes[name]) != shape:
-            raise ConversionError(
-                f"{path} is not a VGGish checkpoint: {name} must have the shape {shape}. "
-                f"Received: {tuple(shapes[name])}"
-            )
+        received = tuple(shapes.get(name, ()))
+        if received != shape:
+            reason = f"{name} must have the shape {shape}. Received: {received}"
+            if name not in shapes:
+                reason = f"it lacks the variable {name}"
+            raise ConversionError(f"{path} is not a VGGish checkpoint: {reason}")
         try:
             weights[name] = np.asarray(reader.get_tensor(name), np.float32)
         except Exception as error:
@@ -167,11 +161,11 @@ def quantize_onnx(direct_path: Path, calibration: Patches, int8_path: Path) -> N
     class Reader(quantization.CalibrationDataReader):  # type: ignore[misc]
         def __init__(self) -> None:
             starts = range(0, len(calibration), CALIBRATION_BATCH)
-            self._batches = iter(calibration[i : i + CALIBRATION_BATCH] for i in starts)
+            batches = (calibration[i : i + CALIBRATION_BATCH] for i in starts)
+            self._batches = ({"patches": batch} for batch in batches)
 
         def get_next(self) -> dict[str, Patches] | None:
-            batch = next(self._batches, None)
-            return None if batch is None else {"patches": batch}
+            return next(self._batches, None)
 
     with _quantising_in(int8_path.parent):
         try:
@@ -237,12 +231,6 @@ def recording_patches(recordings: Sequence[Path]) -> tuple[Patches, Patches]:
         patches = [log_mel_patches(waveform * np.float32(gain)) for gain in CALIBRATION_GAINS]
         (held_out if index % 3 == 2 else calibration).extend(p.astype(np.float32) for p in patches)
     return np.concatenate(calibration), np.concatenate(held_out)
-
-
-def _load(path: Path, weights_sha256: str, precision: Any) -> Embedder:
-    return Embedder(
-        path, name="vggish", weights_sha256=weights_sha256, precision=precision, device="cpu"
-    )
 
 
 def _difference(received: npt.NDArray[np.float32], expected: npt.NDArray[np.float32]) -> float:

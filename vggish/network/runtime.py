@@ -159,11 +159,7 @@ def import_onnxruntime() -> Any:
 def choose_providers(
     available: list[str], precision: Precision, device: Device
 ) -> list[tuple[str, dict[str, str]]]:
-    """Execution providers of ONNX Runtime to try, best first, with their options.
-
-    Raises:
-        OptionError: unknown device; or "gpu", and ONNX Runtime has none or the precision is int8.
-    """
+    """Execution providers of ONNX Runtime to try, best first, with their options."""
     check_choice("device", device, DEVICES)
     cpu: list[tuple[str, dict[str, str]]] = [(_CPU_PROVIDER, {})]
     if precision == "int8" and device == "gpu":
