@@ -34,8 +34,8 @@ from classifier.reports.inspection import (
 )
 from vggish.audio.decoders import AUDIO_SUFFIXES
 from vggish.audio.stream import open_audio
-from vggish.common.checksums import sha256_of
 from vggish.common.choices import FRAME_FORMATS
+from vggish.common.files import sha256_of
 from vggish.common.search import expand, is_pattern
 from vggish.errors import AudioError, BundleError, OptionError
 from vggish.mel_features import n_patches

@@ -26,7 +26,7 @@ import numpy.typing as npt
 import weights
 from classifier.labels import Labels, read_labels
 from classifier.names import CARD_FILE, HEAD_FILE, LABELS_FILE, RUN_BUNDLE
-from vggish.common.checksums import sha256_of
+from vggish.common.files import sha256_of
 from vggish.errors import BundleError, OptionError, first_line, write_errors_as
 from vggish.params import VERSION
 

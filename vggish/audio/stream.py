@@ -32,13 +32,8 @@ MIN_BLOCK_FRAMES = 1 << 10
 class AudioStream:
     """Audio that is read block by block, from `open_audio`; a context manager.
 
-    Attributes:
-        name: name of the source in messages.
-        sample_rate_hz: of the file.
-        n_channels: of the file.
-        seconds_in_header: duration as the header states it; None if it does not.
-        format: container and encoding.
-        decode_seconds: time spent on opening and decoding so far.
+    `sample_rate_hz`, `n_channels` and `format` (container and encoding) are those of the file;
+    `decode_seconds` is the time spent on opening and decoding so far.
     """
 
     def __init__(
@@ -48,6 +43,7 @@ class AudioStream:
         self.sample_rate_hz = decoder.sample_rate_hz
         self.n_channels = decoder.n_channels
         n_frames = decoder.n_frames
+        # The duration as the header states it; None if it does not.
         self.seconds_in_header = None if n_frames is None else n_frames / decoder.sample_rate_hz
         self.format = decoder.format
         self.decode_seconds = 0.0

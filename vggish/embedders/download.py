@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vggish.common.checksums import file_problem
+from vggish.common.files import file_problem
 from vggish.errors import DownloadError, WeightsError, write_errors_as
 
 if TYPE_CHECKING:

@@ -17,8 +17,7 @@ from pathlib import Path
 import filelock
 
 from vggish.audio.decoders import AUDIO_SUFFIXES
-from vggish.common.checksums import sha256_of
-from vggish.common.files import audiotag_home
+from vggish.common.files import audiotag_home, sha256_of
 from vggish.embedders.download import OnDownloadProgress, check_file, download
 from vggish.embedders.installed import (
     CONVERTED_FILES,
@@ -37,10 +36,6 @@ from vggish.postprocess import load_pca
 
 Report = Callable[[str], None]
 _INSTALLED_NAME = re.compile(r"(float32|int8|pca)-[0-9a-f]{12}\.(onnx|npz)")
-
-# Disk space for a conversion, in multiples of the checkpoint's size: the networks, and the two
-# copies that ONNX Runtime makes to quantise one.
-_CONVERSION_SPACE = 4.5
 
 
 def install(
@@ -221,7 +216,8 @@ def _flush(path: Path) -> None:
 
 def _check_disk_space(known: KnownWeights, downloads: Path | None) -> None:
     checkpoint = known.files["checkpoint"]
-    needed = int(checkpoint.size * _CONVERSION_SPACE)
+    # For the networks, and the two copies that ONNX Runtime makes to quantise one.
+    needed = int(checkpoint.size * 4.5)
     if downloads is not None:
         received = [downloads / checkpoint.name, downloads / f"{checkpoint.name}.part"]
         needed += checkpoint.size - sum(path.stat().st_size for path in received if path.exists())

@@ -20,8 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vggish.common.checksums import file_problem
-from vggish.common.files import audiotag_home
+from vggish.common.files import audiotag_home, file_problem
 from vggish.embedders.manifest import KnownWeights, find_known
 from vggish.errors import WeightsError, WeightsNotInstalledError
 

@@ -16,8 +16,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Final
 
-from vggish.common.checksums import file_problem
 from vggish.common.choices import PRECISIONS, Precision, check_choice
+from vggish.common.files import file_problem
 from vggish.errors import WeightsError, WeightsNotInstalledError
 
 MINI: Final = "mini"

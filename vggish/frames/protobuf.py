@@ -52,9 +52,8 @@ def _pool() -> Any:
 
     def add_field(message: Any, name: str, label: str, kind: str) -> Any:
         field = message.field.add(name=name, number=len(message.field) + 1)
-        field.label = field_type.LABEL_OPTIONAL
-        if label in ("repeated", "map"):
-            field.label = field_type.LABEL_REPEATED
+        is_repeated = label in ("repeated", "map")
+        field.label = field_type.LABEL_REPEATED if is_repeated else field_type.LABEL_OPTIONAL
         if kind[0].isupper():
             field.type, field.type_name = field_type.TYPE_MESSAGE, f".tensorflow.{kind}"
         else:

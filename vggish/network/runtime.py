@@ -9,8 +9,8 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from vggish.common.checksums import sha256_of
 from vggish.common.choices import DEVICES, PRECISIONS, Device, Precision, check_choice
+from vggish.common.files import sha256_of
 from vggish.errors import OptionError, WeightsError, first_line
 from vggish.params import EMBEDDING_SIZE, N_BANDS, PATCH_FRAMES
 
