@@ -227,17 +227,11 @@ class _Stopwatch:
 
 def patch_batches(patches: Iterator[FloatArray]) -> Generator[FloatArray]:
     """Regroup patches into batches of `BATCH_PATCHES`; the last one may be smaller."""
-    pending: list[FloatArray] = []
-    n_pending = 0
+    pending: FloatArray | None = None
     for block in patches:
-        pending.append(block)
-        n_pending += len(block)
-        if n_pending < BATCH_PATCHES:
-            continue
-        joined = np.concatenate(pending)
-        n_full = len(joined) - len(joined) % BATCH_PATCHES
-        for start in range(0, n_full, BATCH_PATCHES):
-            yield joined[start : start + BATCH_PATCHES]
-        pending, n_pending = [joined[n_full:]], len(joined) - n_full
-    if n_pending:
-        yield np.concatenate(pending)
+        pending = block if pending is None else np.concatenate([pending, block])
+        while len(pending) >= BATCH_PATCHES:
+            yield pending[:BATCH_PATCHES]
+            pending = pending[BATCH_PATCHES:]
+    if pending is not None and len(pending):
+        yield pending

@@ -11,11 +11,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from vggish.audio.inputs import Item
 from vggish.common.wording import count
-from vggish.frames.clip import ClipFrames
+
+if TYPE_CHECKING:  # these load numpy, which `audiotag weights --help` need not
+    from vggish.audio.inputs import Item
+    from vggish.frames.clip import ClipFrames
 
 
 def shows_bars(*, quiet: bool) -> bool:

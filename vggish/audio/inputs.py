@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import codecs
 import contextlib
 import os
-import sys
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
 from vggish.audio.decoders import AUDIO_SUFFIXES
-from vggish.common.search import expand, is_pattern, split_repeated, walk_files
+from vggish.common.search import STDIN, expand, is_pattern, split_repeated, walk_files
 from vggish.common.wording import as_text
 from vggish.errors import OptionError
-
-STDIN = "-"
 
 
 @dataclass(frozen=True)
@@ -62,22 +58,6 @@ def find_inputs(arguments: Iterable[str]) -> Inputs:
     names = ["stdin" if path == STDIN else os.path.relpath(path, root) for path in sources]
     items = list(_with_distinct_stems(sources, list(map(PurePath, names))))
     return Inputs(items, search.skipped, repeated, search.unreadable)
-
-
-def read_list(path: str) -> list[str]:
-    """Read a list of files, one a line (`-` for standard input); empty lines are left out."""
-    if path == STDIN and sys.stdin is None:
-        raise OptionError("cannot read the list of files from standard input: it is closed")
-    try:
-        data = sys.stdin.buffer.read() if path == STDIN else Path(path).read_bytes()
-    except OSError as error:
-        raise OptionError(f"cannot read the list of files {path}: {error.strerror}") from error
-    if b"\0" in data:
-        raise OptionError(
-            f"the list of files {path} contains NUL bytes; it must be UTF-8 text, one name a line"
-        )
-    lines = os.fsdecode(data.removeprefix(codecs.BOM_UTF8)).split("\n")
-    return [name for line in lines if (name := line.removesuffix("\r")).strip()]
 
 
 class _Search:

@@ -17,7 +17,7 @@ from typing import IO, Any
 
 import filelock
 
-from vggish.audio.inputs import STDIN
+from vggish.common.search import STDIN
 from vggish.errors import ResumeError
 
 _FORMAT = "audiotag_journal"
