@@ -42,7 +42,6 @@ _FFMPEG_SUFFIXES = {
 
 # Files that are read from a directory; a file that is named is read whatever its suffix.
 AUDIO_SUFFIXES = frozenset(_FORMATS_BY_SUFFIX) | _FFMPEG_SUFFIXES
-
 # A read that reaches damage returns nothing; audio before it is read in steps of this size.
 _SALVAGE_FRAMES = 64
 

@@ -77,12 +77,8 @@ def embed_batch(
 
     `jobs` inputs are in progress at once. With `resume`, the run continues from the journal of an
     interrupted one. `labels` are class indices by clip id, for formats that hold them. `report` is
-    filled during the run, for callers that need it even after an interruption.
-
-    Raises:
-        ResumeError: see `open_journal`.
-        FrameFileError: the destination cannot be written to. (If only one of many output files
-            cannot be written, that is a failure of its input.)
+    filled during the run, for callers that need it even after an interruption. If only one of many
+    output files cannot be written, that is a failure of its input, otherwise a `FrameFileError`.
     """
     report = BatchReport() if report is None else report
     fingerprint = {

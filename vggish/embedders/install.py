@@ -49,15 +49,11 @@ def install(
 ) -> InstalledWeights:
     """Download, convert, check and install weights. After an error nothing is half-installed.
 
-    Args:
-        known: an entry of the manifest.
-        report: called with a line about each step.
-        paths: the checkpoint, downloaded elsewhere, and the PCA file unless it is in the same
-            directory under its own name; recognised by size, checked by sha256, not moved. None
-            to download both.
-        on_progress: called with (bytes so far, total bytes) of each download.
-        calibration: recordings to calibrate int8 on; by default those shipped with audiotag.
-        force: install again even if they are installed and verified.
+    `report` is called with a line about each step. `paths` are the checkpoint, downloaded
+    elsewhere, and the PCA file unless it is in the same directory under its own name; they are
+    recognised by size, checked by sha256, and not moved. None downloads both. int8 is calibrated
+    on the recordings `calibration`, by default those shipped with audiotag. `force` installs again
+    even if verified weights are installed.
     """
     for recording in calibration:
         if not recording.is_file():

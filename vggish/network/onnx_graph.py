@@ -43,7 +43,6 @@ OPSET, IR_VERSION = 17, 8
 
 # Earlier layers have large maps and few channels: additions would cost what products save.
 WINOGRAD_SCOPES = ("vggish/conv3/", "vggish/conv4/")
-
 _G = np.array([[1.0, 0.0, 0.0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0.0, 0.0, 1.0]])
 
 
