@@ -76,7 +76,7 @@ def measure_onnx(scratch: Path, seconds: float, precision: str) -> dict[str, Any
     if precision == "direct":
         embedder = direct_embedder(scratch)
     else:
-        from vggish.embedders.installed import load_embedder
+        from vggish.embedders.choice import load_embedder
 
         embedder, _ = load_embedder(precision=precision)  # type: ignore[arg-type]
     rates: dict[str, float] = {}

@@ -22,8 +22,8 @@ from classifier.names import CARD_FILE, RUN_BUNDLE
 from classifier.reports import inspection
 from vggish.audio.decoders import AUDIO_SUFFIXES
 from vggish.audio.stream import open_audio
-from vggish.common.checksums import sha256_of
 from vggish.common.choices import FRAME_FORMATS
+from vggish.common.files import sha256_of
 from vggish.common.search import expand, is_pattern
 from vggish.errors import AudioError, BundleError, OptionError
 from vggish.mel_features import n_patches

@@ -28,7 +28,7 @@ from vggish.common.csv_table import csv_text
 from vggish.common.files import atomic_write
 from vggish.common.wording import as_text
 from vggish.errors import FrameFileError, OptionError
-from vggish.frames.parquet import import_arrow
+from vggish.frames.tables import import_arrow
 
 if TYPE_CHECKING:
     from classifier.frame_data.clips import Clip

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
         open_audio as open_audio,
         open_waveform as open_waveform,
     )
-    from vggish.embedders.installed import load_embedder as load_embedder
+    from vggish.embedders.choice import load_embedder as load_embedder
     from vggish.errors import AudiotagError as AudiotagError
     from vggish.extractor import EmbedOptions as EmbedOptions, Extractor as Extractor
     from vggish.frames.clip import ClipFrames as ClipFrames
@@ -68,7 +68,7 @@ __getattr__, __dir__, __all__ = lazy_attributes(
         "vggish.api": ("embed", "load_extractor"),
         "vggish.audio.limits": ("AudioLimits",),
         "vggish.audio.stream": ("load_audio", "open_audio", "open_waveform"),
-        "vggish.embedders.installed": ("load_embedder",),
+        "vggish.embedders.choice": ("load_embedder",),
         "vggish.errors": ("AudiotagError",),
         "vggish.extractor": ("EmbedOptions", "Extractor"),
         "vggish.frames.clip": ("ClipFrames",),

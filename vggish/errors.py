@@ -101,13 +101,10 @@ class ListenError(AudiotagError):
 class ServiceError(AudiotagError):
     """A remote service refused a request or failed, or is not an audiotag service.
 
-    Attributes:
-        status: HTTP status, None if there was no response.
-        type: type of the problem, such as "/problems/too-large"; "about:blank" if not stated.
-        title: short title of the problem.
-        detail: explanation of the problem: what is wrong and what to do.
-        request_id: id of the request in the service's log, "" if not stated.
-        retry_after_seconds: when to try again, as the service says, or None.
+    `status` is the HTTP status, None if there was no response. `type`, such as
+    "/problems/too-large", `title` and `detail` are those of the problem document (RFC 9457).
+    `request_id` is the request's id in the service's log. All are "about:blank", "" or None if the
+    service does not state them.
     """
 
     def __init__(
@@ -115,7 +112,7 @@ class ServiceError(AudiotagError):
         message: str,
         *,
         status: int | None = None,
-        type: str = "about:blank",  # noqa: A002 the word of problem documents (RFC 9457)
+        type: str = "about:blank",  # noqa: A002 the word of problem documents
         title: str = "",
         detail: str = "",
         request_id: str = "",

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from vggish.audio.sources import AudioSource, source_name
 from vggish.audio.stream import AudioStream, open_audio, waveform_blocks
-from vggish.common.choices import RESAMPLERS, VALUES, ResamplerName, Tail, Values
+from vggish.common.choices import RESAMPLERS, VALUES, ResamplerName, Tail, Values, check_choice
 from vggish.common.wording import as_text
 from vggish.errors import OptionError
 from vggish.frames.clip import ClipFrames, FrameArray
@@ -60,12 +60,8 @@ class EmbedOptions:
         # A numpy.float32 of 0.48 is not 0.48: round to the hop that is meant.
         hop_seconds = round(hop_to_frames(self.hop_seconds) * STFT_HOP_SECONDS, 6)
         object.__setattr__(self, "hop_seconds", hop_seconds)
-        if self.values not in VALUES:
-            raise OptionError(f"values must be one of {VALUES}. Received: {self.values!r}")
-        if self.resampler not in RESAMPLERS:
-            raise OptionError(
-                f"resampler must be one of {sorted(RESAMPLERS)}. Received: {self.resampler!r}"
-            )
+        check_choice("values", self.values, VALUES)
+        check_choice("resampler", self.resampler, sorted(RESAMPLERS))
 
 
 class Extractor:
@@ -231,17 +227,11 @@ class _Stopwatch:
 
 def patch_batches(patches: Iterator[FloatArray]) -> Generator[FloatArray]:
     """Regroup patches into batches of `BATCH_PATCHES`; the last one may be smaller."""
-    pending: list[FloatArray] = []
-    n_pending = 0
+    pending: FloatArray | None = None
     for block in patches:
-        pending.append(block)
-        n_pending += len(block)
-        if n_pending < BATCH_PATCHES:
-            continue
-        joined = np.concatenate(pending)
-        n_full = len(joined) - len(joined) % BATCH_PATCHES
-        for start in range(0, n_full, BATCH_PATCHES):
-            yield joined[start : start + BATCH_PATCHES]
-        pending, n_pending = [joined[n_full:]], len(joined) - n_full
-    if n_pending:
-        yield np.concatenate(pending)
+        pending = block if pending is None else np.concatenate([pending, block])
+        while len(pending) >= BATCH_PATCHES:
+            yield pending[:BATCH_PATCHES]
+            pending = pending[BATCH_PATCHES:]
+    if pending is not None and len(pending):
+        yield pending

@@ -53,11 +53,7 @@ def n_stft_frames(n_samples: int) -> int:
 
 
 def hop_to_frames(hop_seconds: float) -> int:
-    """Number of STFT hops in `hop_seconds`.
-
-    Raises:
-        OptionError: the hop is not a positive multiple of 10 ms.
-    """
+    """Number of STFT hops in `hop_seconds`, a positive multiple of 10 ms."""
     received: object = hop_seconds
     is_number = isinstance(received, numbers.Real) and not isinstance(received, bool)
     if not is_number or not np.isfinite(hop_seconds):
@@ -78,9 +74,6 @@ def n_patches(n_samples: int, hop_seconds: float = PATCH_SECONDS, tail: Tail = "
     A patch starts every `hop_seconds`, from sample 0. With `tail="drop"` only whole patches
     (15600 samples) count, as in the reference. With `tail="pad"` a patch also counts if at least
     half of it (0.48 s) is audio, and any clip with a sample has one patch.
-
-    Raises:
-        OptionError: the hop is not a positive multiple of 10 ms, or `tail` is unknown.
     """
     hop_samples = hop_to_frames(hop_seconds) * STFT_HOP_SAMPLES
     if tail == "drop":
@@ -165,8 +158,6 @@ def _stft_frames(samples: FloatArray) -> FloatArray:
 
 def _log_mel(frames: FloatArray, log_offset: float) -> FloatArray:
     """Log-mel spectrogram [n, 64] of STFT frames [n, 400]."""
-    if len(frames) == 0:
-        return np.zeros((0, N_BANDS), frames.dtype)
     tables = _tables(frames.dtype)
     magnitude = np.abs(np.fft.rfft(frames * tables.window, FFT_LENGTH))
     # Not a matrix product: most weights are zero, and BLAS threads would spin on the cores of the
@@ -206,15 +197,11 @@ def log_mel_patches(
 
 
 class PatchStream:
-    """Log-mel patches of a waveform that arrives in blocks of any size.
+    """Log-mel patches of a waveform that arrives in blocks of any size; see `log_mel_patches`.
 
     The patches do not depend on the sizes of the blocks, to the last bit, because the spectrogram
-    is always computed in the same groups of frames.
-
-    Args:
-        hop_seconds: time from one patch to the next, a multiple of 10 ms.
-        tail: "pad" completes the last patch with silence, "drop" omits it.
-        dtype: of the arithmetic and the patches, float32 or float64.
+    is always computed in the same groups of frames. `dtype` is that of the arithmetic and the
+    patches, float32 or float64.
     """
 
     def __init__(
@@ -236,11 +223,7 @@ class PatchStream:
         self._n_patches = 0
 
     def feed(self, waveform: npt.ArrayLike) -> FloatArray:
-        """Add samples [n_samples]; return the patches [n, 96, 64] that are complete.
-
-        Raises:
-            OptionError: the waveform is not one-dimensional, or not floating point.
-        """
+        """Add samples [n_samples]; return the patches [n, 96, 64] that are complete."""
         samples = _as_waveform(waveform).astype(self._dtype, copy=False)
         self._n_samples += len(samples)
         self._samples = np.concatenate([self._samples, samples])

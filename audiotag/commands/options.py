@@ -7,12 +7,14 @@ import collections.abc
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
 from audiotag.terminal.streams import log
-from classifier.frame_data.clips import ReadReport
-from vggish.audio.inputs import read_list
+from vggish.common.search import read_list
 from vggish.errors import OptionError
+
+if TYPE_CHECKING:
+    from classifier.frame_data.clips import ReadReport  # loads numpy
 
 
 def option(

@@ -11,7 +11,6 @@ from audiotag.commands.options import CommonOptions, add_options, option
 from audiotag.terminal.bars import download_bar
 from audiotag.terminal.signals import EXIT_OK
 from audiotag.terminal.streams import hide_native_logs
-from vggish.embedders.install import install
 from vggish.embedders.installed import InstalledWeights, find_installed
 from vggish.embedders.manifest import find_known, known_weights
 from vggish.embedders.mini import MINI, find_mini
@@ -128,6 +127,8 @@ def _list_weights() -> None:
 
 
 def _install_weights(options: Options) -> None:
+    from vggish.embedders.install import install  # late: it loads numpy, for the conversion
+
     known = find_known(options.name, options.manifest)
     with hide_native_logs(debug=options.debug), download_bar(quiet=options.quiet) as on_progress:
         installed = install(

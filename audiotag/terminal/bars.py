@@ -11,10 +11,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from vggish.audio.inputs import Item
 from vggish.common.wording import count
+
+if TYPE_CHECKING:  # loads numpy, which `audiotag weights --help` need not
+    from vggish.audio.inputs import Item
 
 
 def shows_bars(*, quiet: bool) -> bool:

@@ -16,8 +16,7 @@ from classifier.audio_data.frame_cache import FrameCache
 from classifier.audio_data.parts import PartDecoder, SequentialReader, without_overlaps
 from classifier.frame_data.clips import BadRecord, Clip
 from vggish.audio.stream import AudioStream, open_audio
-from vggish.common.checksums import sha256_of
-from vggish.common.files import audiotag_home
+from vggish.common.files import audiotag_home, sha256_of
 from vggish.common.ordered import map_in_order
 from vggish.common.wording import first_few, prefix_location
 from vggish.errors import AudioError, EmptyAudioError, OptionError

@@ -12,7 +12,7 @@ from classifier.output.label_tracks import as_audacity, as_raven, as_srt, raven_
 from classifier.output.rows import as_csv, as_json, csv_header
 from classifier.output.table import TableStyle, as_segment_table, as_table
 from classifier.tags.types import ClipTags
-from vggish.audio.inputs import STDIN
+from vggish.common.search import STDIN
 from vggish.errors import OptionError
 
 # Suffix of the files of each format.

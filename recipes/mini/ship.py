@@ -19,8 +19,8 @@ from classifier.labels import Labels, audioset_labels
 from classifier.training.runs import Run
 from recipes.mini.clip_index import PAIRS, Part
 from recipes.mini.data import RecipeData
-from vggish.common.checksums import sha256_of
 from vggish.common.choices import Precision
+from vggish.common.files import sha256_of
 from vggish.embedders.mini import MINI
 from vggish.mel_features import log_mel_patches
 from vggish.network.runtime import Embedder

@@ -42,10 +42,6 @@ _FFMPEG_SUFFIXES = {
 
 # Files that are read from a directory; a file that is named is read whatever its suffix.
 AUDIO_SUFFIXES = frozenset(_FORMATS_BY_SUFFIX) | _FFMPEG_SUFFIXES
-
-# libsndfile reports 2^63 - 1 frames if the header does not state their number.
-_UNKNOWN_FRAMES = 1 << 62
-
 # A read that reaches damage returns nothing; audio before it is read in steps of this size.
 _SALVAGE_FRAMES = 64
 
@@ -72,11 +68,7 @@ class Decoder(Protocol):
 
 
 class _SoundFileDecoder:
-    """libsndfile, read strictly forward.
-
-    Attributes:
-        guessed_end: why the file may continue after the end that libsndfile assumes; or None.
-    """
+    """libsndfile, read strictly forward."""
 
     def __init__(self, path: str, suffix: str) -> None:
         import soundfile
@@ -104,8 +96,10 @@ class _SoundFileDecoder:
         self.n_channels = self._file.channels
         self.format = f"{self._file.format}/{self._file.subtype}"
         log = self._file.extra_info
+        # Why the file may continue after the end that libsndfile assumes; or None.
         self.guessed_end = _guessed_end(self._file.format, log, path)
-        unknown = self.guessed_end is not None or self._file.frames >= _UNKNOWN_FRAMES
+        # libsndfile reports 2^63 - 1 frames if the header does not state their number.
+        unknown = self.guessed_end is not None or self._file.frames >= 1 << 62
         self.n_frames: int | None = None if unknown else self._file.frames
         # 16-bit samples skip a conversion: the mean over channels is exact in float32.
         self._dtype = "int16" if self._file.subtype == "PCM_16" else "float32"
@@ -122,18 +116,17 @@ class _SoundFileDecoder:
             n_frames = min(n_frames, self.n_frames - self._n_read)
         if self._at_end or n_frames <= 0:
             return np.zeros((0, self.n_channels), self._dtype)
-        damage = None
         try:
             block = self._read(n_frames)
         except self._library_error as error:
-            self._at_end, damage = True, error.error_string
+            self._at_end = True
             block = self._before_damage(n_frames)
-            if self._n_read + len(block) == 0:
-                raise AudioError(f"damaged from the start: {damage}") from error
-        self._n_read += len(block)
-        if damage is not None:
-            self._warn_damaged(damage)
+            self._n_read += len(block)
+            if self._n_read == 0:
+                raise AudioError(f"damaged from the start: {error.error_string}") from error
+            self._warn_damaged(error.error_string)
             return block
+        self._n_read += len(block)
         if len(block) == 0:
             self._at_end = True
             if self.n_frames and self._n_read < self.n_frames:
@@ -175,14 +168,8 @@ class _SoundFileDecoder:
 def open_decoder(path: str, name: str, deadline: float | None = None) -> Decoder:
     """Open a file with libsndfile or, if that cannot read it, with ffmpeg.
 
-    Args:
-        path: of the file.
-        name: of the source, in messages.
-        deadline: when ffmpeg is killed, as `time.monotonic()` counts; its output until then
-            looks like that of a damaged file.
-
-    Raises:
-        AudioError: no decoder can read the file.
+    Messages call it `name`. At the deadline (of `time.monotonic()`) ffmpeg is killed; its output
+    until then looks like that of a damaged file.
     """
     suffix = Path(path).suffix.lower()
     sndfile = None
@@ -206,12 +193,11 @@ def open_decoder(path: str, name: str, deadline: float | None = None) -> Decoder
     except (OSError, AudioError) as error:
         if sndfile is not None:
             return sndfile
+        reason = f"neither libsndfile ({sndfile_reason}) nor ffmpeg ({error}) can"
         if isinstance(error, OSError):
             # The path is on a second line, which the service does not send to its clients.
-            why = error.strerror or str(error)
+            why = error.strerror or error
             reason = f"ffmpeg does not run: {why}\nIt was expected at {ffmpeg}"
-        else:
-            reason = f"neither libsndfile ({sndfile_reason}) nor ffmpeg ({error}) can"
         raise AudioError(f"cannot read {name}: {reason}") from error
     if sndfile is not None:
         sndfile.close()
@@ -244,8 +230,7 @@ def _mp3_states_length(path: str) -> bool:
             file.seek(0)
         first_frame = file.read(1 << 11)
     header = re.search(rb"(?:Xing|Info)...(.)", first_frame, re.DOTALL)
-    has_frame_count = 0x01
-    return header is not None and bool(header[1][0] & has_frame_count)
+    return header is not None and bool(header[1][0] & 0x01)  # the flag of the number of frames
 
 
 def _shortfall(format_name: str, log: str, path: str) -> list[str]:
@@ -253,11 +238,8 @@ def _shortfall(format_name: str, log: str, path: str) -> list[str]:
     if format_name == "OGG":
         return _ogg_shortfall(path)
     # libsndfile silently reads what is there, but its log compares the sizes.
-    found = re.search(
-        r"^\s*(?:data|SSND|Data Size|riff|Riff size)\s*: (\d+) \(should be (\d+)\)",
-        log,
-        re.MULTILINE,
-    )
+    sizes = r"^\s*(?:data|SSND|Data Size|riff|Riff size)\s*: (\d+) \(should be (\d+)\)"
+    found = re.search(sizes, log, re.MULTILINE)
     if found is None:
         return []
     stated, held = int(found[1]), int(found[2])
@@ -278,8 +260,7 @@ def _ogg_shortfall(path: str) -> list[str]:
     end_of_stream, header_bytes = 0x04, 27
     if len(page) < header_bytes or not page[5] & end_of_stream:
         return ["truncated: the Ogg stream has no last page"]
-    n_segments = page[26]
-    body_start = header_bytes + n_segments
+    body_start = header_bytes + page[26]  # the number of segments
     if len(page) < body_start + sum(page[header_bytes:body_start]):
         return ["truncated: the last page of the Ogg stream is incomplete"]
     return []

@@ -30,27 +30,15 @@ _DEMUXERS = (
     "m4a,3gp,3g2,mj2,mp3,mpeg,mpegts,mpegvideo,mpc,mpc8,oga,ogg,opus,rm,tta,voc,w64,wav,wv,xwma"
 )
 
-# Limit of one allocation by ffmpeg, as a header may request any size.
-_MAX_BLOCK_BYTES = 1 << 28
-_START_SECONDS = 30.0
 _NO_REASON = "no reason given"
-# Log lines about video streams.
-_ABOUT_PICTURES = re.compile(r"not on whitelist|Last message repeated")
-
 FFMPEG_HINT = "install ffmpeg (or: pip install imageio-ffmpeg)"
 
 
 class FfmpegDecoder:
     """A `Decoder` that reads big-endian floats with a short header (AU) from ffmpeg.
 
-    Args:
-        path: of the file.
-        executable: of ffmpeg.
-        deadline: when ffmpeg is killed, as `time.monotonic()` counts; None for never.
-
-    Raises:
-        AudioError: ffmpeg cannot decode the file; the message is only the reason.
-        OSError: ffmpeg does not run.
+    At the deadline (of `time.monotonic()`) ffmpeg is killed. If it cannot decode the file, the
+    message of the `AudioError` is only the reason; if it does not run, an `OSError` is raised.
     """
 
     n_frames: int | None = None
@@ -58,7 +46,8 @@ class FfmpegDecoder:
     def __init__(self, path: str, executable: str, deadline: float | None) -> None:
         self._url = "file:" + os.path.abspath(path)
         command = [executable, "-v", "error", "-nostdin", "-protocol_whitelist", "file"]
-        command += ["-format_whitelist", _DEMUXERS, "-max_alloc", str(_MAX_BLOCK_BYTES)]
+        # A header may request an allocation of any size.
+        command += ["-format_whitelist", _DEMUXERS, "-max_alloc", str(1 << 28)]
         # Otherwise it would decode pictures to probe them: gigabytes from a few kilobytes.
         command += ["-codec_whitelist", _audio_codecs(executable), "-i", self._url]
         command += ["-map", "0:a:0", "-c:a", "pcm_f32be", "-f", "au", "pipe:1"]
@@ -120,7 +109,8 @@ class FfmpegDecoder:
         self._process.wait()
         self._log.seek(0)
         lines = self._log.read(1 << 20).decode("utf-8", "replace").splitlines()
-        lines = [line for line in lines if line.strip() and not _ABOUT_PICTURES.search(line)]
+        about_video = re.compile(r"not on whitelist|Last message repeated")
+        lines = [line for line in lines if line.strip() and not about_video.search(line)]
         if any("matches no streams" in line for line in lines):
             return "there is no audio stream in it"
         if not lines:
@@ -134,11 +124,7 @@ def _audio_codecs(executable: str) -> str:
     command = [executable, "-v", "quiet", "-decoders"]
     try:
         listed = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=_START_SECONDS,
-            check=True,
+            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=30, check=True
         ).stdout
     except subprocess.SubprocessError as error:
         raise OSError(first_line(error)) from error

@@ -2,52 +2,36 @@
 
 from __future__ import annotations
 
-import codecs
+import contextlib
 import os
-import sys
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
 from vggish.audio.decoders import AUDIO_SUFFIXES
-from vggish.common.search import expand, is_pattern, split_repeated, walk_files
+from vggish.common.search import STDIN, expand, is_pattern, split_repeated, walk_files
 from vggish.common.wording import as_text
 from vggish.errors import OptionError
-
-STDIN = "-"
 
 
 @dataclass(frozen=True)
 class Item:
-    """One clip to process.
+    """One clip to process."""
 
-    Attributes:
-        source: path, or "-" for standard input.
-        clip_id: path relative to the directory that all inputs share, without the suffix.
-        stem: path of the output relative to the output directory, without a suffix.
-    """
-
-    source: str
-    clip_id: str
-    stem: PurePath
+    source: str  # path, or "-" for standard input
+    clip_id: str  # path relative to the directory that all inputs share, without the suffix
+    stem: PurePath  # of the output: relative to the output directory, without a suffix
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """The clips to process, in order, and the files that were left out.
-
-    Attributes:
-        items: the clips.
-        skipped: files in directories that have no suffix of an audio format.
-        repeated: further paths of files that are among `items`.
-        unreadable: directories that cannot be searched, with the reason.
-    """
+    """The clips to process, in order, and the files that were left out."""
 
     items: Sequence[Item]
-    skipped: Sequence[str]
-    repeated: Sequence[str]
-    unreadable: Sequence[tuple[str, str]]
+    skipped: Sequence[str]  # files in directories that have no suffix of an audio format
+    repeated: Sequence[str]  # further paths of files that are among the items
+    unreadable: Sequence[tuple[str, str]]  # directories that cannot be searched, and the reason
 
 
 def find_inputs(arguments: Iterable[str]) -> Inputs:
@@ -56,9 +40,6 @@ def find_inputs(arguments: Iterable[str]) -> Inputs:
     A directory stands for the audio files below it, in sorted order and without hidden ones. A
     pattern (`**` included) stands for its matches. Any other path stands for itself, whether it
     exists or not. Clip ids are relative to the deepest directory that all inputs share.
-
-    Raises:
-        OptionError: an argument is empty, or no audio file is found.
     """
     search = _Search()
     for argument in arguments:
@@ -68,36 +49,15 @@ def find_inputs(arguments: Iterable[str]) -> Inputs:
         if search.unreadable:
             details += "; cannot search " + ", ".join(map(": ".join, search.unreadable))
         raise OptionError(f"no audio files found{details}")
-    root = _common_directory(search.directories)
+    root = search.directories[0] if search.directories else "."
+    with contextlib.suppress(ValueError):  # no directories, or different drives on Windows
+        root = os.path.commonpath(search.directories)
     sources, repeated = split_repeated(
         search.found, lambda path: path if path == STDIN else os.path.realpath(path)
     )
-    relative = [
-        PurePath("stdin" if path == STDIN else os.path.relpath(path, root)) for path in sources
-    ]
-    return Inputs(
-        list(_with_distinct_stems(sources, relative)), search.skipped, repeated, search.unreadable
-    )
-
-
-def read_list(path: str) -> list[str]:
-    """Read a list of files, one a line (`-` for standard input); empty lines are left out.
-
-    Raises:
-        OptionError: the list cannot be read, or is not text.
-    """
-    if path == STDIN and sys.stdin is None:
-        raise OptionError("cannot read the list of files from standard input: it is closed")
-    try:
-        data = sys.stdin.buffer.read() if path == STDIN else Path(path).read_bytes()
-    except OSError as error:
-        raise OptionError(f"cannot read the list of files {path}: {error.strerror}") from error
-    if b"\0" in data:
-        raise OptionError(
-            f"the list of files {path} contains NUL bytes; it must be UTF-8 text, one name a line"
-        )
-    lines = os.fsdecode(data.removeprefix(codecs.BOM_UTF8)).split("\n")
-    return [name for line in lines if (name := line.removesuffix("\r")).strip()]
+    names = ["stdin" if path == STDIN else os.path.relpath(path, root) for path in sources]
+    items = list(_with_distinct_stems(sources, list(map(PurePath, names))))
+    return Inputs(items, search.skipped, repeated, search.unreadable)
 
 
 class _Search:
@@ -115,7 +75,9 @@ class _Search:
         if os.path.isdir(argument):
             self.directories.append(os.path.abspath(argument))
             for path in walk_files(argument, self._add_unreadable):
-                is_audio = Path(path).suffix.lower() in AUDIO_SUFFIXES and not _is_special(path)
+                # A pipe or a device could block; a missing file fails later.
+                is_special = os.path.exists(path) and not os.path.isfile(path)
+                is_audio = Path(path).suffix.lower() in AUDIO_SUFFIXES and not is_special
                 (self.found if is_audio else self.skipped).append(path)
             return
         matches = expand(argument) if is_pattern(argument) else []
@@ -128,20 +90,6 @@ class _Search:
 
     def _add_unreadable(self, error: OSError) -> None:
         self.unreadable.append((str(error.filename), error.strerror or str(error)))
-
-
-def _is_special(path: str) -> bool:
-    """Whether a path is a pipe or a device, which could block; a missing file is not."""
-    return not os.path.isfile(path) and os.path.exists(path)
-
-
-def _common_directory(directories: Sequence[str]) -> str:
-    if not directories:
-        return "."
-    try:
-        return os.path.commonpath(directories)
-    except ValueError:  # different drives on Windows
-        return directories[0]
 
 
 def _with_distinct_stems(sources: Sequence[str], relative: Sequence[PurePath]) -> Iterator[Item]:

@@ -7,9 +7,6 @@ import time
 
 from vggish.errors import AudioLimitError, AudioTimeoutError, OptionError
 
-# Decoded samples are counted as float32, whatever the format of the file.
-DECODED_SAMPLE_BYTES = 4
-
 
 @dataclasses.dataclass(frozen=True)
 class AudioLimits:
@@ -19,7 +16,7 @@ class AudioLimits:
         max_seconds: duration.
         max_channels: number of channels of the file.
         max_sample_rate_hz: sample rate of the file.
-        max_decoded_bytes: size of all samples of all channels, 4 bytes each.
+        max_decoded_bytes: size of all samples of all channels as float32, 4 bytes each.
         deadline: when decoding is aborted, as `time.monotonic()` counts.
 
     Raises:
@@ -47,9 +44,8 @@ class AudioLimits:
         """Raise `AudioLimitError` if `n_frames` samples per channel are too many."""
         too_long = f"{name} is too long, in seconds"
         _check(self.max_seconds, n_frames / sample_rate_hz, too_long, "cut it")
-        n_bytes = n_frames * n_channels * DECODED_SAMPLE_BYTES
         too_large = f"{name} is too large after decoding, in bytes"
-        _check(self.max_decoded_bytes, n_bytes, too_large, "cut or resample it")
+        _check(self.max_decoded_bytes, 4 * n_frames * n_channels, too_large, "cut or resample it")
 
     def check_time(self, name: str) -> None:
         """Raise `AudioTimeoutError` after the deadline."""

@@ -28,32 +28,18 @@ _POLL_SECONDS = 0.5
 
 @dataclass(frozen=True, eq=False)
 class MicrophoneBlock:
-    """A block of recorded audio.
+    """A block of recorded audio."""
 
-    Attributes:
-        samples: float32 [n, channels] in [-1, 1].
-        n_lost: number of samples per channel that were dropped before this block.
-        is_broken: whether the sound card lost an unknown number of samples before this block.
-    """
-
-    samples: npt.NDArray[np.float32]
-    n_lost: int = 0
-    is_broken: bool = False
+    samples: npt.NDArray[np.float32]  # [n, channels] in [-1, 1]
+    n_lost: int = 0  # samples per channel that were dropped before this block
+    is_broken: bool = False  # the sound card lost an unknown number of samples before this block
 
 
 class Microphone:
     """An input of a sound card; a context manager that records while it is entered.
 
-    Args:
-        device: its number, or words of its name; None for the system's default.
-
-    Attributes:
-        name: of the device.
-        sample_rate_hz: the device's default.
-
-    Raises:
-        MissingPackageError: sounddevice or PortAudio is not installed.
-        AudioError: the input does not exist or cannot be opened; the message lists the inputs.
+    `device` is its number, or words of its name; None for the system's default. The sample rate
+    is the device's default. The message of an `AudioError` on opening lists the inputs.
     """
 
     def __init__(self, device: str | None = None) -> None:
@@ -73,17 +59,11 @@ class Microphone:
             self._settings = self._choose_channels(found["index"], int(found["max_input_channels"]))
 
     def blocks(self) -> Iterator[MicrophoneBlock]:
-        """Record from now on, until the device stops.
-
-        Raises:
-            AudioError: the device sends no data any more.
-        """
+        """Record from now on, until the device stops; `AudioError` if it sends no more data."""
         waited = 0.0
         while True:
-            try:
-                block = self._blocks.get(
-                    timeout=_POLL_SECONDS
-                )  # short, so that Ctrl-C works on all systems
+            try:  # for a short time, so that Ctrl-C works on all systems
+                block = self._blocks.get(timeout=_POLL_SECONDS)
             except queue.Empty:
                 waited += _POLL_SECONDS
                 if waited >= SILENT_SECONDS:
@@ -121,9 +101,18 @@ class Microphone:
             yield
         except (ValueError, self._sounddevice.PortAudioError) as error:
             raise AudioError(
-                f"cannot open {self._description}: {first_line(error)}\n"
-                f"{_list_inputs(self._sounddevice)}"
+                f"cannot open {self._description}: {first_line(error)}\n{self._list_inputs()}"
             ) from error
+
+    def _list_inputs(self) -> str:
+        inputs = [
+            f"  {number}  {device['name']}"
+            for number, device in enumerate(self._sounddevice.query_devices())
+            if device["max_input_channels"] > 0
+        ]
+        if not inputs:
+            return "This machine has no microphone."
+        return "\n".join(["Microphones, for --live-device:", *inputs])
 
     def _choose_channels(self, index: int, max_channels: int) -> dict[str, Any]:
         """Settings for one channel if the device can record it alone, otherwise for all."""
@@ -153,15 +142,3 @@ def _import_sounddevice() -> Any:
             "Install it with: apt install libportaudio2 (or dnf install portaudio), and the "
             "package with: pip install 'audiotag[live]'"
         ) from error
-
-
-def _list_inputs(sounddevice: Any) -> str:
-    """Inputs of this machine, one per line."""
-    inputs = [
-        f"  {number}  {device['name']}"
-        for number, device in enumerate(sounddevice.query_devices())
-        if device["max_input_channels"] > 0
-    ]
-    if not inputs:
-        return "This machine has no microphone."
-    return "\n".join(["Microphones, for --live-device:", *inputs])

@@ -21,15 +21,11 @@ SILENCE = "silence: no sample is beyond -60 dBFS"
 class MonoMix:
     """Mean over channels of audio that arrives in blocks.
 
-    NaN and infinite samples become 0, samples beyond [-1, 1] are clipped; `warnings` reports
-    both.
-
-    Attributes:
-        n_samples: number of samples so far, over all channels.
+    NaN and infinite samples become 0, samples beyond [-1, 1] are clipped; `warnings` reports both.
     """
 
     def __init__(self) -> None:
-        self.n_samples = 0
+        self.n_samples = 0  # over all channels
         self._n_non_finite = 0
         self._n_full_scale = 0
         self._peak = 0.0

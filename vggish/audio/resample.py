@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import soxr
 
-from vggish.common.choices import RESAMPLERS
+from vggish.common.choices import RESAMPLERS, check_choice
 from vggish.common.extras import import_extra
 from vggish.errors import OptionError
 from vggish.params import MAX_SOURCE_RATE_HZ, MIN_SOURCE_RATE_HZ, SAMPLE_RATE_HZ
@@ -39,8 +38,7 @@ class Resampler(Protocol):
 class _SoxrResampler:
     """soxr, quality HQ: as close to resampy in log-mel as VHQ, and a fifth faster.
 
-    Shape:
-        n samples in total -> round(n * 16000 / rate_hz), halves up, samples in total.
+    n samples in total become round(n * 16000 / rate_hz), halves up.
     """
 
     def __init__(self, rate_hz: int) -> None:
@@ -48,13 +46,12 @@ class _SoxrResampler:
             rate_hz, SAMPLE_RATE_HZ, num_channels=1, dtype="float32", quality="HQ"
         )
 
-    def feed(self, block: Waveform) -> Waveform:
-        resampled: Waveform = self._stream.resample_chunk(block)
+    def feed(self, block: Waveform, last: bool = False) -> Waveform:
+        resampled: Waveform = self._stream.resample_chunk(block, last)
         return resampled
 
     def flush(self) -> Waveform:
-        resampled: Waveform = self._stream.resample_chunk(np.zeros(0, np.float32), last=True)
-        return resampled
+        return self.feed(np.zeros(0, np.float32), last=True)
 
 
 class _ResampyResampler:
@@ -62,24 +59,18 @@ class _ResampyResampler:
 
     A block may only begin where an input and an output sample coincide, every
     `rate_hz / gcd` input samples. Then the filter phases equal those of the whole waveform, and
-    so does the result.
-
-    Shape:
-        n samples in total -> floor(n * 16000 / rate_hz) samples in total.
+    so does the result. n samples in total become floor(n * 16000 / rate_hz).
     """
 
-    # kaiser_best reaches 64 zero crossings to each side (resampy.filters).
-    _ZERO_CROSSINGS = 64
-
     def __init__(self, rate_hz: int) -> None:
-        self._resampy: Any = import_extra(
-            "resampy", extra="reference", purpose="the resampler 'resampy'"
-        )
+        purpose = "the resampler 'resampy'"
+        self._resampy: Any = import_extra("resampy", extra="reference", purpose=purpose)
         self._rate_hz = rate_hz
         divisor = math.gcd(rate_hz, SAMPLE_RATE_HZ)
         self._period_in = rate_hz // divisor
         self._period_out = SAMPLE_RATE_HZ // divisor
-        self._reach = math.ceil(self._ZERO_CROSSINGS * max(1.0, rate_hz / SAMPLE_RATE_HZ)) + 1
+        # kaiser_best reaches 64 zero crossings to each side (resampy.filters).
+        self._reach = math.ceil(64 * max(1.0, rate_hz / SAMPLE_RATE_HZ)) + 1
         self._buffer = np.zeros(0, np.float32)
         self._buffer_period = 0  # the buffer begins at input sample _buffer_period * _period_in
         self._n_out = 0
@@ -121,23 +112,13 @@ class _NoResampler:
         return np.zeros(0, np.float32)
 
 
-_RESAMPLERS: dict[str, Callable[[int], Resampler]] = {
-    "soxr": _SoxrResampler,
-    "resampy": _ResampyResampler,
-}
-
-
 def make_resampler(rate_hz: int, name: str = "soxr") -> Resampler:
-    """Make a streaming resampler from `rate_hz` to 16 kHz.
-
-    Raises:
-        OptionError: unknown resampler, or a rate outside 4 to 384 kHz.
-        MissingPackageError: "resampy" is requested and not installed.
-    """
-    if name not in RESAMPLERS:
-        raise OptionError(f"resampler must be one of {sorted(RESAMPLERS)}. Received: {name!r}")
+    """Make a streaming resampler from `rate_hz`, 4 to 384 kHz, to 16 kHz."""
+    check_choice("resampler", name, sorted(RESAMPLERS))
     check_sample_rate(rate_hz)
-    return _NoResampler() if rate_hz == SAMPLE_RATE_HZ else _RESAMPLERS[name](rate_hz)
+    if rate_hz == SAMPLE_RATE_HZ:
+        return _NoResampler()
+    return _SoxrResampler(rate_hz) if name == "soxr" else _ResampyResampler(rate_hz)
 
 
 def check_sample_rate(rate_hz: Any) -> None:

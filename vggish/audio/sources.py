@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import stat
@@ -30,13 +31,8 @@ def source_name(source: AudioSource, name: str | None = None) -> str:
 def as_file(source: AudioSource, name: str | None) -> tuple[str, str, bool]:
     """Make a source available as a file.
 
-    Returns:
-        The path, the name of the source, and whether the path is a temporary copy that the
-        caller must delete.
-
-    Raises:
-        OptionError: the source has an unsupported type.
-        AudioError: it cannot be opened, or is empty.
+    Returns its path, the name of the source, and whether it is a temporary copy that the caller
+    must delete.
     """
     name = source_name(source, name)
     if isinstance(source, (str, os.PathLike)):
@@ -78,24 +74,22 @@ def _copy(source: Any, name: str) -> tuple[str, str, bool]:
     """Copy bytes or a stream to a temporary file: decoders need to seek, and ffmpeg a path."""
     suffix = Path(name).suffix.lower()
     suffix = suffix if suffix in AUDIO_SUFFIXES else ""
-    path = None
-    try:
-        descriptor, path = tempfile.mkstemp(prefix="audiotag-", suffix=suffix)
-        with os.fdopen(descriptor, "wb") as copy:
-            if isinstance(source, (bytes, bytearray, memoryview)):
-                copy.write(source)
-            else:
-                shutil.copyfileobj(source, copy, 1 << 20)
-            if copy.tell() == 0:
-                raise EmptyAudioError(f"{name} is empty: 0 bytes")
-    except BaseException as error:
-        if path is not None:
-            os.unlink(path)
-        if isinstance(error, (TypeError, ValueError)):
+    with contextlib.ExitStack() as on_error:
+        try:
+            descriptor, path = tempfile.mkstemp(prefix="audiotag-", suffix=suffix)
+            on_error.callback(os.unlink, path)
+            with os.fdopen(descriptor, "wb") as copy:
+                if isinstance(source, (bytes, bytearray, memoryview)):
+                    copy.write(source)
+                else:
+                    shutil.copyfileobj(source, copy, 1 << 20)
+                if copy.tell() == 0:
+                    raise EmptyAudioError(f"{name} is empty: 0 bytes")
+        except (TypeError, ValueError) as error:
             raise AudioError(
                 f"cannot read {name}: {error} (is it closed, or not opened in binary mode?)"
             ) from error
-        if isinstance(error, OSError):
+        except OSError as error:
             raise AudioError(f"cannot copy {name} to a temporary file: {error}") from error
-        raise
+        on_error.pop_all()
     return path, name, True

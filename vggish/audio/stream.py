@@ -32,28 +32,19 @@ MIN_BLOCK_FRAMES = 1 << 10
 class AudioStream:
     """Audio that is read block by block, from `open_audio`; a context manager.
 
-    Attributes:
-        name: name of the source in messages.
-        sample_rate_hz: of the file.
-        n_channels: of the file.
-        seconds_in_header: duration as the header states it; None if it does not.
-        format: container and encoding.
-        decode_seconds: time spent on opening and decoding so far.
+    `sample_rate_hz`, `n_channels` and `format` (container and encoding) are those of the file;
+    `decode_seconds` is the time spent on opening and decoding so far.
     """
 
     def __init__(
-        self,
-        name: str,
-        decoder: Decoder,
-        temporary: str | None,
-        limits: AudioLimits | None = None,
+        self, name: str, decoder: Decoder, temporary: str | None, limits: AudioLimits | None = None
     ) -> None:
         self.name = name
         self.sample_rate_hz = decoder.sample_rate_hz
         self.n_channels = decoder.n_channels
-        self.seconds_in_header = (
-            None if decoder.n_frames is None else decoder.n_frames / decoder.sample_rate_hz
-        )
+        n_frames = decoder.n_frames
+        # The duration as the header states it; None if it does not.
+        self.seconds_in_header = None if n_frames is None else n_frames / decoder.sample_rate_hz
         self.format = decoder.format
         self.decode_seconds = 0.0
         self._decoder = decoder
@@ -77,14 +68,7 @@ class AudioStream:
     def blocks(self, block_frames: int | None = None) -> Iterator[Waveform]:
         """Read the mean over channels, at the file's own rate, in blocks float32 [n], once.
 
-        NaN and infinite samples become 0, samples beyond [-1, 1] are clipped; `warnings` reports
-        both.
-
-        Raises:
-            EmptyAudioError: the file holds no samples.
-            AudioLimitError: the file exceeds the limits.
-            AudioTimeoutError: the deadline has passed.
-            AudioError: the stream was closed.
+        Raises an `AudioError` if the file holds no samples, exceeds the limits or is closed.
         """
         if block_frames is None:
             block_frames = max(MIN_BLOCK_FRAMES, BLOCK_SAMPLES // self.n_channels)
@@ -94,8 +78,8 @@ class AudioStream:
             self._limits.check_length(self.name, n_frames, self.sample_rate_hz, self.n_channels)
             yield self._mono(block)
         if self._mono.n_samples == 0:
-            reasons = "".join(f"; {warning}" for warning in self.warnings)
-            raise EmptyAudioError(f"{self.name} holds no audio: 0 samples{reasons}")
+            reasons = "; ".join([f"{self.name} holds no audio: 0 samples", *self.warnings])
+            raise EmptyAudioError(reasons)
 
     def close(self) -> None:
         """Stop decoding, and delete the temporary copy if there is one.
@@ -151,13 +135,15 @@ def open_audio(
     limits = AudioLimits() if limits is None else limits
     path, name, is_temporary = as_file(source, name)
     start = time.perf_counter()
-    decoder = None
-    try:
+    with contextlib.ExitStack() as on_error:
+        if is_temporary:
+            on_error.callback(os.unlink, path)
         try:
             decoder = open_decoder(path, name, limits.deadline)
         except AudioError:
             limits.check_time(name)  # ffmpeg was killed at the deadline
             raise
+        on_error.callback(decoder.close)
         rate_hz, n_channels = decoder.sample_rate_hz, decoder.n_channels
         try:
             check_sample_rate(rate_hz)
@@ -165,12 +151,7 @@ def open_audio(
             raise AudioError(f"{name}: {error}") from error
         limits.check_format(name, rate_hz, n_channels)
         limits.check_length(name, decoder.n_frames or 0, rate_hz, n_channels)
-    except BaseException:
-        if decoder is not None:
-            decoder.close()
-        if is_temporary:
-            os.unlink(path)
-        raise
+        on_error.pop_all()
     stream = AudioStream(name, decoder, path if is_temporary else None, limits)
     stream.decode_seconds = time.perf_counter() - start
     return stream
@@ -229,11 +210,9 @@ class _ArrayDecoder:
         with np.errstate(over="ignore"):  # MonoMix reports infinite samples
             return block.astype(np.float32)
 
-    def interrupt(self) -> None:
-        """Do nothing: reading does not wait."""
+    def interrupt(self) -> None: ...
 
-    def close(self) -> None:
-        """Do nothing: the array is the caller's."""
+    def close(self) -> None: ...
 
 
 def load_audio(source: AudioSource, resampler: str = "soxr") -> Waveform:

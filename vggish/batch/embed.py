@@ -37,14 +37,10 @@ class Failure:
 
 @dataclass
 class BatchReport:
-    """Result of a run.
+    """Result of a run: what was embedded in it, and what was not.
 
-    Attributes:
-        n_clips, n_frames, seconds: embedded in this run.
-        n_resumed: inputs that earlier runs had finished.
-        failures: inputs that could not be embedded.
-        warnings: (source, sentence) for inputs that were embedded despite a defect.
-        unlabelled: ids of clips without an entry in the labels, when labels are given.
+    `n_resumed` inputs were finished by earlier runs. `warnings` are (source, sentence) of inputs
+    embedded despite a defect, `unlabelled` the ids of clips without an entry in the given labels.
     """
 
     n_clips: int = 0
@@ -79,29 +75,21 @@ def embed_batch(
 ) -> BatchReport:
     """Embed audio files into files of frames. Failures are reported, and the run continues.
 
-    Args:
-        extractor: turns a source into frames.
-        items: the inputs.
-        destination: where the frames are written.
-        jobs: number of inputs in progress at once.
-        resume: continue from the journal of an interrupted run.
-        labels: class indices by clip id, for output formats that hold labels.
-        observer: receives progress.
-        report: filled during the run, for callers that need it even after an interruption.
-
-    Raises:
-        ResumeError: see `open_journal`.
-        FrameFileError: the destination cannot be written to. (If only one of many output files
-            cannot be written, that is a failure of its input.)
-        MissingPackageError: the resampler is not installed.
+    `jobs` inputs are in progress at once. With `resume`, the run continues from the journal of an
+    interrupted one. `labels` are class indices by clip id, for formats that hold them. `report` is
+    filled during the run, for callers that need it even after an interruption. If only one of many
+    output files cannot be written, that is a failure of its input, otherwise a `FrameFileError`.
     """
     report = BatchReport() if report is None else report
     fingerprint = {
         **extractor.provenance,
         "format": destination.file_format,
         "one_file": destination.file is not None,
-        "labels_sha256": None if labels is None else _digest(labels),
+        "labels_sha256": None,
     }
+    if labels is not None:
+        text = json.dumps(sorted(labels.items()))
+        fingerprint["labels_sha256"] = hashlib.sha256(text.encode()).hexdigest()
     with write_errors_as(FrameFileError, destination.file or destination.directory):
         journal = open_journal(destination.journal, fingerprint, resume=resume)
         keep = True
@@ -110,9 +98,7 @@ def embed_batch(
                 results = _embed_each(extractor, items, sink, jobs, report, observer)
                 with contextlib.closing(results):
                     for item, result in results:
-                        clip = (
-                            None if result is None else _store(sink, item, *result, labels, report)
-                        )
+                        clip = result and _store(sink, item, *result, labels, report)
                         if observer is not None:
                             observer.finished(item, clip)
                 sink.finish(items)
@@ -193,7 +179,3 @@ def _store(
     report.seconds += float(clip.metadata["duration_seconds"])
     report.warnings += [(item.source, warning) for warning in clip.metadata["warnings"]]
     return clip
-
-
-def _digest(labels: Mapping[str, tuple[int, ...]]) -> str:
-    return hashlib.sha256(json.dumps(sorted(labels.items())).encode()).hexdigest()

@@ -7,6 +7,7 @@ and its input is processed again.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import stat
@@ -16,25 +17,20 @@ from typing import IO, Any
 
 import filelock
 
-from vggish.audio.inputs import STDIN
+from vggish.common.search import STDIN
 from vggish.errors import ResumeError
 
 _FORMAT = "audiotag_journal"
-
 # Size in bytes and modification time in ns; None for a source that can be read only once.
 SourceState = tuple[int, int] | None
 
 
 @dataclass(frozen=True)
 class JournalEntry:
-    """A finished input.
+    """A finished input: its path as given, the clip's id, and its record's bytes in the spool.
 
-    Attributes:
-        source: path as it was given.
-        clip_id: id of the clip in that run.
-        state: `source_state` before the source was read. An input whose state is None or has
-            changed is processed again.
-        start, end: bytes of its record in the spool; 0 if the input has its own output file.
+    `state` is the `source_state` before the source was read. An input whose state is None or has
+    changed is processed again.
     """
 
     source: str
@@ -44,20 +40,14 @@ class JournalEntry:
     end: int = 0
 
 
+@dataclass(frozen=True)
 class Journal:
     """An open journal. `entries` holds the finished inputs by source."""
 
-    def __init__(
-        self,
-        path: Path,
-        file: IO[str],
-        entries: dict[str, JournalEntry],
-        lock: filelock.BaseFileLock | None,
-    ) -> None:
-        self.path = path
-        self.entries = entries
-        self._file = file
-        self._lock = lock
+    path: Path
+    entries: dict[str, JournalEntry]
+    _file: IO[str]
+    _lock: filelock.BaseFileLock
 
     def add(self, entry: JournalEntry) -> None:
         """Append an entry; the operating system has it on return."""
@@ -82,20 +72,22 @@ class Journal:
 
 
 def open_journal(path: Path, fingerprint: dict[str, Any], *, resume: bool) -> Journal:
-    """Start a journal, or continue an existing one.
+    """Start a journal, or with `resume` continue an existing one.
 
-    Args:
-        path: of the journal.
-        fingerprint: the options that decide the contents of the outputs, ready for JSON.
-        resume: continue the existing journal, if there is one.
-
-    Raises:
-        ResumeError: a journal exists and `resume` is False; or it was written with other
-            options, which the message lists; or another process uses it; or the file is not a
-            journal.
+    The fingerprint has the options that decide the contents of the outputs, ready for JSON. An
+    existing journal without `resume`, or of another fingerprint, is a `ResumeError`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock = _lock(path)
+    # Held for the life of this process, so that no second one uses the journal.
+    lock = filelock.FileLock(path.with_name(f"{path.name}.lock"))
+    try:
+        # Some network file systems have no locks.
+        with contextlib.suppress(NotImplementedError):
+            lock.acquire(timeout=0)
+    except filelock.Timeout as error:
+        raise ResumeError(
+            f"another run is writing to this destination now (lock: {lock.lock_file})"
+        ) from error
     try:
         entries = _read_entries(path, fingerprint, resume=resume)
         # Rewritten in full: an incomplete last line would corrupt the line appended to it.
@@ -104,7 +96,7 @@ def open_journal(path: Path, fingerprint: dict[str, Any], *, resume: bool) -> Jo
             out.write(json.dumps({_FORMAT: fingerprint}) + "\n")
             out.writelines(json.dumps(asdict(entry)) + "\n" for entry in entries.values())
         partial.replace(path)
-        return Journal(path, open(path, "a", encoding="utf-8"), entries, lock)
+        return Journal(path, entries, open(path, "a", encoding="utf-8"), lock)
     except BaseException:
         _release(lock)
         raise
@@ -120,24 +112,9 @@ def source_state(source: str) -> SourceState:
     return (status.st_size, status.st_mtime_ns) if is_file else None
 
 
-def _lock(path: Path) -> filelock.BaseFileLock | None:
-    """A lock held for the life of this process, so that no second one uses the journal."""
-    lock = filelock.FileLock(path.with_name(f"{path.name}.lock"))
-    try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout as error:
-        raise ResumeError(
-            f"another run is writing to this destination now (lock: {lock.lock_file})"
-        ) from error
-    except NotImplementedError:  # some network file systems have no locks
-        return None
-    return lock
-
-
-def _release(lock: filelock.BaseFileLock | None) -> None:
-    if lock is not None:
-        Path(lock.lock_file).unlink(missing_ok=True)
-        lock.release()
+def _release(lock: filelock.BaseFileLock) -> None:
+    Path(lock.lock_file).unlink(missing_ok=True)
+    lock.release()
 
 
 def _read_entries(
@@ -151,8 +128,8 @@ def _read_entries(
         return {}
     if not resume:
         raise ResumeError(
-            f"an unfinished run left its journal at {path}: "
-            f"add --resume to continue it, or delete that file to start again"
+            f"an unfinished run left its journal at {path}: add --resume to continue it, or delete "
+            "that file to start again"
         )
     try:
         before = json.loads(lines[0])[_FORMAT]

@@ -12,7 +12,7 @@ from typing import BinaryIO
 from vggish.audio.inputs import Item
 from vggish.batch.journal import Journal, JournalEntry, SourceState
 from vggish.errors import ResumeError
-from vggish.frames.clip import ClipFrames
+from vggish.frames.clip import ClipFrames, Clips
 from vggish.frames.files import write_frames
 from vggish.frames.tfrecord import decode_clip, encode_clip, frame_record, read_records
 
@@ -21,11 +21,7 @@ from vggish.frames.tfrecord import decode_clip, encode_clip, frame_record, read_
 class Destination:
     """Where frames are written: a directory with one file per clip, or one file for all.
 
-    Attributes:
-        file_format: one of `FRAME_FORMATS`.
-        directory: of the files, one per clip.
-        file: the one file for all clips; None for one file per clip.
-        run_key: distinguishes the journals of different runs into one directory.
+    `run_key` distinguishes the journals of different runs into one directory.
     """
 
     file_format: str
@@ -44,18 +40,19 @@ class Destination:
             return self.directory / f".audiotag-embed-{self.run_key}.journal"
         return self.file.with_name(f".{self.file.name}.journal")
 
-    def partial(self, path: Path) -> Path:
-        """Name of an output file while it is written: short, and the same after a resume."""
+    def write(self, path: Path, clips: ClipFrames | Clips) -> None:
+        """Write an output file, under a name that is short, and the same after a resume."""
         name = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:8]
-        return path.with_name(f".audiotag-{self.run_key}-{name}.partial")
+        partial = path.with_name(f".audiotag-{self.run_key}-{name}.partial")
+        write_frames(path, clips, self.file_format, partial=partial)
 
 
+@dataclass(frozen=True)
 class FilePerClip:
     """Writes each clip to a file of its own."""
 
-    def __init__(self, destination: Destination, journal: Journal) -> None:
-        self._destination = destination
-        self._journal = journal
+    _destination: Destination
+    _journal: Journal
 
     def holds(self, item: Item) -> bool:
         """Whether an earlier run finished `item`."""
@@ -64,9 +61,7 @@ class FilePerClip:
 
     def write(self, item: Item, clip: ClipFrames, state: SourceState) -> None:
         """Write a clip; `state` is that of its source before it was read."""
-        path = self._destination.path(item)
-        partial = self._destination.partial(path)
-        write_frames(path, clip, self._destination.file_format, partial=partial)
+        self._destination.write(self._destination.path(item), clip)
         self._journal.add(JournalEntry(item.source, item.clip_id, state))
 
     def finish(self, items: Sequence[Item]) -> None:
@@ -114,9 +109,7 @@ class SingleFile:
         """Write the output file, unless there are no clips."""
         starts = [self._start[item.source] for item in items if item.source in self._start]
         if starts:
-            clips = _SpooledClips(self._spool, starts)
-            partial = self._destination.partial(self._file)
-            write_frames(self._file, clips, self._destination.file_format, partial=partial)
+            self._destination.write(self._file, _SpooledClips(self._spool, starts))
 
     def close(self) -> None:
         """Close the spool."""

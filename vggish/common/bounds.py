@@ -15,9 +15,9 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf, isfinite
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from vggish.errors import OptionError
@@ -29,27 +29,16 @@ _BOOLEANS = {"true": True, "yes": True, "1": True, "false": False, "no": False, 
 
 @dataclass(frozen=True)
 class Setting:
-    """One setting of a dataclass.
+    """One setting of a dataclass. Infinite numbers are never allowed."""
 
-    Attributes:
-        default: its type, bool, int, float or str, is the type of the setting.
-        help: a phrase for the command line, without the default.
-        choices: allowed values of a str; () allows any.
-        minimum: lowest value of a number.
-        maximum: highest value of a number; infinite numbers are never allowed.
-        above: exclusive lower bound, in place of `minimum`.
-        below: exclusive upper bound, in place of `maximum`.
-        name: name of the field.
-    """
-
-    default: Any
-    help: str
-    choices: tuple[str, ...] = ()
-    minimum: float = -math.inf
-    maximum: float = math.inf
-    above: float = -math.inf
-    below: float = math.inf
-    name: str = ""
+    default: Any  # its type, bool, int, float or str, is the type of the setting
+    help: str  # a phrase for the command line, without the default
+    choices: tuple[str, ...] = ()  # allowed values of a str; () allows any
+    minimum: float = -inf
+    maximum: float = inf
+    above: float = -inf  # exclusive lower bound
+    below: float = inf  # exclusive upper bound
+    name: str = ""  # of the field
 
     @property
     def value_type(self) -> type:
@@ -59,12 +48,7 @@ class Setting:
     def convert(self, value: object, label: str = "") -> Any:
         """Convert text, or a value of a similar type, to the type of this setting.
 
-        Args:
-            value: such as "2", "true" or 2.0.
-            label: what errors call the setting, by default its name.
-
-        Raises:
-            OptionError: the value has no such form.
+        Errors call the setting `label`, by default its name.
         """
         kind = self.value_type
         try:
@@ -77,16 +61,11 @@ class Setting:
                 return int(number)
             return kind(str(value))
         except (KeyError, ValueError, OverflowError):
-            raise self._error(
-                label, value, f"{_DESCRIPTIONS[kind]}, such as {self.default}"
-            ) from None
+            rule = f"{_DESCRIPTIONS[kind]}, such as {self.default}"
+            raise self._error(label, value, rule) from None
 
     def check(self, value: object, label: str = "") -> None:
-        """Check a value's type, choice and bounds.
-
-        Raises:
-            OptionError: this setting cannot have the value.
-        """
+        """Check a value's type, choice and bounds."""
         if self.choices and value not in self.choices:
             raise self._error(label, value, f"one of {', '.join(self.choices)}")
         kind = self.value_type
@@ -94,41 +73,30 @@ class Setting:
         allowed = (int, float) if kind is float else kind
         if not isinstance(value, allowed) or (isinstance(value, bool) and kind is not bool):
             raise self._error(label, value, _DESCRIPTIONS[kind])
-        if isinstance(value, (int, float)) and kind is not bool:
-            # NaN fails every comparison.
-            is_within = self.minimum <= value <= self.maximum and self.above < value < self.below
-            if not is_within:
-                raise self._error(label, value, self._range or "finite")
+        if not isinstance(value, (int, float)) or kind is bool:
+            return
+        # NaN fails every comparison.
+        if not (self.minimum <= value <= self.maximum and self.above < value < self.below):
+            raise self._error(label, value, self._range or "finite")
 
     @property
     def _range(self) -> str:
-        if math.isfinite(self.minimum) and math.isfinite(self.maximum):
+        if isfinite(self.minimum) and isfinite(self.maximum):
             return f"from {self.minimum:.12g} to {self.maximum:.12g}"
-        bounds = {
-            "at least": self.minimum,
-            "more than": self.above,
-            "at most": self.maximum,
-            "below": self.below,
-        }
-        found = [f"{words} {bound:.12g}" for words, bound in bounds.items() if math.isfinite(bound)]
-        return " and ".join(found)
+        bounds = {"at least": self.minimum, "more than": self.above}
+        bounds |= {"at most": self.maximum, "below": self.below}
+        return " and ".join(f"{w} {bound:.12g}" for w, bound in bounds.items() if isfinite(bound))
 
     def _error(self, label: str, value: object, rule: str) -> OptionError:
         return OptionError(f"{label or self.name} must be {rule}. Received: {value!r}")
 
 
-def setting(
-    default: Any,
-    *,
-    help: str,  # noqa: A002 - as argparse calls it
-    choices: Sequence[str] = (),
-    **bounds: Any,
-) -> Any:
+def setting(default: Any, *, choices: Sequence[str] = (), **others: Any) -> Any:
     """Make a dataclass field that is a `Setting`; see there for the arguments.
 
     The choices of a field that is annotated with a `Literal` are those of the annotation.
     """
-    described = Setting(default, help, tuple(choices), **bounds)
+    described = Setting(default, choices=tuple(choices), **others)
     return dataclasses.field(default=default, metadata={_METADATA_KEY: described})
 
 
@@ -148,12 +116,7 @@ def settings_of(dataclass_type: type) -> dict[str, Setting]:
 def check(settings: Any, of: str = "") -> None:
     """Check every setting of a dataclass instance.
 
-    Args:
-        settings: the instance.
-        of: what errors add to a setting's name, such as "the head gru".
-
-    Raises:
-        OptionError: a setting has a value of another type, or one that is out of bounds.
+    Errors add `of` to a setting's name, such as "the head gru".
     """
     for name, described in settings_of(type(settings)).items():
         described.check(getattr(settings, name), f"{name} of {of}" if of else "")

@@ -14,15 +14,10 @@ from vggish.errors import OptionError
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of a CSV file.
+    """Rows of a CSV file."""
 
-    Attributes:
-        rows: line number, and cells by column key.
-        unused: header names of the columns that have no key.
-    """
-
-    rows: Sequence[tuple[int, dict[str, str]]]
-    unused: Sequence[str]
+    rows: Sequence[tuple[int, dict[str, str]]]  # line number, and cells by column key
+    unused: Sequence[str]  # header names of the columns that have no key
 
 
 def read_table(
@@ -30,16 +25,9 @@ def read_table(
 ) -> Table:
     """Read a CSV file: UTF-8 with or without a BOM, with commas, semicolons or tabs.
 
-    Cells are stripped of whitespace; empty rows are skipped.
-
-    Args:
-        path: the file.
-        content: what it contains, for messages.
-        columns: accepted header names of each column, in any case, by column key.
-        required: keys of the columns that the file must have.
-
-    Raises:
-        OptionError: the file cannot be read, lacks a column, or has a row with too many cells.
+    Cells are stripped of whitespace; empty rows are skipped. `content` describes the file in
+    messages. `columns` are the accepted header names of each column, in any case, by column key;
+    `required` are the keys of the columns that the file must have.
     """
     rows = []
     try:

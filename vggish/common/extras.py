@@ -9,15 +9,10 @@ from vggish.errors import MissingPackageError
 
 
 def import_extra(module: str, *, extra: str, purpose: str) -> Any:
-    """Import an optional package.
+    """Import an optional package; `MissingPackageError` if it is missing or cannot be loaded.
 
-    Args:
-        module: dotted name of the module.
-        extra: the extra of `audiotag` that installs it.
-        purpose: the feature that needs it, as the subject of the error message.
-
-    Raises:
-        MissingPackageError: the package is not installed, or cannot be loaded.
+    `extra` is the extra of `audiotag` that installs it; `purpose` is the feature that needs it,
+    the subject of the error message.
     """
     package = module.split(".")[0]
     try:

@@ -1,7 +1,8 @@
-"""Atomic writes, and the directory for weights and caches."""
+"""Checksums of files, atomic writes, and the directory for weights and caches."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import secrets
 import shutil
@@ -12,14 +13,34 @@ from pathlib import Path
 from typing import IO
 
 
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file, in lower-case hexadecimal."""
+    with open(path, "rb") as file:  # hashlib.file_digest needs Python 3.11
+        digest = hashlib.sha256()
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def file_problem(path: Path, size: int, sha256: str | None = None) -> str:
+    """Difference between a file and the expected one, such as "is missing"; "" if there is none.
+
+    With a sha256 of None only the size in bytes is checked, which is fast.
+    """
+    if not path.is_file():
+        return "is missing"
+    if path.stat().st_size != size:
+        return f"has {path.stat().st_size:,} bytes, not {size:,}"
+    digest = sha256 and sha256_of(path)
+    return "" if digest == sha256 else f"has the sha256 {digest}, not {sha256}"
+
+
 @contextmanager
 def atomic_write(path: Path, partial: Path | None = None) -> Iterator[IO[bytes]]:
     """Open a binary file that gets the name `path` when the block succeeds, or is deleted.
 
-    Args:
-        path: final name; missing parent directories are created.
-        partial: name while writing, in the same directory; an existing file is overwritten. By
-            default a random name, which a killed process leaves behind.
+    Missing directories are created. `partial` is the name while writing, in the same directory; by
+    default it is random, and a killed process leaves it behind.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists() and not path.is_file():

@@ -16,9 +16,7 @@ def lazy_attributes(
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
     """Make `__getattr__`, `__dir__` and `__all__` of a package.
 
-    Args:
-        package: `__name__` of the package.
-        names_in: public names by the absolute name of their module.
+    `names_in` has its public names by the absolute name of their module.
     """
     module_of = {name: module for module, names in names_in.items() for name in names}
 

@@ -11,7 +11,6 @@ from typing import TypeVar
 
 ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
-
 # How many items per thread are started before the result of the first one is taken.
 ITEMS_AHEAD_PER_JOB = 4
 
@@ -36,12 +35,9 @@ def map_in_order(
     Here each error stays in the future of its item. Closing the generator cancels the items that
     wait, stops those that run, and returns when all threads have ended.
 
-    Args:
-        work: called as `work(item, check_stop)`; it should call `check_stop()` now and then,
-            which raises `StoppedError` once the generator is closed.
-        items: read in the calling thread, at most `ITEMS_AHEAD_PER_JOB * jobs` ahead.
-        jobs: number of threads.
-        name: prefix of the threads' names.
+    `work(item, check_stop)` should call `check_stop()` now and then, which raises `StoppedError`
+    once the generator is closed. The items are read in the calling thread, at most
+    `ITEMS_AHEAD_PER_JOB` ahead for each of the `jobs` threads, whose names begin with `name`.
     """
     stopping = threading.Event()
 

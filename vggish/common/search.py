@@ -1,20 +1,24 @@
-"""Search directories and patterns for files."""
+"""Search directories, patterns and lists for files."""
 
 from __future__ import annotations
 
+import codecs
 import glob
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from vggish.errors import OptionError
+
+STDIN = "-"
 
 
 def walk_files(top: str, on_error: Callable[[OSError], object]) -> Iterator[str]:
     """Paths of the files below a directory, sorted, without hidden files and directories.
 
-    Links to directories are followed, except to a directory that was searched before.
-
-    Args:
-        top: the directory.
-        on_error: called with the error of each directory that cannot be searched.
+    Links to directories are followed, except to a directory that was searched before. `on_error`
+    is called with the error of each directory that cannot be searched.
     """
     seen = {os.path.realpath(top)}
     for parent, directories, files in os.walk(top, followlinks=True, onerror=on_error):
@@ -50,3 +54,19 @@ def split_repeated(
         else:
             first[real] = path
     return list(first.values()), repeated
+
+
+def read_list(path: str) -> list[str]:
+    """Read a list of files, one a line (`-` for standard input); empty lines are left out."""
+    if path == STDIN and sys.stdin is None:
+        raise OptionError("cannot read the list of files from standard input: it is closed")
+    try:
+        data = sys.stdin.buffer.read() if path == STDIN else Path(path).read_bytes()
+    except OSError as error:
+        raise OptionError(f"cannot read the list of files {path}: {error.strerror}") from error
+    if b"\0" in data:
+        raise OptionError(
+            f"the list of files {path} contains NUL bytes; it must be UTF-8 text, one name a line"
+        )
+    lines = os.fsdecode(data.removeprefix(codecs.BOM_UTF8)).split("\n")
+    return [name for line in lines if (name := line.removesuffix("\r")).strip()]

@@ -1,40 +1,65 @@
-"""Choose an embedder: VGGish if it is installed, otherwise the built-in mini."""
+"""Choose and load an embedder: VGGish if it is installed, otherwise the built-in mini."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
 
-from vggish.common.choices import EMBEDDERS, Device, EmbedderName, Precision
-from vggish.embedders.installed import find_installed, load_embedder
+from vggish.common import choices
+from vggish.embedders.installed import find_installed
 from vggish.embedders.mini import MINI, find_mini
 from vggish.errors import OptionError, WeightsError, WeightsNotInstalledError
-from vggish.network.runtime import Embedder, check_precision
-from vggish.postprocess import Pca
+from vggish.network.runtime import Embedder
+from vggish.postprocess import Pca, load_pca
+
+
+def load_embedder(
+    name: str = "vggish",
+    *,
+    precision: choices.Precision = "float32",
+    device: choices.Device = "auto",
+) -> tuple[Embedder, Pca]:
+    """Load an installed network and the PCA of its embeddings.
+
+    `load_extractor` also loads the built-in mini, which has no PCA.
+
+    Args:
+        name: of the installed weights.
+        precision: "float32" or "int8".
+        device: "auto", "cpu" or "gpu", see `Embedder`.
+
+    Raises:
+        WeightsNotInstalledError: it is not installed; the message says how to install it.
+        WeightsError: its files are damaged.
+        OptionError: unknown name, precision or device.
+    """
+    installed = find_installed(name)
+    choices.check_choice("precision", precision, choices.PRECISIONS)
+    embedder = Embedder(
+        installed.path(precision),
+        name=name,
+        weights_sha256=installed.checkpoint_sha256,
+        model_sha256=installed.files[precision].sha256,
+        precision=precision,
+        device=device,
+    )
+    return embedder, load_pca(installed.path("pca"))
 
 
 @dataclass(frozen=True)
 class EmbedderChoice:
-    """An embedder that was chosen, and why.
+    """An embedder that was chosen, its precision, and why.
 
-    Attributes:
-        name: of the embedder.
-        precision: that it will have.
-        reason: why "auto" chose it, and how to get the other one, in one line without a full
-            stop; "" for an embedder chosen by name.
+    `reason` says in one line why "auto" chose it, and how to get the other one; it is "" for an
+    embedder chosen by name.
     """
 
     name: Literal["vggish", "mini"]
-    precision: Precision
+    precision: choices.Precision
     reason: str = ""
 
-    def load(self, device: Device = "auto") -> tuple[Embedder, Pca | None]:
-        """Load the network and its PCA; mini has none, as its output is whitened already.
-
-        Raises:
-            WeightsError: the files are damaged.
-            OptionError: no such device.
-        """
+    def load(self, device: choices.Device = "auto") -> tuple[Embedder, Pca | None]:
+        """Load the network and its PCA; mini has none, as its output is whitened already."""
         if self.name == "vggish":
             return load_embedder(precision=self.precision, device=device)
         mini = find_mini(verify=True)
@@ -50,25 +75,17 @@ class EmbedderChoice:
 
 
 def find_embedder(
-    name: EmbedderName = "auto", precision: Precision | None = None
+    name: choices.EmbedderName = "auto", precision: choices.Precision | None = None
 ) -> EmbedderChoice:
     """Choose an embedder without loading it.
 
-    Args:
-        name: "vggish", "mini", or "auto" for VGGish if it is installed and intact, and
-            otherwise mini.
-        precision: "float32" or "int8"; None for VGGish's float32, or mini's only precision.
-            If "auto" falls back to mini with another precision, the reason says so.
-
-    Raises:
-        WeightsNotInstalledError: VGGish is requested and not installed, or mini is missing.
-        WeightsError: the files of the requested embedder, or of mini, are damaged.
-        OptionError: unknown name or precision, or mini does not have the requested precision.
+    "auto" chooses VGGish if it is installed and intact, and otherwise mini. A precision of None is
+    VGGish's float32, or mini's only precision. If "auto" falls back to mini with another precision
+    than requested, the reason says so.
     """
-    if name not in EMBEDDERS:
-        raise OptionError(f"embedder must be one of {EMBEDDERS}. Received: {name!r}")
+    choices.check_choice("embedder", name, choices.EMBEDDERS)
     if precision is not None:
-        check_precision(precision)
+        choices.check_choice("precision", precision, choices.PRECISIONS)
     if name == MINI:
         only = find_mini().precision
         if precision not in (None, only):

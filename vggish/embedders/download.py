@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vggish.common.checksums import file_problem
+from vggish.common.files import file_problem
 from vggish.errors import DownloadError, WeightsError, write_errors_as
 
 if TYPE_CHECKING:
@@ -20,10 +20,8 @@ if TYPE_CHECKING:
 
 TIMEOUT_SECONDS = 30.0
 FIRST_PAUSE_SECONDS = 0.5
-
 # A download fails after this many attempts in a row without new bytes.
 MAX_FRUITLESS_ATTEMPTS = 4
-
 # HTTP statuses after which another attempt may succeed.
 _TRANSIENT_STATUS = {408, 425, 429, 500, 502, 503, 504}
 
@@ -39,17 +37,7 @@ _FORMATS = {
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """A file at a URL, with its expected size and checksum.
-
-    Attributes:
-        name: file name.
-        url: http or https.
-        size: in bytes.
-        sha256: lower-case hexadecimal.
-
-    Raises:
-        ValueError: an attribute has an invalid value.
-    """
+    """A file at a URL, with its expected size in bytes and sha256 in lower-case hexadecimal."""
 
     name: str
     url: str
@@ -66,11 +54,7 @@ class RemoteFile:
 
 
 def check_file(path: Path, expected: RemoteFile) -> None:
-    """Check the size and sha256 of a file.
-
-    Raises:
-        WeightsError: it is missing or differs.
-    """
+    """Raise `WeightsError` if a file is missing, or differs in size or sha256."""
     problem = file_problem(path, expected.size, expected.sha256)
     if problem:
         raise WeightsError(f"{path} is not {expected.name}: it {problem}")
@@ -82,16 +66,8 @@ def download(
     """Download a file into a directory, continuing where a broken download stopped.
 
     Received bytes are kept as `<name>.part`; the file gets its name once its size and sha256 are
-    verified. A verified file that exists already is not downloaded again.
-
-    Args:
-        file: the file.
-        directory: of the result; created if necessary. Only one process at a time may use it.
-        on_progress: called with (bytes downloaded so far, total bytes).
-
-    Raises:
-        DownloadError: the server cannot be reached, refuses, keeps breaking the connection, or
-            sends another file; or the directory cannot be written to.
+    verified. A verified file that exists already is not downloaded again. Only one process at a
+    time may use the directory, which is created if necessary. All failures are `DownloadError`s.
     """
     path, part = directory / file.name, directory / f"{file.name}.part"
     report = on_progress if on_progress is not None else lambda done, total: None

@@ -17,8 +17,7 @@ from pathlib import Path
 import filelock
 
 from vggish.audio.decoders import AUDIO_SUFFIXES
-from vggish.common.checksums import sha256_of
-from vggish.common.files import audiotag_home
+from vggish.common.files import audiotag_home, sha256_of
 from vggish.embedders.download import OnDownloadProgress, check_file, download
 from vggish.embedders.installed import (
     CONVERTED_FILES,
@@ -36,14 +35,7 @@ from vggish.params import VERSION
 from vggish.postprocess import load_pca
 
 Report = Callable[[str], None]
-
 _INSTALLED_NAME = re.compile(r"(float32|int8|pca)-[0-9a-f]{12}\.(onnx|npz)")
-
-# Disk space for a conversion, in multiples of the checkpoint's size: the networks, and the two
-# copies that ONNX Runtime makes to quantise one.
-_CONVERSION_SPACE = 4.5
-
-_VERSIONED_PACKAGES = ("tensorflow", "tf-keras", "onnx", "onnxruntime", "numpy")
 
 
 def install(
@@ -57,22 +49,11 @@ def install(
 ) -> InstalledWeights:
     """Download, convert, check and install weights. After an error nothing is half-installed.
 
-    Args:
-        known: an entry of the manifest.
-        report: called with a line about each step.
-        paths: the checkpoint, downloaded elsewhere, and the PCA file unless it is in the same
-            directory under its own name; recognised by size, checked by sha256, not moved. None
-            to download both.
-        on_progress: called with (bytes so far, total bytes) of each download.
-        calibration: recordings to calibrate int8 on; by default those shipped with audiotag.
-        force: install again even if they are installed and verified.
-
-    Raises:
-        DownloadError: the download failed.
-        WeightsError: a file is missing or is not the expected one, or the disk is full.
-        ConversionError: a check of the conversion failed.
-        OptionError: a calibration recording does not exist.
-        MissingPackageError: the extra `train` is not installed; nothing was downloaded.
+    `report` is called with a line about each step. `paths` are the checkpoint, downloaded
+    elsewhere, and the PCA file unless it is in the same directory under its own name; they are
+    recognised by size, checked by sha256, and not moved. None downloads both. int8 is calibrated
+    on the recordings `calibration`, by default those shipped with audiotag. `force` installs again
+    even if verified weights are installed.
     """
     for recording in calibration:
         if not recording.is_file():
@@ -80,10 +61,12 @@ def install(
     recordings = list(calibration) or shipped_recordings()
     sources = None if paths is None else _recognise(known, paths)
     with _lock(known, report):
-        installed = None if force else _verified(known)
-        if installed is not None:
-            report(f"{known.name!r} is already installed; --force installs it again")
-            return installed
+        if not force:
+            with contextlib.suppress(WeightsError):
+                installed = find_installed(known.name, verify=True)
+                if installed.is_made_from(known):
+                    report(f"{known.name!r} is already installed; --force installs it again")
+                    return installed
         # The packages that a conversion needs: check before the download, not after.
         import_tf_keras()
         import_onnx()
@@ -121,15 +104,6 @@ def _lock(known: KnownWeights, report: Report) -> Iterator[None]:
             f"cannot install into {home}: {error.strerror or error}{where}.\n"
             "Free disk space, permit writing there, or set AUDIOTAG_HOME to another directory"
         ) from error
-
-
-def _verified(known: KnownWeights) -> InstalledWeights | None:
-    """The installed weights, if they are intact and made from the files of `known`."""
-    with contextlib.suppress(WeightsError):
-        installed = find_installed(known.name, verify=True)
-        if installed.is_made_from(known):
-            return installed
-    return None
 
 
 def _recognise(known: KnownWeights, paths: Sequence[Path]) -> dict[str, Path]:
@@ -186,17 +160,14 @@ def _convert(
         staging = Path(staging_name)
         shutil.copyfile(sources["pca"], staging / CONVERTED_FILES["pca"])
         checkpoint_sha256 = known.files["checkpoint"].sha256
-        facts = convert_checkpoint(
-            sources["checkpoint"],
-            checkpoint_sha256,
-            load_pca(staging / CONVERTED_FILES["pca"]),
-            recordings,
-            known.smoke_test,
-            staging,
-            report,
-        )
+        pca = load_pca(staging / CONVERTED_FILES["pca"])
+        inputs = (sources["checkpoint"], checkpoint_sha256, pca, recordings, known.smoke_test)
+        facts = convert_checkpoint(*inputs, staging, report)
         facts["calibration"] = [recording.name for recording in recordings]
-        facts["versions"] = _versions()
+        facts["versions"] = versions = {"audiotag": VERSION}
+        for package in ("tensorflow", "tf-keras", "onnx", "onnxruntime", "numpy"):
+            with contextlib.suppress(metadata.PackageNotFoundError):
+                versions[package] = metadata.version(package)
         facts["installed_at"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         files = {key: _place(staging / name, directory) for key, name in CONVERTED_FILES.items()}
         record = staging / RECORD_NAME
@@ -241,7 +212,8 @@ def _flush(path: Path) -> None:
 
 def _check_disk_space(known: KnownWeights, downloads: Path | None) -> None:
     checkpoint = known.files["checkpoint"]
-    needed = int(checkpoint.size * _CONVERSION_SPACE)
+    # For the networks, and the two copies that ONNX Runtime makes to quantise one.
+    needed = int(checkpoint.size * 4.5)
     if downloads is not None:
         received = [downloads / checkpoint.name, downloads / f"{checkpoint.name}.part"]
         needed += checkpoint.size - sum(path.stat().st_size for path in received if path.exists())
@@ -252,11 +224,3 @@ def _check_disk_space(known: KnownWeights, downloads: Path | None) -> None:
             f"{needed / 2**20:,.0f} MiB are needed.\n"
             "Free disk space, or set AUDIOTAG_HOME to another directory"
         )
-
-
-def _versions() -> dict[str, str]:
-    versions = {"audiotag": VERSION}
-    for package in _VERSIONED_PACKAGES:
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            versions[package] = metadata.version(package)
-    return versions

@@ -20,13 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vggish.common.checksums import file_problem
-from vggish.common.choices import Device, Precision
-from vggish.common.files import audiotag_home
+from vggish.common.files import audiotag_home, file_problem
 from vggish.embedders.manifest import KnownWeights, find_known
 from vggish.errors import WeightsError, WeightsNotInstalledError
-from vggish.network.runtime import Embedder, check_precision
-from vggish.postprocess import Pca, load_pca
 
 RECORD_NAME = "installed.json"
 
@@ -47,12 +43,8 @@ class InstalledFile:
 class InstalledWeights:
     """The contents of `installed.json`, and its directory.
 
-    Attributes:
-        name: "vggish".
-        directory: of the files.
-        checkpoint_sha256: of the checkpoint that was converted.
-        files: "float32", "int8" and "pca".
-        facts: measurements of the conversion, versions of packages, and the time.
+    `files` has the keys of `CONVERTED_FILES`; `facts` are measurements of the conversion, versions
+    of packages, and the time.
     """
 
     name: str
@@ -72,27 +64,17 @@ class InstalledWeights:
 
 
 def find_installed(name: str = "vggish", *, verify: bool = False) -> InstalledWeights:
-    """Find installed weights, and check the sizes of their files; with `verify` also checksums.
-
-    Raises:
-        WeightsNotInstalledError: they are not installed; the message says how to install them.
-        WeightsError: a file is missing or damaged.
-        OptionError: no weights have that name.
-    """
+    """Find installed weights, and check the sizes of their files; with `verify` also checksums."""
     directory = audiotag_home() / name
     how_to_repair = f"Install them again: audiotag weights fetch {name}"
     try:
         record = json.loads((directory / RECORD_NAME).read_text("utf-8"))
-        installed = InstalledWeights(
-            name=name,
-            directory=directory,
-            checkpoint_sha256=record["checkpoint_sha256"],
-            files={key: InstalledFile(**file) for key, file in record["files"].items()},
-            facts=dict(record["facts"]),
-        )
-        if installed.files.keys() != CONVERTED_FILES.keys():
+        files = {key: InstalledFile(**file) for key, file in record["files"].items()}
+        facts = dict(record["facts"])
+        installed = InstalledWeights(name, directory, record["checkpoint_sha256"], files, facts)
+        if files.keys() != CONVERTED_FILES.keys():
             raise ValueError(f"it must list {', '.join(CONVERTED_FILES)}")
-        if not {"int8_fidelity", "installed_at"} <= installed.facts.keys():
+        if not {"int8_fidelity", "installed_at"} <= facts.keys():
             raise ValueError("its facts lack int8_fidelity or installed_at")
     except FileNotFoundError as error:
         find_known(name)  # raises for an unknown name
@@ -104,44 +86,13 @@ def find_installed(name: str = "vggish", *, verify: bool = False) -> InstalledWe
             "The first two need TensorFlow once: pip install 'audiotag[train]'"
         ) from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise WeightsError(
-            f"{directory / RECORD_NAME} is damaged ({error}).\n{how_to_repair}"
-        ) from error
-    for key, file in installed.files.items():
-        problem = file_problem(installed.path(key), file.size, file.sha256 if verify else None)
+        record_path = directory / RECORD_NAME
+        raise WeightsError(f"{record_path} is damaged ({error}).\n{how_to_repair}") from error
+    for key, file in files.items():
+        path = installed.path(key)
+        problem = file_problem(path, file.size, file.sha256 if verify else None)
         if problem:
             raise WeightsError(
-                f"the weights {name!r} are damaged: {installed.path(key)} {problem}.\n"
-                f"{how_to_repair}"
+                f"the weights {name!r} are damaged: {path} {problem}.\n{how_to_repair}"
             )
     return installed
-
-
-def load_embedder(
-    name: str = "vggish", *, precision: Precision = "float32", device: Device = "auto"
-) -> tuple[Embedder, Pca]:
-    """Load an installed network and the PCA of its embeddings.
-
-    `load_extractor` also loads the built-in mini, which has no PCA.
-
-    Args:
-        name: of the installed weights.
-        precision: "float32" or "int8".
-        device: "auto", "cpu" or "gpu", see `Embedder`.
-
-    Raises:
-        WeightsNotInstalledError: it is not installed; the message says how to install it.
-        WeightsError: its files are damaged.
-        OptionError: unknown name, precision or device.
-    """
-    installed = find_installed(name)
-    check_precision(precision)
-    embedder = Embedder(
-        installed.path(precision),
-        name=name,
-        weights_sha256=installed.checkpoint_sha256,
-        model_sha256=installed.files[precision].sha256,
-        precision=precision,
-        device=device,
-    )
-    return embedder, load_pca(installed.path("pca"))

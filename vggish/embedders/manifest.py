@@ -20,11 +20,8 @@ _SMOKE_TEST_KEYS = {"raw_mean", "raw_std", "frame_mean", "frame_std", "relative_
 class KnownWeights:
     """An entry of the manifest.
 
-    Attributes:
-        name: name on the command line.
-        description, licence: text for users.
-        files: "checkpoint" and "pca".
-        smoke_test: expected statistics, see `convert_checkpoint`; None to skip the test.
+    `files` has the keys "checkpoint" and "pca"; `smoke_test` has the expected statistics of
+    `convert_checkpoint`, None to skip that test.
     """
 
     name: str
@@ -35,11 +32,7 @@ class KnownWeights:
 
 
 def known_weights(manifest: Path | None = None) -> dict[str, KnownWeights]:
-    """Read the entries of a manifest by name; None reads audiotag's own.
-
-    Raises:
-        WeightsError: the file is not a manifest.
-    """
+    """Read the entries of a manifest by name, by default of audiotag's own."""
     source = resources.files("weights") / "manifest.json" if manifest is None else manifest
     try:
         entries = json.loads(source.read_text("utf-8"))
@@ -51,28 +44,20 @@ def known_weights(manifest: Path | None = None) -> dict[str, KnownWeights]:
 
 def _parse(name: str, entry: Mapping[str, Any]) -> KnownWeights:
     files, smoke_test = entry["files"], entry.get("smoke_test")
-    if smoke_test is not None and set(smoke_test) != _SMOKE_TEST_KEYS:
-        raise ValueError(f"smoke_test of {name!r} must have {', '.join(sorted(_SMOKE_TEST_KEYS))}")
-    return KnownWeights(
-        name=name,
-        description=entry["description"],
-        licence=entry["licence"],
-        files={key: RemoteFile(**files[key]) for key in ("checkpoint", "pca")},
-        smoke_test=None if smoke_test is None else {k: float(v) for k, v in smoke_test.items()},
-    )
+    if smoke_test is not None:
+        if set(smoke_test) != _SMOKE_TEST_KEYS:
+            expected = ", ".join(sorted(_SMOKE_TEST_KEYS))
+            raise ValueError(f"smoke_test of {name!r} must have {expected}")
+        smoke_test = {key: float(value) for key, value in smoke_test.items()}
+    remote = {key: RemoteFile(**files[key]) for key in ("checkpoint", "pca")}
+    return KnownWeights(name, entry["description"], entry["licence"], remote, smoke_test)
 
 
 def find_known(name: str, manifest: Path | None = None) -> KnownWeights:
-    """Look up an entry of a manifest.
-
-    Raises:
-        OptionError: there is no such entry, or the weights are built in.
-        WeightsError: the file is not a manifest.
-    """
+    """Look up an entry of a manifest; mini has none, as it is built in."""
     if name == MINI:
         raise OptionError(f"{MINI} is built in and needs no installation: use --embedder {MINI}")
     known = known_weights(manifest)
     if name not in known:
-        names = ", ".join([*known, MINI])
-        raise OptionError(f"unknown weights {name!r}; known are: {names}")
+        raise OptionError(f"unknown weights {name!r}; known are: {', '.join([*known, MINI])}")
     return known[name]

@@ -16,28 +16,17 @@ from importlib import resources
 from pathlib import Path
 from typing import Final
 
-from vggish.common.checksums import file_problem
-from vggish.common.choices import Precision
+from vggish.common.choices import PRECISIONS, Precision, check_choice
+from vggish.common.files import file_problem
 from vggish.errors import WeightsError, WeightsNotInstalledError
-from vggish.network.runtime import check_precision
 
 MINI: Final = "mini"
-
 _HOW_TO_REPAIR = "Reinstall audiotag, or get VGGish: audiotag weights fetch vggish"
 
 
 @dataclass(frozen=True)
 class Mini:
-    """The contents of mini's card, and its directory.
-
-    Attributes:
-        directory: of the files.
-        version: of the network; another version gives different frames.
-        sha256, size: of the ONNX file; the size in bytes.
-        precision: the only precision that mini has.
-        n_parameters: of the network.
-        licence: of the network.
-    """
+    """The contents of mini's card; `sha256` and `size`, in bytes, are of the ONNX file `path`."""
 
     directory: Path
     version: str
@@ -59,17 +48,12 @@ def mini_directory() -> Path:
 
 
 def find_mini(*, verify: bool = False) -> Mini:
-    """Find the built-in embedder, and check its size; with `verify` also its checksum.
-
-    Raises:
-        WeightsNotInstalledError: its files are missing.
-        WeightsError: its files are damaged.
-    """
+    """Find the built-in embedder, and check its size; with `verify` also its checksum."""
     directory = mini_directory()
     card_path = directory / "card.json"
     try:
         card = json.loads(card_path.read_text("utf-8"))
-        check_precision(card["precision"])
+        check_choice("precision", card["precision"], PRECISIONS)
         mini = Mini(
             directory=directory,
             version=str(card["version"]),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,9 +16,6 @@ from vggish.params import EMBEDDING_SIZE
 # Quantised embeddings, [n, 128] or [batch, time, 128].
 Frames = npt.NDArray[np.uint8]
 FrameArray = Frames | npt.NDArray[np.float32]
-
-# Keys that frames files add to the metadata of their clips.
-RESERVED_KEYS = frozenset({"clip", "clips", "dtype"})
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +51,8 @@ class ClipFrames:
                 f"frames must be [n, {EMBEDDING_SIZE}] and start_seconds [n]. Received: "
                 f"{self.frames.shape} and {self.start_seconds.shape}"
             )
-        reserved = RESERVED_KEYS & self.metadata.keys()
+        # Frames files add these keys to the metadata of their clips.
+        reserved = {"clip", "clips", "dtype"} & self.metadata.keys()
         if reserved:
             raise OptionError(f"metadata keys reserved for files: {sorted(reserved)}; rename them")
         if self.frames.dtype not in (np.uint8, np.float32):
@@ -66,12 +64,16 @@ class ClipFrames:
         return len(self.frames)
 
 
-def frame_array(rows: npt.ArrayLike, quantised: bool) -> FrameArray:
-    """Convert rows of 128 numbers, possibly none, to frames [n, 128]: uint8 or float32.
+Clips = Iterable[ClipFrames]
 
-    Raises:
-        ValueError: a row does not have 128 numbers, or a number does not fit uint8.
-    """
+
+def as_clips(clips: ClipFrames | Clips) -> Clips:
+    """One clip or several, as an iterable."""
+    return [clips] if isinstance(clips, ClipFrames) else clips
+
+
+def frame_array(rows: npt.ArrayLike, quantised: bool) -> FrameArray:
+    """Convert rows of 128 numbers, possibly none, to frames [n, 128]; ValueError for others."""
     values = np.asarray(rows, np.float32).reshape(-1, EMBEDDING_SIZE)
     if not quantised:
         return values

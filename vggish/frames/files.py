@@ -14,34 +14,66 @@ give equal bytes. Memory does not grow with the number of clips, except for thei
 
 from __future__ import annotations
 
+import csv
+import json
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
+
+import numpy as np
 
 from vggish.common.choices import FRAME_FORMATS
 from vggish.common.files import atomic_write
 from vggish.errors import FrameFileError, write_errors_as
-from vggish.frames.clip import ClipFrames
-from vggish.frames.csv import read_csv, write_csv
-from vggish.frames.jsonl import read_jsonl, write_jsonl
-from vggish.frames.npz import read_npz, write_npz
-from vggish.frames.parquet import import_arrow, read_parquet, write_parquet
-from vggish.frames.shared_metadata import DAMAGED, Clips
+from vggish.frames import tables
+from vggish.frames.clip import ClipFrames, Clips, as_clips, frame_array
 from vggish.frames.tfrecord import read_tfrecord, write_tfrecord
 
-_WRITERS: dict[str, Callable[[IO[bytes], ClipFrames | Clips], None]] = {
-    "npz": write_npz,
-    "csv": write_csv,
-    "parquet": write_parquet,
-    "jsonl": write_jsonl,
-    "tfrecord": write_tfrecord,
-}
-_READERS: dict[str, Callable[[Any, str], Iterator[ClipFrames]]] = {
-    "npz": read_npz,
-    "csv": read_csv,
-    "parquet": read_parquet,
-    "jsonl": read_jsonl,
-    "tfrecord": read_tfrecord,
+# Exceptions that parsers raise for damaged files.
+_DAMAGED = (
+    *(ValueError, TypeError, LookupError, AttributeError, EOFError, OverflowError),
+    *(NotImplementedError, csv.Error, zipfile.BadZipFile),
+)
+
+
+def _write_jsonl(file: IO[bytes], clips: ClipFrames | Clips) -> None:
+    for clip in as_clips(clips):
+        # The float64 that Python prints for a float32 has enough digits to restore it.
+        line = {
+            "clip": clip.clip_id,
+            "dtype": str(clip.frames.dtype),
+            "start_seconds": clip.start_seconds.tolist(),
+            "frames": clip.frames.tolist(),
+            "labels": list(clip.labels),
+            "metadata": clip.metadata,
+        }
+        file.write(json.dumps(line, separators=(",", ":")).encode() + b"\n")
+
+
+def _read_jsonl(file: IO[bytes], name: str) -> Iterator[ClipFrames]:
+    for number, line in enumerate(file, start=1):
+        try:
+            entry = json.loads(line)
+            yield ClipFrames(
+                entry["clip"],
+                frame_array(entry["frames"], entry["dtype"] == "uint8"),
+                np.array(entry["start_seconds"], np.float64),
+                entry["metadata"],
+                tuple(entry["labels"]),
+            )
+        except _DAMAGED as error:
+            raise FrameFileError(
+                f"{name}, line {number}: not a clip of frames ({error})"
+            ) from error
+
+
+_FORMATS: dict[str, tuple[Callable[..., None], Callable[..., Iterator[ClipFrames]]]] = {
+    "npz": (tables.write_npz, tables.read_npz),
+    "csv": (tables.write_csv, tables.read_csv),
+    "parquet": (tables.write_parquet, tables.read_parquet),
+    "jsonl": (_write_jsonl, _read_jsonl),
+    "tfrecord": (write_tfrecord, read_tfrecord),
 }
 
 
@@ -68,7 +100,7 @@ def write_frames(
     """
     if isinstance(clips, Iterator):
         clips = list(clips)
-    write = _WRITERS[format_of(path, file_format)]
+    write, _ = _FORMATS[format_of(path, file_format)]
     with write_errors_as(FrameFileError, path), atomic_write(Path(path), partial) as file:
         write(file, clips)
 
@@ -84,28 +116,23 @@ def read_frames(path: str | Path, file_format: str | None = None) -> Iterator[Cl
         FrameFileError: the format is unknown, or the file does not exist or is damaged.
         MissingPackageError: the format is Parquet, and pyarrow is not installed.
     """
-    read = _READERS[format_of(path, file_format)]
+    _, read = _FORMATS[format_of(path, file_format)]
     try:
         with open(path, "rb") as file:
             yield from read(file, str(path))
     except OSError as error:
         raise FrameFileError(f"cannot read {path}: {error.strerror or error}") from error
-    except DAMAGED as error:
+    except _DAMAGED as error:
         raise FrameFileError(f"{path} is damaged, or not a frames file: {error}") from error
 
 
 def format_of(path: str | Path, file_format: str | None = None) -> str:
-    """Format to use for `path`: `file_format`, or the suffix if that is None.
-
-    Raises:
-        FrameFileError: the format is not one of `FRAME_FORMATS`.
-        MissingPackageError: the format is Parquet, and pyarrow is not installed.
-    """
+    """Format to use for `path`: `file_format`, or the suffix if that is None; check its needs."""
     name = Path(path).suffix.lower().lstrip(".") if file_format is None else file_format
-    if name not in _WRITERS:
+    if name not in _FORMATS:
         raise FrameFileError(
             f"unknown format of {path}: {name!r} is none of {', '.join(FRAME_FORMATS)}"
         )
     if name == "parquet":
-        import_arrow()
+        tables.import_arrow()
     return name

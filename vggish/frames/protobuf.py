@@ -30,12 +30,10 @@ _MESSAGES = {
 
 @functools.cache
 def message_class(name: str) -> Any:
-    """The class of the protocol buffer message `tensorflow.<name>`.
+    """The class of the protocol buffer message `tensorflow.<name>`, such as `SequenceExample`.
 
-    Args:
-        name: `SequenceExample`, one of its parts such as `FeatureList`, or
-            `UnparsedSequenceExample`, the same message with its feature lists left as bytes.
-            An `Example` is a `SequenceExample` whose features are the context.
+    `UnparsedSequenceExample` is the same message with its feature lists left as bytes. An
+    `Example` is a `SequenceExample` whose features are the context.
     """
     from google.protobuf import message_factory
 
@@ -54,9 +52,8 @@ def _pool() -> Any:
 
     def add_field(message: Any, name: str, label: str, kind: str) -> Any:
         field = message.field.add(name=name, number=len(message.field) + 1)
-        field.label = field_type.LABEL_OPTIONAL
-        if label in ("repeated", "map"):
-            field.label = field_type.LABEL_REPEATED
+        is_repeated = label in ("repeated", "map")
+        field.label = field_type.LABEL_REPEATED if is_repeated else field_type.LABEL_OPTIONAL
         if kind[0].isupper():
             field.type, field.type_name = field_type.TYPE_MESSAGE, f".tensorflow.{kind}"
         else:

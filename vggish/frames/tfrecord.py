@@ -20,19 +20,12 @@ import google_crc32c
 import numpy as np
 
 from vggish.errors import FrameFileError
-from vggish.frames.clip import ClipFrames, frame_array
+from vggish.frames.clip import ClipFrames, Clips, as_clips, frame_array
 from vggish.frames.protobuf import message_class
-from vggish.frames.shared_metadata import Clips, as_clips
 from vggish.params import EMBEDDING_SIZE
 
 METADATA_KEY = "audiotag_metadata"
 TIMES_KEY = "audiotag_start_seconds"
-# Some writers call it `id` (tensorflow/models#5345).
-_ID_KEYS = ("video_id", "id")
-
-# One frame per second in AudioSet's released features; audiotag's metadata state the hop.
-AUDIOSET_HOP_SECONDS = 1.0
-
 # Limit of a protocol buffer.
 _MAX_RECORD_BYTES = 1 << 31
 
@@ -57,12 +50,7 @@ def frame_record(data: bytes) -> bytes:
 
 
 def read_records(file: BinaryIO, name: str) -> Iterator[bytes]:
-    """Read the records of an open TFRecord file.
-
-    Raises:
-        FrameFileError: a record is truncated or damaged; the message has the file's name and the
-            number of the record.
-    """
+    """Read the records of an open TFRecord file; raise the error of a damaged record."""
     for record in scan_records(file, name):
         if isinstance(record, FrameFileError):
             raise record
@@ -131,9 +119,6 @@ def decode_clip(data: bytes, where: str) -> ClipFrames:
 
     A missing id becomes "", missing labels become (). Without audiotag's metadata, frames are
     assumed to advance by 1 s, as AudioSet's do.
-
-    Raises:
-        FrameFileError: not a SequenceExample, or no `audio_embedding` of 128 values per row.
     """
     example = message_class("SequenceExample")()
     try:
@@ -157,11 +142,12 @@ def _parse_clip(example: Any) -> ClipFrames:
     if len({value.dtype for value in values}) > 1:
         raise ValueError("some rows of 'audio_embedding' are bytes, and some are floats")
     metadata = _parse_json(context, METADATA_KEY, {})
-    quantised = metadata.get("values", "uint8") == "uint8"
-    if values:
-        quantised = values[0].dtype == np.uint8
+    is_uint8 = metadata.get("values", "uint8") == "uint8"
+    quantised = values[0].dtype == np.uint8 if values else is_uint8
     times = _parse_json(context, TIMES_KEY, _regular_times(len(values), metadata))
-    ids = [context[key].bytes_list.value[0].decode() for key in _ID_KEYS if key in context]
+    # Some writers call it `id` (tensorflow/models#5345).
+    keys = [key for key in ("video_id", "id") if key in context]
+    ids = [context[key].bytes_list.value[0].decode() for key in keys]
     return ClipFrames(
         ids[0] if ids else "",
         frame_array(values, quantised),
@@ -176,8 +162,8 @@ def _parse_json(context: Any, key: str, default: Any) -> Any:
 
 
 def _regular_times(n: int, metadata: dict[str, Any]) -> list[float]:
-    hop_seconds = metadata.get("hop_seconds", AUDIOSET_HOP_SECONDS)
-    times: list[float] = np.round(np.arange(n) * hop_seconds, 6).tolist()
+    # Without audiotag's metadata: one frame per second, as in AudioSet's released features.
+    times: list[float] = np.round(np.arange(n) * metadata.get("hop_seconds", 1.0), 6).tolist()
     return times
 
 

@@ -17,17 +17,13 @@ from vggish.params import EMBEDDING_SIZE, N_BANDS, PATCH_FRAMES
 class Layer(NamedTuple):
     """One row of the architecture.
 
-    Attributes:
-        kind: "conv" is 3x3, stride 1, SAME; "pool" is max, 2x2, stride 2, SAME; "dense" is
-            fully connected, and the first one flattens [time, band, channel].
-        name: scope of the variables `weights` and `biases` in the official checkpoint.
-        size: number of filters or units.
-        relu: whether a ReLU follows.
+    "conv" is 3x3, stride 1, SAME; "pool" is max, 2x2, stride 2, SAME; "dense" is fully connected,
+    and the first one flattens [time, band, channel].
     """
 
     kind: Literal["conv", "pool", "dense"]
-    name: str
-    size: int = 0
+    name: str  # scope of the variables `weights` and `biases` in the official checkpoint
+    size: int = 0  # number of filters or units
     relu: bool = True
 
 
@@ -72,45 +68,33 @@ def build_model() -> Any:
     """VGGish as a `tf_keras.Model`: patches [n, 96, 64] -> raw embeddings [n, 128].
 
     Layers are named after the checkpoint's scopes, with `.` for `/`; weights are initialised.
-
-    Raises:
-        MissingPackageError: TensorFlow or tf-keras is not installed.
     """
-    layers = import_tf_keras().layers
+    keras = import_tf_keras()
+    layers = keras.layers
     patches = layers.Input((PATCH_FRAMES, N_BANDS), name="patches")
     hidden = layers.Reshape((PATCH_FRAMES, N_BANDS, 1))(patches)
-    flattened = False
     for layer in ARCHITECTURE:
         name = layer.name.replace("/", ".")
         activation = "relu" if layer.relu else None
         if layer.kind == "conv":
-            hidden = layers.Conv2D(layer.size, 3, padding="same", activation=activation, name=name)(
-                hidden
-            )
+            row = layers.Conv2D(layer.size, 3, padding="same", activation=activation, name=name)
         elif layer.kind == "pool":
-            hidden = layers.MaxPool2D(2, 2, padding="same", name=name)(hidden)
+            row = layers.MaxPool2D(2, 2, padding="same", name=name)
         else:
-            if not flattened:
-                hidden, flattened = layers.Flatten()(hidden), True
-            hidden = layers.Dense(layer.size, activation=activation, name=name)(hidden)
-    return import_tf_keras().Model(patches, hidden, name="vggish")
+            if len(hidden.shape) > 2:
+                hidden = layers.Flatten()(hidden)
+            row = layers.Dense(layer.size, activation=activation, name=name)
+        hidden = row(hidden)
+    return keras.Model(patches, hidden, name="vggish")
 
 
 def import_tensorflow() -> Any:
-    """Import TensorFlow, without its start-up messages on stderr.
-
-    Raises:
-        MissingPackageError: it is not installed.
-    """
+    """Import TensorFlow, without its start-up messages on stderr."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     return import_extra("tensorflow", extra="train", purpose="building or converting a network")
 
 
 def import_tf_keras() -> Any:
-    """Import tf-keras (Keras 2 on TensorFlow).
-
-    Raises:
-        MissingPackageError: tf-keras or TensorFlow is not installed.
-    """
+    """Import tf-keras (Keras 2 on TensorFlow)."""
     import_tensorflow()
     return import_extra("tf_keras", extra="train", purpose="building or converting a network")

@@ -10,6 +10,7 @@ A failed check raises an error that names the step and the difference.
 
 from __future__ import annotations
 
+import functools
 import logging
 import math
 import tempfile
@@ -37,12 +38,10 @@ from vggish.params import SAMPLE_RATE_HZ
 from vggish.postprocess import Pca, quantize
 
 Patches = npt.NDArray[np.float32]
-
 # Largest difference, relative to the largest embedding value, between implementations that
 # only round differently: sums of up to 12288 products, in another order or by another algorithm.
 MAX_RELATIVE_DIFFERENCE = 2e-5
 N_CHECK_PATCHES = 3
-
 # Recordings are scaled by these gains, so that the int8 ranges cover quiet and loud ones.
 CALIBRATION_GAINS = (1.0, 0.1)
 CALIBRATION_BATCH = 8
@@ -57,23 +56,14 @@ def convert_checkpoint(
     out_dir: Path,
     report: Callable[[str], None],
 ) -> dict[str, Any]:
-    """Convert a checkpoint into `float32.onnx` and `int8.onnx` in `out_dir`.
+    """Convert a checkpoint (V1) into `float32.onnx` and `int8.onnx` in the directory `out_dir`.
 
-    Args:
-        checkpoint: V1-format TensorFlow checkpoint of VGGish.
-        checkpoint_sha256: stored in the ONNX files as provenance.
-        pca: for the smoke test and the fidelity.
-        recordings: two thirds of them calibrate int8, one third measures its fidelity.
-        smoke_test: expected `raw_mean`, `raw_std`, `frame_mean`, `frame_std` on 3 s of a 1 kHz
-            sine, and `relative_tolerance`; None to skip the test.
-        out_dir: an existing directory.
-        report: called with a line about each step.
+    Two thirds of the recordings calibrate int8, one third measures its fidelity. `smoke_test` is
+    the expected `raw_mean`, `raw_std`, `frame_mean`, `frame_std` on 3 s of a 1 kHz sine, and
+    `relative_tolerance`; None skips the test. `report` is called with a line about each step.
 
-    Returns the measurements `onnx_difference`, `smoke_test` and `int8_fidelity`.
-
-    Raises:
-        ConversionError: the checkpoint is not of VGGish, or a check failed.
-        MissingPackageError: the extra `train` is not installed.
+    Returns the measurements `onnx_difference`, `smoke_test` and `int8_fidelity`. A failed check is
+    a `ConversionError`.
     """
     calibration, held_out = recording_patches(recordings)
     check = np.concatenate([smoke_patches()[:1], held_out])[:N_CHECK_PATCHES]
@@ -84,7 +74,10 @@ def convert_checkpoint(
     report("ONNX float32: writing it and comparing it with tf-keras")
     float32_path, int8_path = out_dir / "float32.onnx", out_dir / "int8.onnx"
     write_onnx(weights, float32_path, checkpoint_sha256, "winograd")
-    float32 = _load(float32_path, checkpoint_sha256, "float32")
+    load = functools.partial(
+        Embedder, name="vggish", weights_sha256=checkpoint_sha256, device="cpu"
+    )
+    float32 = load(float32_path)
     onnx_difference = _difference(float32(check), expected)
 
     measured_smoke = measure_smoke(float32, pca)
@@ -97,27 +90,18 @@ def convert_checkpoint(
     write_onnx(weights, direct_path, checkpoint_sha256, "direct")
     quantize_onnx(direct_path, calibration, int8_path)
     direct_path.unlink()
-    int8 = _load(int8_path, checkpoint_sha256, "int8")
+    int8 = load(int8_path, precision="int8")
     fidelity = measure_fidelity(float32, int8, pca, held_out)
     report(
         f"ONNX int8: cosine {fidelity['cosine_after_pca']:.4f} to float32 after PCA, "
         f"mean change {fidelity['mean_absolute_change']:.2f} of 255"
     )
-    return {
-        "onnx_difference": onnx_difference,
-        "smoke_test": measured_smoke,
-        "int8_fidelity": fidelity,
-    }
+    measured = {"onnx_difference": onnx_difference, "smoke_test": measured_smoke}
+    return {**measured, "int8_fidelity": fidelity}
 
 
 def read_checkpoint(path: Path) -> Weights:
-    """Read the variables of a VGGish checkpoint, by their official names.
-
-    Raises:
-        ConversionError: it cannot be read, or a variable is missing, not finite, or of another
-            shape.
-        MissingPackageError: TensorFlow is not installed.
-    """
+    """Read the variables of a VGGish checkpoint, by their official names, and check them."""
     tensorflow = import_tensorflow()
     if not path.is_file():
         raise ConversionError(f"no checkpoint at {path}")
@@ -130,15 +114,12 @@ def read_checkpoint(path: Path) -> Weights:
         ) from error
     weights: Weights = {}
     for name, shape in variable_shapes().items():
-        if name not in shapes:
-            raise ConversionError(
-                f"{path} is not a VGGish checkpoint: it lacks the variable {name}"
-            )
-        if tuple(shapes[name]) != shape:
-            raise ConversionError(
-                f"{path} is not a VGGish checkpoint: {name} must have the shape {shape}. "
-                f"Received: {tuple(shapes[name])}"
-            )
+        received = tuple(shapes.get(name, ()))
+        if received != shape:
+            reason = f"{name} must have the shape {shape}. Received: {received}"
+            if name not in shapes:
+                reason = f"it lacks the variable {name}"
+            raise ConversionError(f"{path} is not a VGGish checkpoint: {reason}")
         try:
             weights[name] = np.asarray(reader.get_tensor(name), np.float32)
         except Exception as error:
@@ -153,11 +134,7 @@ def read_checkpoint(path: Path) -> Weights:
 def pass_through_keras(
     weights: Weights, patches: Patches
 ) -> tuple[Weights, npt.NDArray[np.float32]]:
-    """Load weights into the tf-keras model; return its weights and embeddings [n, 128].
-
-    Raises:
-        MissingPackageError: TensorFlow or tf-keras is not installed.
-    """
+    """Load weights into the tf-keras model; return its weights and embeddings [n, 128]."""
     passed: Weights = {}
     # On a GPU TensorFlow may compute in TF32, too coarse for a comparison.
     with import_tensorflow().device("CPU:0"):
@@ -171,16 +148,9 @@ def pass_through_keras(
 
 
 def quantize_onnx(direct_path: Path, calibration: Patches, int8_path: Path) -> None:
-    """Quantise a network: uint8 activations, int8 weights per channel, static ranges.
+    """Quantise a network in its direct form: uint8 activations, int8 weights per channel.
 
-    Args:
-        direct_path: ONNX file of the network in its direct form.
-        calibration: patches [n, 96, 64] that set the ranges of the activations.
-        int8_path: ONNX file to write.
-
-    Raises:
-        ConversionError: ONNX Runtime failed.
-        MissingPackageError: the package onnx is not installed.
+    The `calibration` patches [n, 96, 64] set the static ranges of the activations.
     """
     import_onnx()
     import_onnxruntime()
@@ -191,13 +161,13 @@ def quantize_onnx(direct_path: Path, calibration: Patches, int8_path: Path) -> N
     class Reader(quantization.CalibrationDataReader):  # type: ignore[misc]
         def __init__(self) -> None:
             starts = range(0, len(calibration), CALIBRATION_BATCH)
-            self._batches = iter(calibration[i : i + CALIBRATION_BATCH] for i in starts)
+            batches = (calibration[i : i + CALIBRATION_BATCH] for i in starts)
+            self._batches = ({"patches": batch} for batch in batches)
 
         def get_next(self) -> dict[str, Patches] | None:
-            batch = next(self._batches, None)
-            return None if batch is None else {"patches": batch}
+            return next(self._batches, None)
 
-    with _quiet_root_logger(), _scratch_in(int8_path.parent):
+    with _quantising_in(int8_path.parent):
         try:
             quantization.quantize_static(
                 str(direct_path),
@@ -217,9 +187,7 @@ def measure_fidelity(
 ) -> dict[str, float]:
     """Compare int8 frames with float32 frames of `patches` [n, 96, 64].
 
-    Returns:
-        `cosine_after_pca` (mean over patches), `mean_absolute_change` of the uint8 frames (0 to
-        255), `n_patches`.
+    The cosine is the mean over patches; the change is that of the uint8 frames, 0 to 255.
     """
     exact, approximate = pca(float32(patches)), pca(int8(patches))
     norms = np.linalg.norm(exact, axis=1) * np.linalg.norm(approximate, axis=1)
@@ -251,12 +219,7 @@ def measure_smoke(embedder: Embedder, pca: Pca) -> dict[str, float]:
 
 
 def recording_patches(recordings: Sequence[Path]) -> tuple[Patches, Patches]:
-    """Patches [n, 96, 64] of recordings for calibration, and of every third for measuring.
-
-    Raises:
-        ConversionError: fewer than three recordings.
-        AudioError: a recording cannot be read.
-    """
+    """Patches [n, 96, 64] of recordings for calibration, and of every third for measuring."""
     if len(recordings) < 3:
         raise ConversionError(
             f"calibration needs at least 3 recordings. Received: {len(recordings)}"
@@ -268,12 +231,6 @@ def recording_patches(recordings: Sequence[Path]) -> tuple[Patches, Patches]:
         patches = [log_mel_patches(waveform * np.float32(gain)) for gain in CALIBRATION_GAINS]
         (held_out if index % 3 == 2 else calibration).extend(p.astype(np.float32) for p in patches)
     return np.concatenate(calibration), np.concatenate(held_out)
-
-
-def _load(path: Path, weights_sha256: str, precision: Any) -> Embedder:
-    return Embedder(
-        path, name="vggish", weights_sha256=weights_sha256, precision=precision, device="cpu"
-    )
 
 
 def _difference(received: npt.NDArray[np.float32], expected: npt.NDArray[np.float32]) -> float:
@@ -302,25 +259,18 @@ def _check_smoke(measured: dict[str, float], expected: dict[str, float]) -> None
 
 
 @contextmanager
-def _quiet_root_logger() -> Iterator[None]:
-    """Hide the advice that ONNX Runtime's quantiser logs to the root logger."""
+def _quantising_in(directory: Path) -> Iterator[None]:
+    """Make temporary files in `directory`, and hide the advice that the quantiser logs.
+
+    The files are ONNX Runtime's copies of the network; the next installation deletes those of a
+    killed process.
+    """
     logger = logging.getLogger()
-    level = logger.level
+    level, tempdir = logger.level, tempfile.tempdir
     logger.setLevel(logging.ERROR)
+    tempfile.tempdir = str(directory)
     try:
         yield
     finally:
         logger.setLevel(level)
-
-
-@contextmanager
-def _scratch_in(directory: Path) -> Iterator[None]:
-    """Make temporary files, such as ONNX Runtime's copies of the network, in `directory`.
-
-    The next installation then deletes the files of a killed process.
-    """
-    before, tempfile.tempdir = tempfile.tempdir, str(directory)
-    try:
-        yield
-    finally:
-        tempfile.tempdir = before
+        tempfile.tempdir = tempdir

@@ -38,46 +38,33 @@ from vggish.network.architecture import ARCHITECTURE, Layer
 from vggish.params import EMBEDDING_SIZE, N_BANDS, PATCH_FRAMES, VERSION
 
 Form = Literal["direct", "winograd"]
-
 Weights = dict[str, npt.NDArray[np.float32]]
-
 OPSET, IR_VERSION = 17, 8
 
 # Earlier layers have large maps and few channels: additions would cost what products save.
 WINOGRAD_SCOPES = ("vggish/conv3/", "vggish/conv4/")
-
 _G = np.array([[1.0, 0.0, 0.0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0.0, 0.0, 1.0]])
 
 
 def import_onnx() -> Any:
-    """Import the package onnx.
-
-    Raises:
-        MissingPackageError: it is not installed.
-    """
+    """Import the package onnx."""
     return import_extra("onnx", extra="train", purpose="converting a network")
 
 
 def write_onnx(weights: Weights, path: Path, weights_sha256: str, form: Form) -> None:
-    """Write VGGish as an ONNX file.
+    """Write VGGish as an ONNX file, from the checkpoint's variables (see `variable_shapes`).
 
-    Args:
-        weights: the checkpoint's variables, see `variable_shapes`.
-        path: of the file.
-        weights_sha256: of the checkpoint; stored in the file as provenance.
-        form: "direct" or "winograd".
-
-    Raises:
-        MissingPackageError: the package onnx is not installed.
+    `weights_sha256`, of the checkpoint, is stored in the file as provenance.
     """
     graph = _Graph(import_onnx())
-    shape = [-1, 1, PATCH_FRAMES, N_BANDS]
-    hidden = _Hidden(graph.add("Reshape", "patches", graph.integers(shape)), 1)
+    shape = graph.integers([-1, 1, PATCH_FRAMES, N_BANDS])
+    hidden = _Hidden(graph.add("Reshape", "patches", shape), 1)
     layers = list(ARCHITECTURE)
     while layers:
         layer = layers.pop(0)
         if layer.kind == "pool":
-            hidden = hidden.pooled(graph)
+            name = graph.add("MaxPool", hidden.name, kernel_shape=[2, 2], strides=[2, 2])
+            hidden = _Hidden(name, hidden.n_channels, hidden.rows // 2, hidden.columns // 2)
         elif layer.kind == "dense":
             hidden = _dense(graph, hidden, layer, weights)
         elif form == "winograd" and layer.name.startswith(WINOGRAD_SCOPES):
@@ -100,8 +87,8 @@ class _Graph:
 
     def constant(self, value: npt.NDArray[Any]) -> str:
         name = f"constant{len(self._constants)}"
-        tensor = self._onnx.numpy_helper.from_array(np.ascontiguousarray(value), name)
-        self._constants.append(tensor)
+        array = np.ascontiguousarray(value)
+        self._constants.append(self._onnx.numpy_helper.from_array(array, name))
         return name
 
     def integers(self, values: Sequence[int]) -> str:
@@ -109,8 +96,7 @@ class _Graph:
 
     def add(self, operator: str, *inputs: str, **attributes: Any) -> str:
         name = f"{operator.lower()}{len(self._nodes)}"
-        node = self._onnx.helper.make_node(operator, inputs, [name], **attributes)
-        self._nodes.append(node)
+        self._nodes.append(self._onnx.helper.make_node(operator, inputs, [name], **attributes))
         return name
 
     def every_second(self, name: str, axis: int, start: int, stop: int) -> str:
@@ -150,11 +136,6 @@ class _Hidden:
     columns: int = N_BANDS
     order: Literal["channels first", "channels last", "flat"] = "channels first"
 
-    def pooled(self, graph: _Graph) -> _Hidden:
-        """The activation after a 2x2 max pool."""
-        name = graph.add("MaxPool", self.name, kernel_shape=[2, 2], strides=[2, 2])
-        return _Hidden(name, self.n_channels, self.rows // 2, self.columns // 2)
-
 
 def _direct(graph: _Graph, hidden: _Hidden, layer: Layer, weights: Weights) -> _Hidden:
     kernel = weights[f"{layer.name}/weights"].transpose(3, 2, 0, 1)
@@ -180,12 +161,9 @@ def _winograd(
     products = []
     for i, tile_row in enumerate(_tile_sums(graph, tile_rows)):
         elements = [graph.every_second(tile_row, 2, j, columns + j - 1) for j in range(4)]
-        products.append(
-            [
-                graph.add("MatMul", element, graph.constant(transformed[i, j]))
-                for j, element in enumerate(_tile_sums(graph, elements))
-            ]
-        )
+        sums = enumerate(_tile_sums(graph, elements))
+        constants = [(element, graph.constant(transformed[i, j])) for j, element in sums]
+        products.append([graph.add("MatMul", *factors) for factors in constants])
     # A' (...) A: two rows of two outputs per tile, each [n, rows / 2, columns / 2, C_out].
     halves = [_output_sums(graph, [products[i][j] for i in range(4)]) for j in range(4)]
     outputs = [_output_sums(graph, [half[i] for half in halves]) for i in range(2)]
@@ -225,8 +203,7 @@ def _dense(graph: _Graph, hidden: _Hidden, layer: Layer, weights: Weights) -> _H
     if hidden.order != "flat":
         name = graph.add("Flatten", name)
     if hidden.order == "channels first":
-        # The checkpoint flattens (time, band, channel); permute its rows once here, not the
-        # activations in every run.
+        # The checkpoint flattens (time, band, channel); permute its rows, not the activations.
         kernel = kernel.reshape(hidden.rows, hidden.columns, hidden.n_channels, -1)
         kernel = kernel.transpose(2, 0, 1, 3).reshape(-1, layer.size)
     parameters = (graph.constant(kernel), graph.constant(weights[f"{layer.name}/biases"]))

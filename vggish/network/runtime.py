@@ -9,8 +9,8 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from vggish.common.checksums import sha256_of
-from vggish.common.choices import DEVICES, PRECISIONS, Device, Precision
+from vggish.common.choices import DEVICES, PRECISIONS, Device, Precision, check_choice
+from vggish.common.files import sha256_of
 from vggish.errors import OptionError, WeightsError, first_line
 from vggish.params import EMBEDDING_SIZE, N_BANDS, PATCH_FRAMES
 
@@ -24,7 +24,6 @@ _GPU_PROVIDERS: dict[str, dict[str, str]] = {
     "ROCMExecutionProvider": {},
     "DmlExecutionProvider": {},
 }
-
 _CPU_PROVIDER = "CPUExecutionProvider"
 
 
@@ -72,7 +71,7 @@ class Embedder:
         n_threads: int = 0,
     ) -> None:
         onnxruntime = import_onnxruntime()
-        check_precision(precision)
+        check_choice("precision", precision, PRECISIONS)
         self.name = name
         self.weights_sha256 = weights_sha256
         self.precision = precision
@@ -98,7 +97,14 @@ class Embedder:
                 f"ONNX Runtime could not start {providers[0][0]}; are the GPU's driver and "
                 "libraries installed? Use --device cpu or auto to run on the CPU"
             )
-        self._input = self._checked_input(model_path)
+        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
+        shapes = [list(tensor.shape[1:]) for tensor in (*inputs, *outputs)]
+        if shapes != [[PATCH_FRAMES, N_BANDS], [EMBEDDING_SIZE]]:
+            raise WeightsError(
+                f"{model_path} is not a network from patches [n, {PATCH_FRAMES}, {N_BANDS}] to "
+                f"embeddings [n, {EMBEDDING_SIZE}]. Its shapes: {shapes}"
+            )
+        self._input = str(inputs[0].name)
         self.model_sha256 = sha256_of(Path(model_path)) if model_sha256 is None else model_sha256
 
     def __call__(self, patches: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
@@ -136,22 +142,6 @@ class Embedder:
             "provider": self.provider,
         }
 
-    def _checked_input(self, model_path: str | Path) -> str:
-        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
-        shapes = [list(tensor.shape[1:]) for tensor in (*inputs, *outputs)]
-        if shapes != [[PATCH_FRAMES, N_BANDS], [EMBEDDING_SIZE]]:
-            raise WeightsError(
-                f"{model_path} is not a network from patches [n, {PATCH_FRAMES}, {N_BANDS}] to "
-                f"embeddings [n, {EMBEDDING_SIZE}]. Its shapes: {shapes}"
-            )
-        return str(inputs[0].name)
-
-
-def check_precision(precision: str) -> None:
-    """Raise `OptionError` unless `precision` is one of `PRECISIONS`."""
-    if precision not in PRECISIONS:
-        raise OptionError(f"precision must be one of {PRECISIONS}. Received: {precision!r}")
-
 
 def import_onnxruntime() -> Any:
     """Import ONNX Runtime with its telemetry off.
@@ -169,21 +159,12 @@ def import_onnxruntime() -> Any:
 def choose_providers(
     available: list[str], precision: Precision, device: Device
 ) -> list[tuple[str, dict[str, str]]]:
-    """Execution providers of ONNX Runtime to try, best first, with their options.
-
-    int8 runs on the CPU only, with its integer instructions.
-
-    Raises:
-        OptionError: unknown device; or "gpu", and ONNX Runtime has none or the precision is int8.
-    """
-    if device not in DEVICES:
-        raise OptionError(f"device must be one of {DEVICES}. Received: {device!r}")
+    """Execution providers of ONNX Runtime to try, best first, with their options."""
+    check_choice("device", device, DEVICES)
     cpu: list[tuple[str, dict[str, str]]] = [(_CPU_PROVIDER, {})]
-    if device == "cpu":
-        return cpu
-    if precision == "int8":
-        if device == "gpu":
-            raise OptionError("int8 runs on the CPU only; use --precision float32 on a GPU")
+    if precision == "int8" and device == "gpu":
+        raise OptionError("int8 runs on the CPU only; use --precision float32 on a GPU")
+    if precision == "int8" or device == "cpu":
         return cpu
     gpus = [(name, opts) for name, opts in _GPU_PROVIDERS.items() if name in available]
     if device == "gpu" and not gpus:

@@ -8,7 +8,8 @@ from pathlib import Path, PurePath
 
 import pytest
 
-from vggish.audio.inputs import find_inputs, read_list
+from vggish.audio.inputs import find_inputs
+from vggish.common.search import read_list
 from vggish.errors import OptionError
 
 pytestmark = pytest.mark.usefixtures("in_directory")

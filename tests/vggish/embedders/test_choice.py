@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from vggish import EmbedOptions, Extractor, load_extractor, quantize, read_frames
-from vggish.embedders.choice import EmbedderChoice, find_embedder
+from vggish.embedders.choice import EmbedderChoice, find_embedder, load_embedder
 from vggish.embedders.install import shipped_recordings
-from vggish.embedders.installed import find_installed, load_embedder
+from vggish.embedders.installed import find_installed
 from vggish.embedders.manifest import find_known
 from vggish.embedders.mini import find_mini, mini_directory
 from vggish.errors import OptionError, WeightsError, WeightsNotInstalledError

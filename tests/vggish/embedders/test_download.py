@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tests.support.file_server import Answer, FileServer
-from vggish.common.checksums import sha256_of
+from vggish.common.files import sha256_of
 from vggish.embedders import download as download_module
 from vggish.embedders.download import RemoteFile, check_file, download
 from vggish.errors import DownloadError, WeightsError

@@ -19,7 +19,8 @@ import pytest
 
 from tests.support.file_server import Answer, FileServer
 from tests.support.weights import manifest_entry
-from vggish.embedders.installed import find_installed, load_embedder
+from vggish.embedders.choice import load_embedder
+from vggish.embedders.installed import find_installed
 from vggish.embedders.manifest import find_known, known_weights
 from vggish.errors import OptionError, WeightsError, WeightsNotInstalledError
 

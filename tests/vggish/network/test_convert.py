@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from tests.support.networks import numpy_vggish, save_v1_checkpoint
+from vggish.embedders.choice import load_embedder
 from vggish.embedders.install import shipped_recordings
-from vggish.embedders.installed import load_embedder
 from vggish.errors import AudioError, ConversionError
 from vggish.network import convert
 from vggish.network.architecture import Layer, variable_shapes

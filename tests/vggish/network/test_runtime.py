@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from vggish.common.choices import Precision
-from vggish.embedders.installed import load_embedder
+from vggish.embedders.choice import load_embedder
 from vggish.errors import OptionError, WeightsError
 from vggish.network.runtime import Embedder, choose_providers
 
