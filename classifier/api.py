@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 PathName = str | os.PathLike[str]
 Paths = PathName | Sequence[PathName]
-
 _loading = threading.Lock()
 
 

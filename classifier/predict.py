@@ -37,7 +37,6 @@ DEFAULT_TOP_K = 20
 YT8M_HEADER = "VideoId,LabelConfidencePairs"
 _PARQUET_KEY = b"audiotag"
 _ROW_GROUP = 1 << 12
-
 Batches = Iterator[tuple[Sequence[str], Scores]]
 
 

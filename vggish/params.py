@@ -29,7 +29,6 @@ PATCH_FRAMES = round(PATCH_SECONDS / STFT_HOP_SECONDS)
 PATCH_SAMPLES = (PATCH_FRAMES - 1) * STFT_HOP_SAMPLES + STFT_WINDOW_SAMPLES
 # With --tail pad, a last patch with at least this much audio is padded and embedded.
 MIN_TAIL_SAMPLES = round(PATCH_SECONDS / 2 * SAMPLE_RATE_HZ)
-
 EMBEDDING_SIZE = 128
 # The quantiser maps [QUANTIZE_MIN, QUANTIZE_MAX] to 0..255.
 QUANTIZE_MIN = -2.0

@@ -8,7 +8,6 @@ import threading
 from collections.abc import Iterator
 
 EXIT_OK, EXIT_SOME_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
-
 _TERMINATION = {signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}
 
 

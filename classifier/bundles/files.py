@@ -30,7 +30,6 @@ from vggish.errors import BundleError, OptionError, first_line, write_errors_as
 from vggish.params import VERSION
 
 Weights = dict[str, npt.NDArray[Any]]
-
 FORMAT = 1
 HOW_TO_MAKE = (
     f"A bundle is a directory with {HEAD_FILE}, {LABELS_FILE} and {CARD_FILE}; "

@@ -21,7 +21,6 @@ from vggish.frames.protobuf import message_class
 from vggish.frames.tfrecord import scan_records, starts_record
 
 Paths = str | Path | Iterable[str | Path]
-
 _GZIP_MAGIC = b"\x1f\x8b\x08"
 _NOT_FRAMES = "not a file of frames, or damaged"
 

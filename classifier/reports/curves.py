@@ -12,7 +12,6 @@ from vggish.common.files import atomic_write
 from vggish.errors import RunError, write_errors_as
 
 EPOCH = "epoch"
-
 Row = Mapping[str, float]
 
 

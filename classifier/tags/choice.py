@@ -14,7 +14,6 @@ from classifier.tags.types import Tag
 from vggish.errors import OptionError
 
 DEFAULT_TOP_K = 10
-
 Indices = npt.NDArray[np.intp]
 
 

@@ -18,7 +18,6 @@ from vggish.common.wording import count
 from vggish.errors import OptionError, TrainingError
 
 Indices = npt.NDArray[np.int64]
-
 DEFAULT_SHARE = 0.1
 
 

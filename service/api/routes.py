@@ -53,7 +53,6 @@ def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 _ACCESS = (401, 403, 429)
 _WORK = (400, *_ACCESS, 404, 408, 413, 415, 422, 500, 503, 504, 507)
-
 router = APIRouter()
 probes = APIRouter()
 

@@ -28,7 +28,6 @@ _MAX_MESSAGE_BYTES = 1 << 20
 _DTYPES: dict[str, np.dtype[Any]] = {"s16le": np.dtype("<i2"), "f32le": np.dtype("<f4")}
 # Close codes of RFC 6455: normal closure, policy violation, internal error, try again later.
 _NORMAL, _POLICY, _INTERNAL, _TRY_LATER = 1000, 1008, 1011, 1013
-
 router = APIRouter()
 
 

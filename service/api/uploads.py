@@ -24,7 +24,6 @@ from service.problems import Problem
 
 AUDIO_TYPES = ("application/octet-stream", "application/ogg", "video/mp4", "video/webm")
 BINARY = {"type": "string", "format": "binary"}  # OpenAPI schema of a file
-
 _MULTIPART = "multipart/form-data"
 # Limits of all other fields together, which stay in memory.
 _MAX_FIELDS, _MAX_FIELD_BYTES = 1000, 64 << 10

@@ -20,8 +20,6 @@ from vggish.network.runtime import PatchEmbedder
 
 Patches = npt.NDArray[np.floating]
 Embeddings = npt.NDArray[np.float32]
-
-
 _Entry = tuple[Patches, Future[Embeddings]]
 
 

@@ -13,7 +13,6 @@ from service.scratch import ScratchDirectory
 from vggish.audio.decoders import AUDIO_SUFFIXES
 
 SPOOL_BYTES = 1 << 20  # of a body that stay in memory before they are written to the disk
-
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _BINARY = getattr(os, "O_BINARY", 0)  # Windows
 

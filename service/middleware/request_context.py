@@ -27,7 +27,6 @@ API_PREFIX = f"/v{API_VERSION}"
 PAGE, PAGE_PREFIXES = "/", ("/static/", "/examples/", "/problems/")
 CLIENT_GONE = 499  # nginx's status of a request whose client left before the response
 DISCARD_SECONDS = 10.0  # how long the rest of a refused upload is read
-
 _PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "WEBSOCKET"})
 _SAFE_ID = re.compile(r"[\w.-]{1,64}", re.ASCII)

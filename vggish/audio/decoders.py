@@ -44,7 +44,6 @@ _FFMPEG_SUFFIXES = {
 AUDIO_SUFFIXES = frozenset(_FORMATS_BY_SUFFIX) | _FFMPEG_SUFFIXES
 # A read that reaches damage returns nothing; audio before it is read in steps of this size.
 _SALVAGE_FRAMES = 64
-
 Block = npt.NDArray[np.float32] | npt.NDArray[np.int16]
 
 

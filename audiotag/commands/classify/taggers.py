@@ -17,7 +17,6 @@ from vggish.errors import OptionError
 from vggish.extractor import OnAudioProgress
 
 AudioSource = str | bytes
-
 TagFn = Callable[[AudioSource, OnAudioProgress], ClipTags]
 
 
