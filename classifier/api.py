@@ -114,44 +114,28 @@ def train(
     should_stop: Callable[[], bool] = lambda: False,
     log: Callable[[str], None] = lambda line: None,
 ) -> Fitted:
-    """Train a head on labelled frames or audio, and export its best weights as a bundle.
+    """Train a head on labelled frames or audio; returns its bundle and the metrics of each fold.
 
     Args:
         frames: files of labelled frames, directories or patterns.
-        audio: in place of `frames`, a folder with a folder of audio files per class, or a CSV with
-            the columns path, labels, and optionally start, end and fold.
-        labels: the classes, or a CSV of them; by default those of `init_from`, the folders of
-            `audio`, or AudioSet's 527.
-        config: head, optimiser and everything else that shapes training; by default a GRU, or
-            the head of `init_from`.
-        validation: frames to choose the best epoch by; by default a share of the clips is held out.
-        validation_share: share of clips to hold out (default: 0.1); 0 trains on all clips, for all
-            epochs.
+        audio: in place of `frames`, a folder with a folder per class, or a CSV of clips.
+        labels: the classes, or a CSV of them (default: from `init_from`, the folders, or AudioSet).
+        config: head, optimiser and how to train (default: a GRU, or the head of `init_from`).
+        validation: frames to choose the best epoch by (default: a share of the clips).
+        validation_share: share of clips to hold out (default: 0.1); 0 trains on all, all epochs.
         folds: number of folds of a cross-validation; their heads become one ensemble.
-        out: directory of the run; by default `runs/HEAD-N`.
-        resume: continue the run in `out`.
+        out, resume: directory of the run (default: `runs/HEAD-N`); whether to continue that run.
         init_from: a bundle whose weights to start from; its classes may differ.
         licence: licence of the data, for the model card.
-        embedder: network that embeds `audio`; by default VGGish if it is installed, else mini.
+        embedder: network that embeds `audio` (default: VGGish if it is installed, else mini).
         max_bad: number of damaged records or files to leave out before giving up.
         jobs: number of audio files to embed at once.
-        observer: receives the progress of training.
-        should_stop: asked after each step; training stops when it returns True, and the run can be
-            resumed.
-        log: called with notes and warnings.
-
-    Returns:
-        The bundle, and the metrics of each fold.
+        observer, log: called with the progress of training; with notes and warnings.
+        should_stop: asked after each step; True stops a training that can be resumed.
 
     Raises:
-        AudioError: audio files cannot be read.
-        FrameFileError: frames cannot be read, or have labels that are none of the classes.
-        MissingPackageError: TensorFlow is not installed.
-        OptionError: a value is out of range, or values cannot be combined.
-        RunError: the run exists, or there is none to resume.
-        TrainingError: there are too few clips, or the loss diverges.
+        AudiotagError: data cannot be read, options cannot be combined, or training fails.
     """
-    initial = init_from if isinstance(init_from, Bundle | None) else load(os.fspath(init_from))
     setup = TrainingSetup(
         config=TrainingConfig() if config is None else config,
         head_is_given=config is not None,
@@ -163,7 +147,7 @@ def train(
         folds=folds,
         out=None if out is None else Path(out),
         resume=resume,
-        initial=initial,
+        initial=init_from if isinstance(init_from, Bundle | None) else load(os.fspath(init_from)),
         licence=licence,
         embedder=embedder,
         max_bad=max_bad,
