@@ -116,6 +116,8 @@ def train(
 ) -> Fitted:
     """Train a head on labelled frames or audio; returns its bundle and the metrics of each fold.
 
+    Raises an `AudiotagError` if data cannot be read, options be combined, or training fails.
+
     Args:
         frames: files of labelled frames, directories or patterns.
         audio: in place of `frames`, a folder with a folder per class, or a CSV of clips.
@@ -124,36 +126,40 @@ def train(
         validation: frames to choose the best epoch by (default: a share of the clips).
         validation_share: share of clips to hold out (default: 0.1); 0 trains on all, all epochs.
         folds: number of folds of a cross-validation; their heads become one ensemble.
-        out, resume: directory of the run (default: `runs/HEAD-N`); whether to continue that run.
+        out: directory of the run (default: `runs/HEAD-N`).
+        resume: continue the run in `out`.
         init_from: a bundle whose weights to start from; its classes may differ.
         licence: licence of the data, for the model card.
         embedder: network that embeds `audio` (default: VGGish if it is installed, else mini).
         max_bad: number of damaged records or files to leave out before giving up.
         jobs: number of audio files to embed at once.
-        observer, log: called with the progress of training; with notes and warnings.
+        observer: receives the progress of training.
         should_stop: asked after each step; True stops a training that can be resumed.
-
-    Raises:
-        AudiotagError: data cannot be read, options cannot be combined, or training fails.
+        log: called with notes and warnings.
     """
-    setup = TrainingSetup(
-        config=TrainingConfig() if config is None else config,
-        head_is_given=config is not None,
-        frames=_as_list(frames),
-        audio=None if audio is None else Path(audio),
-        labels=labels if isinstance(labels, Labels | None) else read_labels(Path(labels)),
-        validation=_as_list(validation),
-        validation_share=validation_share,
-        folds=folds,
-        out=None if out is None else Path(out),
-        resume=resume,
-        initial=init_from if isinstance(init_from, Bundle | None) else load(os.fspath(init_from)),
-        licence=licence,
-        embedder=embedder,
-        max_bad=max_bad,
-        jobs=jobs,
+    return (
+        TrainingSetup(
+            config=TrainingConfig() if config is None else config,
+            head_is_given=config is not None,
+            frames=_as_list(frames),
+            audio=None if audio is None else Path(audio),
+            labels=labels if isinstance(labels, Labels | None) else read_labels(Path(labels)),
+            validation=_as_list(validation),
+            validation_share=validation_share,
+            folds=folds,
+            out=None if out is None else Path(out),
+            resume=resume,
+            initial=init_from
+            if isinstance(init_from, Bundle | None)
+            else load(os.fspath(init_from)),
+            licence=licence,
+            embedder=embedder,
+            max_bad=max_bad,
+            jobs=jobs,
+        )
+        .load(log)
+        .fit(observer, should_stop, log)
     )
-    return setup.load(log).fit(observer, should_stop, log)
 
 
 def evaluate(
