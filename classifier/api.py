@@ -114,9 +114,7 @@ def train(
     should_stop: Callable[[], bool] = lambda: False,
     log: Callable[[str], None] = lambda line: None,
 ) -> Fitted:
-    """Train a head on labelled frames or audio; returns its bundle and the metrics of each fold.
-
-    Raises an `AudiotagError` if data cannot be read, options be combined, or training fails.
+    """Train a head on labelled frames or audio, and export it; failures are `AudiotagError`s.
 
     Args:
         frames: files of labelled frames, directories or patterns.
@@ -137,29 +135,24 @@ def train(
         should_stop: asked after each step; True stops a training that can be resumed.
         log: called with notes and warnings.
     """
-    return (
-        TrainingSetup(
-            config=TrainingConfig() if config is None else config,
-            head_is_given=config is not None,
-            frames=_as_list(frames),
-            audio=None if audio is None else Path(audio),
-            labels=labels if isinstance(labels, Labels | None) else read_labels(Path(labels)),
-            validation=_as_list(validation),
-            validation_share=validation_share,
-            folds=folds,
-            out=None if out is None else Path(out),
-            resume=resume,
-            initial=init_from
-            if isinstance(init_from, Bundle | None)
-            else load(os.fspath(init_from)),
-            licence=licence,
-            embedder=embedder,
-            max_bad=max_bad,
-            jobs=jobs,
-        )
-        .load(log)
-        .fit(observer, should_stop, log)
+    setup = TrainingSetup(
+        config=TrainingConfig() if config is None else config,
+        head_is_given=config is not None,
+        frames=_as_list(frames),
+        audio=None if audio is None else Path(audio),
+        labels=labels if isinstance(labels, Labels | None) else read_labels(Path(labels)),
+        validation=_as_list(validation),
+        validation_share=validation_share,
+        folds=folds,
+        out=None if out is None else Path(out),
+        resume=resume,
+        initial=init_from if isinstance(init_from, Bundle | None) else load(str(init_from)),
+        licence=licence,
+        embedder=embedder,
+        max_bad=max_bad,
+        jobs=jobs,
     )
+    return setup.load(log).fit(observer, should_stop, log)
 
 
 def evaluate(
