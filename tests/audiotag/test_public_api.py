@@ -66,7 +66,7 @@ def test_classify_loads_a_model_once_for_all_threads(
         return load(*arguments, **options)
 
     monkeypatch.setattr(Tagger, "load", counted)
-    model = str(Path("tiny").resolve())  # no other test loads it by this name
+    model = str(Path("tiny").resolve())  # no other test has loaded this path
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
         results = list(pool.map(lambda _: audiotag.classify(clip, model=model).tags, range(8)))
     assert len(loaded) == 1
@@ -106,7 +106,7 @@ def test_a_head_is_trained_and_evaluated(data: Path) -> None:
     assert found.scores.shape == (40, 4)
     assert found.metrics["mAP"] > 0.5
     assert audiotag.evaluate("runs/x", ["eval.tfrecord"]).metrics == found.metrics
-    # A bundle lends its classes and its head.
+    # Classes and head default to those of the bundle.
     tuned = audiotag.train(frames=[data / "data"], init_from=fitted.bundle, out=Path("runs/y"))
     assert tuned.bundle is not None
     assert tuned.bundle.card["head"]["name"] == "logistic"
@@ -115,7 +115,7 @@ def test_a_head_is_trained_and_evaluated(data: Path) -> None:
         audiotag.train(frames="data", labels="classes.csv", config=config, out="runs/x")
 
 
-def test_training_stops_and_is_resumed(data: Path) -> None:
+def test_stopped_training_is_resumed(data: Path) -> None:
     config = audiotag.TrainingConfig(head="logistic", learning_rate=1, epochs=2)
     how: dict[str, Any] = {"frames": "data", "labels": "classes.csv", "config": config}
     stopped = audiotag.train(**how, out="runs/x", should_stop=lambda: True)
@@ -123,7 +123,7 @@ def test_training_stops_and_is_resumed(data: Path) -> None:
     assert audiotag.train(**how, out="runs/x", resume=True).is_finished
 
 
-def test_what_cannot_be_trained_on_is_an_option_error(data: Path) -> None:
+def test_invalid_training_data_is_an_option_error(data: Path) -> None:
     with pytest.raises(OptionError, match="neither is given"):
         audiotag.train(labels="classes.csv")
     with pytest.raises(OptionError, match="not on both"):

@@ -26,7 +26,7 @@ PACKAGES = (audiotag, classifier, service, vggish)
     [(package, name) for package in PACKAGES for name in package.__all__],
     ids=lambda value: value if isinstance(value, str) else value.__name__,
 )
-def test_every_public_name_is_there_and_documented(package: Any, name: str) -> None:
+def test_every_public_name_exists_and_is_documented(package: Any, name: str) -> None:
     value = getattr(package, name)
     module = importlib.import_module(value.__module__)
     assert getattr(module, name) is value
@@ -35,8 +35,8 @@ def test_every_public_name_is_there_and_documented(package: Any, name: str) -> N
 
 
 @pytest.mark.parametrize("package", PACKAGES, ids=lambda package: package.__name__)
-def test_type_checkers_see_the_names_that_are_there(package: Any) -> None:
-    """What is imported under `TYPE_CHECKING` is what `lazy_attributes` is given."""
+def test_type_checkers_see_the_names_available_at_run_time(package: Any) -> None:
+    """Imports under `TYPE_CHECKING` match the names passed to `lazy_attributes`."""
     (block,) = (n for n in ast.parse(inspect.getsource(package)).body if isinstance(n, ast.If))
     imports = [node for node in block.body if isinstance(node, ast.ImportFrom)]
     names = {alias.asname: node.module for node in imports for alias in node.names}
@@ -57,7 +57,7 @@ def test_dir_is_complete_and_other_names_are_refused() -> None:
 
 
 @pytest.mark.parametrize("statement", ["import vggish", "import cli; cli.build_parser()"])
-def test_importing_loads_nothing_heavy(statement: str) -> None:
+def test_import_loads_no_heavy_package(statement: str) -> None:
     program = f"import sys; {statement}; print(*(m for m in sys.modules if '.' not in m))"
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
@@ -82,14 +82,14 @@ def test_embed_and_the_extractor_agree(small_home: Path, write_sound: Any) -> No
     np.testing.assert_array_equal(read.frames, clip.frames)
 
 
-def test_a_read_file_can_be_written_in_another_format(small_home: Path, write_sound: Any) -> None:
+def test_frames_are_converted_between_formats(small_home: Path, write_sound: Any) -> None:
     path = write_sound("clip.wav")
     vggish.write_frames(path.with_suffix(".jsonl"), [vggish.embed(path)] * 2)
     vggish.write_frames(path.with_suffix(".npz"), vggish.read_frames(path.with_suffix(".jsonl")))
     assert [clip.clip_id for clip in vggish.read_frames(path.with_suffix(".npz"))] == ["clip"] * 2
 
 
-def test_errors_are_those_of_the_one_tree(small_home: Path) -> None:
+def test_errors_belong_to_the_exception_tree(small_home: Path) -> None:
     with pytest.raises(AudioError, match="No such file"):
         vggish.embed("missing.wav")
     with pytest.raises(AudioError, match="audio bytes"):
@@ -100,7 +100,7 @@ def test_errors_are_those_of_the_one_tree(small_home: Path) -> None:
         vggish.load_extractor("yamnet")  # type: ignore[arg-type]
 
 
-def test_on_a_fresh_machine_the_built_in_embedder_is_taken(
+def test_built_in_embedder_is_the_default_without_installed_weights(
     small_mini: Path, write_sound: Any, capfd: pytest.CaptureFixture[str]
 ) -> None:
     path = write_sound("clip.wav", seconds=3.0)
@@ -116,7 +116,7 @@ def test_the_embedder_does_not_change_from_clip_to_clip(
 ) -> None:
     path = write_sound("clip.wav")
     before = vggish.embed(path)
-    request.getfixturevalue("small_home")  # VGGish is installed meanwhile
+    request.getfixturevalue("small_home")  # installs VGGish
     assert vggish.embed(path).metadata["embedder"] == before.metadata["embedder"]
     assert vggish.embed(path, embedder="vggish").metadata["embedder"]["name"] == "vggish"
     assert vggish.load_extractor().embedder.provenance["name"] == "vggish"

@@ -1,1 +1,1 @@
-"""What tests share: made data, fake servers, fixtures."""
+"""Shared test support: synthetic data, fake servers, fixtures."""

@@ -31,7 +31,7 @@ _FLAGS = (
     "--use-fake-ui-for-media-stream",
     "--autoplay-policy=no-user-gesture-required",
 )
-# How the browser's console says that an answer was an error, or none: tests want some of these.
+# Console messages about failed requests, which some tests expect.
 _FAILED_ANSWERS = (
     "Failed to load resource: the server responded with a status of",
     "Failed to load resource: net::ERR_CONNECTION_REFUSED",

@@ -27,7 +27,7 @@ def tiny_weights(n_classes: int = N_CLASSES) -> tuple[Any, Any]:
 
 
 def tiny_head(n_classes: int = N_CLASSES, *, of_frames: bool = True, factor: float = 1.0) -> bytes:
-    """ONNX: the mean of the real frames -> matrix -> sigmoid; and the same of each frame."""
+    """ONNX head: mean of the real frames -> matrix -> sigmoid; and the same for each frame."""
     onnx = pytest.importorskip("onnx")
     node, kinds = onnx.helper.make_node, onnx.TensorProto
     weights, bias = tiny_weights(n_classes)
@@ -87,7 +87,7 @@ def tiny_head(n_classes: int = N_CLASSES, *, of_frames: bool = True, factor: flo
 
 
 def tiny_scores(clips: list[Any], n_classes: int = N_CLASSES) -> Any:
-    """What `tiny_head` must give for frames [n, 128] of clips, one clip at a time."""
+    """Expected scores of `tiny_head` for clips of frames [n, 128], one clip at a time."""
     weights, bias = tiny_weights(n_classes)
     means = [(clip / 127.5 - 1).sum(axis=0) / max(len(clip), 1) for clip in clips]
     return 1 / (1 + np.exp(-(np.array(means).reshape(-1, 128) @ weights + bias)))

@@ -1,4 +1,4 @@
-"""The command line, in this process and in its own; a training run made by it."""
+"""The command line, in this process or a subprocess, and a training run made with it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.paths import ROOT
 
 @pytest.fixture
 def audiotag() -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Run the command line in a process of its own: `audiotag("embed", "a.wav", cwd=...)`."""
+    """Run the command line in a subprocess: `audiotag("embed", "a.wav", cwd=...)`."""
 
     def run(*arguments: Any, **options: Any) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "cli", *map(str, arguments)]
@@ -32,9 +32,9 @@ def audiotag() -> Callable[..., subprocess.CompletedProcess[str]]:
 def trained(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> tuple[Path, subprocess.CompletedProcess[str]]:
-    """A directory where `audiotag train` has made a run of made clips, and that process.
+    """A directory with a run of `audiotag train` on synthetic clips, and the finished process.
 
-    It holds data/a.tfrecord and b.tfrecord, eval/e.tfrecord, classes.csv and
+    The directory holds data/a.tfrecord and b.tfrecord, eval/e.tfrecord, classes.csv and
     runs/feature-attention-1.
     """
     directory = tmp_path_factory.mktemp("trained")
@@ -64,7 +64,7 @@ def run_directory(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Path:
-    """A copy of what `trained` made, as the working directory."""
+    """A copy of the directory of `trained`, as the working directory."""
     directory = tmp_path / "cwd"
     shutil.copytree(trained[0], directory)
     monkeypatch.chdir(directory)

@@ -1,4 +1,4 @@
-"""Code blocks of the Markdown documents."""
+"""Code blocks in Markdown documents."""
 
 from __future__ import annotations
 
@@ -7,6 +7,6 @@ from pathlib import Path
 
 
 def code_blocks(document: Path, language: str) -> list[str]:
-    """Return the text of each fenced block that starts with this language name."""
+    """Return the text of each fenced block in the given language."""
     text = document.read_text("utf-8")
     return re.findall(rf"^```{re.escape(language)}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)

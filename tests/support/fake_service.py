@@ -1,4 +1,4 @@
-"""A fake of the service for tests of its client, on a real HTTP server; it can misbehave."""
+"""A fake service for tests of the client: a real HTTP server that misbehaves on demand."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def busy(retry_after: str | None = None) -> Response:
 
 
 def tagged(tagger: Tagger, data: bytes, request: Request) -> dict[str, Any]:
-    """The response to a clip, from a local tagger."""
+    """Build the response to a clip with a local tagger."""
     asked = request.query_params
     tags = tagger.tag(
         data,
@@ -54,7 +54,7 @@ def tagged(tagger: Tagger, data: bytes, request: Request) -> dict[str, Any]:
 
 
 class FakeService:
-    """A fake service. Each request consumes one of `answers`; without any it behaves.
+    """A fake service. Each request consumes one of `answers`; when none is left, it succeeds.
 
     `requests` logs (method, path with query, headers), `names` those of the files. Tags are
     those of `tagger`; without one, the only label is the sha256 of the file.
@@ -83,7 +83,7 @@ class FakeService:
         return f"http://127.0.0.1:{self._socket.getsockname()[1]}"
 
     def reset(self) -> None:
-        """Clear the state, and behave."""
+        """Clear the state; every request succeeds again."""
         self.answers.clear()
         self.requests.clear()
         self.names.clear()

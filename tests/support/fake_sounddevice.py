@@ -1,4 +1,4 @@
-"""A sound card that hears a file: what audiotag uses of the package sounddevice."""
+"""A fake of the package sounddevice, whose sound card records an audio file."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ import soundfile
 
 
 class FakeSoundDevice(types.ModuleType):
-    """Stands in for the module. Plays `path` to the callback, as fast as it takes it.
+    """Replaces the module; passes the audio of `path` to the callback as fast as it returns.
 
     Attributes:
-        ends: whether the device stops when the file does.
-        cannot_start: whether a stream can be opened and does not begin.
-        seconds_a_block: pause between blocks, to play as slowly as a real card.
-        overflow_at: number of a block before which the card lost samples.
-        n_open: streams that were not closed.
-        longest_seconds: how long the callback took at most.
-        done: set when the file is played.
+        ends: whether the device stops at the end of the file.
+        cannot_start: whether a stream can be opened but fails to start.
+        seconds_a_block: pause between blocks, to simulate a real sound card.
+        overflow_at: index of the block before which an overflow is reported.
+        n_open: number of streams that are not closed.
+        longest_seconds: longest duration of a callback.
+        done: set at the end of the file.
     """
 
     def __init__(self, path: Path) -> None:
@@ -65,13 +65,13 @@ class FakeSoundDevice(types.ModuleType):
             raise self.PortAudioError("Invalid number of channels")
 
     def play(self, n_samples: int, first: int = 0, *, lost: bool = False) -> None:
-        """Let the callback hear some samples."""
+        """Pass samples to the callback."""
         samples = self._samples[first : first + n_samples].repeat(self._n_channels, axis=1)
         status = types.SimpleNamespace(input_overflow=lost)
         started = time.perf_counter()
         self._callback(samples, len(samples), None, status)
         self.longest_seconds = max(self.longest_seconds, time.perf_counter() - started)
-        samples[:] = np.nan  # a card writes into the same memory again
+        samples[:] = np.nan  # sounddevice reuses the buffer
 
     def InputStream(self, **options: Any) -> Any:  # noqa: N802 its name
         return _Stream(self, **options)

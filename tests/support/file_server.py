@@ -15,17 +15,17 @@ import pytest
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
-    """How `FileServer` answers a request; by default with the file.
+    """A response of `FileServer`; by default, it sends the file.
 
     Attributes:
-        status: of the answer; anything but 200 comes without the file.
+        status: HTTP status; with any other than 200, the file is not sent.
         body: bytes to send in place of the file.
-        headers: more of them.
-        break_after: cut the connection after so many bytes.
-        ranges: False ignores what part was asked for.
-        shift: send a range that begins so many bytes later.
-        tell_length: False leaves out Content-Length.
-        pause_seconds: before every 64 KiB.
+        headers: additional headers.
+        break_after: close the connection after this number of bytes.
+        ranges: False ignores the Range header.
+        shift: number of bytes by which the sent range starts too late.
+        tell_length: False omits Content-Length.
+        pause_seconds: pause before every 64 KiB.
     """
 
     status: int = 200
@@ -41,8 +41,8 @@ class Answer:
 class FileServer:
     """A real HTTP server that serves `files` and misbehaves on demand.
 
-    `answers` are used up one by one, then `usual` holds. `requests` logs
-    (path, first byte asked for, bytes that the answer has).
+    Each request consumes one of `answers`, then `usual` applies. `requests` logs
+    (path, first requested byte, number of bytes in the response).
     """
 
     def __init__(self) -> None:
@@ -100,7 +100,7 @@ class FileServer:
                         self.wfile.write(view[sent : sent + 65536])
                         sent += 65536
                 except ConnectionError:
-                    pass  # the client was killed, or has had enough
+                    pass  # the client was killed or has disconnected
 
             def log_message(self, *arguments: Any) -> None:
                 pass

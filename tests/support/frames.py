@@ -1,4 +1,4 @@
-"""Clips of frames, and frames files."""
+"""Clips of frames, and files of frames."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Small networks, and networks with seeded weights, in place of VGGish and mini."""
+"""Small networks and networks with seeded weights that replace VGGish and mini."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def write_small_network(path: Path, seed: int, scale: float) -> None:
 
 @pytest.fixture(scope="session")
 def small_network(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small network in place of VGGish's, see `write_small_network`."""
+    """A small network that replaces VGGish, see `write_small_network`."""
     path = tmp_path_factory.mktemp("network") / "small.onnx"
     write_small_network(path, seed=2, scale=1.0)
     return path

@@ -1,4 +1,4 @@
-"""TFRecord files as other tools write them."""
+"""TFRecord files as written by other tools."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Small applications for tests of middleware and server, and a real server for them."""
+"""Small applications for tests of middleware and server, and a real server to run them."""
 
 from __future__ import annotations
 
@@ -126,14 +126,14 @@ def served(app: Any, **options: Any) -> Iterator[str]:
 
 
 def say(word: str) -> None:
-    """Write a line to stderr, in one piece: several processes write there at once."""
+    """Write a line to stderr atomically: several processes write concurrently."""
     os.write(2, f"{word}\n".encode())
 
 
 def process_app(
     config: ServiceConfig, start_seconds: float = 0.0, failure: Exception | None = None
 ) -> Starlette:
-    """An application that describes its process; it may start slowly, or fail to start."""
+    """An application that reports its process; it may start slowly or fail to start."""
     say("made")
     hangups: list[int] = []
 

@@ -39,7 +39,7 @@ class Running:
         return int(self.url.rsplit(":", 1)[1])
 
     def metric(self, name: str, **labels: str) -> float:
-        """Value of a counter or gauge, summed over labels that are not given."""
+        """Value of a counter or gauge, summed over the labels not given."""
         total = 0.0
         for line in self.client.get("/metrics").text.splitlines():
             key, _, value = line.rpartition(" ")
@@ -49,7 +49,7 @@ class Running:
 
 
 def wait_until(holds: Callable[[], bool], seconds: float = TIMEOUT_SECONDS) -> None:
-    """Wait until a condition holds, for long enough on a busy machine."""
+    """Wait until a condition holds, with a timeout that suits a busy machine."""
     end = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < end, "the condition was never met"
@@ -58,7 +58,7 @@ def wait_until(holds: Callable[[], bool], seconds: float = TIMEOUT_SECONDS) -> N
 
 @contextlib.contextmanager
 def running(app: Any = None, **settings: Any) -> Iterator[Running]:
-    """Run a service with these settings during the block."""
+    """Run a service with the given settings during the block."""
     config = ServiceConfig(**settings)
     app = create_app(config) if app is None else app
     listener = socket.create_server(("127.0.0.1", 0))

@@ -1,4 +1,4 @@
-"""Settings of the service as they are loaded in a given environment."""
+"""Settings of the service, loaded in a given environment."""
 
 from __future__ import annotations
 
@@ -13,6 +13,6 @@ from service.settings.sources import LoadedSettings
 def load_settings(
     flags: Mapping[str, str], config_file: str | None = None, *, environ: Mapping[str, str]
 ) -> LoadedSettings:
-    """Load the settings where these are the only environment variables."""
+    """Load the settings with the given environment variables and no others."""
     with mock.patch.dict(os.environ, environ, clear=True):
         return sources.load_settings(flags, config_file)

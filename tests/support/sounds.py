@@ -13,7 +13,7 @@ from vggish.params import SAMPLE_RATE_HZ
 
 
 def make_sound(seconds: float, rate_hz: int = SAMPLE_RATE_HZ, seed: int = 0) -> Any:
-    """A float32 waveform with something in every band: chirp, noise bursts, silence."""
+    """Synthesise a float32 waveform with energy in every band: chirp, noise bursts, silence."""
     rng = np.random.default_rng(seed)
     times = np.arange(round(seconds * rate_hz)) / rate_hz
     chirp = np.sin(2 * np.pi * (200 * times + 150 * times**2))

@@ -15,7 +15,7 @@ import cli
 
 
 def on_a_terminal(*arguments: str, columns: int) -> str:
-    """What `audiotag` writes to a terminal, without control sequences."""
+    """Return the output of `audiotag` on a terminal, without control sequences."""
     process, terminal = pty.fork()
     if process == 0:
         os.environ.update(TERM="xterm-256color", COLUMNS=str(columns))
@@ -27,7 +27,7 @@ def on_a_terminal(*arguments: str, columns: int) -> str:
     while True:
         try:
             data = os.read(terminal, 65536)
-        except OSError:  # the other end is closed
+        except OSError:  # the other end was closed
             break
         seen += data
     os.close(terminal)

@@ -1,4 +1,4 @@
-"""Small data that a head learns in a second, and runs that are begun or made of it."""
+"""Small data on which a head trains in a second, and runs on it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ EXACT_FACTS = ("epoch", "step_of_epoch", "loss_sum", "best", "best_epoch")
 
 
 def small_config(**changes: Any) -> TrainingConfig:
-    """Two epochs of the smallest head, at a rate that learns something in them."""
+    """Two epochs of the smallest head, with a learning rate high enough to learn in them."""
     defaults = {"head": "logistic", "epochs": 2, "batch_size": 16, "learning_rate": 0.05}
     return TrainingConfig(**{**defaults, **changes})
 
@@ -34,7 +34,7 @@ def small_config(**changes: Any) -> TrainingConfig:
 def made_clips(
     n: int = 160, *, noise: float = 60, seed: int = 0, labels: Labels = LABELS, longest: int = 4
 ) -> list[Clip]:
-    """Clips of one class each; a class is a place that depends on its name alone."""
+    """Clips of one class each; the centre of a class depends only on its name."""
     rng = np.random.default_rng(seed)
     clips = []
     for number in range(n):
@@ -59,7 +59,7 @@ def examples_of(clips: Iterable[Clip], n_classes: int = len(LABELS)) -> FrameExa
 def split_clips(
     clips: Iterable[Clip], n_validation: int = 40
 ) -> tuple[FrameExamples, FrameExamples]:
-    """Examples to train on, and the last ones to validate on."""
+    """Training examples, and validation examples from the last clips."""
     whole = examples_of(clips)
     training, validation = np.split(whole.indices, [-n_validation])
     return (
@@ -75,7 +75,7 @@ def begun_run(directory: Path, config: TrainingConfig, labels: Labels = LABELS) 
 
 
 def stop_after(n_steps: float = math.inf) -> Callable[[], bool]:
-    """For `should_stop`: lets so many steps happen."""
+    """A `should_stop` that stops after the given number of steps."""
     n_asked = 0
 
     def should_stop() -> bool:
@@ -87,7 +87,7 @@ def stop_after(n_steps: float = math.inf) -> Callable[[], bool]:
 
 
 def assert_same_arrays(a: Path, b: Path) -> None:
-    """Bit for bit, and the facts beside them that are not times."""
+    """Check that arrays are bit-identical and that metadata agree, apart from times."""
     (arrays_a, facts_a), (arrays_b, facts_b) = read_arrays(a), read_arrays(b)
     assert arrays_a.keys() == arrays_b.keys()
     for name, array in arrays_a.items():

@@ -1,4 +1,4 @@
-"""Seeded weights of VGGish, on a server and installed."""
+"""Seeded VGGish weights, on a server and installed."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def weights_server(seeded_checkpoint: Path, pca_file: Path) -> Iterator[FileServ
 
 
 def manifest_entry(url: Callable[[str], str], checkpoint: Path, pca: Path) -> dict[str, Any]:
-    """The entry of a manifest for these two files."""
+    """The manifest entry for these two files."""
     files = {}
     for key, path in (("checkpoint", checkpoint), ("pca", pca)):
         data = path.read_bytes()
@@ -102,7 +102,7 @@ def weights_manifest(
 def fetched(
     weights_manifest: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, subprocess.CompletedProcess[str]]:
-    """A home in which `audiotag weights fetch` installed the seeded VGGish, and that process."""
+    """A home with seeded VGGish installed by `audiotag weights fetch`, and that process."""
     home = tmp_path_factory.mktemp("fetched")
     done = subprocess.run(
         [sys.executable, "-m", "cli", "weights", "fetch", "--manifest", str(weights_manifest)],
@@ -119,6 +119,6 @@ def fetched(
 def seeded_home(
     fetched: tuple[Path, subprocess.CompletedProcess[str]], monkeypatch: pytest.MonkeyPatch
 ) -> Path:
-    """An `AUDIOTAG_HOME` with VGGish of seeded weights; shared, so do not change it."""
+    """An `AUDIOTAG_HOME` with seeded VGGish weights; shared, so do not change it."""
     monkeypatch.setenv("AUDIOTAG_HOME", str(fetched[0]))
     return fetched[0]

@@ -1,4 +1,4 @@
-"""audiotag classify: tables, JSON and CSV of what is heard."""
+"""audiotag classify: tables, JSON and CSV of the predicted tags."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def classify(command_line: Any) -> Classify:
 
 @pytest.fixture(autouse=True)
 def _sounds(small_home: Path, in_directory: Path, write_sound: Any) -> None:
-    """In the working directory: the bundle tiny, a.wav (5 s), d/b.flac (2 s), bad.wav, notes."""
+    """Fill the working directory: the bundle tiny, a.wav (5 s), d/b.flac (2 s), bad.wav, notes."""
     make_bundle(in_directory / "tiny")
     write_sound("cwd/a.wav", seconds=5.0, rate_hz=44_100, n_channels=2)
     write_sound("cwd/d/b.flac", seconds=2.0, seed=1)
@@ -148,7 +148,7 @@ def test_label_tracks_hold_the_segments(classify: Classify) -> None:
     assert out == raven_header() + as_raven(path, tags, sample_rate_hz=44_100)
 
 
-def test_raven_table_of_several_clips_is_for_their_sequence(
+def test_raven_table_places_several_clips_one_after_another(
     classify: Classify, write_sound: Any
 ) -> None:
     write_sound("cwd/low.wav", seconds=2.0, rate_hz=8_000)
@@ -217,7 +217,7 @@ def test_plots_are_drawn_in_addition_to_the_output(classify: Classify) -> None:
         done = subprocess.run(
             [sys.executable, "-m", "cli", "classify", *TINY, "-", "--plot", "in.png", "--srt"],
             stdin=stdin, capture_output=True, text=True,
-            # Where it cannot keep its list of fonts matplotlib complains, which nobody is to hear.
+            # matplotlib warns if its font cache is not writable; the warning must not be shown.
             env={**os.environ, **ENVIRONMENT, "MPLCONFIGDIR": "a.wav/below"},
         )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
@@ -225,7 +225,7 @@ def test_plots_are_drawn_in_addition_to_the_output(classify: Classify) -> None:
     assert Path("in.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_threshold_leaves_out_tags(classify: Classify) -> None:
+def test_tags_below_the_threshold_are_omitted(classify: Classify) -> None:
     tags = expected("a.wav").tags
     _, out, _ = classify("a.wav", "--csv", "--threshold", tags[1].score)
     assert len(out.splitlines()) == 3
@@ -341,7 +341,7 @@ def test_an_unwritable_file_does_not_end_the_run(classify: Classify) -> None:
     assert re.fullmatch("audiotag: error: a.wav: cannot write out/a.txt: .*\n", err)
     Path("drawn/a.png").mkdir(parents=True)
     status, out, err = classify("a.wav", "d", "--csv", "--plot", "drawn/")
-    assert status == 2  # told before the work, as it is the first one
+    assert status == 2  # the first output is checked before the run starts
     Path("drawn/a.png").rmdir()
     Path("drawn/d/b.png").mkdir(parents=True)
     status, out, err = classify("a.wav", "d", "--csv", "--plot", "drawn/")
@@ -350,7 +350,7 @@ def test_an_unwritable_file_does_not_end_the_run(classify: Classify) -> None:
     assert Path("drawn/a.png").is_file()
 
 
-def test_a_file_stays_as_it_was_when_there_is_nothing_to_write(classify: Classify) -> None:
+def test_existing_file_is_kept_if_there_is_nothing_to_write(classify: Classify) -> None:
     Path("tags.csv").write_text("before")
     assert classify("bad.wav", "--csv", "-o", "tags.csv")[0] == 1
     assert Path("tags.csv").read_text() == "before"
@@ -420,7 +420,7 @@ def test_a_clip_level_head_has_no_frames(command_line: Any) -> None:
     assert (status, Path("p.png").read_bytes()[:4]) == (0, b"\x89PNG")
 
 
-def test_a_bundle_for_an_embedder_that_is_absent_says_what_to_do(
+def test_error_for_a_missing_embedder_says_what_to_do(
     classify: Classify, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AUDIOTAG_HOME", "empty")
@@ -460,7 +460,7 @@ def test_control_characters_in_file_names_are_escaped(classify: Classify) -> Non
 
 
 def run_on_terminal(*arguments: str, columns: int = 80, **environment: str) -> str:
-    """What a terminal gets to see of `audiotag classify`."""
+    """Return what `audiotag classify` writes to a terminal."""
     leader, follower = pty.openpty()
     fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     variables = {**os.environ, **ENVIRONMENT, "TERM": "xterm", **environment}
@@ -472,7 +472,7 @@ def run_on_terminal(*arguments: str, columns: int = 80, **environment: str) -> s
         while True:
             try:
                 part = os.read(leader, 1 << 16)
-            except OSError:  # how a terminal ends on Linux
+            except OSError:  # Linux reports a closed pseudo-terminal as an I/O error
                 break
             if not part:
                 break
@@ -515,7 +515,7 @@ def test_an_encoding_without_blocks_gets_ascii() -> None:
     assert b"\\u" not in done.stdout
 
 
-def test_nothing_heavy_is_loaded() -> None:
+def test_heavy_packages_are_not_imported() -> None:
     script = (
         "import cli, sys\n"
         "assert cli.main(['classify', 'a.wav', '--model', 'tiny', '--quiet']) == 0\n"

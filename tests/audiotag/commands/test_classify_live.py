@@ -32,7 +32,7 @@ from vggish.audio.microphone import MicrophoneBlock
 def card(
     small_home: Path, in_directory: Path, write_sound: Any, monkeypatch: pytest.MonkeyPatch
 ) -> FakeSoundDevice:
-    """A sound card that hears 5 seconds; the bundle tiny is in the working directory."""
+    """A sound card that records 5 seconds; the bundle tiny is in the working directory."""
     make_bundle(in_directory / "tiny")
     fake = FakeSoundDevice(write_sound("cwd/heard.wav", seconds=5.0, rate_hz=48_000))
     monkeypatch.setitem(sys.modules, "sounddevice", fake)
@@ -145,7 +145,7 @@ def start(*options: str) -> subprocess.Popen[str]:
 def test_a_signal_stops_with_a_summary(number: int, status: int) -> None:
     with start() as process:
         assert process.stdout is not None
-        first = [process.stdout.readline() for _ in range(2)]  # as they come, also into a pipe
+        first = [process.stdout.readline() for _ in range(2)]  # flushed at once, even to a pipe
         process.send_signal(number)
         _, err = process.communicate(timeout=60)
     assert all(line.startswith("  0:0") for line in first)
@@ -166,7 +166,7 @@ def test_closed_pipe_ends_live_tagging() -> None:
     assert (process.returncode, err) == (0, "")
 
 
-# --- what is said -----------------------------------------------------------------------------
+# --- messages ---------------------------------------------------------------------------------
 
 
 def block(seconds: float, level: float = 0.5, **what: Any) -> MicrophoneBlock:

@@ -1,4 +1,4 @@
-"""audiotag classify --server: sounds to a service elsewhere, and the same outputs."""
+"""audiotag classify --server: clips are sent to a service, with the outputs of a local run."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ def _running() -> Iterator[FakeService]:
 def fake(
     _running: FakeService, small_home: Path, in_directory: Path, write_sound: Any
 ) -> FakeService:
-    """A service with the bundle tiny; a.wav (5 s), d/b.flac (2 s) and bad.wav are here."""
+    """A service with the bundle tiny; a.wav (5 s), d/b.flac (2 s) and bad.wav are local files."""
     _running.reset()
     _running.tagger = classifier.Tagger(make_bundle(in_directory / "tiny"))
-    assert _running.tagger.extractor  # loaded now, from the home that is there
+    assert _running.tagger.extractor  # loaded before the home directory is changed
     write_sound("cwd/a.wav", seconds=5.0, rate_hz=44_100, n_channels=2)
     write_sound("cwd/d/b.flac", seconds=2.0, seed=1)
     return _running
@@ -45,13 +45,13 @@ def fake(
 
 @pytest.fixture
 def here(command_line: Any, fake: FakeService) -> Classify:
-    """Run `audiotag classify` with the tiny bundle on this machine: status, stdout, stderr."""
+    """Run `audiotag classify` locally with the tiny bundle: status, stdout, stderr."""
     return lambda *arguments: command_line("classify", "--model", "tiny", *arguments)
 
 
 @pytest.fixture
 def there(command_line: Any, fake: FakeService, monkeypatch: pytest.MonkeyPatch) -> Classify:
-    """The same by the service, with nothing installed here."""
+    """Run `audiotag classify` with the service, without any local weights."""
 
     def run(*arguments: Any) -> tuple[int, str, str]:
         with monkeypatch.context() as patch:
@@ -93,7 +93,7 @@ def test_plots_are_drawn_locally_from_the_scores_of_the_service(
     assert here("a.wav", "--plot", "here.svg")[0] == 0
     assert there("a.wav", "--plot", "there.svg")[0] == 0
     pictures = [Path(name).read_text() for name in ("here.svg", "there.svg")]
-    # Dates and random ids aside.
+    # Ignore dates and random ids.
     colours = [sorted(re.findall(r"fill: #\w+", picture)) for picture in pictures]
     assert colours[0] == colours[1]
     assert len(set(colours[0])) > 3
@@ -208,7 +208,7 @@ def test_invalid_options_are_rejected_before_anything_is_sent(
     assert not any(method == "POST" for method, _, _ in fake.requests)
 
 
-def test_a_model_of_whole_clips_has_no_times(there: Classify, fake: FakeService) -> None:
+def test_clip_level_model_has_no_times(there: Classify, fake: FakeService) -> None:
     fake.facts = {"has_frame_scores": False}
     status, _, err = there("a.wav", "--srt")
     assert (status, "scores whole clips only" in err) == (2, True)

@@ -42,7 +42,7 @@ def embed(capsys: pytest.CaptureFixture[str]) -> Embed:
 
 @pytest.fixture
 def sounds(small_home: Path, in_directory: Path, write_sound: Any) -> None:
-    """In the working directory: a.wav (1 s), b.wav (2 s), d/c.wav (3 s), d/notes.txt, bad.wav."""
+    """Fill the working directory: a.wav (1 s), b.wav (2 s), d/c.wav (3 s), d/notes.txt, bad.wav."""
     for seed, name in enumerate(("a.wav", "b.wav", "d/c.wav")):
         write_sound(f"cwd/{name}", seconds=seed + 1.0, seed=seed)
     Path("d/notes.txt").write_text("notes")
@@ -252,7 +252,7 @@ class TestEmbed:
         assert "1 input done by an earlier run" in out
         assert [clip.clip_id for clip in read_frames("all.csv")] == ["a", "bad"]
 
-    def test_standard_input_and_output(self, audiotag: Any) -> None:
+    def test_standard_input_and_output_are_supported(self, audiotag: Any) -> None:
         arguments = ("embed", "-", "-o", "-", "--format", "jsonl")
         done = audiotag(*arguments, input=Path("b.wav").read_bytes(), text=False)
         assert done.returncode == 0
@@ -273,7 +273,7 @@ class TestEmbed:
             )  # fmt: skip
             return done.stdout.split(), done.stderr
 
-        # More bytes than a pipe holds.
+        # More bytes than the buffer of a pipe.
         out, err = shell(f"{audiotag} a.wav b.wav --hop 0.01 -o - --format jsonl | head -c 1")
         assert (out, "Traceback" in err, "rror" in err) == (["{0", "0"], False, False)
         out, err = shell(f"{audiotag} bad.wav a.wav --hop 0.01 -o - --format jsonl | head -c 1")
@@ -305,7 +305,7 @@ class TestEmbed:
         assert embed("a.wav", "-o", "a.csv", "--errors", "/dev/null")[0] == 0
         assert Path("/dev/null").is_char_device()
 
-    def test_a_list_of_errors_outlives_a_run_that_does_not_begin(
+    def test_existing_error_list_is_kept_if_the_run_does_not_start(
         self, embed: Embed, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         Path("errors.csv").write_text("yesterday's")
@@ -349,7 +349,7 @@ class TestEmbed:
         assert err.startswith(f"{VGGISH}\naudiotag: interrupted; ")
         assert list(scratch.iterdir()) == []
 
-    def test_file_names_that_are_not_unicode(self, audiotag: Any) -> None:
+    def test_file_names_that_are_not_unicode_are_accepted(self, audiotag: Any) -> None:
         name = os.fsdecode(b"caf\xe9 \xe2\x98\x95.wav")
         os.rename("a.wav", name)
         for form in ("npz", "csv", "parquet", "jsonl", "tfrecord"):
@@ -384,7 +384,7 @@ class TestEmbed:
 
 @pytest.mark.usefixtures("small_mini")
 class TestEmbedders:
-    """Which embedder is taken, what is said of it, and what the outputs say."""
+    """The choice of the embedder, its log messages, and its name in the outputs."""
 
     @pytest.fixture(autouse=True)
     def _sound(self, in_directory: Path, write_sound: Any) -> None:
@@ -441,7 +441,7 @@ class TestEmbedders:
         )
         assert "damaged" in embed("a.wav", "--embedder", "vggish")[2]
 
-    def test_a_precision_that_mini_lacks(self, embed: Embed) -> None:
+    def test_precision_that_mini_lacks_is_logged_or_refused(self, embed: Embed) -> None:
         status, _, err = embed("a.wav", "--precision", "int8")
         assert (status, "embedder mini (available only as float32): VGGish is" in err) == (0, True)
         status, out, err = embed("a.wav", "--precision", "int8", "--embedder", "mini")
@@ -464,7 +464,7 @@ class TestEmbedders:
         assert embed(*arguments)[0] == 1
         (before,) = Path().rglob("*.journal")
         journal = before.read_bytes()
-        request.getfixturevalue("small_home")  # VGGish is installed meanwhile
+        request.getfixturevalue("small_home")  # installs VGGish
         status, _, err = embed(*arguments)
         assert (status, before.read_bytes()) == (2, journal)
         assert "embedder.name: was 'mini', is now 'vggish'" in err
@@ -497,7 +497,7 @@ def test_help_fits_a_terminal(
     assert "embed" in text or arguments[0] in text
 
 
-def test_output_that_cannot_show_a_name_escapes_it(
+def test_names_outside_the_output_encoding_are_escaped(
     embed: Embed, small_home: Path, in_directory: Path, write_sound: Any,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip

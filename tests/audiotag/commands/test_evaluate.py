@@ -1,4 +1,4 @@
-"""The commands that use what training made: evaluate, predict, export, inspect."""
+"""The commands for trained runs and bundles: evaluate, predict, export, inspect."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(cli.__file__).parent)}
 
 @pytest.fixture(autouse=True)
 def _in_run_directory(run_directory: Path) -> None:
-    """All tests run in a copy of what `trained` made."""
+    """Run every test in a copy of the directory of `trained`."""
 
 
 def strict(text: str) -> Any:
-    """JSON without NaN and infinity."""
+    """Parse JSON; fail on NaN and infinity."""
     return json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
 
 
@@ -71,7 +71,7 @@ class TestEvaluate:
         assert value is not None
         assert float(value[1]) > 0.9
         assert re.search(r"^n_clips +40  clips with labels$", out, re.MULTILINE)
-        # So few are in one list.
+        # With so few classes there is one list instead of best and worst.
         line = r"(dog|cat|rain|wind) +[01]\.\d{3} +12\n"
         assert re.search(rf"^classes, best first +AP  clips\n({line}){{4}}$", out, re.MULTILINE)
         assert "worst" not in out
@@ -194,7 +194,7 @@ class TestEvaluate:
         assert err.startswith("audiotag: note: not evaluated: epoch 2; ")
 
     def test_watching_continues_until_interrupted(self) -> None:
-        Path(f"{RUN}/metrics.json").unlink()  # as while training goes on
+        Path(f"{RUN}/metrics.json").unlink()  # as if training were still running
         latest = Path(f"{RUN}/checkpoints/epoch-0003.npz")
         latest.unlink()
         command = [sys.executable, "-m", "cli", "evaluate", "--watch", RUN, "--frames", "eval"]
@@ -242,7 +242,7 @@ class TestPredict:
         status, _, err = command_line(*arguments, "--top-k", "2", "--quiet")
         assert (status, err) == (0, "")
         header, first = Path("new/p.csv").read_text().splitlines()[:2]
-        # Clip 0 is of the classes 0 and 1.
+        # Clip 0 has the classes 0 and 1.
         assert sorted(first.split(",")[1].split()[::2]) == ["0", "1"]
 
     def test_the_other_formats_hold_the_same_scores(self, command_line: CommandLine) -> None:
@@ -429,7 +429,7 @@ class TestInspect:
         assert (status, err) == (0, "")
         assert out.startswith(f"bundle {RUN}/bundle: valid\n")
         assert re.search(r"^  head\.onnx +[\d.]+ KiB  fits$", out, re.MULTILINE)
-        # Nested lists of the card are lines too, not Python's notation.
+        # Nested lists of the card are printed as lines, not in Python notation.
         assert "{'" not in out
 
     def test_frames_audio_and_bundles_are_inspected_together(
@@ -492,7 +492,7 @@ class TestInspect:
         assert not Path("x.png").exists()
 
 
-def test_export_takes_embedders_and_clips_to_calibrate_on(command_line: CommandLine) -> None:
+def test_export_accepts_embedders_and_calibration_clips(command_line: CommandLine) -> None:
     write_labelled_frames(Path("mini.tfrecord"), 60, embedder="mini", seed=4)
     more = ["--embedders", "vggish", "mini", "--calibrate", "data", "mini.tfrecord"]
     assert command_line("export", RUN, "-o", "both", *more)[0] == 0
@@ -526,7 +526,7 @@ def test_export_takes_embedders_and_clips_to_calibrate_on(command_line: CommandL
         ),
     ],
 )
-def test_standard_output_may_be_closed_or_full(command: str, status: int, message: str) -> None:
+def test_closed_or_full_standard_output_is_handled(command: str, status: int, message: str) -> None:
     done = subprocess.run(
         ["bash", "-c", f"{sys.executable} -m cli {command}"],
         env=ENVIRONMENT, stderr=subprocess.PIPE, text=True,
@@ -535,7 +535,7 @@ def test_standard_output_may_be_closed_or_full(command: str, status: int, messag
     assert re.fullmatch(message, done.stderr)
 
 
-def test_files_of_runs_and_bundles_are_not_read_as_frames(command_line: CommandLine) -> None:
+def test_run_and_bundle_files_are_not_read_as_frames(command_line: CommandLine) -> None:
     arguments = ["predict", RUN, "--frames", ".", "-o", "p.csv"]
     assert "120 clips -> p.csv" in command_line(*arguments)[2]
     status, out, _ = command_line("inspect", ".", "--json")
@@ -549,7 +549,7 @@ def test_help_has_examples_and_the_exit_status(command_line: CommandLine, comman
     assert (status, "exit status:\n  0 " in out) == (0, True)
 
 
-def test_a_benchmark_ends_at_ctrl_c_in_one_line() -> None:
+def test_ctrl_c_ends_a_benchmark_with_one_line() -> None:
     script = (
         "import os, signal\n"
         "from benchmarks.console import run_benchmark\n"

@@ -29,7 +29,7 @@ from vggish import read_frames
 Train = Callable[..., tuple[int, str, str]]
 
 LOGISTIC = ("--frames", "data", "--labels", "classes.csv", "--head", "logistic")
-# A logistic regression of normalised means needs long strides.
+# Logistic regression on normalised means needs a high learning rate.
 QUICK = (*LOGISTIC, "--learning-rate", "1", "--epochs", "2")
 RUN_FILES = {
     "config.json", "labels.csv", "split.csv", "curves.csv", "curves.png", "metrics.json",
@@ -46,7 +46,7 @@ EPOCH = (
 
 @pytest.fixture
 def train(command_line: Train, caplog: pytest.LogCaptureFixture) -> Train:
-    """Run `audiotag train` in this process: status, stdout, stderr without chatter."""
+    """Run `audiotag train` in this process: status, stdout, stderr without progress lines."""
 
     def run(*arguments: Any) -> tuple[int, str, str]:
         status, out, err = command_line("train", *arguments)
@@ -66,7 +66,7 @@ def files_below(directory: Path) -> set[str]:
 
 
 def curves(run: str) -> list[dict[str, str]]:
-    """Rows of the learning curves, without what a clock says."""
+    """Rows of the learning curves, without timings."""
     with open(f"{run}/curves.csv", newline="") as file:
         return [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(file)]
 
@@ -74,7 +74,7 @@ def curves(run: str) -> list[dict[str, str]]:
 def signalled(
     monkeypatch: pytest.MonkeyPatch, number: int, *, after: int = 1, times: int = 1
 ) -> None:
-    """Send this process a signal, so many times, when so many steps of training are done."""
+    """Send this process a signal `times` times after training step `after`."""
     n_steps = 0
     show = TrainingDisplay.on_step
 
@@ -88,10 +88,10 @@ def signalled(
     monkeypatch.setattr(TrainingDisplay, "on_step", on_step)
 
 
-# --- What a run leaves and says ----------------------------------------------------------
+# --- Output of a run ---------------------------------------------------------------------
 
 
-def test_a_run_leaves_a_directory_with_a_bundle(trained: Any) -> None:
+def test_run_directory_contains_a_bundle(trained: Any) -> None:
     run = trained[0] / "runs" / "feature-attention-1"
     written = files_below(run)
     assert {name for name in written if not name.startswith("tensorboard/")} == RUN_FILES
@@ -154,7 +154,7 @@ class TestTrain:
     ) -> None:
         arguments = [*QUICK, "--folds", "2", "-o", "runs/folds"]
         with monkeypatch.context() as stopping:
-            # Two epochs of the first fold are 10 steps of 8 clips.
+            # Two epochs on the first fold take 10 steps of 8 clips.
             signalled(stopping, signal.SIGINT, after=13)
             status, out, _ = train(*arguments)
         no_bundle = "no bundle yet in runs/folds: not every fold has finished\n"
@@ -172,7 +172,7 @@ class TestTrain:
         held = [Run(Path(f"runs/folds/fold-{k}")).held_out() for k in (1, 2)]
         assert (len(held[0]), len({*held[0], *held[1]})) == (40, 80)
 
-    def test_a_damaged_record_is_named_and_can_be_skipped(self, train: Train) -> None:
+    def test_damaged_record_is_named_and_can_be_skipped(self, train: Train) -> None:
         data = bytearray(Path("data/b.tfrecord").read_bytes())
         data[-30] ^= 1
         Path("data/b.tfrecord").write_bytes(data)
@@ -272,7 +272,7 @@ class TestStopped:
         assert curves("runs/logistic-1") == curves("runs/whole")
         assert_same_arrays(*(Run(Path("runs", name)).best for name in ("logistic-1", "whole")))
 
-    def test_a_run_that_is_terminated_before_an_epoch_has_no_bundle_yet(
+    def test_run_terminated_in_its_first_epoch_has_no_bundle(
         self, train: Train, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         with monkeypatch.context() as stopping:
@@ -306,12 +306,12 @@ class TestStopped:
         assert before == {n: Path("runs/x", n).read_bytes() for n in files_below(Path("runs/x"))}
 
 
-# --- One's own sounds --------------------------------------------------------------------
+# --- Training on audio -------------------------------------------------------------------
 
 
 @pytest.fixture
 def sounds(small_home: Path, in_directory: Path, write_sound: Any) -> None:
-    """In the working directory: sounds/ with eight sounds each of high/ and low/, and a note."""
+    """Fill the working directory: sounds/ with eight clips each in high/ and low/, and a note."""
     for number in range(8):
         write_sound(f"cwd/sounds/low/{number}.wav", seconds=1.5, seed=number)
         write_sound(f"cwd/sounds/high/{number}.wav", seconds=1.0, seed=100 + number)
@@ -319,7 +319,7 @@ def sounds(small_home: Path, in_directory: Path, write_sound: Any) -> None:
 
 
 @pytest.mark.usefixtures("sounds")
-class TestOwnSounds:
+class TestTrainOnAudio:
     quick = ("--audio", "sounds", "--head", "logistic", "--epochs", "1")
 
     def test_a_folder_for_each_class_is_embedded_once(self, train: Train) -> None:
@@ -340,7 +340,7 @@ class TestOwnSounds:
         assert "which knows 1 of the 2 classes" in train("--audio", "sounds", *start)[2]
 
     @pytest.mark.usefixtures("small_mini")
-    def test_another_embedder_makes_other_frames_and_another_bundle(
+    def test_bundle_and_cached_frames_are_specific_to_the_embedder(
         self, train: Train, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         assert train(*self.quick, "--embedder", "vggish")[0] == 0
@@ -385,7 +385,7 @@ class TestOwnSounds:
         assert found is not None
         assert int(found[2]) >= 3
 
-    def test_a_list_may_name_folds(self, train: Train) -> None:
+    def test_folds_may_be_given_in_the_list(self, train: Train) -> None:
         rows = [f"sounds/{c}/{i}.wav,{c}|sound,{i % 2}" for c in ("low", "high") for i in range(8)]
         Path("list.csv").write_text("\n".join(["path,labels,fold", *rows]))
         arguments = ("--audio", "list.csv", *self.quick[2:], "--folds")
@@ -408,7 +408,7 @@ class TestOwnSounds:
             True,
         )
 
-    def test_unreadable_audio_is_named(self, train: Train) -> None:
+    def test_error_for_unreadable_audio_names_the_file(self, train: Train) -> None:
         Path("sounds/low/bad.wav").write_bytes(b"no sound")
         status, _, err = train(*self.quick)
         assert status == 2
@@ -460,7 +460,7 @@ def test_missing_weights_are_explained_with_three_remedies(
     assert (status, "audiotag weights fetch" in err) == (2, True)
 
 
-# --- What cannot be done -----------------------------------------------------------------
+# --- Invalid requests --------------------------------------------------------------------
 
 
 @pytest.mark.usefixtures("run_directory")
