@@ -1,4 +1,4 @@
-"""Tests of the service benchmark: the outcomes that its clients count, and its targets."""
+"""Tests of the service benchmark: outcomes counted by its clients, and its targets."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ PROBLEM_TYPE = "application/problem+json"
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    """Answers with the function `answer` of the server, which receives the request's number."""
+    """Answers with the server's function `answer`, which is called with the request's number."""
 
     protocol_version = "HTTP/1.1"
 
@@ -157,7 +157,7 @@ def test_only_loopback_addresses_are_accepted() -> None:
         ([(3, 0.8), (7, 0.5)], 0.1),
         ([(3, 0.9), (8, 0.499)], 0.001),  # nearly equal scores
         ([(3, 0.9)], math.inf),  # a missing tag
-        ([(3, 0.9), (9, 0.5)], math.inf),  # a tag not among the best
+        ([(3, 0.9), (9, 0.5)], math.inf),  # a tag below the top tags
         ([(7, 0.5), (3, 0.9)], 0.4),  # the wrong order
     ],
 )
@@ -211,7 +211,7 @@ def result(rate: float, latencies_ms: list[float], **outcomes: int) -> dict[str,
 
 def test_targets_are_compared_round_by_round() -> None:
     measured = Measured("mini", direct={1: [50, 25, 50], 2: [100, 50, 100]})
-    # The machine is half as fast for one round, which does not change the share.
+    # The machine runs at half speed for one round, which does not change the ratio.
     for n, rates in ((1, (30, 15, 30)), (4, (60, 30, 60)), (16, (79, 39.5, 79)), (64, (79,) * 3)):
         for setup in SETUPS:
             measured.served[setup, n] = [result(rate, [10.0] * 98 + [16.1] * 2) for rate in rates]

@@ -124,7 +124,7 @@ def test_test_clips_are_never_trained_on() -> None:
     part_of = dict(zip(clips, parts(clips), strict=True))
     folds = {clip: clip.fold for clip in clips if clip.source == "esc50"}
     assert {part_of[clip] for clip, fold in folds.items() if fold == TEST_FOLD} == {"test"}
-    # A recording of fold 4 is in the test part of UrbanSound8K, too.
+    # A recording in fold 4 also occurs in the test part of UrbanSound8K.
     test_recordings = {clip.recording for clip, fold in folds.items() if fold == TEST_FOLD}
     shared = [c for c in clips if c.source == "urbansound8k" and c.recording in test_recordings]
     assert shared
@@ -219,9 +219,9 @@ def test_score_of_a_class_is_the_highest_of_its_audioset_classes() -> None:
     names = esc50_names()
     scores = np.zeros((3, N_CLASSES))
     scores[0, names["dog"][1]] = 0.9  # correct
-    scores[1, names["cat"][0]] = 0.2  # third, behind two others
+    scores[1, names["cat"][0]] = 0.2  # third, after two others
     scores[1, names["rain"][0]], scores[1, names["cow"][0]] = 0.4, 0.3
-    scores[2] = 0.5  # behind six others
+    scores[2] = 0.5  # after six others
     scores[2, names["siren"]] = 0.1
     assert zero_shot(scores, ["dog", "cat", "siren"]) == (1 / 3, 2 / 3)
 
@@ -313,7 +313,7 @@ def test_view_is_an_excerpt_of_its_clip_with_another_gain() -> None:
 
 
 def test_louder_of_two_excerpts_is_taken() -> None:
-    """Both excerpts of a mostly silent clip are silent less often than one."""
+    """In a mostly silent clip, two excerpts are both silent less often than one is."""
     mostly_silent = np.concatenate([np.zeros(8 * SAMPLE_RATE_HZ, np.float32), noise(2)])
     view_maker = view_maker_of(mostly_silent)
     rng = np.random.default_rng(0)
@@ -430,7 +430,7 @@ def test_target_logits_have_the_mean_of_the_head(head_run: Run) -> None:
     assert head.name == "logistic"
     assert own.shape == targets.shape == (300, N_TEACHER_CLASSES)
     assert targets.mean(axis=0) == pytest.approx(own.mean(axis=0), abs=1e-3)
-    # Half of a class's slope is its own, half the median of all.
+    # A slope is the mean of the class's own and the median over all classes.
     ratio = own.std(axis=0) / teacher_logits.std(axis=0)
     expected = (ratio + np.median(ratio)) / 2 * teacher_logits.std(axis=0)
     assert targets.std(axis=0) == pytest.approx(expected, rel=1e-3)

@@ -1,4 +1,4 @@
-"""Metrics and logs, of one process and of several workers."""
+"""Metrics and logs of one process and of several workers."""
 
 from __future__ import annotations
 
@@ -208,7 +208,7 @@ def test_without_shared_memory_the_metrics_directory_is_temporary(
 
 @pytest.fixture
 def logged(capfd: pytest.CaptureFixture[str]) -> Iterator[Callable[..., list[str]]]:
-    """The lines that are logged with these settings."""
+    """Return the lines logged with the given settings."""
     names = ("", "audiotag", "uvicorn", "uvicorn.error", "uvicorn.asgi")
     loggers = [logging.getLogger(name) for name in names]
     before = [(each, each.handlers[:], each.level, each.propagate) for each in loggers]
@@ -230,7 +230,7 @@ def logged(capfd: pytest.CaptureFixture[str]) -> Iterator[Callable[..., list[str
 def test_json_lines_have_time_level_message_request_and_extras(
     logged: Callable[..., list[str]],
 ) -> None:
-    logged(log_format="auto")  # no terminal here
+    logged(log_format="auto")  # stderr is not a terminal
     token = request_id.set("r1")
     log.info("done\n", extra={"seconds": 0.5, "path": Path("/x"), "text": "a\nb\u2028"})
     request_id.reset(token)
@@ -283,7 +283,7 @@ def test_uvicorn_logs_in_our_format_without_repeating_events(
     server = logging.getLogger("uvicorn.error")
     server.info("Started server process [%d]", 1)
     server.warning("Invalid HTTP request received.")
-    server.warning("Unsupported upgrade request.")  # it is ignored, and the request answered
+    server.warning("Unsupported upgrade request.")  # ignored: the request is answered
     known = ValueError("logged already")
     known._audiotag_logged = True  # type: ignore[attr-defined]
     for error in (known, ValueError("not logged yet")):

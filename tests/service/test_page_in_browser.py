@@ -60,7 +60,7 @@ def sounds(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def id3_tag(n_bytes: int) -> bytes:
-    """Make an ID3v2.4 tag of a size, as with a picture; its length has seven bits a byte."""
+    """Make an ID3v2.4 tag of a given size, as with a picture; lengths have seven bits per byte."""
     length = bytes(n_bytes >> shift & 0x7F for shift in (21, 14, 7, 0))
     return b"ID3\4\0\0" + length + bytes(n_bytes)
 
@@ -80,7 +80,7 @@ def asked_directly(served: Running, path: Path) -> Any:
 
 
 def name_of(page: Any) -> str:
-    """The title of the result, once it is shown."""
+    """Wait for a result; return its title."""
     return str(page.locator("#result-title").inner_text())
 
 
@@ -93,7 +93,7 @@ def press(page: Any, name: str) -> None:
 
 
 def stub(page: Any, address: str, *answers: tuple[int, dict[str, str], Any]) -> list[Any]:
-    """Answer requests in place of the service, one after the other; pass on the others."""
+    """Answer requests in sequence in place of the service; pass on further ones."""
     waiting, asked = list(answers), []
 
     def answer(route: Any) -> None:
@@ -220,7 +220,7 @@ def test_zoom_keeps_waveform_and_heat_map_aligned(page: Any, sounds: Path) -> No
     strip = page.locator(".strip").first.bounding_box()
     assert wave["width"] == pytest.approx(4 * narrow, rel=0.01)
     assert (strip["x"], strip["width"]) == (wave["x"], wave["width"])
-    # The canvas of the waveform is drawn a moment later.
+    # The canvas of the waveform is drawn with a delay.
     page.wait_for_function(
         """(width) => Math.abs(document.querySelector(".wave > div").shadowRoot
           .querySelector(".wrapper").clientWidth - width) < 2""",
@@ -260,7 +260,7 @@ def test_the_heat_map_is_available_as_a_table(page: Any, sounds: Path) -> None:
     tracks = response.value.json()["tracks"]
     page.get_by_text("The heat map as a table").click()
     table = page.get_by_role("table", name="Scores of the tags in each 0.96 s")
-    table.wait_for()  # it is made when the browser says that it was asked for
+    table.wait_for()  # built when the browser reports that it was opened
     assert table.locator("tbody tr").count() == len(tracks["start_seconds"])
     heads = table.locator("thead th").all_inner_texts()
     assert heads == ["From", *(tag["label"] for tag in tracks["tags"])]
@@ -371,7 +371,7 @@ def test_a_long_clip_has_a_waveform_and_no_spectrogram(page: Any, sounds: Path, 
     assert page.locator(".link").nth(30).evaluate("link => link === document.activeElement")
 
 
-def test_a_model_without_frame_scores_has_bars_and_no_heat_map(
+def test_clip_level_model_has_bars_and_no_heat_map(
     page: Any, served: Running, sounds: Path
 ) -> None:
     answer = asked_directly(served, sounds / "mix.wav")
@@ -439,7 +439,7 @@ def test_an_upload_shows_its_progress_and_can_be_cancelled(page: Any, sounds: Pa
     assert name_of(page).startswith("Music ")
 
 
-def test_a_superseded_task_shows_nothing(chromium: Any, served: Running, sounds: Path) -> None:
+def test_superseded_request_shows_no_result(chromium: Any, served: Running, sounds: Path) -> None:
     with tab(chromium, served.url) as page:
         waiting: list[Any] = []
         page.route(re.compile("/models"), lambda route: waiting.append(route))

@@ -444,7 +444,7 @@ def test_a_large_body_is_refused_with_and_without_a_declared_length(
 
 def test_a_form_does_not_raise_the_size_limit(client: httpx.Client) -> None:
     limit = 8 << 20
-    header = sound_bytes()[:44]  # of two seconds; what follows them is not read
+    header = sound_bytes()[:44]  # of two seconds; later data is not read
     whole = header + b"\0" * (limit - len(header))
     for sound, status in ((whole, 200), (whole + b"\0", 413)):
         answer = client.post("/classify", files={"file": sound})
@@ -535,7 +535,7 @@ def test_a_disconnect_while_the_job_fails_logs_no_error(
     with raw_request(served, head + b"Content-Length: 4\r\n\r\nRIFF"):
         assert running_now.wait(TIMEOUT_SECONDS)
     assert failed.wait(TIMEOUT_SECONDS)
-    served.client.get("/healthz")  # the loop has gone on since
+    served.client.get("/healthz")  # the event loop has run since
     gc.collect()
     assert "never retrieved" not in caplog.text
 
@@ -559,7 +559,7 @@ def test_a_slow_upload_times_out() -> None:
         connection.settimeout(0.05)
         answer, end = b"", time.monotonic() + TIMEOUT_SECONDS
         while not answer and time.monotonic() < end:
-            with contextlib.suppress(ConnectionError):  # it may be answered and closed already
+            with contextlib.suppress(ConnectionError):  # may already be answered and closed
                 connection.sendall(b"x")
             with contextlib.suppress(TimeoutError):
                 answer = connection.recv(65536)

@@ -104,7 +104,7 @@ def test_tags_arrive_during_the_stream(served: Running) -> None:
 def refusal(served: Running, *messages: str | bytes) -> tuple[dict[str, Any], int | None]:
     """Send messages; return the problem and the close code."""
     with open_stream(served) as connection:
-        with contextlib.suppress(ConnectionClosed):  # it may be refused before it has spoken
+        with contextlib.suppress(ConnectionClosed):  # may be refused before it sends anything
             for message in messages:
                 connection.send(message)
         while (answer := receive_json(connection))["type"] != "error":

@@ -99,7 +99,7 @@ def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-SOUND = bytes(range(256)) * 3000  # of several pieces
+SOUND = bytes(range(256)) * 3000  # several chunks
 
 
 @pytest.fixture
@@ -533,7 +533,7 @@ def test_memory_does_not_grow_with_the_file(connect: Any, tmp_path: Path) -> Non
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert peak < 24 << 20  # the fake service beside it keeps pieces, too
+    assert peak < 24 << 20  # the fake service in this process also buffers chunks
 
 
 def test_a_client_is_shared_by_threads(fake: FakeService) -> None:

@@ -126,7 +126,7 @@ def test_orphans_of_killed_processes_are_removed_and_directories_in_use_kept(
     Storage(tmp_path).close()
     assert orphan.exists()
     os.utime(orphan / "lock", (0, 0))
-    os.utime(orphan)  # it was killed in the middle of its work
+    os.utime(orphan)  # it was killed while working
     first = Storage(tmp_path)
     assert not orphan.exists()
     os.utime(first.directory / "lock", (0, 0))

@@ -233,7 +233,7 @@ def test_pages_probes_and_metrics_are_not_limited(ask_with: Callable[..., Ask]) 
 
 
 def origin_status(where: str, headers: dict[str, str]) -> tuple[int, int]:
-    """Status of a form that a page submits, and of a WebSocket that it opens."""
+    """Statuses of a form and of a WebSocket handshake sent with the given headers."""
     posted = httpx.post(f"http://{where}/classify", headers=headers).status_code
     try:
         # The library adds its own header Host.

@@ -1,4 +1,4 @@
-"""Connections, as uvicorn handles them for the service: heads, bodies, upgrades, pipelining."""
+"""Connections handled by uvicorn for the service: headers, bodies, upgrades, pipelining."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def received_until_closed(client: socket.socket) -> bytes:
 
 
 def send_until_refused(client: socket.socket, data: bytes, pause: float = 0.0) -> None:
-    """Send the same bytes again and again, until the server has closed the connection."""
+    """Send the same bytes repeatedly until the server closes the connection."""
     end = time.monotonic() + 60
     with contextlib.suppress(ConnectionError):
         while True:
@@ -65,7 +65,7 @@ def send_until_refused(client: socket.socket, data: bytes, pause: float = 0.0) -
             time.sleep(pause)
 
 
-def test_a_head_without_end_is_refused(address: Any) -> None:
+def test_endless_headers_are_refused(address: Any) -> None:
     with socket.create_connection(address) as client:
         client.sendall(b"GET /healthz HTTP/1.1\r\nHost: a\r\n")
         send_until_refused(client, LINE)
@@ -86,7 +86,7 @@ def test_malformed_requests_are_refused(address: Any, data: bytes) -> None:
         assert received_until_closed(client).startswith(b"HTTP/1.1 400 Bad Request\r\n")
 
 
-def test_trailers_without_end_are_refused(address: Any) -> None:
+def test_endless_trailers_are_refused(address: Any) -> None:
     with socket.create_connection(address) as client:
         client.sendall(
             b"POST /count HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n"
@@ -94,20 +94,20 @@ def test_trailers_without_end_are_refused(address: Any) -> None:
         send_until_refused(client, LINE)
 
 
-def test_a_head_of_50_kilobytes_is_accepted(address: Any) -> None:
+def test_headers_of_50_kilobytes_are_accepted(address: Any) -> None:
     headers = {f"X-{n}": "x" * 1000 for n in range(50)}
     answer = httpx.get("http://{}:{}/healthz".format(*address), headers=headers)
     assert answer.status_code == 200
 
 
-def test_large_bodies_are_received_whole_also_in_chunks(address: Any) -> None:
+def test_large_and_chunked_bodies_are_received_completely(address: Any) -> None:
     url = "http://{}:{}/count".format(*address)
     body = b"x" * (5 * HEAD_BYTES)
     assert httpx.post(url, content=body).text == str(len(body))
     assert httpx.post(url, content=iter([body[:7]] * 30_000)).text == str(210_000)
 
 
-def test_what_is_answered_early_is_not_listened_to_for_ever(address: Any) -> None:
+def test_request_answered_early_is_closed_after_a_timeout(address: Any) -> None:
     began = time.monotonic()
     with socket.create_connection(address) as client:
         client.sendall(b"POST /refuse HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n")
@@ -116,7 +116,7 @@ def test_what_is_answered_early_is_not_listened_to_for_ever(address: Any) -> Non
     assert time.monotonic() - began > 0.9 * 1.0
 
 
-def test_slow_bodies_slow_answers_and_idle_connections_are_no_fault(address: Any) -> None:
+def test_slow_bodies_slow_responses_and_idle_connections_are_accepted(address: Any) -> None:
     url = "http://{}:{}".format(*address)
 
     def slowly() -> Iterator[bytes]:
@@ -131,7 +131,7 @@ def test_slow_bodies_slow_answers_and_idle_connections_are_no_fault(address: Any
         assert client.get("/healthz").status_code == 200
 
 
-def test_a_stream_may_be_silent_for_longer(address: Any) -> None:
+def test_idle_stream_stays_open(address: Any) -> None:
     with connect("ws://{}:{}/stream".format(*address)) as stream:
         time.sleep(2 * 1.0)
         stream.send("{}")
@@ -153,14 +153,14 @@ UPGRADES = {
         b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
     ],
 )
-def test_an_upgrade_to_an_unknown_protocol_is_ignored_and_the_body_is_not(
+def test_unknown_upgrade_is_ignored_and_the_body_is_read(
     upgrade: str, piece_bytes: int, body: bytes, address: Any
 ) -> None:
     data = b"POST /count HTTP/1.1\r\nHost: a\r\n" + UPGRADES[upgrade] + body
     with socket.create_connection(address) as client:
         for start in range(0, len(data), piece_bytes):
             client.sendall(data[start : start + piece_bytes])
-            time.sleep(0.002)  # or the pieces come as one
+            time.sleep(0.002)  # so that the pieces arrive separately
         said = received_until_closed(client)
     assert said.startswith(b"HTTP/1.1 200 OK\r\n")
     assert b"\r\nconnection: close\r\n" in said.lower()

@@ -1,4 +1,4 @@
-"""The service behind the reverse proxies of deploy/, with the real nginx where it is installed."""
+"""The service behind the reverse proxies of deploy/, with a real nginx if it is installed."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ NGINX = shutil.which("nginx", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/loca
 EXAMPLE = ROOT / "deploy" / "nginx.conf"
 HEADER_SECONDS = 1.0
 
-# The example, in one process that needs no rights and writes below its own directory only.
+# The example in one unprivileged process that writes only below its own directory.
 NGINX_CONF = """
 daemon off;
 master_process off;
@@ -66,7 +66,7 @@ def free_port() -> int:
 
 
 def adapted(example: str, port: int, upstream: int) -> str:
-    """The example without TLS, on ports of this test, and with less patience."""
+    """The example without TLS, on the ports of the test, with short timeouts."""
     for pattern, replacement in (
         (r"listen 443 ssl;", f"listen 127.0.0.1:{port};"),
         (r"server 127\.0\.0\.1:8000;", f"server 127.0.0.1:{upstream};"),
@@ -138,7 +138,7 @@ def test_streams_pass_through(proxy: Proxy) -> None:
     assert "tags" in types
 
 
-def test_a_page_of_another_origin_is_refused_and_the_own_page_is_not(proxy: Proxy) -> None:
+def test_only_a_page_of_another_origin_is_refused(proxy: Proxy) -> None:
     url = f"{proxy.url.replace('http', 'ws', 1)}/stream"
     own = f"http://127.0.0.1:{proxy.port}"
     with connect(url, proxy=None, origin=own):  # type: ignore[arg-type]
@@ -147,7 +147,7 @@ def test_a_page_of_another_origin_is_refused_and_the_own_page_is_not(proxy: Prox
     assert answer.status_code == 403
 
 
-def test_a_slow_head_is_cut_off_by_the_proxy(proxy: Proxy) -> None:
+def test_slow_request_headers_time_out_at_the_proxy(proxy: Proxy) -> None:
     began = time.monotonic()
     with socket.create_connection(("127.0.0.1", proxy.port)) as client:
         client.settimeout(0.1)
@@ -166,7 +166,7 @@ def test_a_slow_head_is_cut_off_by_the_proxy(proxy: Proxy) -> None:
 
 
 @pytest.mark.parametrize("said", [{}, {"X-Forwarded-For": "203.0.113.9"}])
-def test_the_service_sees_the_client_and_not_what_it_claims(
+def test_client_address_comes_from_the_proxy_and_not_from_the_client(
     said: dict[str, str], proxy: Proxy, caplog: pytest.LogCaptureFixture
 ) -> None:
     transport = httpx.HTTPTransport(local_address="127.0.0.2")
@@ -182,7 +182,7 @@ def test_bodies_up_to_the_limit_of_the_service_pass_the_proxies() -> None:
     assert f"max_size {limit + 1}MiB" in (ROOT / "deploy" / "Caddyfile").read_text("utf-8")
 
 
-def test_caddy_accepts_its_example(tmp_path: Path) -> None:
+def test_caddy_example_is_valid(tmp_path: Path) -> None:
     caddy = shutil.which("caddy")
     if caddy is None:
         pytest.skip("needs caddy")

@@ -95,7 +95,7 @@ class Service:
         wait_until(lambda: self.lines.count("asked") == n)
 
     def refuses(self) -> bool:
-        """Whether it refuses connections."""
+        """Whether the service refuses connections."""
         try:
             self.ask()
         except httpx.TransportError:
@@ -106,7 +106,7 @@ class Service:
         self.process.send_signal(number)
 
     def end(self) -> int:
-        """Wait for the end; the exit status."""
+        """Wait for the process to exit; return its status."""
         status = self.process.wait(PATIENCE_SECONDS)
         self._reader.join(5)
         return status
@@ -120,7 +120,7 @@ class Service:
         self.process.stderr.close()
 
     def pids(self, n: int) -> dict[int, dict[str, Any]]:
-        """Ask until `n` processes have answered; what each of them says last."""
+        """Send requests until `n` processes have responded; return the last response of each."""
         found: dict[int, dict[str, Any]] = {}
         end = time.monotonic() + PATIENCE_SECONDS
         while len(found) < n and time.monotonic() < end:
@@ -132,7 +132,7 @@ class Service:
 
 @pytest.fixture
 def start() -> Iterator[Callable[..., Service]]:
-    """Start a service with some settings, and an application that starts in some way."""
+    """Start a service with the given settings and startup behaviour."""
     started: list[Service] = []
 
     def run(more: str = "", **settings: Any) -> Service:
@@ -145,7 +145,7 @@ def start() -> Iterator[Callable[..., Service]]:
         service.close()
 
 
-# Lines that the application writes.
+# Lines written by the application.
 MARKS = ("made", "starting", "asked", "closed")
 
 both = pytest.mark.parametrize("workers", [1, 2])
@@ -156,7 +156,7 @@ both = pytest.mark.parametrize("workers", [1, 2])
 
 @both
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_it_prints_its_address_answers_and_stops_on_a_signal(
+def test_service_prints_its_address_responds_and_stops_on_a_signal(
     workers: int, number: int, start: Callable[..., Service]
 ) -> None:
     service = start(workers=workers)
@@ -182,7 +182,7 @@ def test_it_prints_its_address_answers_and_stops_on_a_signal(
 
 
 @both
-def test_running_requests_are_answered_before_it_stops(
+def test_running_requests_are_answered_before_shutdown(
     workers: int, start: Callable[..., Service], tmp_path: Path
 ) -> None:
     service = start(workers=workers)
@@ -216,7 +216,7 @@ def test_a_signal_to_the_whole_process_group_counts_once(
 
 
 @both
-def test_requests_that_outlast_shutdown_seconds_get_a_problem(
+def test_request_longer_than_shutdown_seconds_gets_a_problem(
     workers: int, start: Callable[..., Service]
 ) -> None:
     service = start(workers=workers, shutdown_seconds=1.0)
@@ -234,7 +234,7 @@ def test_requests_that_outlast_shutdown_seconds_get_a_problem(
 
 
 @both
-def test_a_second_interrupt_stops_it_without_waiting(
+def test_second_interrupt_stops_the_service_at_once(
     workers: int, start: Callable[..., Service]
 ) -> None:
     service = start(workers=workers, shutdown_seconds=100)
@@ -251,13 +251,13 @@ def test_a_second_interrupt_stops_it_without_waiting(
         assert time.monotonic() - began < 30
         with contextlib.suppress(httpx.TransportError):
             assert answer.result().status_code == 503
-    # The supervisor of workers does not learn that they were interrupted twice.
+    # The supervisor of the workers does not notice the second interrupt.
     assert status == (1 if workers == 1 else 0)
     assert "closed" in service.lines
 
 
 @both
-def test_a_signal_at_startup_stops_it(workers: int, start: Callable[..., Service]) -> None:
+def test_signal_at_startup_stops_the_service(workers: int, start: Callable[..., Service]) -> None:
     service = start("start_seconds=1.5", workers=workers)
     service.wait_for("starting")
     service.signal(signal.SIGTERM)
@@ -265,7 +265,7 @@ def test_a_signal_at_startup_stops_it(workers: int, start: Callable[..., Service
     assert not [line for line in service.lines if "listening" in line]
 
 
-def test_streams_are_closed_when_it_stops(start: Callable[..., Service]) -> None:
+def test_streams_are_closed_at_shutdown(start: Callable[..., Service]) -> None:
     service = start()
     with connect(service.url.replace("http", "ws") + "/stream") as stream:
         service.signal(signal.SIGTERM)
@@ -320,7 +320,7 @@ def test_a_connection_waits_for_a_new_worker(start: Callable[..., Service]) -> N
 
 
 @both
-def test_hangup_reaches_every_process_and_stops_none(
+def test_sighup_reaches_every_process_and_stops_none(
     workers: int, start: Callable[..., Service]
 ) -> None:
     service = start(workers=workers)
@@ -342,13 +342,13 @@ def test_workers_stop_when_their_supervisor_is_killed(
         return not any(Path(f"/proc/{pid}/cmdline").exists() and _runs(pid) for pid in pids)
 
     wait_until(are_gone)
-    os.utime(counts / "lock", (0, 0))  # it was not being made just now
-    with shared_between_workers(tmp_path):  # what the next one does
+    os.utime(counts / "lock", (0, 0))  # the lock is old, so the directory is not being created
+    with shared_between_workers(tmp_path):  # as the next service does
         assert not counts.exists()
 
 
 def _runs(pid: int) -> bool:
-    """Whether a process runs, and is not a zombie."""
+    """Whether a process is running and not a zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")")[1].split()[0] != "Z"
     except OSError:
@@ -373,7 +373,7 @@ def audiotag() -> Iterator[Callable[..., Service]]:
 
 
 @both
-def test_no_clip_is_lost_when_it_stops_under_load(
+def test_shutdown_under_load_loses_no_clip(
     workers: int, audiotag: Callable[..., Service], write_sound: Callable[..., Path]
 ) -> None:
     sound = write_sound("long.wav", seconds=60.0, rate_hz=44_100).read_bytes()
@@ -404,7 +404,7 @@ def test_no_clip_is_lost_when_it_stops_under_load(
     assert not [line for line in service.lines if "rror" in line.replace("uvicorn.error", "")]
 
 
-def test_an_unfinished_upload_gets_a_problem_when_it_stops(
+def test_unfinished_upload_gets_a_problem_at_shutdown(
     audiotag: Callable[..., Service],
 ) -> None:
     service = audiotag("--shutdown-seconds", "1")
@@ -412,7 +412,7 @@ def test_an_unfinished_upload_gets_a_problem_when_it_stops(
     with socket.create_connection((host, int(port)), PATIENCE_SECONDS) as client:
         head = b"POST /classify HTTP/1.1\r\nHost: a\r\nContent-Type: audio/wav\r\n"
         client.sendall(head + b"Content-Length: 1000000\r\nExpect: 100-continue\r\n\r\n")
-        assert b"100 Continue" in client.recv(4096)  # so it is being received
+        assert b"100 Continue" in client.recv(4096)  # the upload is being received
         client.sendall(b"RIFF")
         service.signal(signal.SIGTERM)
         answer = b"".join(iter(lambda: client.recv(4096), b""))
@@ -423,7 +423,7 @@ def test_an_unfinished_upload_gets_a_problem_when_it_stops(
     assert not [line for line in service.lines if "Traceback" in line]
 
 
-def test_it_is_ready_once_it_prints_its_address(
+def test_service_is_ready_once_it_prints_its_address(
     audiotag: Callable[..., Service],
 ) -> None:
     service = audiotag("--log-level", "debug")
@@ -439,7 +439,7 @@ def test_it_is_ready_once_it_prints_its_address(
 
 
 @both
-def test_an_unknown_model_is_one_error_line(workers: int, audiotag: Callable[..., Service]) -> None:
+def test_unknown_model_is_one_error_line(workers: int, audiotag: Callable[..., Service]) -> None:
     service = audiotag("--models", "nothing-of-the-kind", "--workers", str(workers))
     assert service.end() == 1
     errors = [line for line in service.lines if line.startswith("audiotag: error: ")]
@@ -448,12 +448,12 @@ def test_an_unknown_model_is_one_error_line(workers: int, audiotag: Callable[...
     assert not [line for line in service.lines if "Traceback" in line]
 
 
-# --- what can be wrong ---------------------------------------------------------------------
+# --- startup errors ------------------------------------------------------------------------
 
 
 @pytest.fixture
 def taken() -> Iterator[int]:
-    """A port that another program listens on."""
+    """A port on which another program listens."""
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
@@ -461,7 +461,7 @@ def taken() -> Iterator[int]:
 
 
 @both
-def test_a_taken_port_is_reported_before_models_are_loaded(
+def test_port_in_use_is_reported_before_models_are_loaded(
     workers: int, taken: int, start: Callable[..., Service]
 ) -> None:
     service = start(port=taken, workers=workers)
@@ -516,7 +516,7 @@ def test_an_unexpected_error_at_startup_is_logged_with_its_traceback(
 
 
 @pytest.mark.parametrize("package", REQUIRED)
-def test_a_missing_package_is_named_with_the_command_that_installs_it(
+def test_error_for_a_missing_package_has_the_pip_command(
     package: str,
     monkeypatch: pytest.MonkeyPatch,
     command_line: Callable[..., tuple[int, str, str]],
@@ -552,7 +552,7 @@ needs_ipv6 = pytest.mark.skipif(not has_ipv6(), reason="needs IPv6")
         pytest.param("::", ["::1", "127.0.0.1"], "[::1]", marks=needs_ipv6),
     ],
 )
-def test_all_addresses_of_a_host_are_listened_on(host: str, reached: list[str], page: str) -> None:
+def test_all_addresses_of_a_host_are_opened(host: str, reached: list[str], page: str) -> None:
     opened = sockets.listen(host, 0)
     try:
         port = opened[0].getsockname()[1]
@@ -566,7 +566,7 @@ def test_all_addresses_of_a_host_are_listened_on(host: str, reached: list[str], 
 
 
 @needs_ipv6
-def test_it_serves_over_ipv6(start: Callable[..., Service]) -> None:
+def test_ipv6_is_supported(start: Callable[..., Service]) -> None:
     service = start(host="::1")
     assert service.url.startswith("http://[::1]:")
     assert service.ask().status_code == 200
@@ -584,7 +584,7 @@ def test_zero_workers_means_one_per_core(
     seen: list[int] = []
 
     class Server:
-        """Notes the number of workers instead of serving."""
+        """Records the number of workers instead of serving."""
 
         status, force_exit = 0, False
 

@@ -78,7 +78,7 @@ def others(tmp_path: Path) -> dict[str, tuple[str, Any]]:
     return {**OTHERS, **paths}
 
 
-def test_every_field_is_described_and_has_a_value_of_its_own(others: Any) -> None:
+def test_every_field_is_described_and_has_a_test_value(others: Any) -> None:
     assert sorted(SETTINGS) == sorted(others)
     assert all(field.description for field in SETTINGS.values())
     assert next(iter(SETTINGS)) == next(iter(HEADINGS))
@@ -357,7 +357,7 @@ def test_other_variables_are_ignored_and_misspelt_ones_are_noted() -> None:
     (note,) = load_settings({}, environ={"AUDIOTAG_MAX_UPLOAD": "3"}).notes
     assert "AUDIOTAG_MAX_UPLOAD;" in note
     assert "did you mean AUDIOTAG_MAX_UPLOADS?" in note
-    # The client reads that one.
+    # This variable is read by the client.
     (note,) = load_settings({}, environ={"AUDIOTAG_API_KEY": "a-secret"}).notes
     assert "the service ignores" in note
     assert "AUDIOTAG_API_KEYS?" in note
