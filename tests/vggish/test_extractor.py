@@ -40,7 +40,7 @@ def make_extractor(small_home: Path) -> Callable[..., Extractor]:
 
 
 class InBlocksOf:
-    """An audio stream that the decoder cuts into blocks of `block_frames`."""
+    """An audio stream decoded in blocks of `block_frames`."""
 
     def __init__(self, stream: Any, block_frames: int) -> None:
         self._stream = stream
@@ -110,7 +110,7 @@ def test_frames_start_a_hop_apart(make_extractor: Any, write_sound: Any) -> None
     ]
     audioset = make_extractor(hop_seconds=1.0)(path)
     assert audioset.start_seconds.tolist() == [float(second) for second in range(10)]
-    # Each frame is that of the sound which begins where it says.
+    # Each frame equals that of the audio from its start time on.
     waveform = load_audio(path)
     second = make_extractor()(_wav(waveform[16_000 * 3 :])).frames[0]
     np.testing.assert_array_equal(audioset.frames[3], second)
@@ -190,7 +190,7 @@ def test_outputs_have_provenance(make_extractor: Any, write_sound: Any) -> None:
     }
 
 
-def test_another_pca_or_network_is_another_provenance(
+def test_provenance_depends_on_the_pca_and_the_network(
     make_extractor: Any, small_network: Path
 ) -> None:
     extractor = make_extractor()
@@ -201,7 +201,7 @@ def test_another_pca_or_network_is_another_provenance(
 
 
 @pytest.mark.parametrize("hop", [np.float32(0.48), np.float64(0.48), np.int64(1), 1])
-def test_a_hop_may_be_any_number(hop: Any, make_extractor: Any, write_sound: Any) -> None:
+def test_hop_may_be_any_number_type(hop: Any, make_extractor: Any, write_sound: Any) -> None:
     clip = make_extractor(hop_seconds=hop)(write_sound("a.wav", seconds=70.0))
     exact = round(float(hop), 2)
     assert clip.start_seconds.tolist() == [round(k * exact, 2) for k in range(len(clip))]
@@ -281,7 +281,7 @@ def test_memory_does_not_grow_with_the_duration(small_home: Path, tmp_path: Path
         n_frames, peak_mib = map(int, done.stdout.split())
         assert n_frames == pytest.approx(n_minutes * 62.5, abs=1)
         peaks.append(peak_mib)
-    # As float32 the long sound alone would be 220 MiB, and its patches 88 MiB.
+    # As float32, the long waveform alone would take 220 MiB, and its patches 88 MiB.
     assert peaks[1] - peaks[0] < 40
 
 

@@ -29,7 +29,7 @@ TAILS = st.sampled_from(["pad", "drop"])
 
 
 def slow_log_mel(waveform: Any, log_offset: float = 0.01) -> Any:
-    """The definition, word by word, in float64: a DFT matrix, and one triangle at a time."""
+    """The definition taken literally, in float64: a DFT matrix, and one triangle at a time."""
     n_frames = 1 + (len(waveform) - 400) // 160
     window = np.array([0.5 - 0.5 * np.cos(2 * np.pi * n / 400) for n in range(400)])
     dft = np.exp(-2j * np.pi * (np.outer(np.arange(400), np.arange(257)) % 512) / 512)
@@ -62,7 +62,7 @@ def test_mel_matrix_is_the_reference_matrix() -> None:
     assert (np.count_nonzero(matrix), rows[0], rows[-1]) == (461, 5, 239)
 
 
-def test_mel_matrix_cannot_be_changed_by_a_caller() -> None:
+def test_mel_matrix_is_read_only() -> None:
     with pytest.raises(ValueError, match="read-only"):
         mel_matrix()[5, 0] = 1.0
 
@@ -98,7 +98,7 @@ def test_spectrogram_equals_the_definition(rng: np.random.Generator, log_offset:
 
 
 def loud_tones() -> Any:
-    """Full-scale tones, exact and rounded to few digits: the worst that float32 was seen at."""
+    """Full-scale tones, exact and rounded to one decimal: the worst known cases for float32."""
     times = np.arange(16_000) / 16_000
     hertz = [3.87, 20, 87.4, 440, 703.5, 1000, 6000]
     tones = [np.sin(2 * np.pi * f * times) for f in hertz]
@@ -109,7 +109,7 @@ def loud_tones() -> Any:
 @pytest.mark.parametrize(
     ("kind", "bound"), [("noise", 1e-5), ("quiet", 1e-6), ("loud tones", 3e-4)]
 )
-def test_float32_is_near_float64(rng: np.random.Generator, kind: str, bound: float) -> None:
+def test_float32_is_close_to_float64(rng: np.random.Generator, kind: str, bound: float) -> None:
     waveforms = {
         "noise": [rng.uniform(-1, 1, 160_000), rng.normal(size=160_000).clip(-1, 1)],
         "quiet": [make_sound(5) * 10.0**-power for power in range(2, 9)],
@@ -121,7 +121,7 @@ def test_float32_is_near_float64(rng: np.random.Generator, kind: str, bound: flo
         assert error.max() < bound
 
 
-def test_float32_is_near_float64_on_recordings(shared_data: Path) -> None:
+def test_float32_is_close_to_float64_on_recordings(shared_data: Path) -> None:
     worst = []
     for path in sorted((shared_data / "formats").iterdir()):
         waveform = load_audio(path)[: 16_000 * 10]
@@ -137,7 +137,7 @@ def test_log_mel_is_finite_whatever_the_loudness(rng: np.random.Generator, scale
     assert np.isfinite(log_mel_patches(waveform)).all()
 
 
-# YAMNet, whose front end is the same but for the log offset
+# YAMNet, whose front end differs only in the log offset
 
 
 @pytest.fixture(scope="module")
@@ -149,7 +149,7 @@ def yamnet(shared_data: Path) -> Any:
 
 
 def yamnet_constant(yamnet: Any, name: str) -> tuple[Any, float]:
-    """A constant of the model, and its quantisation step (0 for floats)."""
+    """Return a constant of the model and its quantisation step (0 for floats)."""
     details = yamnet.get_tensor_details()
     (found,) = [detail for detail in details if detail["name"].endswith(name)]
     step = found["quantization"][0]
@@ -162,7 +162,7 @@ def yamnet_log_mel(yamnet: Any, waveform: Any) -> Any:
     return yamnet.get_tensor(yamnet.get_output_details()[1]["index"]).astype(np.float64)
 
 
-def test_window_and_mel_matrix_are_those_inside_yamnet(yamnet: Any) -> None:
+def test_window_and_mel_matrix_equal_those_of_yamnet(yamnet: Any) -> None:
     window, _ = yamnet_constant(yamnet, "tf_op_layer_Mul/Mul/y")
     np.testing.assert_allclose(window[0], np.hanning(401)[:400], atol=1e-7)
     weights, step = yamnet_constant(yamnet, "MatMul_2/MatMul_2")
@@ -170,7 +170,7 @@ def test_window_and_mel_matrix_are_those_inside_yamnet(yamnet: Any) -> None:
 
 
 def test_log_mel_of_noise_agrees_with_yamnet(yamnet: Any, rng: np.random.Generator) -> None:
-    """The model's DFT matrix is rounded to int8, which a flat spectrum hardly shows."""
+    """The model's DFT matrix is rounded to int8, which hardly affects a flat spectrum."""
     waveform = rng.uniform(-1, 1, 15_600)
     error = np.abs(yamnet_log_mel(yamnet, waveform) - log_mel_spectrogram(waveform, 0.001))
     assert error.mean() < 0.005
@@ -179,7 +179,7 @@ def test_log_mel_of_noise_agrees_with_yamnet(yamnet: Any, rng: np.random.Generat
 def test_mel_of_recordings_agrees_with_yamnet(yamnet: Any, shared_data: Path) -> None:
     """Rounding the DFT matrix leaks a few percent of a frame's loudest bin into every band.
 
-    So weak bands, in the logarithm, tell nothing; relative to the loudest bin all bands do.
+    So weak bands cannot be compared as logarithms; all bands are, relative to the loudest bin.
     """
     n_compared = 0
     for path in sorted((shared_data / "formats").iterdir()):
@@ -215,9 +215,7 @@ def test_mel_of_recordings_agrees_with_yamnet(yamnet: Any, shared_data: Path) ->
         (160_000, 10, 10),
     ],
 )
-def test_samples_give_as_many_patches_as_the_reference(
-    n_samples: int, dropped: int, padded: int
-) -> None:
+def test_patch_counts_match_the_reference(n_samples: int, dropped: int, padded: int) -> None:
     waveform = np.zeros(n_samples, np.float32)
     assert n_patches(n_samples, tail="drop") == len(log_mel_patches(waveform, tail="drop"))
     assert n_patches(n_samples, tail="drop") == dropped
@@ -233,7 +231,7 @@ def test_n_patches_equals_the_number_of_patches(n_samples: int, hop: float, tail
 
 @settings(max_examples=300)
 @given(n_samples=st.integers(0, 10**7), hop=HOPS)
-def test_patch_counts_are_those_of_the_framing(n_samples: int, hop: float) -> None:
+def test_patch_counts_match_the_framing(n_samples: int, hop: float) -> None:
     hop_samples = round(hop * 100) * 160
     starts = range(0, n_samples, hop_samples)
     whole = sum(start + 15_600 <= n_samples for start in starts)
@@ -296,7 +294,7 @@ def test_streaming_memory_is_bounded() -> None:
         assert len(stream._samples) + 160 * len(stream._frames) < 4 * 16_000
 
 
-# Bad input
+# Invalid input
 
 
 @pytest.mark.parametrize("hop", [0, -0.96, 0.005, 0.963, float("nan"), float("inf")])

@@ -51,7 +51,7 @@ def test_quantiser_truncates_and_keeps_the_shape(values: Any) -> None:
 
 @settings(max_examples=100)
 @given(WHITENED)
-def test_dequantised_is_within_half_a_level_of_what_was_quantised(values: Any) -> None:
+def test_dequantised_values_are_within_half_a_level(values: Any) -> None:
     error = np.abs(dequantize(quantize(values)) - np.clip(values, -2, 2))
     assert error.max(initial=0) < 0.00788
 
@@ -78,7 +78,7 @@ def test_pca_subtracts_the_mean_then_rotates(pca_file: Path, rng: np.random.Gene
     np.testing.assert_allclose(whitened, expected, rtol=1e-6, atol=1e-5)
 
 
-def test_pca_of_each_row_alone_is_the_same(pca_file: Path, rng: np.random.Generator) -> None:
+def test_pca_of_a_batch_equals_one_by_one(pca_file: Path, rng: np.random.Generator) -> None:
     pca = load_pca(pca_file)
     raw = rng.normal(size=(7, 128)).astype(np.float32)
     np.testing.assert_array_equal(pca(raw), np.concatenate([pca(row[None]) for row in raw]))
@@ -134,7 +134,7 @@ def test_a_file_without_pca_parameters_is_refused(
         load_pca(path)
 
 
-def test_absent_pca_and_directories_are_refused(tmp_path: Path) -> None:
+def test_missing_pca_file_and_directories_are_refused(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="no PCA parameters at"):
         load_pca(tmp_path / "absent.npz")
     with pytest.raises(WeightsError, match="does not hold"):

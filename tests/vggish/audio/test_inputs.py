@@ -31,7 +31,7 @@ def test_a_file_is_named_without_its_directory_and_suffix() -> None:
     assert ids("some/where/clip.v2.wav") == {"some/where/clip.v2.wav": "clip.v2"}
 
 
-def test_a_directory_stands_for_the_audio_files_below_it_in_order() -> None:
+def test_directory_expands_to_its_audio_files_in_order() -> None:
     touch("d/b.WAV", "d/a.mp3", "d/sub/deep/c.flac", "d/a dir/x.m4a", "d/notes.txt", "d/README")
     touch("d/.hidden.wav", "d/.cache/x.wav")
     found = find_inputs(["d"])
@@ -53,16 +53,16 @@ def test_clip_ids_are_relative_to_the_shared_directory() -> None:
     assert ids("s/dog/1.wav", "-") == {"s/dog/1.wav": "1", "-": "stdin"}
 
 
-def test_a_pattern_stands_for_its_matches() -> None:
+def test_pattern_expands_to_its_matches() -> None:
     touch("d/b.wav", "d/a.wav", "d/sub/c.wav", "d/sub/c.txt", "d/[1].wav")
     assert list(ids("d/*.wav")) == ["d/[1].wav", "d/a.wav", "d/b.wav"]
     assert list(ids("d/**/*.wav")) == ["d/[1].wav", "d/a.wav", "d/b.wav", "d/sub/c.wav"]
-    assert ids("d/s*") == {"d/sub/c.wav": "c"}  # as the shell would have it
+    assert ids("d/s*") == {"d/sub/c.wav": "c"}  # as expanded by a shell
     assert list(ids("d/[1].wav")) == ["d/[1].wav"]
     assert find_inputs(["d/**"]).repeated == []
 
 
-def test_missing_files_are_kept_to_be_reported() -> None:
+def test_missing_files_are_kept_so_that_they_are_reported() -> None:
     assert ids("no.wav", "no/*.wav") == {"no.wav": "no", "no/*.wav": "no/*"}
 
 
@@ -81,7 +81,7 @@ def test_links_to_directories_are_followed_without_looping() -> None:
     os.symlink("nowhere.wav", "d/broken.wav")
     assert ids("d") == {
         "d/a.wav": "a",
-        "d/broken.wav": "broken",  # reported when it is opened
+        "d/broken.wav": "broken",  # reported when the file is opened
         "d/linked/x.wav": "linked/x",
     }
 
@@ -101,7 +101,7 @@ def test_names_that_differ_only_in_case_or_normalisation_have_different_outputs(
     "name",
     ["..wav", "...wav", ".wav", "../up.wav", "a/../../x.wav", "/abs.wav", "b..wav", "..", "."],
 )
-def test_no_output_is_outside_the_output_directory(name: str) -> None:
+def test_outputs_are_never_outside_the_output_directory(name: str) -> None:
     touch("sub/here.wav")
     for arguments in ([name], [name, "sub/here.wav"]):
         try:
@@ -120,7 +120,7 @@ def test_undecodable_names_become_text() -> None:
     assert ids(name) == {name: r"caf\udce9"}
 
 
-def test_finding_nothing_is_an_error_that_counts_other_files() -> None:
+def test_error_for_no_audio_counts_the_other_files() -> None:
     touch("d/a.txt", "d/b.txt")
     with pytest.raises(OptionError, match="no audio files found; skipped 2 other files"):
         find_inputs(["d"])

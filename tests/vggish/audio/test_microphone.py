@@ -20,7 +20,7 @@ from vggish.errors import AudioError, MissingPackageError
 
 @pytest.fixture
 def card(monkeypatch: pytest.MonkeyPatch, write_sound: Any) -> FakeSoundDevice:
-    """A sound card that hears a file."""
+    """A sound card that records an audio file."""
     path = write_sound("heard.wav", seconds=1.0, rate_hz=16_000)
     fake = FakeSoundDevice(path)
     monkeypatch.setitem(sys.modules, "sounddevice", fake)
@@ -58,7 +58,7 @@ def test_a_slow_reader_gets_the_number_of_lost_samples(
     monkeypatch.setattr(microphone, "MAX_WAITING_SECONDS", 0.25)
     card.ends = False
     with Microphone() as source:
-        card.done.wait(10)  # 20 blocks came meanwhile, and 5 had room
+        card.done.wait(10)  # 20 blocks arrived in the meantime; the queue held 5
         more = threading.Timer(0.2, card.play, [800])
         blocks = []
         for block in source.blocks():
@@ -71,7 +71,7 @@ def test_a_slow_reader_gets_the_number_of_lost_samples(
     assert [block.n_lost for block in blocks] == [0] * 5 + [15 * 800]
 
 
-def test_the_recording_callback_never_waits(
+def test_recording_callback_never_blocks(
     card: FakeSoundDevice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(microphone, "MAX_WAITING_SECONDS", 0.05)
@@ -120,14 +120,14 @@ def test_a_device_in_use_is_an_error(
         heard()
 
 
-def test_a_device_that_opens_and_does_not_start_is_closed(card: FakeSoundDevice) -> None:
+def test_device_that_fails_to_start_is_closed(card: FakeSoundDevice) -> None:
     card.cannot_start = True
     with pytest.raises(AudioError, match="unavailable"):
         heard()
     assert card.n_open == 0
 
 
-def test_a_machine_without_microphones_says_so(card: FakeSoundDevice) -> None:
+def test_no_microphone_is_an_error(card: FakeSoundDevice) -> None:
     card.devices = card.devices[1:2]
     with pytest.raises(AudioError, match=r"default microphone.*\nThis machine has no microphone"):
         Microphone()

@@ -51,7 +51,7 @@ def encoded(container: str, subtype: str, samples: Any, rate_hz: int = RATE_HZ) 
 
 
 def without_length(flac: bytes) -> bytes:
-    """As an encoder leaves it that cannot go back to its header: total samples 0."""
+    """Set the total samples to 0, as an encoder does that writes to a pipe."""
     return flac[:21] + bytes([flac[21] & 0xF0]) + bytes(4) + flac[26:]
 
 
@@ -91,7 +91,7 @@ def test_audio_may_be_as_long_as_the_limit_but_not_longer(kind: str, limit: Any)
 @pytest.mark.parametrize(
     "arguments", [("-f", "mp4", "-c:a", "aac"), ("-f", "webm", "-c:a", "libopus")]
 )
-def test_what_ffmpeg_decodes_is_limited_too(
+def test_audio_decoded_by_ffmpeg_is_limited_too(
     ffmpeg: str, write_sound: Any, tmp_path: Path, arguments: tuple[str, ...]
 ) -> None:
     path = tmp_path / "clip"
@@ -108,7 +108,7 @@ def test_what_ffmpeg_decodes_is_limited_too(
 
 
 def test_a_decompression_bomb_is_not_decoded_to_its_end() -> None:
-    """Ten minutes of silence over eight channels in some kilobytes."""
+    """The file holds ten minutes of silence in eight channels in less than 300 kB."""
     bomb = without_length(encoded("FLAC", "PCM_16", np.zeros((9_600_000, 8), np.int16)))
     assert len(bomb) < 300_000
     n_decoded = 0
@@ -153,7 +153,7 @@ def test_limits_must_be_positive(value: float) -> None:
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="measures memory as Linux does")
 def test_pictures_are_not_decoded(ffmpeg: str, tmp_path: Path) -> None:
-    """Half a megabyte of an empty picture, which takes 300 MB to look at."""
+    """The file holds an empty picture of half a megabyte; decoding it takes 300 MB."""
     path = tmp_path / "clip.mkv"
     picture = ("-f", "lavfi", "-i", "color=s=10000x10000:d=0.04:r=25", "-c:v", "png")
     sound = ("-f", "lavfi", "-i", "sine=duration=2", "-c:a", "flac")
@@ -174,11 +174,11 @@ def test_pictures_are_not_decoded(ffmpeg: str, tmp_path: Path) -> None:
     assert int(kib) < 150_000
 
 
-# Files that point elsewhere
+# Files that refer to other files
 
 
 class Canary:
-    """A server that nobody may call, and a sound that nobody may read."""
+    """A server that must not be contacted, and an audio file that must not be read."""
 
     def __init__(self, directory: Path, ffmpeg: str) -> None:
         self.secret = directory / "secret.mov"
@@ -200,7 +200,7 @@ class Canary:
             caller.close()
 
     def close(self) -> None:
-        self._socket.shutdown(socket.SHUT_RDWR)  # else `accept` would go on waiting
+        self._socket.shutdown(socket.SHUT_RDWR)  # otherwise `accept` would keep waiting
         self._socket.close()
 
 
@@ -248,7 +248,7 @@ def avi_with_a_playlist_for_subtitles(target: str, canary: Canary) -> bytes:
 
 
 def mov_of_another_files_samples(target: str, canary: Canary) -> bytes:
-    """The secret file without its samples, and a reference to where they are."""
+    """The secret file with its samples replaced by a reference to `target`."""
     data = canary.secret.read_bytes()
     boxes = list(path_of_boxes(data, [b"moov", b"trak", b"mdia", b"minf", b"dinf", b"dref"]))
     path = f"/{Path(target).name}".encode()
@@ -305,7 +305,9 @@ def test_no_file_makes_ffmpeg_open_other_files_or_connections(
     assert canary.n_calls == 0
 
 
-def test_the_hostile_files_are_hostile(canary: Canary, tmp_path: Path, ffmpeg: str) -> None:
+def test_plain_ffmpeg_follows_the_hostile_files(
+    canary: Canary, tmp_path: Path, ffmpeg: str
+) -> None:
     followed = {hls: (), ffconcat: (), mov_of_another_files_samples: ("-enable_drefs", "1")}
     for make, options in followed.items():
         path = tmp_path / "upload.m3u8"
@@ -324,7 +326,7 @@ def test_the_hostile_files_are_hostile(canary: Canary, tmp_path: Path, ffmpeg: s
 
 @pytest.fixture
 def fake_ffmpeg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Puts a shell script in the place of ffmpeg; gives its process's id once it runs."""
+    """Replace ffmpeg by a shell script; return a function that tells whether it is running."""
 
     def install(script: str) -> Any:
         path, pid = tmp_path / "ffmpeg", tmp_path / "pid"
@@ -352,7 +354,7 @@ def fake_ffmpeg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 HANGS = "exec sleep 100"
-# An AU header of 16 kHz mono, a second of sound, and no more.
+# An AU header (16 kHz, mono) and 64000 bytes of audio, then nothing.
 HANGS_LATER = (
     r"printf '.snd\0\0\0\030\377\377\377\377\0\0\0\006\0\0\076\200\0\0\0\001'; "
     f"head -c 64000 /dev/zero; {HANGS}"
@@ -375,8 +377,8 @@ def test_a_hanging_decoder_is_killed_at_the_deadline(fake_ffmpeg: Any, script: s
     assert not is_running()
 
 
-def test_pages_without_end_do_not_keep_ffmpeg_busy(ffmpeg: str) -> None:
-    """Some versions take a time that grows with the square of the size: here half a minute."""
+def test_endless_ogg_pages_do_not_keep_ffmpeg_busy(ffmpeg: str) -> None:
+    """In some versions the time grows with the square of the size: here to half a minute."""
     begin = time.monotonic()
     with pytest.raises(AudioError):
         open_audio(b"OggS" * 1_000_000, limits=AudioLimits(deadline=begin + 0.5))
@@ -433,7 +435,7 @@ def test_progress_that_raises_ends_ffmpeg(
     assert not is_running()
 
 
-def test_the_deadline_holds_for_every_decoder(write_sound: Any) -> None:
+def test_deadline_applies_to_every_decoder(write_sound: Any) -> None:
     path = write_sound("a.wav", 5.0)
     with open_audio(path, limits=AudioLimits(deadline=time.monotonic() + 60)) as stream:
         assert seconds_decoded(stream) == 5

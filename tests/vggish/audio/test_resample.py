@@ -61,12 +61,12 @@ def test_tone_above_8_khz_is_removed(name: str, hertz: float) -> None:
 
 @both
 @pytest.mark.parametrize("rate_hz", RATES)
-def test_constant_stays(name: str, rate_hz: int) -> None:
+def test_constant_is_kept(name: str, rate_hz: int) -> None:
     resampled = resample(np.full(rate_hz, 0.5, np.float32), rate_hz, name)
     np.testing.assert_allclose(resampled[1_000:-1_000], 0.5, atol=1e-3)
 
 
-# resampy interpolates its filter from a table, which leaves tones 110 dB below the one that is.
+# resampy interpolates its filter from a table, which adds spurious tones at -110 dB.
 @pytest.mark.parametrize(("name", "tolerance"), [("soxr", 3e-3), ("resampy", 3e-2)])
 def test_log_mel_bands_do_not_depend_on_the_source_rate(name: str, tolerance: float) -> None:
     bands = [
@@ -132,7 +132,7 @@ def test_resampy_memory_is_bounded() -> None:
         assert len(stream._buffer) < 4 * 4_410
 
 
-# The two resamplers
+# Comparison of the two resamplers
 
 
 def mean_log_mel_difference(waveform: Any, rate_hz: int) -> Any:

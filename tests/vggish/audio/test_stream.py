@@ -24,7 +24,7 @@ from vggish.audio.ffmpeg import find_ffmpeg
 from vggish.audio.stream import AudioStream, load_audio, open_audio
 from vggish.errors import AudioError, EmptyAudioError, OptionError
 
-# suffix, format, subtype, and the largest error the encoding may make on our sound.
+# suffix, format, subtype, and the largest allowed encoding error for the synthetic audio.
 LOSSLESS = [
     (".wav", "WAV", "PCM_U8", 2**-7),
     (".wav", "WAV", "PCM_16", 2**-15),
@@ -54,7 +54,7 @@ LOSSY = [
 def _temporary_files_are_removed(
     tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[None]:
-    """Holds for every test of this file, whether it succeeds or is refused."""
+    """Check after every test that no temporary file is left."""
     directory = tmp_path_factory.mktemp("temporary")
     monkeypatch.setattr(tempfile, "tempdir", str(directory))
     yield
@@ -77,13 +77,13 @@ def ffmpeg() -> str:
 
 
 def encode(ffmpeg: str, source: Path, *arguments: str) -> bytes:
-    """What ffmpeg makes of a file, written to a pipe, so that it cannot go back to its header."""
+    """Encode a file with ffmpeg into a pipe, so that the header cannot be completed."""
     command = [ffmpeg, "-v", "error", "-i", str(source), *arguments, "pipe:1"]
     return subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout
 
 
 def read(source: Any, name: str | None = None) -> tuple[Any, AudioStream]:
-    """All of a sound at its own rate, and its stream, closed."""
+    """Read all audio at its own rate; return the waveform and the closed stream."""
     with open_audio(source, name) as stream:
         waveform = np.concatenate(list(stream.blocks()))
     assert stream.seconds_read == len(waveform) / stream.sample_rate_hz
@@ -134,7 +134,7 @@ def test_real_files_decode_to_their_length_without_warnings(shared_data: Path) -
     for path in paths:
         waveform, stream = read(path)
         assert len(waveform) == soundfile.info(path).frames
-        # This one is a loud MP3 that overshoots full scale; there is nothing else to tell.
+        # A loud MP3 overshoots full scale; no other warning is expected.
         assert [w for w in stream.warnings if not w.startswith("clipped: 0.8 %")] == [], path.name
         expected = soundfile.read(path, always_2d=True)[0].mean(axis=1).clip(-1, 1)
         np.testing.assert_allclose(waveform, expected, rtol=0, atol=0.01)
@@ -347,7 +347,7 @@ def test_playlist_never_makes_ffmpeg_open_another_file(
         open_audio(path)
 
 
-# What is odd about the samples
+# Warnings for samples
 
 
 def test_clipping_has_a_warning_and_a_few_full_scale_samples_have_none() -> None:
@@ -377,7 +377,7 @@ def test_float_samples_at_integer_scale_have_a_warning() -> None:
     assert "integers saved as float without dividing by 32768?" in stream.warnings[0]
 
 
-# What is odd about the file
+# Warnings for files
 
 
 @pytest.mark.parametrize("suffix", [".wav", ".w64", ".flac", ".ogg", ".opus", ".mp3", ".aiff"])
@@ -444,7 +444,7 @@ def test_streamed_wav_of_size_0_asks_for_ffmpeg_where_there_is_none(no_ffmpeg: N
 
 def test_streamed_flac_is_read_completely(write_sound: Any, no_ffmpeg: None) -> None:
     data = bytearray(write_sound("a.flac", 2).read_bytes())
-    data[21] &= 0xF0  # the number of samples in STREAMINFO, 36 bits
+    data[21] &= 0xF0  # number of samples in STREAMINFO, 36 bits
     data[22:26] = bytes(4)
     waveform, stream = read(bytes(data))
     assert (len(waveform), stream.warnings, stream.seconds_in_header) == (32_000, [], None)
@@ -459,7 +459,7 @@ def test_tags_after_the_audio_are_not_reported_as_damage(write_sound: Any) -> No
 
 @pytest.fixture
 def vbr_mp3_without_length(tmp_path: Path, ffmpeg: str) -> bytes:
-    """libsndfile guesses the length of such a file from its first, loud and large, frames."""
+    """An MP3 whose length libsndfile estimates from its first frames, which are loud and large."""
     sound = make_sound(10, 44_100)
     sound[44_100:] *= 1e-3
     path = tmp_path / "vbr.wav"
@@ -487,7 +487,7 @@ def test_wrong_suffix_has_a_warning(write_sound: Any) -> None:
     assert read(path.read_bytes(), name="x.mp3")[1].warnings == []
 
 
-# Anything at all
+# Arbitrary data
 
 
 @pytest.fixture(scope="module")
@@ -554,7 +554,7 @@ def test_sources_of_other_types_are_refused(source: Any) -> None:
         open_audio(source)
 
 
-def test_file_objects_that_cannot_be_read_say_so(tmp_path: Path) -> None:
+def test_error_for_unreadable_file_object_says_why(tmp_path: Path) -> None:
     path = tmp_path / "a.wav"
     path.write_text("text")
     with open(path, encoding="utf-8") as text, pytest.raises(AudioError, match="binary mode"):

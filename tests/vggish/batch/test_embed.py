@@ -25,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("small_home")
 N_SOUNDS = 6
 
 # Runs the command line and kills it before the nth time that a file of the output directory is
-# opened, renamed or removed; for n = 0 it prints the number of such steps.
+# opened, renamed or removed; with n = 0, it prints the number of such steps.
 KILLED_AT = """
 import os, signal, sys, cli
 step, place, *arguments = sys.argv[1:]
@@ -55,7 +55,7 @@ sys.exit(cli.main(sys.argv[1:]))
 
 @pytest.fixture
 def sounds(in_directory: Path, write_sound: Callable[..., Path]) -> Path:
-    """Six audio files of different durations and rates, in `sounds/` of the working directory."""
+    """Six audio files of different durations and sample rates in `sounds/`."""
     for n in range(N_SOUNDS):
         rate_hz = 44_100 if n % 2 else 16_000
         name = f"cwd/sounds/{'sub/' if n > 3 else ''}{n}.wav"
@@ -186,7 +186,7 @@ def test_a_full_disk_ends_the_run_which_can_be_resumed(
     assert (report.n_resumed, report.n_clips) == (2, 4)
 
 
-def test_when_all_inputs_fail_the_old_output_stays(in_directory: Path, extractor: Any) -> None:
+def test_old_output_is_kept_if_all_inputs_fail(in_directory: Path, extractor: Any) -> None:
     Path("all.npz").write_text("old")
     report = run(extractor, one("all.npz"), "missing.wav")
     assert len(report.failures) == 1
@@ -217,7 +217,7 @@ def finish(program: str, *arguments: Any) -> tuple[int, str, str]:
 
 
 def embed_to(place: str, name: str) -> list[str]:
-    """Arguments of a run into a directory: to one file, or one file per clip."""
+    """Arguments of a run that writes one file, or one file per clip, to a directory."""
     to = ["-o", f"{place}/{name}"] if "." in name else ["--out-dir", place, "--format", name]
     return ["embed", "sounds", *to, "--resume", "--jobs", "2"]
 
@@ -272,7 +272,7 @@ def wait_for(condition: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
-def test_an_interrupted_run_says_so_and_is_resumed(sounds: Path) -> None:
+def test_interrupted_run_is_reported_and_resumed(sounds: Path) -> None:
     process = start(SLOW, "embed", "sounds", "--out-dir", "out", "--jobs", "1")
     wait_for(lambda: Path("out/1.npz").exists())
     process.send_signal(signal.SIGINT)
@@ -322,7 +322,7 @@ def test_a_changed_source_is_embedded_again(
     assert files("resumed", journals=False) == files("out")
 
 
-def test_deleted_outputs_are_made_again(sounds: Path, extractor: Any) -> None:
+def test_deleted_outputs_are_written_again(sounds: Path, extractor: Any) -> None:
     to = Destination("npz", Path("out"))
     run(extractor, to, resume=True)
     before = files("out")
@@ -333,7 +333,7 @@ def test_deleted_outputs_are_made_again(sounds: Path, extractor: Any) -> None:
 
 
 def killed_after(n: int, extractor: Extractor, to: Destination, **options: Any) -> None:
-    """A run that is interrupted when `n` clips are done."""
+    """Run an embedding job that is interrupted after `n` clips."""
 
     class Interrupt:
         n_done = 0
@@ -378,7 +378,7 @@ def test_new_and_renamed_inputs_are_embedded(
     killed_after(3, extractor, to, resume=True)
     write_sound("cwd/elsewhere/x.wav")
     report = run(extractor, to, "sounds", "elsewhere", resume=True)
-    # All are named from another directory now.
+    # All paths are now relative to another directory.
     assert (report.n_resumed, report.n_clips) == (0, N_SOUNDS + 1)
     assert [clip.clip_id for clip in read_frames("all.jsonl")] == [
         *("sounds/0", "sounds/00", "sounds/2", "sounds/3", "sounds/sub/4", "sounds/sub/5"),
@@ -386,7 +386,7 @@ def test_new_and_renamed_inputs_are_embedded(
     ]
 
 
-def test_a_run_that_finishes_no_clip_leaves_nothing(sounds: Path, extractor: Extractor) -> None:
+def test_run_without_a_finished_clip_leaves_no_files(sounds: Path, extractor: Extractor) -> None:
     flawed = Flawed(extractor, "sounds/0.wav", MissingPackageError("pip install it"))
     with pytest.raises(MissingPackageError):
         run(flawed, one("out/all.npz"))

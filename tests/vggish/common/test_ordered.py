@@ -11,7 +11,7 @@ import pytest
 from vggish.common.ordered import ITEMS_AHEAD_PER_JOB, StoppedError, map_in_order
 
 
-def test_results_come_in_the_order_of_the_items() -> None:
+def test_results_are_in_the_order_of_the_items() -> None:
     def work(item: int, check_stop: Callable[[], None]) -> int:
         time.sleep(0.01 if item % 3 == 0 else 0.0)
         return item * item
@@ -22,7 +22,7 @@ def test_results_come_in_the_order_of_the_items() -> None:
     assert results == [(item, item * item) for item in range(20)]
 
 
-def test_an_error_stays_with_its_item() -> None:
+def test_error_is_returned_with_its_item() -> None:
     def work(item: int, check_stop: Callable[[], None]) -> float:
         return 1 / item
 

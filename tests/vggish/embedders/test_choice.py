@@ -129,7 +129,7 @@ def test_mini_gives_whitened_embeddings_and_vggish_raw_ones(
     patches = rng.normal(-2.0, 2.0, size=(5, 96, 64)).astype("f")
     np.testing.assert_array_equal(vggish(patches), load_embedder()[0](patches))
     assert pca.sha256 == load_embedder()[1].sha256
-    # After the network comes the quantiser, and nothing else.
+    # Only the quantiser follows the network.
     extractor, path = load_extractor("mini"), write_sound("a.wav", seconds=9.0)
     np.testing.assert_array_equal(extractor.postprocess(mini(patches)), quantize(mini(patches)))
     whitened = load_extractor("mini", values="pca")(path)

@@ -224,7 +224,7 @@ def test_silent_server_times_out(site: Site, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_slow_server_does_not_time_out(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(download_module, "TIMEOUT_SECONDS", 0.5)
-    site.server.usual = Answer(pause_seconds=0.02)  # 0.9 s in all
+    site.server.usual = Answer(pause_seconds=0.02)  # 0.9 s in total
     site.download()
     assert site.arrived()
 
@@ -272,7 +272,7 @@ def test_full_disk_is_a_download_error(site: Site) -> None:
     assert not (site.directory / "a.bin").exists()
     site.download()
     assert site.arrived()
-    assert site.server.requests[-1][1] > 900_000  # it went on
+    assert site.server.requests[-1][1] > 900_000  # the download was resumed
 
 
 def test_file_is_checked_by_size_and_sha256(site: Site) -> None:

@@ -1,4 +1,4 @@
-"""`audiotag weights`: installation from end to end, interruptions, and messages."""
+"""`audiotag weights`: end-to-end installation, interruptions, and messages."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def small_manifest(server: FileServer, tmp_path: Path) -> Path:
 
 @contextlib.contextmanager
 def running(*arguments: Any) -> Iterator[subprocess.Popen[str]]:
-    """The command line in a process of its own, killed at the end of the block."""
+    """Run the command line in a subprocess, which is killed at the end of the block."""
     command = [sys.executable, "-m", "cli", *map(str, arguments)]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -68,7 +68,7 @@ def wait_until(condition: Callable[[], Any], process: subprocess.Popen[str]) -> 
 
 
 def assert_said(done: subprocess.CompletedProcess[str], *texts: str, status: int = 2) -> None:
-    """The process ended with `status` and these texts on stderr, without a traceback."""
+    """Check the exit status, and that stderr contains these texts and no traceback."""
     assert done.returncode == status, done
     assert "Traceback" not in done.stderr
     for text in texts:
@@ -93,7 +93,7 @@ def test_fetch_downloads_converts_checks_and_installs(
     assert "vggish is installed and verified" in done.stdout
     assert "int8 against float32, after PCA: cosine 0.99" in done.stdout
     lines = done.stderr.splitlines()
-    # Every line is ours: nothing of TensorFlow's gets through.
+    # Every line comes from audiotag: no messages of TensorFlow are shown.
     assert [line for line in lines if not line.startswith("audiotag: ")] == []
     assert sum("downloading http://127.0.0.1" in line for line in lines) == 2
     assert any("the published smoke test" in line for line in lines)
@@ -147,7 +147,7 @@ def test_killed_installation_leaves_nothing_and_two_concurrent_ones_finish_it(
     assert heard.count("another process is installing 'vggish'; waiting for it") == 1
     assert contents(home) == INSTALLATION
     find_installed(verify=True)
-    # The second run went on where the first was killed, and the others had nothing to fetch.
+    # The second run resumed the killed download; the others had nothing to download.
     (_, begin, _), (_, went_on, _) = (
         r for r in weights_server.requests[first_request:] if r[0] == "vggish_model.ckpt"
     )
@@ -161,7 +161,7 @@ def test_terminal_shows_a_progress_bar_and_ctrl_c_keeps_the_received_bytes(
 ) -> None:
     import pty
 
-    server.usual = Answer(pause_seconds=0.2)  # 3 s in all
+    server.usual = Answer(pause_seconds=0.2)  # 3 s in total
     part = home / "vggish" / "downloads" / "vggish_model.ckpt.part"
     ours, theirs = pty.openpty()
     command = [sys.executable, "-m", "cli", "weights", "fetch", "--manifest", str(small_manifest)]
@@ -174,7 +174,7 @@ def test_terminal_shows_a_progress_bar_and_ctrl_c_keeps_the_received_bytes(
                 screen += os.read(ours, 4096)
             wait_until(lambda: part.stat().st_size > 100_000, process)
             process.send_signal(signal.SIGINT)
-            with contextlib.suppress(OSError):  # the end of a pseudo-terminal, on Linux
+            with contextlib.suppress(OSError):  # Linux: the pseudo-terminal was closed
                 while more := os.read(ours, 4096):
                     screen += more
         finally:
@@ -201,12 +201,12 @@ def test_forced_install_keeps_the_old_weights_usable_until_the_new_are_in_place(
 ) -> None:
     shutil.copytree(fetched[0], home, copy_function=os.link)
     before = find_installed()
-    # People behind a firewall may well keep what they fetched where the weights live.
+    # Users behind a firewall may keep the downloaded files in the directory of the weights.
     sources = home / "vggish"
     kept = [seeded_checkpoint, pca_file]
     for path in kept:
         os.link(path, sources / path.name)
-    # Other recordings give another int8 network.
+    # Other calibration clips give another int8 network.
     sounds = [write_sound(f"{i}.wav", seed=i) for i in range(3)]
     with running(
         *("weights", "install", sources / "vggish_model.ckpt", "--manifest", weights_manifest),
@@ -280,7 +280,7 @@ def test_install_recognises_files_and_says_which_is_missing(
 
 
 @pytest.mark.parametrize("place", ["beside", "named"])
-def test_verified_file_that_is_not_a_checkpoint_fails_in_conversion(
+def test_verified_file_that_is_not_a_checkpoint_fails_at_conversion(
     place: str, home: Path, small_manifest: Path, tmp_path: Path, pca_file: Path, audiotag: Run
 ) -> None:
     source = tmp_path / "source"
@@ -354,7 +354,7 @@ def test_unwritable_home_is_a_weights_error(
 ) -> None:
     (tmp_path / "file").write_text("")
     homes = [tmp_path / "file" / "home"]
-    if hasattr(os, "geteuid") and os.geteuid() != 0:  # root may write anywhere
+    if hasattr(os, "geteuid") and os.geteuid() != 0:  # root can write everywhere
         homes.append(tmp_path / "locked")
         homes[1].mkdir(mode=0o500)
     for home in homes:
@@ -412,7 +412,7 @@ def test_verify_detects_damage_and_says_what_to_do(
         WeightsError, match=rf"are damaged: {path} {told}.*\n.*weights fetch vggish"
     ):
         find_installed(verify=True)
-    if name == "pca.npz":  # one of them through the command line
+    if name == "pca.npz":  # one case through the command line
         assert_said(audiotag("weights", "verify"), f"{path} {told}")
         listed = audiotag("weights", "list")
         assert_said(listed, status=0)
@@ -488,7 +488,7 @@ def test_invalid_manifest_is_refused_with_its_name(small_manifest: Path, tmp_pat
         (["weights", "path"], {"onnxruntime", "tensorflow", "onnx", "httpx"}),
     ],
 )
-def test_light_commands_load_nothing_heavy(
+def test_light_commands_load_no_heavy_package(
     arguments: list[str], heavy: set[str], small_home: Path
 ) -> None:
     done = subprocess.run(

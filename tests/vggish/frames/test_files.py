@@ -20,13 +20,13 @@ from vggish.common.choices import FRAME_FORMATS
 from vggish.errors import FrameFileError, MissingPackageError
 from vggish.frames import files as frame_files
 
-ONE_WAY = ("npz", "csv", "parquet")  # hold once how all clips were made
+ONE_WAY = ("npz", "csv", "parquet")  # store the options once for all clips
 ids = st.sampled_from(AWKWARD) | st.text(st.characters(codec="utf-8"), max_size=20)
 
 
 @st.composite
 def clip_lists(draw: Any) -> list[ClipFrames]:
-    """Clips of one run: of one dtype and hop, with ids and frames of all kinds."""
+    """Clips of one run: one dtype and hop, with arbitrary ids and frames."""
     values = draw(st.sampled_from(["uint8", "raw"]))
     hop = draw(st.sampled_from([0.96, 1.0, 0.01, 3.37]))
     clips = []
@@ -86,7 +86,7 @@ def test_equal_clips_give_equal_bytes(tmp_path: Path, file_format: str) -> None:
     for name in ("one", "two"):
         write_frames(tmp_path / name, [make_clip("a"), make_clip("b", 2)], file_format)
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
-    # An iterator can be gone through only once, and gives the same.
+    # An iterator, which can be consumed only once, gives the same bytes.
     write_frames(tmp_path / "three", iter([make_clip("a"), make_clip("b", 2)]), file_format)
     assert (tmp_path / "three").read_bytes() == (tmp_path / "one").read_bytes()
 
@@ -161,7 +161,7 @@ def test_parquet_is_read_by_pyarrow(tmp_path: Path, raw: bool) -> None:
 
 
 def read_what_can_be(path: Path) -> tuple[list[ClipFrames], str]:
-    """The clips before the damage, and what is said of it."""
+    """Return the clips before the damage, and the error message."""
     clips: list[ClipFrames] = []
     try:
         for clip in read_frames(path):
@@ -184,7 +184,7 @@ def test_a_damaged_file_is_reported_and_read_clips_are_correct(
         read, message = read_what_can_be(path)
         for clip, written in zip(read, clips, strict=False):
             assert_same(clip, written)
-        # Between two lines or records nothing tells that there were more.
+        # A file truncated between two lines or records looks complete.
         assert str(path) in message or (end == 0 and file_format in ("jsonl", "tfrecord"))
     for position in rng.integers(0, len(data), 60):
         path.write_bytes(data[:position] + bytes([data[position] ^ 0x55]) + data[position + 1 :])
@@ -230,7 +230,7 @@ def test_values_outside_uint8_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("file_format", FRAME_FORMATS)
-def test_a_writer_that_fails_leaves_the_old_file_and_nothing_else(
+def test_failed_write_keeps_the_old_file_and_leaves_no_other(
     tmp_path: Path, file_format: str
 ) -> None:
     class Failing:
@@ -248,7 +248,7 @@ def test_a_writer_that_fails_leaves_the_old_file_and_nothing_else(
     assert (os.listdir(tmp_path), path.read_text()) == ([path.name], "old")
 
 
-def test_a_file_gets_its_name_when_it_is_complete(tmp_path: Path) -> None:
+def test_file_is_renamed_into_place_when_complete(tmp_path: Path) -> None:
     path = tmp_path / "new" / "x.npz"
     with frame_files.atomic_write(path) as file:
         file.write(b"half")

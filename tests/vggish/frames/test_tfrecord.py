@@ -27,7 +27,7 @@ from vggish.frames.tfrecord import (
     starts_record,
 )
 
-# Reads a file of ours as AudioSet's readers do, then writes one for us.
+# Reads a file of audiotag like AudioSet's readers, then writes a file for audiotag.
 WITH_TENSORFLOW = """
 import json, sys
 import tensorflow as tf
@@ -77,7 +77,7 @@ with tf.io.TFRecordWriter(theirs) as writer:
 
 
 @pytest.mark.slow
-def test_tensorflow_reads_our_records_and_we_read_tensorflows(tmp_path: Path) -> None:
+def test_records_are_exchanged_with_tensorflow(tmp_path: Path) -> None:
     pytest.importorskip("tensorflow")
     clips = [
         make_clip(name, n % 3, raw=bool(n % 2), seed=n, warnings=[name])
@@ -140,7 +140,7 @@ def test_released_audioset_clips_survive_every_format(shared_data: Path, tmp_pat
 
 
 def example(change: Callable[[Any], None]) -> bytes:
-    """A serialised `SequenceExample` of one clip of two frames, changed."""
+    """Serialise a modified `SequenceExample` of one clip with two frames."""
     message = message_class("SequenceExample")()
     message.ParseFromString(encode_clip(make_clip("clip", 2)))
     change(message)
@@ -151,7 +151,7 @@ def rows_of(message: Any) -> Any:
     return message.feature_lists.feature_list["audio_embedding"].feature
 
 
-def test_an_id_may_be_called_id() -> None:
+def test_clip_id_may_be_stored_under_the_key_id() -> None:
     def rename(message: Any) -> None:
         context = message.context.feature
         context["id"].CopyFrom(context["video_id"])
@@ -160,7 +160,7 @@ def test_an_id_may_be_called_id() -> None:
     assert decode_clip(example(rename), "x").clip_id == "clip"
 
 
-def test_no_context_at_all_is_a_clip_without_name_and_labels() -> None:
+def test_example_without_context_has_no_id_and_no_labels() -> None:
     clip = decode_clip(example(lambda message: message.ClearField("context")), "x")
     assert (clip.clip_id, clip.labels, clip.metadata) == ("", (), {})
     assert clip.start_seconds.tolist() == [0.0, 1.0]
@@ -265,7 +265,7 @@ def test_feature_lists_may_be_left_as_bytes() -> None:
 
 
 def test_record_framing_matches_the_format() -> None:
-    # The masked CRC-32C of eight bytes of length 0, and of no data: constants of the format.
+    # Masked CRC-32Cs of the length 0 (eight bytes) and of no data: constants of the format.
     assert frame_record(b"") == bytes.fromhex("0000000000000000 29039807 d8ea82a2")
     assert list(read_records(io.BytesIO(frame_record(b"") + frame_record(b"ab")), "x")) == [
         *(b"", b"ab")

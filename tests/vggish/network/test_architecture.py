@@ -1,4 +1,4 @@
-"""The network in tf-keras, and the optional packages it needs."""
+"""The network in tf-keras, and its optional packages."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from vggish.network.architecture import build_model, variable_shapes
 
 @pytest.fixture(scope="module")
 def model() -> Any:
-    """The network as `build_model` initialises it."""
+    """The network as initialised by `build_model`."""
     pytest.importorskip("tf_keras").utils.set_random_seed(6)
     return build_model()
 

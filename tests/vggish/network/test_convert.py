@@ -24,7 +24,7 @@ KERNEL, BIASES = "vggish/conv1/weights", "vggish/conv1/biases"
 
 
 def naive_network(weights: dict[str, Any], patch: Any, layers: list[Layer]) -> Any:
-    """The same network, one multiplication after the other: [rows, columns] -> [n]."""
+    """Compute the same network with scalar multiplications: [rows, columns] -> [n]."""
     hidden = {
         (r, c, 0): float(patch[r, c]) for r in range(len(patch)) for c in range(len(patch[0]))
     }
@@ -145,7 +145,7 @@ def test_file_that_is_not_a_checkpoint_is_refused(damage: str, tmp_path: Path) -
     path, whole = tmp_path / "model.ckpt", tmp_path / "whole.ckpt"
     values = np.random.default_rng(7).normal(size=(100_000 + 3 * 3 * 64)).astype("f")
     kernel = values[100_000:].reshape(3, 3, 1, 64)
-    # The large variable before it puts the kernel into a block of its own.
+    # The large variable before it moves the kernel into a separate block.
     save_v1_checkpoint(whole, {"vggish/a": values[:100_000], KERNEL: kernel})
     data = whole.read_bytes()
     middle, place = len(data) // 2, data.index(kernel.tobytes()[1000:1020])

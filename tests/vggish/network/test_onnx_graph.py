@@ -20,7 +20,7 @@ pytest.importorskip("onnx")
 
 @pytest.fixture(scope="module")
 def weights() -> dict[str, Any]:
-    # Biases as large as activations, so that one in the wrong place is seen.
+    # Biases as large as activations, so that a misplaced one is detected.
     return {
         name: value * np.float32(30 if name.endswith("biases") else 1)
         for name, value in seeded_variables().items()
