@@ -47,7 +47,7 @@ def test_type_checkers_see_the_names_available_at_run_time(package: Any) -> None
         )
 
 
-def test_dir_is_complete_and_other_names_are_refused() -> None:
+def test_dir_is_complete_and_unknown_names_are_refused() -> None:
     assert dir(vggish) == sorted(vggish.__all__)
     assert vggish.__version__ == vggish.params.VERSION
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):

@@ -38,7 +38,7 @@ def test_r2_is_averaged_over_the_first_dimensions(embeddings: np.ndarray) -> Non
     assert [found[str(n)] for n in (1, 8, 32, 128)] == pytest.approx([1, 1, 1 / 4, 1 / 16])
 
 
-def test_permuted_rows_are_of_other_clips() -> None:
+def test_permuted_rows_belong_to_other_clips() -> None:
     clips = np.repeat(np.arange(6), 10)
     order = mini._rows_of_other_clips(clips)
     assert sorted(order) == list(range(60))

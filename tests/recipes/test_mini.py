@@ -312,7 +312,7 @@ def test_view_is_an_excerpt_of_its_clip_with_another_gain() -> None:
     assert similarity.max() == pytest.approx(1, abs=1e-3)
 
 
-def test_louder_of_two_excerpts_is_taken() -> None:
+def test_louder_of_two_excerpts_is_used() -> None:
     """In a mostly silent clip, two excerpts are both silent less often than one is."""
     mostly_silent = np.concatenate([np.zeros(8 * SAMPLE_RATE_HZ, np.float32), noise(2)])
     view_maker = view_maker_of(mostly_silent)

@@ -80,7 +80,7 @@ def test_a_current_copy_gives_304(served: Running) -> None:
         "/examples/%00",
     ],
 )
-def test_other_file_names_are_not_found(served: Running, path: str) -> None:
+def test_unlisted_file_names_are_not_found(served: Running, path: str) -> None:
     answer = served.client.get(path)
     assert answer.status_code in (404, 401)
     assert answer.headers["content-type"] == "application/problem+json"

@@ -132,7 +132,7 @@ def test_float32_is_close_to_float64_on_recordings(shared_data: Path) -> None:
 
 
 @pytest.mark.parametrize("scale", [0.0, 1e-30, 1.0])
-def test_log_mel_is_finite_whatever_the_loudness(rng: np.random.Generator, scale: float) -> None:
+def test_log_mel_is_finite_at_any_loudness(rng: np.random.Generator, scale: float) -> None:
     waveform = (rng.uniform(-1, 1, 20_000) * scale).astype(np.float32)
     assert np.isfinite(log_mel_patches(waveform)).all()
 
@@ -249,7 +249,7 @@ def test_stft_frames_are_whole(n_samples: int) -> None:
 
 @settings(max_examples=25)
 @given(n_samples=st.integers(1, 50_000), hop=HOPS)
-def test_padding_is_silence_and_changes_no_other_frame(n_samples: int, hop: float) -> None:
+def test_padding_is_silence_and_keeps_the_other_frames(n_samples: int, hop: float) -> None:
     waveform = make_sound(n_samples / 16_000, seed=n_samples)
     dropped, padded = (log_mel_patches(waveform, hop, tail) for tail in ("drop", "pad"))
     long = np.concatenate([waveform, np.zeros(60_000, np.float32)])

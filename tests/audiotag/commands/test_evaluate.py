@@ -245,7 +245,7 @@ class TestPredict:
         # Clip 0 has the classes 0 and 1.
         assert sorted(first.split(",")[1].split()[::2]) == ["0", "1"]
 
-    def test_the_other_formats_hold_the_same_scores(self, command_line: CommandLine) -> None:
+    def test_all_formats_contain_the_same_scores(self, command_line: CommandLine) -> None:
         parquet = pytest.importorskip("pyarrow.parquet")
         names = {"wide": "w.csv", "jsonl": "j.jsonl", "parquet": "p.parquet"}
         for file_format, name in names.items():

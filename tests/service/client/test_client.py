@@ -218,7 +218,7 @@ def test_not_ready_is_false_without_an_error(
     assert (len(fake.requests), pauses) == (1, [])
 
 
-def test_the_key_is_sent_and_never_in_messages(connect: Any, fake: FakeService) -> None:
+def test_the_key_is_sent_and_never_shown(connect: Any, fake: FakeService) -> None:
     connect(api_key="s3cret").version()
     assert fake.requests[0][2]["authorization"] == "Bearer s3cret"
     connect().version()
@@ -422,7 +422,7 @@ async def truncated(send: Send) -> None:
         (Response(b"no gzip", headers={"Content-Encoding": "gzip"}), "cannot be decoded"),
     ],
 )
-def test_a_response_of_another_server_is_an_error(
+def test_response_that_is_not_from_audiotag_is_an_error(
     connect: Any, fake: FakeService, answer: Response, message: str
 ) -> None:
     fake.answers = [answer]

@@ -155,7 +155,7 @@ def test_a_described_configuration_can_be_loaded_again(
     assert load_settings({}, str(file), environ={}).describe().count("\n") == described.count("\n")
 
 
-def test_the_file_of_the_flag_overrides_that_of_the_variable(tmp_path: Path) -> None:
+def test_the_flag_for_the_file_overrides_the_variable(tmp_path: Path) -> None:
     for name, port in (("one", 1), ("two", 2)):
         (tmp_path / name).write_text(f"port = {port}")
     environ = {"AUDIOTAG_CONFIG": str(tmp_path / "one")}
@@ -341,7 +341,7 @@ def test_an_unreadable_file_is_reported(
     assert str(file) in str(caught.value)
 
 
-def test_other_variables_are_ignored_and_misspelt_ones_are_noted() -> None:
+def test_unrelated_variables_are_ignored_and_misspelt_ones_are_noted() -> None:
     of_others = {
         "AUDIOTAG_HOME": "/somewhere",
         "AUDIOTAG_FFMPEG": "/usr/bin/ffmpeg",

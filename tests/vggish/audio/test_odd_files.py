@@ -70,7 +70,7 @@ def seconds_decoded(stream: AudioStream) -> float:
 
 @pytest.mark.parametrize("kind", FILES)
 @pytest.mark.parametrize("limit", [{"max_seconds": 4.5}, {"max_decoded_bytes": 288_000}])
-def test_audio_may_be_as_long_as_the_limit_but_not_longer(kind: str, limit: Any) -> None:
+def test_only_audio_longer_than_the_limit_is_refused(kind: str, limit: Any) -> None:
     limits = AudioLimits(**limit)
     with open_audio(FILES[kind](make_sound(4.4)), limits=limits) as stream:
         assert seconds_decoded(stream) == pytest.approx(4.4, abs=0.05)

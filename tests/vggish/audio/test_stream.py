@@ -244,7 +244,7 @@ def test_any_file_name_works(in_directory: Path, ffmpeg: str, stem: str, suffix:
         (lambda path: path.write_text("This is no sound at all. " * 99), "neither libsndfile"),
     ],
 )
-def test_other_files_are_refused(tmp_path: Path, ffmpeg: str, make: Any, reason: str) -> None:
+def test_invalid_files_are_refused(tmp_path: Path, ffmpeg: str, make: Any, reason: str) -> None:
     path = tmp_path / "a.wav"
     make(path)
     with pytest.raises(AudioError, match=reason) as caught:
@@ -252,7 +252,7 @@ def test_other_files_are_refused(tmp_path: Path, ffmpeg: str, make: Any, reason:
     assert str(path) in str(caught.value)
 
 
-def test_other_refusals_are_audio_errors_too(tmp_path: Path) -> None:
+def test_invalid_sources_are_audio_errors(tmp_path: Path) -> None:
     with pytest.raises(EmptyAudioError, match="sound from the web is empty"):
         open_audio(b"", name="sound from the web")
     with pytest.raises(AudioError, match="cannot open"):

@@ -297,7 +297,7 @@ def test_a_second_concurrent_run_is_refused(sounds: Path, extractor: Extractor) 
     assert list(files("out")) == ["all.csv"]
 
 
-def test_runs_with_other_inputs_share_a_directory(sounds: Path) -> None:
+def test_runs_with_different_inputs_share_a_directory(sounds: Path) -> None:
     names = sorted(files("sounds"))
     options = ("--out-dir", "out", "--quiet")
     processes = [start(SLOW, "embed", f"sounds/{name}", *options) for name in names]

@@ -56,7 +56,7 @@ def test_defaults_and_values_at_the_bounds_are_accepted() -> None:
         ({"pooling": "min"}, "pooling must be one of max, mean. Received: 'min'"),
     ],
 )
-def test_other_values_are_refused(values: Any, message: str) -> None:
+def test_invalid_values_are_refused(values: Any, message: str) -> None:
     with pytest.raises(OptionError, match=message):
         Example(**values)
 
@@ -86,12 +86,12 @@ def test_text_is_converted_to_the_type_of_the_setting(name: str, text: Any, valu
         ("backward", "maybe", "must be true or false, such as False"),
     ],
 )
-def test_text_of_another_type_is_refused(name: str, text: Any, message: str) -> None:
+def test_unconvertible_text_is_refused(name: str, text: Any, message: str) -> None:
     with pytest.raises(OptionError, match=message):
         settings_of(Example)[name].convert(text, f"--{name}")
 
 
-def test_errors_name_what_the_settings_belong_to() -> None:
+def test_errors_name_the_owner_of_the_settings() -> None:
     value = object.__new__(Example)
     object.__setattr__(value, "units", 100)
     with pytest.raises(OptionError, match=r"^units of the network must be"):

@@ -28,7 +28,7 @@ def test_files_of_editors_and_spreadsheets_are_read(tmp_path: Path, data: bytes)
     assert table.unused == []
 
 
-def test_rows_have_line_numbers_and_other_columns_are_listed(tmp_path: Path) -> None:
+def test_rows_have_line_numbers_and_unused_columns_are_listed(tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_text('take,path,fold,labels\n1,"a\n.wav",2,dog\n\n3,b.wav,,cat\n')
     table = read_table(tmp_path / "x.csv", "the table", COLUMNS, ("path",))
     assert [line for line, _ in table.rows] == [3, 5]

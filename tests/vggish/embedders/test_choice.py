@@ -102,14 +102,14 @@ def test_a_precision_that_mini_lacks_is_refused_by_name_and_reported_by_auto(
         (("mini", "int4"), "precision must be one of .* Received: 'int4'"),
     ],
 )
-def test_other_names_and_precisions_are_refused(
+def test_unknown_names_and_precisions_are_refused(
     arguments: tuple[Any, ...], message: str, small_home: Path, small_mini: Path
 ) -> None:
     with pytest.raises(OptionError, match=message):
         find_embedder(*arguments)
 
 
-def test_missing_vggish_is_an_error_that_says_how_to_install_it(small_mini: Path) -> None:
+def test_error_for_missing_vggish_says_how_to_install_it(small_mini: Path) -> None:
     for refuse in (find_embedder, load_extractor):
         with pytest.raises(WeightsNotInstalledError, match="audiotag weights install"):
             refuse("vggish")

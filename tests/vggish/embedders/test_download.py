@@ -1,4 +1,4 @@
-"""Downloads: resuming, refusing other files, and errors."""
+"""Downloads: resuming, refusing wrong files, and errors."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ def test_server_that_always_breaks_at_the_same_byte_ends_the_download(
     assert len(site.server.requests) < 12
 
 
-def test_other_content_is_refused_and_deleted(site: Site) -> None:
+def test_wrong_content_is_refused_and_deleted(site: Site) -> None:
     site.server.usual = Answer(body=b"x" * len(CONTENT))
     with pytest.raises(DownloadError, match=f"{site.file.url} sent another file(.|\n)*{SHA256}"):
         site.download()
@@ -168,7 +168,7 @@ def test_other_content_is_refused_and_deleted(site: Site) -> None:
 
 
 @pytest.mark.parametrize("length", [100, len(CONTENT) - 1, len(CONTENT) + 1])
-def test_other_length_is_refused_and_keeps_the_received_bytes(site: Site, length: int) -> None:
+def test_wrong_length_is_refused_and_keeps_the_received_bytes(site: Site, length: int) -> None:
     part = site.part
     part.write_bytes(CONTENT[:50])
     site.server.usual = Answer(body=b"x" * length)

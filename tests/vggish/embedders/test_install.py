@@ -117,7 +117,7 @@ def test_verified_weights_are_not_downloaded_again(
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="kills the POSIX way")
-def test_killed_installation_leaves_nothing_and_two_concurrent_ones_finish_it(
+def test_killed_installation_leaves_nothing_and_concurrent_ones_finish_it(
     home: Path, weights_server: FileServer, weights_manifest: Path
 ) -> None:
     command = ("weights", "fetch", "--manifest", weights_manifest)
@@ -226,7 +226,7 @@ def test_forced_install_keeps_the_old_weights_usable_until_the_new_are_in_place(
 
 
 @pytest.mark.slow
-def test_failed_smoke_test_refuses_the_weights_and_leaves_nothing(
+def test_weights_that_fail_the_smoke_test_are_not_installed(
     home: Path,
     weights_manifest: Path,
     seeded_checkpoint: Path,
@@ -246,7 +246,7 @@ def test_failed_smoke_test_refuses_the_weights_and_leaves_nothing(
         find_installed()
 
 
-def test_weights_with_another_pca_are_not_the_installed_ones(
+def test_installed_weights_differ_from_those_with_another_pca(
     fetched: tuple[Path, Any], weights_manifest: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AUDIOTAG_HOME", str(fetched[0]))
@@ -371,7 +371,7 @@ def test_missing_calibration_recording_is_reported_first(
     assert server.requests == []
 
 
-def test_without_weights_every_command_says_how_to_get_them(home: Path, audiotag: Run) -> None:
+def test_every_command_without_weights_says_how_to_get_them(home: Path, audiotag: Run) -> None:
     for action in ("path", "verify"):
         done = audiotag("weights", action)
         assert_said(done, "audiotag weights fetch vggish", "pip install 'audiotag[train]'")

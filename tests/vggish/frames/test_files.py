@@ -72,7 +72,9 @@ def test_clips_without_standard_metadata_are_read_back(tmp_path: Path, file_form
 
 
 @pytest.mark.parametrize("file_format", FRAME_FORMATS)
-def test_clips_of_equal_id_and_empty_clips_stay_separate(tmp_path: Path, file_format: str) -> None:
+def test_clips_with_equal_ids_and_empty_clips_stay_separate(
+    tmp_path: Path, file_format: str
+) -> None:
     path = tmp_path / f"x.{file_format}"
     clips = [make_clip("", 2), make_clip("", 0), make_clip("", 1), make_clip("b", 0)]
     write_frames(path, clips)
@@ -92,7 +94,9 @@ def test_equal_clips_give_equal_bytes(tmp_path: Path, file_format: str) -> None:
 
 
 @pytest.mark.parametrize("file_format", FRAME_FORMATS)
-def test_clips_of_different_options_do_not_share_metadata(tmp_path: Path, file_format: str) -> None:
+def test_clips_with_different_options_do_not_share_metadata(
+    tmp_path: Path, file_format: str
+) -> None:
     path = tmp_path / f"x.{file_format}"
     mixed = [make_clip("a"), make_clip("b", raw=True)]
     if file_format in ONE_WAY:
@@ -206,7 +210,7 @@ def test_a_damaged_file_is_reported_and_read_clips_are_correct(
         ("x.wav", "", "'wav' is none of npz, csv, parquet, jsonl, tfrecord"),
     ],
 )
-def test_other_files_are_refused_with_the_reason(
+def test_invalid_files_are_refused_with_the_reason(
     tmp_path: Path, name: str, text: str, message: str
 ) -> None:
     (tmp_path / name).write_text(text)

@@ -253,7 +253,7 @@ def test_the_start_of_a_record_is_recognised() -> None:
     assert not starts_record(b"\x1f\x8b\x08" + bytes(9))
 
 
-def test_feature_lists_may_be_left_as_bytes() -> None:
+def test_feature_lists_may_be_left_unparsed() -> None:
     data = encode_clip(make_clip("a", 2))
     parsed = message_class("SequenceExample").FromString(data)
     unparsed = message_class("UnparsedSequenceExample").FromString(data)

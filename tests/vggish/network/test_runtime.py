@@ -102,7 +102,7 @@ def test_damaged_network_is_an_error_that_names_the_file(
         load(path)
 
 
-def test_network_of_another_kind_is_refused(tmp_path: Path) -> None:
+def test_network_with_other_inputs_and_outputs_is_refused(tmp_path: Path) -> None:
     onnx = pytest.importorskip("onnx")
     info = [onnx.helper.make_tensor_value_info(name, 1, ["n", 3]) for name in "ab"]
     node = onnx.helper.make_node("Relu", ["a"], ["b"])
