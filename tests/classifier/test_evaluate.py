@@ -22,7 +22,7 @@ from vggish.errors import BundleError, FrameFileError, MissingPackageError, Opti
 
 
 class FixedScores:
-    """A scorer that gives the scores it is told, in the order of the clips."""
+    """Scorer that returns the given scores in clip order."""
 
     def __init__(self, scores: Any) -> None:
         self._scores = np.asarray(scores, np.float32)
@@ -43,7 +43,7 @@ def many_labels(n: int) -> Labels:
 
 
 def made_up(n_clips: int, n_classes: int, *, seed: int = 0) -> tuple[Any, Any]:
-    """Scores that are right more often than not, and what is right."""
+    """Return scores that are mostly correct, and the true labels."""
     rng = np.random.default_rng(seed)
     truth = rng.random((n_clips, n_classes)) < np.geomspace(0.3, 0.01, n_classes)
     noise = rng.normal(size=truth.shape) * np.linspace(0.5, 3, n_classes)
@@ -60,10 +60,10 @@ def measured(n_clips: int = 400, n_classes: int = 60) -> Evaluation:
     return evaluate(FixedScores(scores), clips_with(truth), many_labels(n_classes))
 
 
-# --- What is measured --------------------------------------------------------------------
+# --- Metrics -----------------------------------------------------------------------------
 
 
-def test_the_worked_example_of_youtube8m() -> None:
+def test_youtube8m_worked_example() -> None:
     scores = [[0.9, 0.1, 0.4, 0.3], [0.2, 0.8, 0.7, 0.1], [0.5, 0.5, 0.5, 0.5]]
     clips = [make_clip("a", labels=(2, 0)), make_clip("b", labels=(2,)), make_clip("c", labels=())]
     found = evaluate(FixedScores(scores), clips, many_labels(4)).metrics
@@ -74,7 +74,7 @@ def test_the_worked_example_of_youtube8m() -> None:
     assert found["n_clips"] == 3
 
 
-def test_metrics_are_those_of_the_bundles_scores(bundle: Bundle) -> None:
+def test_metrics_match_the_bundle_scores(bundle: Bundle) -> None:
     clips = [make_clip(str(i), 1 + i % 12, labels=(i % 5,), seed=i) for i in range(40)]
     result = evaluate(bundle, iter(clips), bundle.labels)
     scores = tiny_scores([clip.frames for clip in clips])
@@ -89,7 +89,7 @@ def test_metrics_are_those_of_the_bundles_scores(bundle: Bundle) -> None:
     assert result.seconds > 0
 
 
-def test_clips_without_labels_are_counted_and_left_out(bundle: Bundle) -> None:
+def test_unlabelled_clips_are_counted_but_ignored(bundle: Bundle) -> None:
     clips = [make_clip("a", labels=(1,)), make_clip("b", labels=None), make_clip("c", labels=(0,))]
     result = evaluate(bundle, clips, bundle.labels)
     assert result.metrics["n_clips"] == 2
@@ -98,7 +98,7 @@ def test_clips_without_labels_are_counted_and_left_out(bundle: Bundle) -> None:
     assert "n_unlabelled        1  clips without labels, skipped" in result.as_table()
 
 
-def test_packed_clips_are_measured_as_read_ones_are(bundle: Bundle) -> None:
+def test_clip_store_and_clip_iterator_give_the_same_metrics(bundle: Bundle) -> None:
     clips = [make_clip(str(i), 1 + i, labels=(i % 5,), seed=i) for i in range(9)]
     clips.append(make_clip("unlabelled", labels=None))
     packed = evaluate(bundle, ClipStore.from_clips(clips), bundle.labels)
@@ -115,11 +115,11 @@ def test_progress_counts_scored_clips(bundle: Bundle) -> None:
     assert len(told) > 1
 
 
-# --- What cannot be measured -------------------------------------------------------------
+# --- Invalid input -----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("labels", [None, ()])
-def test_a_set_without_labels_is_refused(bundle: Bundle, labels: Any) -> None:
+def test_data_without_labels_is_rejected(bundle: Bundle, labels: Any) -> None:
     clips = [make_clip("a", labels=labels), make_clip("b", labels=labels)]
     with pytest.raises(OptionError, match=r"none of the 2 clips has labels[\s\S]*audiotag predict"):
         evaluate(bundle, clips, bundle.labels)
@@ -127,7 +127,7 @@ def test_a_set_without_labels_is_refused(bundle: Bundle, labels: Any) -> None:
         evaluate(bundle, [], bundle.labels)
 
 
-def test_a_label_beyond_the_classes_names_its_clip(bundle: Bundle) -> None:
+def test_label_out_of_range_error_names_the_clip(bundle: Bundle) -> None:
     clips = [make_clip("a"), make_clip("b", labels=(1, 500))]
     with pytest.raises(
         FrameFileError, match=r"'b' \(b\.tfrecord, record 1\) has the label 500.*5 classes, 0 to 4"
@@ -135,12 +135,12 @@ def test_a_label_beyond_the_classes_names_its_clip(bundle: Bundle) -> None:
         evaluate(bundle, clips, bundle.labels)
 
 
-def test_labels_of_another_head_are_refused(bundle: Bundle) -> None:
+def test_labels_of_another_head_are_rejected(bundle: Bundle) -> None:
     with pytest.raises(OptionError, match="3 labels, but 5 scores"):
         evaluate(bundle, [make_clip("a")], many_labels(3))
 
 
-def test_frames_of_another_embedder_are_refused_unless_forced(bundle: Bundle) -> None:
+def test_frames_of_another_embedder_need_force(bundle: Bundle) -> None:
     clips = [make_clip("a"), make_clip("b", embedder="mini")]
     with pytest.raises(BundleError, match=r"b\.tfrecord, record 1.*'mini'"):
         evaluate(bundle, clips, bundle.labels)
@@ -148,11 +148,11 @@ def test_frames_of_another_embedder_are_refused_unless_forced(bundle: Bundle) ->
     assert forced.as_json()["embedders"] == {"": 1, "mini": 1}
 
 
-# --- Told --------------------------------------------------------------------------------
+# --- Reports -----------------------------------------------------------------------------
 
 
-def test_json_is_strict_whatever_the_numbers(bundle: Bundle) -> None:
-    # One class, always right: an AUC of 1 and a d' of infinity.
+def test_json_is_valid_with_nan_and_infinity(bundle: Bundle) -> None:
+    # One class, all correct: AUC is 1 and d' is infinite.
     clips = [make_clip("a", labels=(0,)), make_clip("b", labels=())]
     result = evaluate(FixedScores([[0.9], [0.1]]), clips, many_labels(1))
     assert result.metrics["d_prime"] == np.inf
@@ -161,14 +161,16 @@ def test_json_is_strict_whatever_the_numbers(bundle: Bundle) -> None:
     assert answer["mAP"] == answer["mAUC"] == 1.0
     keys = {"mAP", "mAUC", "d_prime", "lwlrap", "GAP", "Hit@1", "PERR", "n_clips"}
     assert answer.keys() >= keys | {"n_classes", "n_unlabelled", "embedders", "seconds"}
-    only = evaluate(FixedScores([[0.9]]), clips[:1], many_labels(1))  # no negative: no AUC
+    only = evaluate(
+        FixedScores([[0.9]]), clips[:1], many_labels(1)
+    )  # no negatives: AUC is undefined
     assert json.loads(json.dumps(only.as_json(), allow_nan=False))["mAUC"] is None
     table = only.as_table()
     assert re.search(r"^mAUC +-  area", table, re.MULTILINE)
     assert "nan" not in table
 
 
-def test_every_metric_is_explained() -> None:
+def test_every_metric_has_a_description() -> None:
     result = measured()
     assert result.metrics.keys() == MEANINGS.keys()
     lines = result.as_table().splitlines()
@@ -178,7 +180,7 @@ def test_every_metric_is_explained() -> None:
     assert all(len(line) <= 100 and line == line.rstrip() for line in lines)
 
 
-def test_the_table_names_the_best_and_the_worst_classes() -> None:
+def test_table_lists_the_best_and_worst_classes() -> None:
     result = measured()
     lines = result.as_table().splitlines()
     start = lines.index(f"{'best classes':<40} {'AP':>6} {'clips':>6}")
@@ -189,13 +191,13 @@ def test_the_table_names_the_best_and_the_worst_classes() -> None:
     assert lines[-1].startswith(f"class {order[-1]} ")
 
 
-def test_a_table_of_few_classes_names_each_once(bundle: Bundle) -> None:
+def test_table_lists_each_class_once_if_few(bundle: Bundle) -> None:
     clips = [make_clip(str(i), labels=(i % 3,), seed=i) for i in range(9)]
     table = evaluate(bundle, clips, bundle.labels).as_table()
     assert [table.count(f"\n{name}") for name in NAMES] == [1, 1, 1, 0, 0]
 
 
-def test_the_csv_of_the_classes_is_read_back(bundle: Bundle) -> None:
+def test_per_class_csv_round_trip(bundle: Bundle) -> None:
     clips = [make_clip(str(i), labels=(i % 3,), seed=i) for i in range(9)]
     result = evaluate(bundle, clips, bundle.labels)
     file = io.BytesIO()
@@ -216,7 +218,7 @@ def test_the_csv_of_the_classes_is_read_back(bundle: Bundle) -> None:
         assert [row[column] for row in rows[3:]] == ["", ""]
 
 
-# --- Drawn -------------------------------------------------------------------------------
+# --- Plots -------------------------------------------------------------------------------
 
 
 def png_size(path: Path) -> tuple[int, int]:
@@ -227,7 +229,7 @@ def png_size(path: Path) -> tuple[int, int]:
 
 
 @pytest.mark.parametrize("n_classes", [1, 5, 60])
-def test_a_plot_is_drawn_for_any_number_of_classes(tmp_path: Path, n_classes: int) -> None:
+def test_plot_works_for_any_number_of_classes(tmp_path: Path, n_classes: int) -> None:
     pytest.importorskip("matplotlib")
     measured(n_classes=n_classes).plot(tmp_path / "plot.png")
     width, height = png_size(tmp_path / "plot.png")
@@ -236,7 +238,7 @@ def test_a_plot_is_drawn_for_any_number_of_classes(tmp_path: Path, n_classes: in
     assert [path.name for path in tmp_path.iterdir()] == ["plot.png"]
 
 
-def test_a_plot_takes_any_name_of_a_class_and_no_global_state(tmp_path: Path) -> None:
+def test_plot_escapes_class_names_and_leaves_no_global_figure(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     scores, truth = made_up(50, 3)
     names = Labels(("$x", "a_{b}^$", "A very long name of a class that goes on"), ("", "", ""))
@@ -246,7 +248,7 @@ def test_a_plot_takes_any_name_of_a_class_and_no_global_state(tmp_path: Path) ->
     assert pyplot is None or not pyplot.get_fignums()
 
 
-def test_what_cannot_be_drawn_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_plot_errors_are_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("matplotlib")
     result = measured(20, 3)
     with pytest.raises(OptionError, match=r"plot\.xyz.*\.png, \.svg or \.pdf"):
@@ -260,7 +262,7 @@ def test_what_cannot_be_drawn_is_said(tmp_path: Path, monkeypatch: pytest.Monkey
         result.plot(tmp_path / "plot.png")
 
 
-def test_precision_and_recall_agree_with_a_plain_count() -> None:
+def test_precision_recall_curve_equals_direct_count() -> None:
     from classifier.reports.evaluation import interpolated_precision
 
     rng = np.random.default_rng(1)
@@ -279,7 +281,7 @@ def test_precision_and_recall_agree_with_a_plain_count() -> None:
 # --- Watching a run ----------------------------------------------------------------------
 
 
-def test_every_checkpoint_is_evaluated_once_and_in_order() -> None:
+def test_each_checkpoint_is_evaluated_once_in_order() -> None:
     looks = iter([[], [1], [1, 2, 3], [2, 3], [2, 3, 4], [2, 3, 4, 5]])
     there: list[int] = []
 
@@ -294,11 +296,11 @@ def test_every_checkpoint_is_evaluated_once_and_in_order() -> None:
         0.001,
         is_finished=lambda: there[-1:] == [4],
     )
-    # The fifth came after the run was found finished, and before the next look.
+    # Checkpoint 5 appeared after the run had finished but before the next poll.
     assert list(found) == [(1, 10), (2, 20), (3, 30), (4, 40), (5, 50)]
 
 
-def test_watching_stops_when_told_while_it_waits() -> None:
+def test_watching_stops_while_waiting() -> None:
     stop = threading.Event()
     found: list[Any] = []
     thread = threading.Thread(target=lambda: found.extend(watch(lambda: [1], str, stop, 600.0)))
@@ -309,7 +311,7 @@ def test_watching_stops_when_told_while_it_waits() -> None:
     assert found in ([], [(1, "1")])
 
 
-def test_watching_stops_between_two_checkpoints() -> None:
+def test_watching_stops_between_checkpoints() -> None:
     stop = threading.Event()
     watching = watch(lambda: [1, 2, 3], str, stop, 0.001)
     assert next(watching) == (1, "1")

@@ -1,4 +1,4 @@
-"""Export: the bundle's head is the trained head, whole, in every form."""
+"""Export: the exported head equals the trained Keras head in every format."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.support.training import DATA_FACTS, LABELS, begun_run, made_clips, sm
 from vggish.errors import BundleError, ConversionError, OptionError, RunError
 
 N_CLASSES = len(LABELS)
-# Large enough for float16, and with batch normalisation.
+# Large enough for float16 export, and with batch normalisation.
 HEAD = {"head": "feature-attention", "settings": {"units": 64, "layers": 1}}
 MEASURED = {
     "mAP": 0.5,
@@ -44,7 +44,7 @@ SAMPLE = STORE.gather(np.arange(len(STORE)))
 
 
 def made_run(directory: Path, config: TrainingConfig, labels: Labels = LABELS) -> Run:
-    """A run as training leaves it, its weights drawn: biases and moving statistics too."""
+    """Create a finished run with random weights, including biases and moving statistics."""
     run = begun_run(directory, config, labels)
     keras.utils.set_random_seed(config.seed)
     weights = weights_of(build_head(config.head, config.head_settings, len(labels)))
@@ -72,7 +72,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 @pytest.fixture(scope="module")
 def bundle(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    """With all there can be in it; shared, so leave it as it is."""
+    """Export a bundle with all optional files; shared, do not modify."""
     directory = tmp_path_factory.mktemp("bundle") / "owls"
     metrics = {**MEASURED, "mAP": 0.25}
     return export(
@@ -84,15 +84,15 @@ def bundle(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """A run of a small head that does not score frames."""
+    """Create a run of a small head without frame scores."""
     config = small_config(head="moe", seed=1)
     return made_run(tmp_path_factory.mktemp("plain") / "run", config)
 
 
-# --- The same scores ---------------------------------------------------------------------
+# --- Scores ------------------------------------------------------------------------------
 
 
-def test_a_bundle_scores_as_keras_does(run: Run, bundle: Bundle) -> None:
+def test_bundle_scores_equal_keras(run: Run, bundle: Bundle) -> None:
     expected = keras_scores(run.config(), read_arrays(run.best)[0])
     assert expected.std() > 0.05
     np.testing.assert_allclose(bundle.scores(*SAMPLE), expected, atol=1e-5)
@@ -101,7 +101,9 @@ def test_a_bundle_scores_as_keras_does(run: Run, bundle: Bundle) -> None:
     np.testing.assert_allclose(bundle.scores(SAMPLE[0][:1], SAMPLE[1][:1]), expected[:1], atol=1e-5)
 
 
-def test_real_frames_score_as_keras_does(run: Run, bundle: Bundle, shared_data: Path) -> None:
+def test_bundle_scores_equal_keras_on_real_frames(
+    run: Run, bundle: Bundle, shared_data: Path
+) -> None:
     from classifier import load_clips
     from classifier.frame_data.finding import find_frame_files
 
@@ -114,7 +116,7 @@ def test_real_frames_score_as_keras_does(run: Run, bundle: Bundle, shared_data: 
     np.testing.assert_allclose(bundle.scores(frames, n_frames), expected, atol=1e-5)
 
 
-def test_statistics_of_batch_normalisation_are_exported(run: Run, bundle: Bundle) -> None:
+def test_batch_norm_statistics_are_exported(run: Run, bundle: Bundle) -> None:
     weights, _ = read_arrays(run.best)
     statistics = [name for name in weights if "norm" in name and name[-1] in "23"]
     assert len(statistics) == 6
@@ -124,7 +126,7 @@ def test_statistics_of_batch_normalisation_are_exported(run: Run, bundle: Bundle
         assert difference.max() > 0.001, name
 
 
-def test_frames_are_scored_too(bundle: Bundle) -> None:
+def test_frame_scores_are_exported(bundle: Bundle) -> None:
     scores, frame_scores = bundle.clip_and_frame_scores(*SAMPLE)
     assert frame_scores is not None
     assert frame_scores.shape == (*SAMPLE[0].shape[:2], N_CLASSES)
@@ -132,19 +134,21 @@ def test_frames_are_scored_too(bundle: Bundle) -> None:
     np.testing.assert_allclose(frame_scores[short, 0], scores[short], atol=1e-5)
 
 
-def test_scores_of_the_softmax_loss_sum_to_one(tmp_path: Path) -> None:
+def test_softmax_scores_sum_to_one(tmp_path: Path) -> None:
     run = made_run(tmp_path / "run", small_config(loss="softmax"))
     bundle = export([run], tmp_path / "bundle")
     np.testing.assert_allclose(bundle.scores(*SAMPLE).sum(1), 1, atol=1e-5)
     assert bundle.card["activation"] == "softmax"
 
 
-def test_several_runs_vote(tmp_path: Path, run: Run, plain: Run, bundle: Bundle) -> None:
+def test_ensemble_averages_the_scores_of_its_runs(
+    tmp_path: Path, run: Run, plain: Run, bundle: Bundle
+) -> None:
     other = export([plain], tmp_path / "other")
     ensemble = export([run, plain], tmp_path / "ensemble")
     expected = (bundle.scores(*SAMPLE) + other.scores(*SAMPLE)) / 2
     np.testing.assert_allclose(ensemble.scores(*SAMPLE), expected, atol=1e-5)
-    # One of them does not score frames, so their vote cannot.
+    # One member has no frame scores, so the ensemble has none.
     assert not ensemble.has_frame_scores
     members = ensemble.card["head"]["members"]
     assert [member["name"] for member in members] == ["feature-attention", "moe"]
@@ -157,7 +161,7 @@ def test_several_runs_vote(tmp_path: Path, run: Run, plain: Run, bundle: Bundle)
 # --- Float16 -----------------------------------------------------------------------------
 
 
-def test_float16_halves_the_files_and_is_exactly_the_rounded_head(
+def test_float16_export_equals_the_rounded_head_at_half_the_size(
     tmp_path: Path, run: Run, bundle: Bundle
 ) -> None:
     halved = export([run], tmp_path / "half", ExportOptions(half=True))
@@ -178,8 +182,8 @@ def test_float16_halves_the_files_and_is_exactly_the_rounded_head(
         np.testing.assert_array_equal(values, rounded[name], strict=True)
 
 
-def test_float16_leaves_exact_what_only_the_converter_made_large(tmp_path: Path) -> None:
-    """A recurrent layer's biases are two small vectors for Keras and one large one in ONNX."""
+def test_float16_export_keeps_small_weights_that_onnx_merges(tmp_path: Path) -> None:
+    """Keras stores recurrent biases as two small vectors; ONNX merges them into a large one."""
     settings = {"units": 512, "dense": 0, "bidirectional": False, "pooling": "last"}
     run = made_run(tmp_path / "run", small_config(head="lstm", settings=settings))
     halved = export([run], tmp_path / "half", ExportOptions(half=True))
@@ -187,10 +191,10 @@ def test_float16_leaves_exact_what_only_the_converter_made_large(tmp_path: Path)
     np.testing.assert_allclose(halved.scores(*SAMPLE), expected, atol=2e-6)
 
 
-# --- What else is in a bundle ------------------------------------------------------------
+# --- Bundle contents ---------------------------------------------------------------------
 
 
-def test_the_weights_are_all_there_for_fine_tuning(run: Run, bundle: Bundle) -> None:
+def test_all_weights_are_exported_for_fine_tuning(run: Run, bundle: Bundle) -> None:
     expected, _ = read_arrays(run.best)
     found = read_weights(bundle)
     assert found.keys() == expected.keys()
@@ -198,7 +202,7 @@ def test_the_weights_are_all_there_for_fine_tuning(run: Run, bundle: Bundle) -> 
         np.testing.assert_array_equal(values, expected[name], strict=True)
 
 
-def test_damaged_weights_are_named(tmp_path: Path, plain: Run) -> None:
+def test_damaged_weights_error_names_the_file(tmp_path: Path, plain: Run) -> None:
     bundle = export([plain], tmp_path / "bundle")
     (bundle.directory / "weights.npz").write_bytes(b"PK no zip")
     with pytest.raises(RunError, match=r"weights\.npz is damaged"):
@@ -207,7 +211,7 @@ def test_damaged_weights_are_named(tmp_path: Path, plain: Run) -> None:
         load(bundle.directory)
 
 
-def test_the_saved_model_gives_the_same_scores(bundle: Bundle) -> None:
+def test_saved_model_gives_the_same_scores(bundle: Bundle) -> None:
     loaded = tf.saved_model.load(str(bundle.directory / "saved_model"))
     scores, frame_scores = bundle.clip_and_frame_scores(*SAMPLE)
     served = loaded.signatures["serving_default"]
@@ -219,7 +223,7 @@ def test_the_saved_model_gives_the_same_scores(bundle: Bundle) -> None:
     np.testing.assert_allclose(one["scores"], scores[:1], atol=1e-5)
 
 
-def test_the_card_says_what_the_head_is(run: Run, bundle: Bundle) -> None:
+def test_card_describes_the_head(run: Run, bundle: Bundle) -> None:
     card = bundle.card
     assert (card["name"], card["licence"], card["notes"]) == ("owls", "CC BY 4.0", "made")
     assert card["embedders"] == ["vggish"]
@@ -239,7 +243,7 @@ def test_the_card_says_what_the_head_is(run: Run, bundle: Bundle) -> None:
     )
 
 
-def test_tagging_needs_no_tensorflow(bundle: Bundle) -> None:
+def test_tagging_does_not_import_tensorflow(bundle: Bundle) -> None:
     code = (
         "import sys, numpy, classifier; bundle = classifier.load(sys.argv[1]); "
         "scores = bundle.scores(numpy.zeros((2, 3, 128), 'uint8'), [3, 1]); "
@@ -253,10 +257,10 @@ def test_tagging_needs_no_tensorflow(bundle: Bundle) -> None:
     assert done.returncode == 0, done.stderr
 
 
-# --- What is refused ---------------------------------------------------------------------
+# --- Errors ------------------------------------------------------------------------------
 
 
-def test_a_head_that_came_out_different_is_not_written(
+def test_mismatching_export_is_not_written(
     tmp_path: Path, plain: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("classifier.training.network.MAX_DIFFERENCE", -1.0)
@@ -265,7 +269,7 @@ def test_a_head_that_came_out_different_is_not_written(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_scores_that_are_no_numbers_are_not_written(tmp_path: Path) -> None:
+def test_head_with_nan_scores_is_not_written(tmp_path: Path) -> None:
     run = made_run(tmp_path / "run", small_config(head="moe"))
     weights, facts = read_arrays(run.best)
     weights[next(iter(weights))][0] = np.nan
@@ -275,7 +279,7 @@ def test_scores_that_are_no_numbers_are_not_written(tmp_path: Path) -> None:
     assert not (tmp_path / "bundle").exists()
 
 
-def test_a_bundle_is_replaced_only_on_demand(tmp_path: Path, plain: Run) -> None:
+def test_existing_bundle_is_replaced_only_with_overwrite(tmp_path: Path, plain: Run) -> None:
     first = export([plain], tmp_path / "bundle")
     with pytest.raises(BundleError, match="--overwrite"):
         export([plain], tmp_path / "bundle", ExportOptions(notes="second"))
@@ -285,7 +289,7 @@ def test_a_bundle_is_replaced_only_on_demand(tmp_path: Path, plain: Run) -> None
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
 
 
-def test_runs_that_do_not_fit_together_are_refused(tmp_path: Path, plain: Run) -> None:
+def test_incompatible_runs_are_rejected(tmp_path: Path, plain: Run) -> None:
     others = Labels((*LABELS.names[:3], "ant"), LABELS.mids)
     other_classes = made_run(tmp_path / "classes", small_config(), others)
     softmax = made_run(tmp_path / "softmax", small_config(loss="softmax"))
@@ -302,7 +306,7 @@ def test_runs_that_do_not_fit_together_are_refused(tmp_path: Path, plain: Run) -
     assert not (tmp_path / "bundle").exists()
 
 
-def test_a_run_must_have_weights(tmp_path: Path) -> None:
+def test_run_without_weights_is_rejected(tmp_path: Path) -> None:
     run = begun_run(tmp_path / "run", small_config())
     with pytest.raises(RunError, match="stopped before its first checkpoint"):
         export([run], tmp_path / "bundle")
@@ -312,7 +316,7 @@ def test_a_run_must_have_weights(tmp_path: Path) -> None:
         export([], tmp_path / "bundle")
 
 
-# --- Calibration and the length of clips -------------------------------------------------
+# --- Calibration and clip length ---------------------------------------------------------
 
 
 def validated(run: Run, scores: Any, truth: Any, ids: Any = None) -> Run:
@@ -321,14 +325,14 @@ def validated(run: Run, scores: Any, truth: Any, ids: Any = None) -> Run:
 
 
 def too_sure(seed: int, n: int = 500) -> tuple[Any, Any]:
-    """Scores [n, 4] with twice the logits that would be right."""
+    """Return overconfident scores [n, 4], with logits twice too large, and their labels."""
     rng = np.random.default_rng(seed)
     logits = rng.normal(-1, 1.5, (n, N_CLASSES))
     truth = rng.random((n, N_CLASSES)) < 1 / (1 + np.exp(-logits))
     return (1 / (1 + np.exp(-2 * logits))).astype(np.float32), truth
 
 
-def test_scores_are_calibrated_on_what_was_held_out(tmp_path: Path) -> None:
+def test_scores_are_calibrated_on_held_out_clips(tmp_path: Path) -> None:
     config = small_config(head="moe", seed=1)
     run = made_run(tmp_path / "run", config)
     raw = export([run], tmp_path / "raw").scores(*SAMPLE)
@@ -346,7 +350,7 @@ def test_scores_are_calibrated_on_what_was_held_out(tmp_path: Path) -> None:
     assert f"{facts['ECE_before']:.4f} before, {facts['ECE_after']:.4f} after, on the 500" in text
 
 
-def test_an_ensemble_is_calibrated_on_its_mean_or_on_each_members_own_clips(
+def test_ensemble_calibration_uses_shared_or_separate_held_out_clips(
     tmp_path: Path,
 ) -> None:
     runs = [made_run(tmp_path / f"run{i}", small_config(head="moe", seed=i)) for i in range(2)]
@@ -367,7 +371,7 @@ def test_an_ensemble_is_calibrated_on_its_mean_or_on_each_members_own_clips(
     assert "calibration" not in export(runs, tmp_path / "none").card
 
 
-def test_scores_are_calibrated_on_given_clips_of_each_embedder(tmp_path: Path) -> None:
+def test_calibration_data_is_used_per_embedder(tmp_path: Path) -> None:
     run = made_run(tmp_path / "run", small_config(head="moe", seed=1))
     raw = export([run], tmp_path / "raw")
     clips = made_clips(120)
@@ -393,13 +397,13 @@ def test_scores_are_calibrated_on_given_clips_of_each_embedder(tmp_path: Path) -
         )
 
 
-def test_softmax_scores_stay_as_they_are(tmp_path: Path) -> None:
+def test_softmax_scores_are_not_calibrated(tmp_path: Path) -> None:
     run = made_run(tmp_path / "run", small_config(loss="softmax"))
     bundle = export([validated(run, *too_sure(0))], tmp_path / "bundle")
     assert "calibration" not in bundle.card
 
 
-def test_a_bundle_knows_how_long_its_clips_were(tmp_path: Path, bundle: Bundle) -> None:
+def test_bundle_records_its_clip_length(tmp_path: Path, bundle: Bundle) -> None:
     assert bundle.clip_frames == int(np.ceil(np.percentile(SAMPLE[1], 90)))
     run = made_run(tmp_path / "run", small_config(head="moe"))
     frames = np.zeros((20, 40, 128), np.uint8)

@@ -1,4 +1,4 @@
-"""From labelled clips to a bundle: what is held out, resumed, taken over, voted on."""
+"""Fit a bundle to labelled clips: validation split, resuming, fine-tuning, ensembles."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ from tests.support.training import (
 from vggish.errors import FrameFileError, OptionError, RunError, TrainingError
 
 CONFIG = small_config()
-# Fast ones: one step an epoch.
+# Fast: one step per epoch.
 QUICK = small_config(batch_size=500)
 
 
 @pytest.fixture(autouse=True)
 def _no_picture(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Drawing the curves takes longer than an epoch here."""
+    """Skip plotting the curves, which takes longer than an epoch here."""
     monkeypatch.setattr("classifier.training.observers.plot_curves", lambda rows, path: None)
 
 
@@ -55,7 +55,7 @@ def data() -> LabelledClips:
 
 @pytest.fixture(scope="module")
 def finished(data: LabelledClips, tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Fitted]:
-    """A finished run; shared, so leave it as it is."""
+    """Return a finished run and its result; shared, do not modify."""
     run = Run(tmp_path_factory.mktemp("finished") / "run")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("classifier.training.observers.plot_curves", lambda rows, path: None)
@@ -66,7 +66,7 @@ def finished(data: LabelledClips, tmp_path_factory: pytest.TempPathFactory) -> t
 def without_training(
     monkeypatch: pytest.MonkeyPatch,
 ) -> list[tuple[FrameExamples, FrameExamples | None]]:
-    """Only note what would be trained and validated on."""
+    """Record the training and validation examples instead of training."""
     noted: list[tuple[FrameExamples, FrameExamples | None]] = []
 
     class Noted:
@@ -103,10 +103,10 @@ def uncalibrated(bundle: Bundle) -> Bundle:
     return Bundle(bundle.directory, card, bundle.labels, head)
 
 
-# --- A run -------------------------------------------------------------------------------
+# --- A complete run ----------------------------------------------------------------------
 
 
-def test_a_run_ends_in_a_bundle_that_tags(data: LabelledClips, finished: Any) -> None:
+def test_finished_run_exports_a_working_bundle(data: LabelledClips, finished: Any) -> None:
     run, fitted = finished
     assert fitted.is_finished
     assert fitted.results[0].metrics["mAP"] > 0.9
@@ -122,7 +122,7 @@ def test_a_run_ends_in_a_bundle_that_tags(data: LabelledClips, finished: Any) ->
     assert card["metrics"]["validation"][0]["mAP"] == fitted.results[0].metrics["mAP"]
 
 
-def test_a_share_is_held_out_and_its_ids_written_down(
+def test_validation_share_is_held_out_and_its_ids_are_saved(
     tmp_path: Path, data: LabelledClips, without_training: list[Any]
 ) -> None:
     run = Run(tmp_path / "run")
@@ -138,7 +138,7 @@ def test_a_share_is_held_out_and_its_ids_written_down(
     assert fitted.bundle is None
 
 
-def test_validation_data_of_its_own_leaves_all_clips_for_training(
+def test_separate_validation_data_leaves_all_clips_for_training(
     tmp_path: Path, data: LabelledClips, without_training: list[Any]
 ) -> None:
     validation = labelled(made_clips(8, seed=3))
@@ -150,13 +150,13 @@ def test_validation_data_of_its_own_leaves_all_clips_for_training(
     assert run.described()["data"]["validation"] == validation.facts()
 
 
-def test_validation_data_without_labels_is_refused(tmp_path: Path, data: LabelledClips) -> None:
+def test_validation_data_without_labels_is_rejected(tmp_path: Path, data: LabelledClips) -> None:
     unlabelled = labelled([with_labels(clip, None) for clip in made_clips(3)])
     with pytest.raises(TrainingError, match="no validation clip has a label"):
         fit(QUICK, data, unlabelled, Run(tmp_path / "run"), FitOptions())
 
 
-def test_no_validation_keeps_the_last_epoch(tmp_path: Path, data: LabelledClips) -> None:
+def test_last_epoch_is_kept_without_validation(tmp_path: Path, data: LabelledClips) -> None:
     run = Run(tmp_path / "run")
     fitted = fit(QUICK, data, None, run, FitOptions(validation_share=0))
     assert (fitted.results[0].best_epoch, run.held_out()) == (2, [])
@@ -164,24 +164,24 @@ def test_no_validation_keeps_the_last_epoch(tmp_path: Path, data: LabelledClips)
     assert run.metrics() == {"epoch": 2}
 
 
-def test_labels_beyond_the_classes_are_refused(tmp_path: Path) -> None:
+def test_label_out_of_range_is_rejected(tmp_path: Path) -> None:
     clips = made_clips(40)
     few = labelled(clips, Labels(LABELS.names[:2], LABELS.mids[:2]))
     with pytest.raises(FrameFileError, match="there are 2 classes"):
         fit(QUICK, few, None, Run(tmp_path / "run"), FitOptions())
 
 
-def test_the_embedder_is_written_down(tmp_path: Path, without_training: list[Any]) -> None:
+def test_embedder_is_recorded(tmp_path: Path, without_training: list[Any]) -> None:
     clips = [dataclasses.replace(clip, embedder="mini") for clip in made_clips(40)]
     run = Run(tmp_path / "run")
     fit(CONFIG, labelled(clips), None, run, FitOptions())
     assert run.described()["data"]["embedders"] == ["mini"]
 
 
-# --- Resumed -----------------------------------------------------------------------------
+# --- Resuming ----------------------------------------------------------------------------
 
 
-def test_a_directory_holds_one_run(data: LabelledClips, finished: Any) -> None:
+def test_existing_run_is_not_overwritten(data: LabelledClips, finished: Any) -> None:
     with pytest.raises(RunError, match="already contains a run; continue it with --resume"):
         fit(CONFIG, data, None, finished[0], FitOptions())
 
@@ -194,7 +194,7 @@ def test_a_directory_holds_one_run(data: LabelledClips, finished: Any) -> None:
         ({"settings": {"l2": 0.5}}, "settings.l2: 1e-08 -> 0.5"),
     ],
 )
-def test_a_changed_configuration_is_refused_with_the_difference(
+def test_resuming_with_changed_config_reports_the_difference(
     data: LabelledClips, finished: Any, change: dict[str, Any], difference: str
 ) -> None:
     with pytest.raises(RunError, match="begun with other options or data") as caught:
@@ -202,7 +202,7 @@ def test_a_changed_configuration_is_refused_with_the_difference(
     assert difference in str(caught.value).replace("training.", "")
 
 
-def test_changed_data_is_refused_with_the_difference(finished: Any) -> None:
+def test_resuming_with_changed_data_reports_the_difference(finished: Any) -> None:
     with pytest.raises(RunError, match=r"n_clips: 160 -> 120"):
         fit(CONFIG, labelled(made_clips(120)), None, finished[0], FitOptions(resume=True))
     how = FitOptions(resume=True, validation_share=0.2)
@@ -210,12 +210,12 @@ def test_changed_data_is_refused_with_the_difference(finished: Any) -> None:
         fit(CONFIG, labelled(made_clips()), None, finished[0], how)
 
 
-def test_what_is_no_run_cannot_be_resumed(tmp_path: Path, data: LabelledClips) -> None:
+def test_resuming_without_a_run_is_rejected(tmp_path: Path, data: LabelledClips) -> None:
     with pytest.raises(RunError, match="is not a training run"):
         fit(CONFIG, data, None, Run(tmp_path / "none"), FitOptions(resume=True))
 
 
-def test_a_finished_run_says_so(
+def test_resuming_a_finished_run_does_nothing(
     data: LabelledClips, finished: Any, without_training: list[Any]
 ) -> None:
     run, fitted = finished
@@ -230,7 +230,7 @@ def test_a_finished_run_says_so(
     assert after.metrics["mAP"] == before.metrics["mAP"]
 
 
-def test_a_stopped_run_goes_on_to_the_same_bundle(
+def test_resumed_run_gives_the_same_bundle(
     tmp_path: Path, data: LabelledClips, finished: Any
 ) -> None:
     run, fitted = finished
@@ -240,14 +240,14 @@ def test_a_stopped_run_goes_on_to_the_same_bundle(
     later = FitOptions(resume=True, should_stop=stop_after(7))
     stopped = fit(CONFIG, data, None, stopped_run, later)
     assert stopped.results[0].n_epochs == 1
-    assert stopped.bundle is not None  # the best so far
+    assert stopped.bundle is not None  # of the best epoch so far
     resumed = fit(CONFIG, data, None, stopped_run, FitOptions(resume=True))
     assert resumed.is_finished
     assert_same_arrays(run.state, stopped_run.state)
     assert np.array_equal(scores_of(resumed.bundle, data), scores_of(fitted.bundle, data))
 
 
-def test_a_run_killed_before_its_bundle_gets_one(
+def test_run_killed_before_export_is_exported_on_resume(
     tmp_path: Path, data: LabelledClips, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def die(*_: Any, **__: Any) -> Bundle:
@@ -265,7 +265,7 @@ def test_a_run_killed_before_its_bundle_gets_one(
     assert resumed.results[0].n_epochs == 2
 
 
-# --- Started from a bundle ---------------------------------------------------------------
+# --- Fine-tuning -------------------------------------------------------------------------
 
 
 def first_score(run: Run) -> float:
@@ -275,7 +275,7 @@ def first_score(run: Run) -> float:
 def fine_tuned(
     directory: Path, data: LabelledClips, initial: Bundle | None
 ) -> tuple[float, list[str]]:
-    """The score after one epoch at a rate that changes little, and what was told."""
+    """Return the mAP after one epoch at a low learning rate, and the log lines."""
     told: list[str] = []
     config = small_config(epochs=1, learning_rate=1e-4)
     run = Run(directory)
@@ -283,7 +283,7 @@ def fine_tuned(
     return first_score(run), told
 
 
-def test_fine_tuning_begins_where_the_bundle_ended(
+def test_fine_tuning_starts_from_the_bundle_weights(
     tmp_path: Path, finished: Any, data: LabelledClips
 ) -> None:
     bundle = finished[1].bundle
@@ -297,8 +297,8 @@ def test_fine_tuning_begins_where_the_bundle_ended(
     assert facts["initial"] == {"name": "run", "sha256": bundle.sha256}
 
 
-def test_fine_tuning_to_other_classes_keeps_what_is_known(tmp_path: Path, finished: Any) -> None:
-    # dog by its id alone, cat is left out, and a frog is new.
+def test_fine_tuning_on_other_classes_keeps_the_shared_ones(tmp_path: Path, finished: Any) -> None:
+    # dog matches by id only, cat is dropped, and frog is new.
     others = Labels(("bee", "hound", "frog", "owl"), ("", "/m/dog", "/m/frog", ""))
     clips = made_clips(80, seed=5, labels=others)
     dog, hound = place_of("dog"), place_of("hound")
@@ -315,7 +315,7 @@ def test_fine_tuning_to_other_classes_keeps_what_is_known(tmp_path: Path, finish
     assert tuned > scratch + 0.2
 
 
-def test_a_stopped_fine_tuning_goes_on(tmp_path: Path, data: LabelledClips, finished: Any) -> None:
+def test_fine_tuning_can_be_resumed(tmp_path: Path, data: LabelledClips, finished: Any) -> None:
     bundle = finished[1].bundle
     whole, stopped = Run(tmp_path / "whole"), Run(tmp_path / "stopped")
     fit(CONFIG, data, None, whole, FitOptions(initial=bundle))
@@ -326,7 +326,7 @@ def test_a_stopped_fine_tuning_goes_on(tmp_path: Path, data: LabelledClips, fini
     assert_same_arrays(whole.state, stopped.state)
 
 
-def test_the_head_is_that_of_the_bundle(finished: Any) -> None:
+def test_fine_tuning_uses_the_head_of_the_bundle(finished: Any) -> None:
     bundle = finished[1].bundle
     asked = TrainingConfig(epochs=7)
     config = start_config(asked, bundle, head_is_given=False)
@@ -336,7 +336,7 @@ def test_the_head_is_that_of_the_bundle(finished: Any) -> None:
         start_config(asked, bundle, head_is_given=True)
 
 
-def test_a_bundle_without_weights_is_refused_before_the_run_begins(
+def test_fine_tuning_an_ensemble_is_rejected_before_the_run_starts(
     tmp_path: Path, data: LabelledClips, finished: Any, cross_validated: Any
 ) -> None:
     ensemble = cross_validated[1].bundle
@@ -378,9 +378,7 @@ def test_each_clip_is_held_out_by_one_fold(data: LabelledClips, cross_validated:
     assert all(result.metrics["mAP"] > 0.9 for result in fitted.results)
 
 
-def test_an_ensemble_scores_as_the_mean_of_its_folds(
-    data: LabelledClips, cross_validated: Any
-) -> None:
+def test_ensemble_scores_are_the_mean_over_folds(data: LabelledClips, cross_validated: Any) -> None:
     directory, fitted, _ = cross_validated
     bundles = [uncalibrated(load(run.bundle)) for run in folds_of(directory)]
     members = [scores_of(bundle, data) for bundle in bundles]
@@ -390,11 +388,11 @@ def test_an_ensemble_scores_as_the_mean_of_its_folds(
     assert scores_of(load(directory), data).shape == (161, 4)
     assert fitted.bundle.card["head"]["name"] == "ensemble"
     assert len(fitted.bundle.card["training"]) == 3
-    # On the clips that each fold held out, 160 in all.
+    # Calibrated on the held-out clips of all folds.
     assert fitted.bundle.card["metrics"]["calibration"]["vggish"]["n_clips"] == 160
 
 
-def test_cross_validation_stopped_within_a_fold_goes_on(
+def test_cross_validation_stopped_within_a_fold_can_be_resumed(
     tmp_path: Path, data: LabelledClips, cross_validated: Any
 ) -> None:
     expected, fitted, _ = cross_validated
@@ -410,7 +408,7 @@ def test_cross_validation_stopped_within_a_fold_goes_on(
         assert_same_arrays(run.state, other.state)
 
 
-def test_folds_of_the_data_are_used(
+def test_predefined_folds_are_used(
     tmp_path: Path, without_training: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clips = [with_labels(made_clips(1, seed=9)[0], None), *made_clips(40)]
@@ -424,13 +422,13 @@ def test_folds_of_the_data_are_used(
         assert sorted(ids_of(training)) == sorted(set(ids[1:]) - set(held))
 
 
-def test_the_number_of_folds_is_that_of_the_data(tmp_path: Path) -> None:
+def test_n_folds_must_match_the_predefined_folds(tmp_path: Path) -> None:
     data = labelled(made_clips(40), fold_of_clip=[number // 10 for number in range(40)])
     with pytest.raises(OptionError, match="the data names 4 folds; --folds says 5"):
         cross_validate(CONFIG, data, 5, Run(tmp_path), FitOptions())
 
 
-def test_a_head_that_does_not_fit_into_memory_leaves_no_run(
+def test_out_of_memory_leaves_no_run(
     tmp_path: Path, data: LabelledClips, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: Any, **__: Any) -> None:
@@ -444,7 +442,7 @@ def test_a_head_that_does_not_fit_into_memory_leaves_no_run(
     assert not (tmp_path / "run").exists()
 
 
-def test_another_number_of_folds_is_refused_with_the_difference(
+def test_resuming_with_another_n_folds_reports_the_difference(
     data: LabelledClips, cross_validated: Any
 ) -> None:
     with pytest.raises(RunError, match=r"1/3.* -> .*1/4"):

@@ -1,4 +1,4 @@
-"""Live sound: the same frames as of the whole, and tags as soon as they can be known."""
+"""Live tagging: the same frames as for the whole audio, with the least possible delay."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def changing(seed: int) -> Any:
 
 @pytest.mark.parametrize("rate_hz", [8_000, 16_000, 44_100, 48_000, 192_000])
 @pytest.mark.parametrize("seconds", [0.3, 2.5, 4.0])
-def test_the_frames_are_those_of_the_whole_sound(
+def test_live_frames_equal_frames_of_the_whole_audio(
     tagger: Tagger, monkeypatch: pytest.MonkeyPatch, rate_hz: int, seconds: float
 ) -> None:
     sound = make_sound(seconds, rate_hz)
@@ -62,7 +62,7 @@ def test_the_frames_are_those_of_the_whole_sound(
     assert [tags.start_seconds for tags in found] == expected.start_seconds.tolist()
 
 
-def test_tags_do_not_depend_on_how_the_sound_is_cut(tagger: Tagger) -> None:
+def test_tags_do_not_depend_on_block_size(tagger: Tagger) -> None:
     sound = make_sound(14, 44_100)
     whole = live_tags(tagger, sound, 44_100, constant(len(sound)))
     for sizes in (constant(441), constant(30_000), changing(2)):
@@ -78,7 +78,7 @@ def test_tags_do_not_depend_on_how_the_sound_is_cut(tagger: Tagger) -> None:
                 np.testing.assert_allclose(*scores, atol=1e-5)
 
 
-def test_clip_tags_are_the_taggers_own_as_long_as_a_clip_lasts(tagger: Tagger) -> None:
+def test_clip_tags_equal_file_tags_up_to_clip_length(tagger: Tagger) -> None:
     sound = make_sound(9.6)
     *_, last = live_tags(tagger, sound, 16_000, constant(1600))
     expected = tagger.tag(sound, sample_rate=16_000).tags
@@ -87,9 +87,9 @@ def test_clip_tags_are_the_taggers_own_as_long_as_a_clip_lasts(tagger: Tagger) -
     np.testing.assert_allclose(*scores, atol=1e-5)
 
 
-def test_old_sound_is_forgotten(tagger: Tagger) -> None:
+def test_audio_before_the_window_has_no_effect(tagger: Tagger) -> None:
     end = make_sound(10 * 0.96, seed=5)
-    quiet = np.zeros(16_000 * 30 // 25 * 24, np.float32)  # a whole number of frames
+    quiet = np.zeros(16_000 * 30 // 25 * 24, np.float32)  # an integer number of frames
     after_quiet = live_tags(tagger, np.concatenate([quiet, end]), 16_000, constant(8000))
     after_noise = live_tags(
         tagger, np.concatenate([make_sound(len(quiet) / 16_000, seed=9), end]), 16_000,
@@ -99,9 +99,9 @@ def test_old_sound_is_forgotten(tagger: Tagger) -> None:
     assert after_quiet[-9] != after_noise[-9]
 
 
-def test_a_frame_is_tagged_with_the_block_that_completes_it(tagger: Tagger) -> None:
+def test_frame_is_tagged_as_soon_as_it_is_complete(tagger: Tagger) -> None:
     live = LiveTagger(tagger, 16_000)
-    # The last STFT frame of a patch reaches 15 ms beyond it.
+    # The last STFT frame of a patch extends 15 ms past its end.
     n_needed = 15_360 + 240
     assert live.feed(make_sound(1.0)[: n_needed - 1]) == []
     assert len(live.feed(make_sound(1.0)[n_needed - 1 : n_needed])) == 1
@@ -109,9 +109,7 @@ def test_a_frame_is_tagged_with_the_block_that_completes_it(tagger: Tagger) -> N
 
 
 @pytest.mark.parametrize("rate_hz", [8_000, 44_100, 48_000, 192_000])
-def test_the_resampler_holds_back_less_than_a_tenth_of_a_second(
-    tagger: Tagger, rate_hz: int
-) -> None:
+def test_resampler_delay_is_below_100_ms(tagger: Tagger, rate_hz: int) -> None:
     live = LiveTagger(tagger, rate_hz)
     sound = make_sound(2.0, rate_hz)
     step = rate_hz // 100
@@ -121,7 +119,7 @@ def test_the_resampler_holds_back_less_than_a_tenth_of_a_second(
     assert (n_fed + step) / rate_hz < 0.975 + 0.1
 
 
-def test_memory_does_not_grow(tagger: Tagger) -> None:
+def test_memory_use_is_bounded(tagger: Tagger) -> None:
     live = LiveTagger(tagger, 16_000, top_k=1)
     block = make_sound(10)
     sizes = []
@@ -133,7 +131,9 @@ def test_memory_does_not_grow(tagger: Tagger) -> None:
 
 
 @pytest.mark.parametrize("rate_hz", [16_000, 48_000])
-def test_integers_and_channels_are_mixed_as_in_files(tagger: Tagger, rate_hz: int) -> None:
+def test_integer_and_multichannel_samples_are_converted_as_in_files(
+    tagger: Tagger, rate_hz: int
+) -> None:
     mono = (make_sound(2.0, rate_hz) * 32767).astype(np.int16)
     expected = live_tags(tagger, mono, rate_hz, constant(5000))
     as_float = mono.astype(np.float32) / 32768
@@ -143,7 +143,7 @@ def test_integers_and_channels_are_mixed_as_in_files(tagger: Tagger, rate_hz: in
     assert live_tags(tagger, stereo, rate_hz, constant(5000)) == expected
 
 
-def test_the_choice_of_tags_is_honoured(tagger: Tagger) -> None:
+def test_tag_options_are_applied(tagger: Tagger) -> None:
     live = LiveTagger(tagger, 16_000, top_k=2, labels=["Speech", "Dog", "Music"],
                       exclude_labels=["/m/09x0r"])  # fmt: skip
     (tags,) = live.feed(make_sound(1.5))
@@ -154,7 +154,7 @@ def test_the_choice_of_tags_is_honoured(tagger: Tagger) -> None:
         LiveTagger(tagger, 16_000, top_k=0)
 
 
-def test_a_head_without_scores_of_frames_judges_each_frame_alone(
+def test_head_without_frame_scores_scores_each_frame_separately(
     tagger: Tagger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tagger.bundle, "has_frame_scores", False)
@@ -168,7 +168,7 @@ def test_a_head_without_scores_of_frames_judges_each_frame_alone(
         )
 
 
-def test_no_sound_gives_no_tags_and_the_end_is_the_end(tagger: Tagger) -> None:
+def test_empty_stream_gives_no_tags_and_cannot_be_fed_once_finished(tagger: Tagger) -> None:
     live = LiveTagger(tagger, 44_100)
     assert live.feed(np.zeros(0, np.float32)) == []
     assert live.finish() == []
@@ -178,7 +178,7 @@ def test_no_sound_gives_no_tags_and_the_end_is_the_end(tagger: Tagger) -> None:
         live.feed(np.zeros(10, np.float32))
 
 
-def test_one_sample_is_sound(tagger: Tagger) -> None:
+def test_one_sample_is_tagged(tagger: Tagger) -> None:
     live = LiveTagger(tagger, 384_000)
     live.feed(np.ones(1, np.float32))
     assert len(live.finish()) == 1
@@ -193,12 +193,12 @@ def test_one_sample_is_sound(tagger: Tagger) -> None:
         (np.zeros(5, np.int64), "int16"),
     ],
 )
-def test_what_are_no_samples_is_refused(tagger: Tagger, samples: Any, told: str) -> None:
+def test_invalid_samples_are_rejected(tagger: Tagger, samples: Any, told: str) -> None:
     with pytest.raises(OptionError, match=told):
         LiveTagger(tagger, 16_000).feed(samples)
 
 
 @pytest.mark.parametrize("rate_hz", [100, 1_000_000])
-def test_a_rate_out_of_range_is_refused(tagger: Tagger, rate_hz: int) -> None:
+def test_sample_rate_out_of_range_is_rejected(tagger: Tagger, rate_hz: int) -> None:
     with pytest.raises(OptionError, match="sample rate"):
         LiveTagger(tagger, rate_hz)

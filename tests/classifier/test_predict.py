@@ -37,7 +37,7 @@ def expected_scores(clips: list[Clip]) -> Any:
 
 
 class FixedScores:
-    """A bundle that gives the scores it is told, in the order of the clips."""
+    """Bundle that returns the given scores in clip order."""
 
     def __init__(self, bundle: Bundle, scores: Any) -> None:
         self.labels, self.provenance = bundle.labels, bundle.provenance
@@ -57,7 +57,7 @@ def predicted(bundle: Any, clips: Any, file_format: str, **options: Any) -> byte
 # --- YouTube-8M's CSV --------------------------------------------------------------------
 
 
-def test_youtube8m_csv_is_exact_to_the_byte(bundle: Bundle) -> None:
+def test_youtube8m_csv_matches_byte_for_byte(bundle: Bundle) -> None:
     known = FixedScores(
         bundle, [[0.5, 0.1234567, 0.9, 0.5, 1e-7], [0, 1, 0.25, 0, 0], [1 / 3, 0, 0, 0, 2 / 3]]
     )
@@ -73,7 +73,7 @@ def test_youtube8m_csv_is_exact_to_the_byte(bundle: Bundle) -> None:
     )
 
 
-def test_youtube8m_csv_has_the_twenty_best(tmp_path: Path) -> None:
+def test_youtube8m_csv_has_the_top_20_classes(tmp_path: Path) -> None:
     large = make_bundle(tmp_path / "large", names=tuple(f"class {i}" for i in range(50)))
     clips = make_clips()
     rows = list(csv.reader(io.StringIO(predicted(large, clips, "yt8m").decode())))[1:]
@@ -92,14 +92,14 @@ def test_youtube8m_csv_has_the_twenty_best(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("file_format", ["yt8m", "wide"])
-def test_csv_of_awkward_names_is_read_back(bundle: Bundle, file_format: str) -> None:
+def test_csv_round_trip_with_special_characters(bundle: Bundle, file_format: str) -> None:
     text = predicted(bundle, make_clips(AWKWARD), file_format).decode()
     rows = list(csv.reader(io.StringIO(text, newline="")))
     assert [row[0] for row in rows[1:]] == AWKWARD
     assert "\r\n" not in text
 
 
-def test_wide_csv_has_a_column_a_class(bundle: Bundle) -> None:
+def test_wide_csv_has_one_column_per_class(bundle: Bundle) -> None:
     clips = make_clips()
     text = predicted(bundle, clips, "wide", top_k=1).decode()
     header, *rows = csv.reader(io.StringIO(text))
@@ -109,7 +109,7 @@ def test_wide_csv_has_a_column_a_class(bundle: Bundle) -> None:
     np.testing.assert_allclose(scores, expected_scores(clips), atol=1e-5)
 
 
-def test_wide_csv_and_parquet_give_every_float32_back(
+def test_wide_csv_and_parquet_preserve_float32_scores(
     bundle: Bundle, rng: np.random.Generator
 ) -> None:
     arrow = pytest.importorskip("pyarrow.parquet")
@@ -121,7 +121,7 @@ def test_wide_csv_and_parquet_give_every_float32_back(
     np.testing.assert_array_equal(np.array(table["scores"].to_pylist(), np.float32), exact)
 
 
-def test_json_lines_have_the_best_tags(bundle: Bundle) -> None:
+def test_json_lines_contain_the_top_tags(bundle: Bundle) -> None:
     clips = make_clips([*AWKWARD, "plain"])
     lines = predicted(bundle, clips, "jsonl", top_k=3).splitlines()
     for line, clip, scores in zip(lines, clips, expected_scores(clips), strict=True):
@@ -135,12 +135,12 @@ def test_json_lines_have_the_best_tags(bundle: Bundle) -> None:
         np.testing.assert_allclose([t["score"] for t in entry["tags"]], scores[best], atol=1e-5)
 
 
-def test_parquet_says_what_its_scores_are(bundle: Bundle, tmp_path: Path) -> None:
+def test_parquet_metadata_describes_the_scores(bundle: Bundle, tmp_path: Path) -> None:
     arrow = pytest.importorskip("pyarrow.parquet")
     clips = make_clips([*AWKWARD, *map(str, range(9000))])
     predict(bundle, clips, tmp_path / "p.parquet", "parquet")
     file = arrow.ParquetFile(tmp_path / "p.parquet")
-    assert file.num_row_groups == 3  # not one a batch
+    assert file.num_row_groups == 3  # not one per batch
     table = file.read()
     assert table["clip"].to_pylist() == [clip.clip_id for clip in clips]
     np.testing.assert_allclose(
@@ -153,9 +153,7 @@ def test_parquet_says_what_its_scores_are(bundle: Bundle, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("file_format", PREDICTION_FORMATS)
-def test_no_clips_give_a_whole_file_without_rows(
-    bundle: Bundle, tmp_path: Path, file_format: str
-) -> None:
+def test_no_clips_give_a_valid_empty_file(bundle: Bundle, tmp_path: Path, file_format: str) -> None:
     assert predict(bundle, [], tmp_path / "out", file_format).n_clips == 0
     data = (tmp_path / "out").read_bytes()
     if file_format == "parquet":
@@ -169,7 +167,7 @@ def test_no_clips_give_a_whole_file_without_rows(
 
 
 @pytest.mark.parametrize("file_format", PREDICTION_FORMATS)
-def test_a_path_and_a_file_object_get_the_same_bytes(
+def test_path_and_file_object_get_the_same_bytes(
     bundle: Bundle, tmp_path: Path, file_format: str
 ) -> None:
     clips = make_clips()
@@ -179,7 +177,7 @@ def test_a_path_and_a_file_object_get_the_same_bytes(
 
 
 @pytest.mark.parametrize("file_format", PREDICTION_FORMATS)
-def test_a_pipe_takes_predictions_too(bundle: Bundle, file_format: str) -> None:
+def test_predictions_can_be_written_to_a_pipe(bundle: Bundle, file_format: str) -> None:
     clips = make_clips(["a", "b"])
     reading, writing = os.pipe()
     with open(reading, "rb") as pipe:
@@ -190,7 +188,9 @@ def test_a_pipe_takes_predictions_too(bundle: Bundle, file_format: str) -> None:
 
 
 @pytest.mark.parametrize("file_format", PREDICTION_FORMATS)
-def test_memory_does_not_grow_with_the_number_of_clips(bundle: Bundle, file_format: str) -> None:
+def test_memory_use_does_not_grow_with_the_number_of_clips(
+    bundle: Bundle, file_format: str
+) -> None:
     taken = 0
     ahead = []
 
@@ -218,9 +218,7 @@ def test_long_and_empty_clips_are_predicted(bundle: Bundle) -> None:
     np.testing.assert_allclose(scores, expected_scores(clips), atol=1e-5)
 
 
-def test_frames_of_another_embedder_are_refused_unless_forced(
-    bundle: Bundle, tmp_path: Path
-) -> None:
+def test_frames_of_another_embedder_need_force(bundle: Bundle, tmp_path: Path) -> None:
     clips = [make_clip("a"), make_clip("b", embedder="vggish"), make_clip("c", embedder="mini")]
     with pytest.raises(BundleError, match=r"c\.tfrecord, record 1: .*'mini'.*'tiny'"):
         predict(bundle, clips, tmp_path / "out.csv", "yt8m")
@@ -229,7 +227,7 @@ def test_frames_of_another_embedder_are_refused_unless_forced(
     assert report.embedders == {"": 1, "vggish": 1, "mini": 1}
 
 
-def test_a_file_is_there_only_when_it_is_whole(bundle: Bundle, tmp_path: Path) -> None:
+def test_interrupted_prediction_leaves_the_old_file(bundle: Bundle, tmp_path: Path) -> None:
     def clips() -> Iterator[Clip]:
         yield from (make_clip(str(number), 10) for number in range(1000))
         raise KeyboardInterrupt
@@ -241,7 +239,7 @@ def test_a_file_is_there_only_when_it_is_whole(bundle: Bundle, tmp_path: Path) -
     assert (tmp_path / "out.csv").read_text() == "the last one"
 
 
-def test_what_cannot_be_written_is_said(
+def test_output_errors_are_reported(
     bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(OptionError, match=r"yt8m, wide, jsonl, parquet. Received: 'csv'"):
@@ -257,7 +255,7 @@ def test_what_cannot_be_written_is_said(
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
-def test_a_reader_that_has_had_enough_is_no_broken_file(bundle: Bundle) -> None:
+def test_broken_pipe_is_not_reported_as_a_file_error(bundle: Bundle) -> None:
     class Closed(io.BytesIO):
         def write(self, data: Any) -> int:
             raise BrokenPipeError(32, "Broken pipe")

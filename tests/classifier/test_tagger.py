@@ -45,7 +45,7 @@ def best_first(scores: Any) -> list[tuple[int, float]]:
 # --- Choosing tags -----------------------------------------------------------------------
 
 
-def test_tags_are_sorted_and_ties_go_to_the_lower_index() -> None:
+def test_tags_are_sorted_with_ties_by_lower_index() -> None:
     scores = np.array([[0.5, 0.1, 0.9, 0.5, 0.5], [0.0, 0.0, 0.0, 0.0, 0.0]], np.float32)
     assert top_indices(scores, 3).tolist() == [[2, 0, 3], [0, 1, 2]]
     assert top_indices(scores, None).shape == top_indices(scores, 99).shape == (2, 5)
@@ -60,7 +60,7 @@ def test_tags_are_sorted_and_ties_go_to_the_lower_index() -> None:
     assert Choice().tags(scores[:0], make_labels()) == []
 
 
-def test_a_tags_score_gives_the_float32_back(rng: np.random.Generator) -> None:
+def test_tag_score_round_trips_to_float32(rng: np.random.Generator) -> None:
     scores = np.concatenate([rng.random((50, 5)), 10.0 ** rng.uniform(-40, 0, (50, 5))])
     scores = scores.astype(np.float32)
     for row, tags in zip(scores, Choice(top_k=None).tags(scores, make_labels()), strict=True):
@@ -70,7 +70,7 @@ def test_a_tags_score_gives_the_float32_back(rng: np.random.Generator) -> None:
 # --- Frames ------------------------------------------------------------------------------
 
 
-def test_frames_are_tagged_as_a_clip_and_one_by_one(bundle: Bundle, frames: Any) -> None:
+def test_frames_get_clip_tags_and_frame_scores(bundle: Bundle, frames: Any) -> None:
     tags = Tagger(bundle).tag_frames(frames, top_k=3)
     expected = best_first(tiny_scores([frames])[0])[:3]
     assert [tag.index for tag in tags.tags] == [index for index, _ in expected]
@@ -88,7 +88,7 @@ def test_frames_are_tagged_as_a_clip_and_one_by_one(bundle: Bundle, frames: Any)
     assert tags.duration_seconds == 3.84
 
 
-def test_a_threshold_leaves_out_what_is_below(bundle: Bundle, frames: Any) -> None:
+def test_threshold_drops_lower_scores(bundle: Bundle, frames: Any) -> None:
     everything = Tagger(bundle).tag_frames(frames, top_k=None)
     assert len(everything.tags) == N_CLASSES
     assert everything.frames is not None
@@ -100,7 +100,7 @@ def test_a_threshold_leaves_out_what_is_below(bundle: Bundle, frames: Any) -> No
         assert few.tags == tuple(tag for tag in all_tags.tags if tag.score >= middle)
 
 
-def test_tags_are_of_the_classes_that_are_asked_for(bundle: Bundle, frames: Any) -> None:
+def test_label_filters_select_classes(bundle: Bundle, frames: Any) -> None:
     everything = Tagger(bundle).tag_frames(frames, top_k=None)
     some = Tagger(bundle).tag_frames(frames, top_k=None, labels=["bark", "/M/0"])
     others = Tagger(bundle).tag_frames(frames, top_k=None, exclude_labels=["Bark", "speech"])
@@ -115,7 +115,7 @@ def test_tags_are_of_the_classes_that_are_asked_for(bundle: Bundle, frames: Any)
         np.testing.assert_array_equal(found.scores, everything.scores)
 
 
-def test_segments_say_when_each_tag_is_heard(bundle: Bundle, frames: Any) -> None:
+def test_segments_give_the_times_of_each_tag(bundle: Bundle, frames: Any) -> None:
     tags = Tagger(bundle).tag_frames(frames, top_k=3)
     assert tags.segments is not None
     assert tags.frame_scores is not None
@@ -132,14 +132,14 @@ def test_segments_say_when_each_tag_is_heard(bundle: Bundle, frames: Any) -> Non
         assert max(np.float32(span.score) for span in spans) == scores.max()
 
 
-def test_times_are_those_that_are_given(bundle: Bundle, frames: Any) -> None:
+def test_given_frame_times_are_used(bundle: Bundle, frames: Any) -> None:
     tags = Tagger(bundle).tag_frames(frames, start_seconds=[0, 1, 2, 3])
     assert tags.frames is not None
     assert [frame.start_seconds for frame in tags.frames] == [0, 1, 2, 3]
     assert tags.duration_seconds == 3.96
 
 
-def test_a_head_without_frame_scores_tags_clips_only(tmp_path: Path, frames: Any) -> None:
+def test_head_without_frame_scores_gives_clip_tags_only(tmp_path: Path, frames: Any) -> None:
     tags = Tagger(make_bundle(tmp_path / "plain", of_frames=False)).tag_frames(frames)
     assert tags.frames is None
     assert tags.frame_scores is None
@@ -148,7 +148,7 @@ def test_a_head_without_frame_scores_tags_clips_only(tmp_path: Path, frames: Any
     assert len(tags.tags) == N_CLASSES
 
 
-def test_json_has_the_words_of_all_outputs(bundle: Bundle, frames: Any) -> None:
+def test_json_uses_the_common_field_names(bundle: Bundle, frames: Any) -> None:
     tags = Tagger(bundle).tag_frames(frames, top_k=2, embedder="vggish")
     answer = json.loads(json.dumps(tags.as_json(), allow_nan=False))
     assert list(answer) == [
@@ -178,14 +178,14 @@ def test_json_has_the_words_of_all_outputs(bundle: Bundle, frames: Any) -> None:
         ({"start_seconds": [0, 1]}, "start_seconds must be 4 times"),
     ],
 )
-def test_options_that_make_no_sense_are_refused(
+def test_invalid_options_are_rejected(
     bundle: Bundle, frames: Any, options: Any, message: str
 ) -> None:
     with pytest.raises(OptionError, match=message):
         Tagger(bundle).tag_frames(frames, **options)
 
 
-def test_what_is_no_clip_is_refused(bundle: Bundle) -> None:
+def test_invalid_frames_are_rejected(bundle: Bundle) -> None:
     tagger = Tagger(bundle)
     for shape in ((0, 128), (2, 64), (1, 2, 128)):
         with pytest.raises(OptionError, match=r"\[n, 128\], n at least 1"):
@@ -194,18 +194,18 @@ def test_what_is_no_clip_is_refused(bundle: Bundle) -> None:
         tagger.tag_frames(np.zeros((2, 128), np.float32))
 
 
-def test_frames_of_another_embedder_are_refused(bundle: Bundle, frames: Any) -> None:
+def test_frames_of_another_embedder_are_rejected(bundle: Bundle, frames: Any) -> None:
     with pytest.raises(BundleError, match="'mini'"):
         Tagger(bundle).tag_frames(frames, embedder="mini")
     forced = Tagger(bundle, force=True).tag_frames(frames, embedder="mini")
     assert forced.tags == Tagger(bundle).tag_frames(frames).tags
 
 
-# --- Sound -------------------------------------------------------------------------------
+# --- Audio files -------------------------------------------------------------------------
 
 
 @pytest.mark.usefixtures("small_home")
-def test_sound_is_embedded_and_tagged(bundle: Bundle, write_sound: Any) -> None:
+def test_audio_file_is_embedded_and_tagged(bundle: Bundle, write_sound: Any) -> None:
     path = write_sound("a.wav", seconds=5.0)
     tagger = Tagger(bundle)
     tags = tagger.tag(path, top_k=3)
@@ -223,7 +223,7 @@ def test_sound_is_embedded_and_tagged(bundle: Bundle, write_sound: Any) -> None:
 
 
 @pytest.mark.usefixtures("small_home")
-def test_the_embedder_is_loaded_once_and_when_it_is_needed(
+def test_embedder_is_loaded_once_on_first_use(
     bundle: Bundle, write_sound: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loaded = []
@@ -250,7 +250,7 @@ def test_the_embedder_is_loaded_once_and_when_it_is_needed(
 
 
 @pytest.mark.usefixtures("small_home")
-def test_an_extractor_of_another_space_or_values_is_refused(tmp_path: Path) -> None:
+def test_incompatible_extractor_is_rejected(tmp_path: Path) -> None:
     for_mini = make_bundle(tmp_path / "mini", embedders=["mini"])
     extractor = vggish.load_extractor()
     with pytest.raises(BundleError, match=r"'vggish'.*'mini'"):
@@ -261,7 +261,7 @@ def test_an_extractor_of_another_space_or_values_is_refused(tmp_path: Path) -> N
 
 
 @pytest.mark.usefixtures("small_home")
-def test_a_sound_without_a_frame_is_refused(bundle: Bundle, write_sound: Any) -> None:
+def test_audio_without_a_frame_is_rejected(bundle: Bundle, write_sound: Any) -> None:
     path = write_sound("short.wav", seconds=0.5)
     assert Tagger(bundle).tag(path).tags
     dropping = Tagger(bundle, vggish.load_extractor(tail="drop"))
@@ -269,7 +269,7 @@ def test_a_sound_without_a_frame_is_refused(bundle: Bundle, write_sound: Any) ->
         dropping.tag(path)
 
 
-def test_what_keeps_a_sound_from_being_tagged_is_said(
+def test_tagging_errors_are_reported(
     bundle: Bundle, small_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tagger = Tagger(bundle)
@@ -287,7 +287,7 @@ def test_what_keeps_a_sound_from_being_tagged_is_said(
 
 @pytest.mark.usefixtures("small_home")
 @pytest.mark.parametrize("rate_hz", [8_000, 16_000, 44_100])
-def test_a_waveform_is_tagged_as_its_file(bundle: Bundle, tmp_path: Path, rate_hz: int) -> None:
+def test_waveform_and_file_give_the_same_tags(bundle: Bundle, tmp_path: Path, rate_hz: int) -> None:
     import soundfile
 
     waveform = np.stack([make_sound(4.0, rate_hz), make_sound(4.0, rate_hz, seed=3)], axis=1)
@@ -305,7 +305,7 @@ def test_a_waveform_is_tagged_as_its_file(bundle: Bundle, tmp_path: Path, rate_h
 
 
 @pytest.mark.usefixtures("small_home")
-def test_integers_are_scaled(bundle: Bundle) -> None:
+def test_integer_waveform_is_scaled(bundle: Bundle) -> None:
     tagger = Tagger(bundle)
     waveform = make_sound(3.0)
     expected = tagger.tag(waveform, sample_rate=16_000).scores
@@ -316,7 +316,7 @@ def test_integers_are_scaled(bundle: Bundle) -> None:
 
 
 @pytest.mark.usefixtures("small_home")
-def test_what_is_odd_about_a_waveform_is_told_as_of_a_file(bundle: Bundle) -> None:
+def test_waveform_gives_the_same_warnings_as_a_file(bundle: Bundle) -> None:
     tagger = Tagger(bundle)
     waveform = make_sound(2.0)
     waveform[100:103] = np.nan
@@ -348,20 +348,20 @@ def test_what_is_odd_about_a_waveform_is_told_as_of_a_file(bundle: Bundle) -> No
     ],
 )
 @pytest.mark.usefixtures("small_home")
-def test_what_is_no_waveform_is_refused(
+def test_invalid_waveform_is_rejected(
     bundle: Bundle, waveform: Any, rate: Any, message: str
 ) -> None:
     with pytest.raises(OptionError, match=message):
         Tagger(bundle).tag(np.asarray(waveform), sample_rate=rate)
 
 
-def test_a_file_says_its_own_rate(bundle: Bundle) -> None:
+def test_sample_rate_of_a_file_cannot_be_overridden(bundle: Bundle) -> None:
     with pytest.raises(OptionError, match="has a sample rate of its own"):
         Tagger(bundle).tag("a.wav", sample_rate=16_000)
 
 
 @pytest.mark.usefixtures("small_home")
-def test_threads_share_a_tagger(bundle: Bundle) -> None:
+def test_tagger_is_thread_safe(bundle: Bundle) -> None:
     tagger = Tagger.load(bundle.directory)
     sounds = [make_sound(1.0 + seed, seed=seed) for seed in range(12)]
     alone = [tagger.tag(sound, sample_rate=16_000) for sound in sounds]
@@ -371,10 +371,10 @@ def test_threads_share_a_tagger(bundle: Bundle) -> None:
         np.testing.assert_allclose(one.scores, other.scores, atol=1e-6)
 
 
-# --- Long sounds -------------------------------------------------------------------------
+# --- Long clips --------------------------------------------------------------------------
 
 
-def test_a_short_clip_is_scored_whole(bundle: Bundle, rng: np.random.Generator) -> None:
+def test_short_clip_is_scored_as_one_window(bundle: Bundle, rng: np.random.Generator) -> None:
     for n in (1, 9, 10):
         frames = rng.integers(0, 256, (n, 128), np.uint8)
         tags = Tagger(bundle).tag_frames(frames)
@@ -384,24 +384,20 @@ def test_a_short_clip_is_scored_whole(bundle: Bundle, rng: np.random.Generator) 
         np.testing.assert_array_equal(tags.frame_scores, whole[1][0])
 
 
-def test_a_long_clip_has_the_score_of_its_best_window(
-    bundle: Bundle, rng: np.random.Generator
-) -> None:
+def test_long_clip_gets_its_maximum_window_score(bundle: Bundle, rng: np.random.Generator) -> None:
     frames = rng.integers(0, 256, (47, 128), np.uint8)
     tags = Tagger(bundle).tag_frames(frames)
     starts = [0, 5, 9, 14, 19, 23, 28, 32, 37]
     windows = tiny_scores([frames[start : start + 10] for start in starts])
     np.testing.assert_allclose(tags.scores, windows.max(0), atol=1e-5)
-    # The tiny head scores a frame by that frame alone.
+    # The tiny head scores each frame independently.
     assert tags.frame_scores is not None
     each = tiny_scores([frame[None] for frame in frames])
     np.testing.assert_allclose(tags.frame_scores, each, atol=1e-5)
 
 
-def test_what_is_heard_somewhere_in_an_hour_is_found(
-    tmp_path: Path, rng: np.random.Generator
-) -> None:
-    """Also when it begins with the last frame; and more frames take no more in the head."""
+def test_short_event_in_an_hour_is_detected(tmp_path: Path, rng: np.random.Generator) -> None:
+    """Test an event at the start, in the middle and at the end of the clip."""
     bundle = make_bundle(tmp_path / "five", clip_frames=5)
     assert bundle.clip_frames == 5
     quiet = np.full((3750, 128), 127, np.uint8)
@@ -412,11 +408,11 @@ def test_what_is_heard_somewhere_in_an_hour_is_found(
         frames[place : place + 5] = event
         scores = Tagger(bundle).tag_frames(frames).scores
         assert (scores >= tiny_scores([quiet[:5]])[0] - 1e-5).all()
-        if place != 2500:  # the first and the last window are just there
+        if place != 2500:  # the first and the last window match the event exactly
             assert (scores >= expected - 1e-5).all()
 
 
-def test_a_head_without_frame_scores_takes_long_clips_too(
+def test_head_without_frame_scores_accepts_long_clips(
     tmp_path: Path, rng: np.random.Generator
 ) -> None:
     bundle = make_bundle(tmp_path / "plain", of_frames=False)
@@ -427,7 +423,7 @@ def test_a_head_without_frame_scores_takes_long_clips_too(
     assert tags.frame_scores is None
 
 
-# --- Which embedder ----------------------------------------------------------------------
+# --- Choosing the embedder ---------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -441,14 +437,14 @@ def test_a_head_without_frame_scores_takes_long_clips_too(
         (["vggish"], "auto", True, "auto"),
     ],
 )
-def test_the_embedder_is_one_that_the_bundle_is_made_for(
+def test_embedder_matches_the_bundle(
     tmp_path: Path, made_for: list[str], asked: Any, force: bool, chosen: str
 ) -> None:
     bundle = make_bundle(tmp_path / "b", embedders=made_for)
     assert choose_embedder(bundle, asked, force=force) == chosen
 
 
-def test_an_embedder_that_the_bundle_is_not_made_for_is_refused(tmp_path: Path) -> None:
+def test_embedder_not_supported_by_the_bundle_is_rejected(tmp_path: Path) -> None:
     for_mini = make_bundle(tmp_path / "m", embedders=["mini"])
     with pytest.raises(BundleError, match=r"'vggish'.*'mini'[\s\S]*--force"):
         Tagger.load(for_mini.directory, embedder="vggish")
@@ -459,8 +455,8 @@ def test_an_embedder_that_the_bundle_is_not_made_for_is_refused(tmp_path: Path) 
         Tagger.load(other.directory, embedder="yamnet")  # type: ignore[arg-type]
 
 
-def test_a_missing_embedder_is_told_with_what_to_do(tmp_path: Path) -> None:
-    """AUDIOTAG_HOME is empty."""
+def test_missing_embedder_error_suggests_the_fix(tmp_path: Path) -> None:
+    """No weights are installed: AUDIOTAG_HOME is empty."""
     bundle = make_bundle(tmp_path / "v")
     message = r"'tiny' is for frames of 'vggish' only[\s\S]*weights fetch[\s\S]*--model audioset"
     with pytest.raises(WeightsNotInstalledError, match=message):
@@ -468,10 +464,10 @@ def test_a_missing_embedder_is_told_with_what_to_do(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("small_mini")
-def test_mini_is_taken_where_vggish_is_not_installed_and_where_only_it_will_do(
+def test_mini_is_used_if_vggish_is_missing_or_unsupported(
     tmp_path: Path, small_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And each is scored as its own calibration says."""
+    """Scores use the calibration of the chosen embedder."""
     calibration = {"mini": Calibration(0.5, 1.0).as_json()}
     both = make_bundle(tmp_path / "b", embedders=["vggish", "mini"], calibration=calibration)
     for_mini = make_bundle(tmp_path / "m", embedders=["mini"])
@@ -493,7 +489,7 @@ def test_mini_is_taken_where_vggish_is_not_installed_and_where_only_it_will_do(
 # --- Calibration -------------------------------------------------------------------------
 
 
-def test_scores_are_calibrated_by_what_made_the_frames(tmp_path: Path, frames: Any) -> None:
+def test_scores_are_calibrated_per_embedder(tmp_path: Path, frames: Any) -> None:
     cards = {"vggish": Calibration(2.0, -1.0), "mini": Calibration(0.5, 0.25)}
     plain = make_bundle(tmp_path / "plain", embedders=["vggish", "mini", "other"])
     bundle = make_bundle(
@@ -517,6 +513,6 @@ def test_scores_are_calibrated_by_what_made_the_frames(tmp_path: Path, frames: A
     [{"calibration": {"vggish": {"scale": 0, "offset": 1}}}, {"calibration": ["vggish"]},
      {"clip_frames": 0}, {"clip_frames": "10"}, {"clip_frames": True}],
 )  # fmt: skip
-def test_a_card_that_makes_no_sense_is_refused(tmp_path: Path, card: Any) -> None:
+def test_invalid_card_is_rejected(tmp_path: Path, card: Any) -> None:
     with pytest.raises(BundleError, match=rf"bundle\.json: '{next(iter(card))}'"):
         make_bundle(tmp_path / "b", **card)
