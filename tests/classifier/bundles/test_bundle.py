@@ -50,14 +50,14 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 @pytest.fixture
 def copied(bundle: Bundle, tmp_path: Path) -> Path:
-    """A bundle of one's own, to break."""
+    """Return a private copy of the bundle that a test may modify."""
     return Path(shutil.copytree(bundle.directory, tmp_path / "copied"))
 
 
 # --- Scores ------------------------------------------------------------------------------
 
 
-def test_scores_are_those_of_the_graph_whatever_the_lengths(
+def test_scores_match_the_reference_for_any_clip_lengths(
     bundle: Bundle, rng: np.random.Generator
 ) -> None:
     clips = random_clips(rng, [10, 1, 0, 7, 10])
@@ -66,7 +66,7 @@ def test_scores_are_those_of_the_graph_whatever_the_lengths(
     np.testing.assert_allclose(scores, tiny_scores(clips), atol=1e-5)
 
 
-def test_a_clip_has_the_same_scores_alone_and_in_a_batch(
+def test_clip_has_the_same_scores_alone_and_in_a_batch(
     bundle: Bundle, rng: np.random.Generator
 ) -> None:
     clips = random_clips(rng, [3, 300, 1, 12])
@@ -74,7 +74,7 @@ def test_a_clip_has_the_same_scores_alone_and_in_a_batch(
     np.testing.assert_allclose(bundle.scores(*pad(clips)), alone, atol=1e-6)
 
 
-def test_rows_beyond_a_clip_never_matter(bundle: Bundle, rng: np.random.Generator) -> None:
+def test_padding_does_not_change_scores(bundle: Bundle, rng: np.random.Generator) -> None:
     frames, n_frames = pad(random_clips(rng, [4, 2, 0]))
     longer = rng.integers(0, 256, (3, 9, 128), np.uint8)
     for row, other, n in zip(frames, longer, n_frames, strict=True):
@@ -88,7 +88,9 @@ def test_rows_beyond_a_clip_never_matter(bundle: Bundle, rng: np.random.Generato
     assert not got[1][:, 4:].any()
 
 
-def test_frame_scores_are_those_of_each_frame(bundle: Bundle, rng: np.random.Generator) -> None:
+def test_frame_scores_match_the_reference_for_each_frame(
+    bundle: Bundle, rng: np.random.Generator
+) -> None:
     clips = random_clips(rng, [5, 2])
     frame_scores = bundle.frame_scores(*pad(clips))
     assert frame_scores is not None
@@ -100,7 +102,7 @@ def test_frame_scores_are_those_of_each_frame(bundle: Bundle, rng: np.random.Gen
         assert not got[len(clip) :].any()
 
 
-def test_a_head_may_have_no_frame_scores(tmp_path: Path, rng: np.random.Generator) -> None:
+def test_head_without_frame_scores(tmp_path: Path, rng: np.random.Generator) -> None:
     plain = make_bundle(tmp_path / "plain", of_frames=False)
     clips = random_clips(rng, [5, 2])
     assert not plain.has_frame_scores
@@ -110,7 +112,7 @@ def test_a_head_may_have_no_frame_scores(tmp_path: Path, rng: np.random.Generato
     np.testing.assert_allclose(scores, tiny_scores(clips), atol=1e-5)
 
 
-def test_no_clips_and_no_time_are_fine(bundle: Bundle) -> None:
+def test_empty_batch_and_empty_clips_are_accepted(bundle: Bundle) -> None:
     assert bundle.scores(*pad([])).shape == (0, N_CLASSES)
     nothing = np.zeros((2, 0, 128), np.uint8)
     scores, frame_scores = bundle.clip_and_frame_scores(nothing, [0, 0])
@@ -119,7 +121,7 @@ def test_no_clips_and_no_time_are_fine(bundle: Bundle) -> None:
     assert frame_scores.shape == (2, 0, N_CLASSES)
 
 
-def test_a_large_batch_goes_through_the_head_in_parts(
+def test_large_batch_is_split(
     bundle: Bundle, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[int] = []
@@ -144,7 +146,7 @@ def test_a_large_batch_goes_through_the_head_in_parts(
     assert seen == [2 * BATCH_FRAMES, 5]
 
 
-def test_a_clip_is_scored_by_the_thread_that_asks_and_a_large_batch_by_all_cores(
+def test_clip_uses_one_thread_and_large_batch_uses_all_cores(
     tmp_path: Path, rng: np.random.Generator
 ) -> None:
     bundle = make_bundle(tmp_path / "tiny")
@@ -158,7 +160,7 @@ def test_a_clip_is_scored_by_the_thread_that_asks_and_a_large_batch_by_all_cores
     np.testing.assert_allclose(many, np.concatenate([scores, scores]), atol=1e-6)
 
 
-def test_threads_agree_with_one(bundle: Bundle, rng: np.random.Generator) -> None:
+def test_scoring_is_thread_safe(bundle: Bundle, rng: np.random.Generator) -> None:
     batches = [pad(random_clips(rng, [n, 5])) for n in range(1, 25)]
     alone = [bundle.scores(*batch) for batch in batches]
     with ThreadPoolExecutor(8) as pool:
@@ -179,7 +181,7 @@ def test_threads_agree_with_one(bundle: Bundle, rng: np.random.Generator) -> Non
         (np.zeros((1, 2, 128), np.uint8), [-1], "0 to 2.*-1"),
     ],
 )
-def test_what_is_no_batch_of_frames_is_refused(
+def test_invalid_batch_is_rejected(
     bundle: Bundle, frames: Any, n_frames: Any, message: str
 ) -> None:
     with pytest.raises(OptionError, match=message):
@@ -189,7 +191,7 @@ def test_what_is_no_batch_of_frames_is_refused(
 # --- Batches of clips --------------------------------------------------------------------
 
 
-def test_clips_are_scored_in_order_and_not_far_ahead(bundle: Bundle) -> None:
+def test_clips_are_scored_lazily_and_in_order(bundle: Bundle) -> None:
     lengths = [10, 300, 0, 1, 299, 20, *[10] * 900, 5000, 3]
     taken: list[Clip] = []
 
@@ -207,7 +209,7 @@ def test_clips_are_scored_in_order_and_not_far_ahead(bundle: Bundle) -> None:
     assert done == [f"c{number}" for number in range(len(lengths))]
 
 
-def test_clips_are_scored_as_the_embedder_of_each_wants(tmp_path: Path) -> None:
+def test_clips_use_the_calibration_of_their_embedder(tmp_path: Path) -> None:
     mini = {"scale": 0.5, "offset": 1.0}
     calibrated = make_bundle(
         tmp_path / "b", embedders=["vggish", "mini"], calibration={"mini": mini}
@@ -230,9 +232,9 @@ def test_no_clips_give_no_batches(bundle: Bundle) -> None:
 # --- Embedders ---------------------------------------------------------------------------
 
 
-def test_a_bundle_takes_only_frames_it_was_made_for(bundle: Bundle, tmp_path: Path) -> None:
+def test_bundle_accepts_only_its_embedders(bundle: Bundle, tmp_path: Path) -> None:
     assert bundle.accepts("vggish")
-    assert bundle.accepts("")  # AudioSet's records do not say
+    assert bundle.accepts("")  # AudioSet records name no embedder
     assert not bundle.accepts("mini")
     bundle.check_embedder("vggish")
     bundle.check_embedder("mini", force=True)
@@ -243,10 +245,10 @@ def test_a_bundle_takes_only_frames_it_was_made_for(bundle: Bundle, tmp_path: Pa
         other.check_embedder("")
 
 
-# --- Written and read --------------------------------------------------------------------
+# --- Writing and reading -----------------------------------------------------------------
 
 
-def test_a_written_bundle_loads_and_says_what_was_said(bundle: Bundle) -> None:
+def test_written_bundle_loads_with_the_same_card(bundle: Bundle) -> None:
     head = (bundle.directory / "head.onnx").read_bytes()
     assert bundle.sha256 == hashlib.sha256(head).hexdigest()
     assert bundle.labels == make_labels()
@@ -260,14 +262,14 @@ def test_a_written_bundle_loads_and_says_what_was_said(bundle: Bundle) -> None:
     assert classifier.load(str(bundle.directory)).sha256 == bundle.sha256
 
 
-def test_a_card_that_was_read_may_be_written_again(bundle: Bundle, tmp_path: Path) -> None:
+def test_loaded_card_can_be_written_again(bundle: Bundle, tmp_path: Path) -> None:
     files = {name: (bundle.directory / name).read_bytes() for name in bundle.card["files"]}
     old = {**bundle.card, "format": 0, "audiotag_version": "0", "files": {}}
     write_bundle(tmp_path / "again", files, old)
     assert load(tmp_path / "again").card == bundle.card
 
 
-def test_a_run_of_training_loads_as_the_bundle_in_it(bundle: Bundle, tmp_path: Path) -> None:
+def test_loading_a_run_loads_its_bundle(bundle: Bundle, tmp_path: Path) -> None:
     run = tmp_path / "run"
     run.mkdir()
     (run / "config.json").write_text("{}")
@@ -277,7 +279,7 @@ def test_a_run_of_training_loads_as_the_bundle_in_it(bundle: Bundle, tmp_path: P
     assert load(run).directory == run / "bundle"
 
 
-def test_loading_and_scoring_need_no_tensorflow(bundle: Bundle) -> None:
+def test_loading_and_scoring_do_not_import_tensorflow(bundle: Bundle) -> None:
     program = (
         "import sys, numpy, classifier\n"
         "bundle = classifier.load(sys.argv[1])\n"
@@ -290,7 +292,7 @@ def test_loading_and_scoring_need_no_tensorflow(bundle: Bundle) -> None:
     subprocess.run([sys.executable, "-c", program, str(bundle.directory)], check=True, timeout=60)
 
 
-def test_the_package_has_all_names_that_it_lists() -> None:
+def test_package_exports_all_listed_names() -> None:
     assert set(dir(classifier)) >= set(classifier.__all__)
     for name in classifier.__all__:
         assert getattr(classifier, name).__name__ == name
@@ -298,7 +300,7 @@ def test_the_package_has_all_names_that_it_lists() -> None:
         _ = classifier.nothing
 
 
-def test_files_may_lie_deeper_and_never_outside(tmp_path: Path) -> None:
+def test_files_may_be_in_subdirectories_but_not_outside(tmp_path: Path) -> None:
     files = {"head.onnx": tiny_head(), "labels.csv": label_file(make_labels())}
     write_bundle(tmp_path / "b", {**files, "saved_model/x/y.pb": b"graph"}, make_card())
     assert (tmp_path / "b/saved_model/x/y.pb").read_bytes() == b"graph"
@@ -309,7 +311,7 @@ def test_files_may_lie_deeper_and_never_outside(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["b"]
 
 
-def test_a_bundle_is_replaced_only_with_overwrite(copied: Path) -> None:
+def test_bundle_is_replaced_only_with_overwrite(copied: Path) -> None:
     files = {"head.onnx": tiny_head(), "labels.csv": label_file(make_labels())}
     with pytest.raises(BundleError, match=r"already a bundle.*--overwrite"):
         write_bundle(copied, files, make_card(name="new"))
@@ -320,10 +322,10 @@ def test_a_bundle_is_replaced_only_with_overwrite(copied: Path) -> None:
     assert [path.name for path in copied.parent.iterdir()] == ["copied"]
 
 
-def test_a_directory_that_is_not_a_bundle_is_never_replaced(tmp_path: Path) -> None:
+def test_directory_that_is_not_a_bundle_is_never_replaced(tmp_path: Path) -> None:
     files = {"head.onnx": tiny_head(), "labels.csv": label_file(make_labels())}
     (tmp_path / "home").mkdir()
-    write_bundle(tmp_path / "home", files, make_card())  # an empty directory is no loss
+    write_bundle(tmp_path / "home", files, make_card())  # an empty directory may be replaced
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos/cat.jpg").write_bytes(b"cat")
     (tmp_path / "file").write_bytes(b"")
@@ -333,9 +335,7 @@ def test_a_directory_that_is_not_a_bundle_is_never_replaced(tmp_path: Path) -> N
     assert (tmp_path / "photos/cat.jpg").read_bytes() == b"cat"
 
 
-def test_a_failed_write_leaves_what_was_there(
-    copied: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_failed_write_leaves_the_old_bundle(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files = {"head.onnx": tiny_head(), "labels.csv": label_file(make_labels())}
     rename = Path.rename
 
@@ -351,7 +351,7 @@ def test_a_failed_write_leaves_what_was_there(
     assert [path.name for path in copied.parent.iterdir()] == ["copied"]
 
 
-def test_a_link_to_a_bundle_stays_a_link(copied: Path, tmp_path: Path) -> None:
+def test_overwriting_through_a_symlink_keeps_the_symlink(copied: Path, tmp_path: Path) -> None:
     link = tmp_path / "latest"
     link.symlink_to(copied, target_is_directory=True)
     files = {"head.onnx": tiny_head(), "labels.csv": label_file(make_labels())}
@@ -372,7 +372,7 @@ def test_a_link_to_a_bundle_stays_a_link(copied: Path, tmp_path: Path) -> None:
         (None, {"name": "\udcff"}, "must be JSON"),
     ],
 )
-def test_what_would_be_no_bundle_is_not_written(
+def test_invalid_bundle_is_not_written(
     tmp_path: Path, without: str | None, changes: dict[str, Any], message: str
 ) -> None:
     files = {"head.onnx": b"head", "labels.csv": b"labels"}
@@ -382,10 +382,10 @@ def test_what_would_be_no_bundle_is_not_written(
     assert list(tmp_path.iterdir()) == []
 
 
-# --- Bad bundles -------------------------------------------------------------------------
+# --- Invalid bundles ---------------------------------------------------------------------
 
 
-def test_what_is_no_bundle_is_explained(tmp_path: Path) -> None:
+def test_loading_a_path_without_a_bundle_explains_the_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for path, message in (
         (tmp_path / "absent", "there is no .*absent"),
@@ -403,7 +403,7 @@ def change_card(place: Path, **changes: Any) -> None:
 
 
 def rewrite(place: Path, name: str, data: bytes) -> None:
-    """Change a file, and the card with it, as somebody who makes bundles by hand might."""
+    """Replace a file and update its entry in the card."""
     (place / name).write_bytes(data)
     files = json.loads((place / "bundle.json").read_text())["files"]
     files[name] = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
@@ -435,7 +435,7 @@ def rewrite(place: Path, name: str, data: bytes) -> None:
         (lambda p: rewrite(p, "head.onnx", tiny_head(factor=np.nan)), "NaN or infinite scores"),
     ],
 )
-def test_damage_is_found_and_named(
+def test_damage_is_detected_and_described(
     copied: Path, damage: Callable[[Path], Any], message: str
 ) -> None:
     damage(copied)
@@ -444,18 +444,18 @@ def test_damage_is_found_and_named(
     assert "copied" in str(caught.value)
 
 
-def test_another_network_is_refused(copied: Path, small_network: Path) -> None:
+def test_network_that_is_not_a_head_is_rejected(copied: Path, small_network: Path) -> None:
     rewrite(copied, "head.onnx", small_network.read_bytes())
     with pytest.raises(BundleError, match=r"not a head: it must map frames.*patches"):
         load(copied)
 
 
-def test_the_card_describes_the_input(bundle: Bundle) -> None:
+def test_card_describes_the_input(bundle: Bundle) -> None:
     assert bundle.card["input"] == {"kind": "frames", "embedders": ["vggish"]}
     assert bundle.card["embedders"] == ["vggish"]
 
 
-def test_the_embedders_may_be_given_in_the_old_or_in_the_new_place(copied: Path) -> None:
+def test_embedders_are_read_from_the_old_or_new_key(copied: Path) -> None:
     card = json.loads((copied / "bundle.json").read_text())
     for missing in ("input", "embedders"):
         rest = {key: value for key, value in card.items() if key != missing}
@@ -464,19 +464,19 @@ def test_the_embedders_may_be_given_in_the_old_or_in_the_new_place(copied: Path)
         assert not load(copied).accepts("mini")
 
 
-def test_files_that_tagging_does_not_need_may_be_deleted(copied: Path) -> None:
+def test_files_not_needed_for_tagging_may_be_deleted(copied: Path) -> None:
     (copied / "weights.npz").unlink()
     assert load(copied).name == "tiny"
 
 
-def test_a_card_cannot_point_outside_its_bundle(copied: Path) -> None:
+def test_card_cannot_point_outside_the_bundle(copied: Path) -> None:
     files = json.loads((copied / "bundle.json").read_text())["files"]
     change_card(copied, files={**files, "../../secret": {"sha256": "0" * 64, "bytes": 1}})
     with pytest.raises(BundleError, match="must be inside it"):
         load(copied)
 
 
-def test_a_head_that_fails_at_run_time_is_named(
+def test_runtime_failure_of_a_head_names_the_bundle(
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Failing:
@@ -488,6 +488,6 @@ def test_a_head_that_fails_at_run_time_is_named(
         bundle.scores(np.zeros((1, 2, 128), np.uint8), [2])
 
 
-def test_the_names_of_the_files_are_those_of_the_contract() -> None:
+def test_file_names_match_the_documented_format() -> None:
     names = (HEAD_FILE, LABELS_FILE, CARD_FILE, RUN_BUNDLE)
     assert names == ("head.onnx", "labels.csv", "bundle.json", "bundle")

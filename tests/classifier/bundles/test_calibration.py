@@ -15,14 +15,14 @@ def sigmoid(values: Any) -> Any:
 
 
 def drawn(rng: np.random.Generator, scale: float, offset: float, n: int = 4000) -> tuple[Any, Any]:
-    """Scores [n, 8] of clips whose labels are drawn by what the calibrated scores say."""
+    """Draw scores [n, 8] and labels for which the calibrated scores are the true probabilities."""
     logits = rng.normal(-2, 2, (n, 8))
     labels = rng.random((n, 8)) < sigmoid(scale * logits + offset)
     return sigmoid(logits).astype(np.float32), labels
 
 
 @pytest.mark.parametrize(("scale", "offset"), [(1.0, 0.0), (0.5, -1.0), (2.0, 0.7)])
-def test_what_labels_were_drawn_by_is_found(
+def test_fit_recovers_the_true_scale_and_offset(
     rng: np.random.Generator, scale: float, offset: float
 ) -> None:
     scores, labels = drawn(rng, scale, offset)
@@ -34,7 +34,7 @@ def test_what_labels_were_drawn_by_is_found(
     assert after <= before + 0.002
 
 
-def test_no_other_scale_and_offset_fit_better(rng: np.random.Generator) -> None:
+def test_fit_minimises_the_loss(rng: np.random.Generator) -> None:
     scores, labels = drawn(rng, 0.7, 0.4, n=300)
     found = fit_calibration(scores, labels)
     n_right = labels.sum()
@@ -56,14 +56,14 @@ def test_no_other_scale_and_offset_fit_better(rng: np.random.Generator) -> None:
             assert loss(*there) > least
 
 
-def test_the_formula_is_the_one_that_is_told(rng: np.random.Generator) -> None:
+def test_calibration_follows_the_documented_formula(rng: np.random.Generator) -> None:
     scores = rng.random((5, 3)).astype(np.float32)
     values = scores.astype(float)
     expected = sigmoid(0.8 * np.log(values / (1 - values)) - 1.5)
     np.testing.assert_allclose(Calibration(0.8, -1.5)(scores), expected, rtol=1e-6)
 
 
-def test_the_order_of_scores_and_the_metrics_of_ranking_stay(rng: np.random.Generator) -> None:
+def test_calibration_preserves_ranking_metrics(rng: np.random.Generator) -> None:
     scores, labels = drawn(rng, 0.5, -1.0, n=500)
     calibrated = Calibration(0.5, -1.0)(scores)
     assert calibrated.dtype == np.float32
@@ -76,7 +76,7 @@ def test_the_order_of_scores_and_the_metrics_of_ranking_stay(rng: np.random.Gene
     assert after["ECE"] != before["ECE"]
 
 
-def test_scores_at_the_ends_stay_and_small_ones_keep_their_digits() -> None:
+def test_zero_and_one_are_unchanged_and_small_scores_stay_precise() -> None:
     scores = np.array([0, 1e-30, 1e-20, 0.5, 1], np.float32)
     calibrated = Calibration(1.0, 0.5)(scores)
     assert calibrated[[0, 4]].tolist() == [0, 1]
@@ -85,7 +85,7 @@ def test_scores_at_the_ends_stay_and_small_ones_keep_their_digits() -> None:
 
 
 @pytest.mark.parametrize("kind", ["none right", "all right", "too few", "against"])
-def test_what_tells_nothing_changes_nothing(rng: np.random.Generator, kind: str) -> None:
+def test_uninformative_data_gives_the_identity(rng: np.random.Generator, kind: str) -> None:
     scores, labels = drawn(rng, 1.0, 0.0, n=100)
     labels = {
         "none right": np.zeros_like(labels),
@@ -96,7 +96,7 @@ def test_what_tells_nothing_changes_nothing(rng: np.random.Generator, kind: str)
     assert fit_calibration(scores, labels) == Calibration()
 
 
-def test_perfect_and_constant_scores_do_not_break_it() -> None:
+def test_perfect_and_constant_scores_give_finite_calibration() -> None:
     labels = np.arange(100).reshape(25, 4) % 4 == 0
     found = fit_calibration(labels.astype(np.float32), labels)
     assert 0 < found.scale < 10
@@ -104,12 +104,12 @@ def test_perfect_and_constant_scores_do_not_break_it() -> None:
     assert same(np.float32([[0.5]])) == pytest.approx(0.25, abs=0.02)
 
 
-def test_equal_data_give_equal_numbers(rng: np.random.Generator) -> None:
+def test_fit_is_deterministic(rng: np.random.Generator) -> None:
     scores, labels = drawn(rng, 0.5, 0.3, n=200)
     assert fit_calibration(scores, labels) == fit_calibration(scores.copy(), labels.copy())
 
 
-def test_json_gives_it_back() -> None:
+def test_json_round_trip() -> None:
     calibration = Calibration(0.9, -0.25)
     assert Calibration.from_json(calibration.as_json()) == calibration
 
@@ -120,11 +120,11 @@ def test_json_gives_it_back() -> None:
      {"scale": -1.0, "offset": 0.0}, {"scale": 1.0, "offset": float("nan")},
      {"scale": 1.0, "offset": 0.0, "temperature": 2.0}],
 )  # fmt: skip
-def test_what_is_no_calibration_is_refused(values: Any) -> None:
+def test_invalid_calibration_is_rejected(values: Any) -> None:
     with pytest.raises(OptionError, match=r"calibration.*Received"):
         Calibration.from_json(values)
 
 
-def test_shapes_must_agree() -> None:
+def test_mismatched_shapes_are_rejected() -> None:
     with pytest.raises(OptionError, match=r"\[2, 3\] and \[3, 2\]"):
         fit_calibration(np.zeros((2, 3)), np.zeros((3, 2), bool))

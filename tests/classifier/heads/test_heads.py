@@ -1,4 +1,4 @@
-"""Heads: one contract for all of them, and what each computes, spelled out in numpy."""
+"""Heads: a contract that all share, and a numpy reference for each."""
 
 from __future__ import annotations
 
@@ -65,13 +65,13 @@ VARIANTS: list[tuple[str, dict[str, object]]] = [
     ("frame-logistic", {"normalisation": "none"}),
 ]
 CASES = [*TINY.items(), *VARIANTS]
-# Those whose graphs are of other kinds.
+# Heads whose exported graphs differ in structure.
 EXPORTED = [*TINY.items(), *(case for case in VARIANTS if case[1].get("bidirectional"))]
 SCORES_FRAMES = {
     "gru", "lstm", "average", "max", "attention", "feature-attention", "transformer",
     "logistic", "frame-logistic",
 }  # fmt: skip
-# Those where a frame's score depends on this frame alone.
+# Heads where a frame's score depends on that frame only.
 FRAME_BY_FRAME = SCORES_FRAMES - {"gru", "lstm", "transformer"}
 LENGTHS = np.array([12, 3, 1, 0, 7, 10], np.int32)
 
@@ -93,7 +93,7 @@ def build(case: tuple[str, Mapping[str, object]], **options: Any) -> Any:
 
 
 def stirred(model: Any) -> Any:
-    """A model with weights as after some training: biases, scales and statistics too."""
+    """Randomise all weights of a model, including biases, scales and statistics."""
     rng = np.random.default_rng(5)
     weights = {}
     for name, value in weights_of(model).items():
@@ -117,7 +117,7 @@ def _learner(index: int) -> Any:
 
 @pytest.fixture
 def learner(case: tuple[str, dict[str, object]]) -> Iterator[Any]:
-    """The same head without the scores of frames, for training."""
+    """Yield the same head built for training, without frame scores."""
     model = _learner(CASES.index(case))
     before = weights_of(model)
     yield model
@@ -126,7 +126,7 @@ def learner(case: tuple[str, dict[str, object]]) -> Iterator[Any]:
 
 @pytest.fixture
 def head(case: tuple[str, dict[str, object]]) -> Any:
-    """A head of the case, seeded and shared: leave its weights as they are."""
+    """Return the head of the case; seeded and shared, do not modify its weights."""
     return _head(CASES.index(case))
 
 
@@ -147,17 +147,17 @@ def assert_near(got: Any, expected: Any, tolerance: float = 2e-5) -> None:
     np.testing.assert_allclose(got, expected, rtol=tolerance, atol=tolerance)
 
 
-# --- the contract of all heads -----------------------------------------------------------
+# --- The contract of all heads -----------------------------------------------------------
 
 
-def test_logits_are_finite_and_differ_from_clip_to_clip(head: Any) -> None:
+def test_logits_are_finite_and_differ_between_clips(head: Any) -> None:
     logits = logits_of(head, codes(6, 12), LENGTHS)
     assert (logits.shape, logits.dtype) == ((6, N_CLASSES), np.float32)
     assert np.isfinite(logits).all()
     assert np.ptp(logits, axis=0).min() > 1e-3
 
 
-def test_weights_give_the_same_logits_in_a_new_head_of_any_length(
+def test_saved_weights_give_the_same_logits_in_an_unrolled_head(
     case: tuple[str, dict[str, object]], head: Any, tmp_path: Path
 ) -> None:
     write_arrays(tmp_path / "w.npz", weights_of(head), {})
@@ -165,7 +165,7 @@ def test_weights_give_the_same_logits_in_a_new_head_of_any_length(
     frames, n_frames = codes(6, 6), np.minimum(LENGTHS, 6)
     expected = logits_of(head, frames, n_frames)
     written_out = build(case, n_frames=6)
-    assert set(written_out.output) == {"logits"}  # frames are judged on demand
+    assert set(written_out.output) == {"logits"}  # frame logits are optional
     assert np.abs(logits_of(written_out, frames, n_frames) - expected).max() > 1e-3
     set_weights(written_out, weights)
     assert_near(logits_of(written_out, frames, n_frames), expected)
@@ -181,7 +181,7 @@ def test_weights_give_the_same_logits_in_a_new_head_of_any_length(
     ids=["scaled", "not scaled", "dense first"],
 )
 @pytest.mark.parametrize("kind", ["gru", "lstm"])
-def test_recurrent_head_written_out_learns_as_keras_layers_do(
+def test_unrolled_recurrent_head_has_the_gradients_of_keras_layers(
     kind: str, settings: dict[str, object]
 ) -> None:
     keras.utils.set_random_seed(0)
@@ -199,7 +199,7 @@ def test_recurrent_head_written_out_learns_as_keras_layers_do(
             for head in heads:
                 set_weights(head, weights)
             (by_keras, _), (gradients, moved) = (learnt(head, batch) for head in heads)
-            # Normalising so few frames may make much of bfloat16's rounding, whoever does it.
+            # Normalising so few frames amplifies bfloat16 rounding in both implementations.
             allowed = tolerance * _norm(exact) + 2 * _apart(by_keras, exact)
             assert _apart(gradients, exact) <= allowed
             for name, value in moved.items():
@@ -215,7 +215,7 @@ def _apart(some: list[Any], others: list[Any]) -> float:
 
 
 def learnt(model: Any, batch: dict[str, Any]) -> tuple[list[Any], Weights]:
-    """The gradients of a step of training, and the weights with the statistics that it moved."""
+    """Return the gradients of one training step, and the weights with updated statistics."""
     with tf.GradientTape() as tape:
         loss = tf.reduce_sum(model(batch, training=True)["logits"] ** 2)
     zero = tf.UnconnectedGradients.ZERO
@@ -223,7 +223,7 @@ def learnt(model: Any, batch: dict[str, Any]) -> tuple[list[Any], Weights]:
     return [gradient.numpy() for gradient in gradients], weights_of(model)
 
 
-def test_padding_never_changes_a_score(head: Any) -> None:
+def test_padding_does_not_change_scores(head: Any) -> None:
     frames = codes(6, 12)
     expected = run(head, frames, LENGTHS)
     for n_more, seed in ((0, 1), (1, 2), (9, 3)):
@@ -237,7 +237,7 @@ def test_padding_never_changes_a_score(head: Any) -> None:
                 assert_near(got["frame_logits"][row, :n], expected["frame_logits"][row, :n])
 
 
-def test_a_batch_is_its_clips_one_by_one(head: Any) -> None:
+def test_batch_equals_clips_one_by_one(head: Any) -> None:
     frames = codes(6, 12)
     batch = logits_of(head, frames, LENGTHS)
     for row, n in enumerate(LENGTHS[:4]):
@@ -245,7 +245,7 @@ def test_a_batch_is_its_clips_one_by_one(head: Any) -> None:
         assert_near(single, batch[row : row + 1])
 
 
-def test_the_order_of_frames_matters_where_it_should_alone(
+def test_frame_order_matters_only_for_sequence_heads(
     case: tuple[str, dict[str, object]], head: Any
 ) -> None:
     frames = codes(1, 8)
@@ -255,7 +255,7 @@ def test_the_order_of_frames_matters_where_it_should_alone(
     assert same == (case[0] not in ("gru", "lstm", "lstm-moe", "transformer"))
 
 
-def test_clips_of_no_frames_have_finite_scores_and_gradients(head: Any, learner: Any) -> None:
+def test_empty_clips_have_finite_logits_and_gradients(head: Any, learner: Any) -> None:
     assert np.isfinite(logits_of(head, codes(2, 4), [0, 0])).all()
     with tf.GradientTape() as tape:
         inputs = {"frames": tf.constant(codes(3, 4)), "n_frames": tf.constant([0, 2, 0])}
@@ -264,7 +264,7 @@ def test_clips_of_no_frames_have_finite_scores_and_gradients(head: Any, learner:
         assert np.isfinite(gradient.numpy()).all()
 
 
-def test_frames_are_judged_where_it_is_asked_for_and_possible(
+def test_frame_logits_are_returned_if_supported(
     case: tuple[str, dict[str, object]], head: Any
 ) -> None:
     outputs = run(head, codes(6, 12), LENGTHS)
@@ -280,16 +280,16 @@ def _judges(settings: Mapping[str, object]) -> bool:
 
 
 @pytest.mark.parametrize("name", sorted(FRAME_BY_FRAME))
-def test_a_frame_scores_as_the_clip_of_it_alone(name: str) -> None:
+def test_frame_score_equals_score_of_a_one_frame_clip(name: str) -> None:
     head = _head(CASES.index((name, TINY[name])))
     frames = codes(1, 6)
     judged = run(head, frames, [6])["frame_logits"][0]
     alone = logits_of(head, np.swapaxes(frames, 0, 1), np.ones(6))
-    # As scores: the logits of clips end where a float32's 1 is near.
+    # Compare scores, since clip logits are limited by the precision of float32 near 1.
     np.testing.assert_allclose(sigmoid(judged), sigmoid(alone), atol=2e-6)
 
 
-def test_chance_plays_while_training_alone(
+def test_randomness_is_active_only_in_training(
     case: tuple[str, dict[str, object]], learner: Any
 ) -> None:
     name, values = case
@@ -306,13 +306,13 @@ def test_chance_plays_while_training_alone(
 
 
 def reset_chance(model: Any) -> None:
-    """Let random layers draw again what they drew first."""
+    """Reset random layers so that they repeat their first draws."""
     for weight in model.weights:
         if weight.dtype == tf.int32:
             weight.assign(0)
 
 
-def test_steps_of_training_lower_the_loss(learner: Any) -> None:
+def test_training_steps_lower_the_loss(learner: Any) -> None:
     frames = tf.constant(codes(8, 6))
     n_frames = tf.constant([6, 5, 4, 3, 2, 1, 6, 6])
     labels = tf.constant(np.eye(N_CLASSES, dtype=np.float32)[np.arange(8) % N_CLASSES])
@@ -343,7 +343,7 @@ def policy(name: str) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("name", HEADS)
-def test_bfloat16_gives_nearly_the_same_with_the_same_weights(name: str) -> None:
+def test_bfloat16_logits_are_close_to_float32(name: str) -> None:
     head = _head(CASES.index((name, TINY[name])))
     with policy("mixed_bfloat16"):
         coarse = build((name, TINY[name]))
@@ -355,7 +355,7 @@ def test_bfloat16_gives_nearly_the_same_with_the_same_weights(name: str) -> None
 
 
 @pytest.mark.parametrize("case", EXPORTED, ids=map(named, EXPORTED))
-def test_the_exported_head_is_the_trained_one(
+def test_exported_head_equals_keras_head(
     case: tuple[str, dict[str, object]], tmp_path: Path
 ) -> None:
     head = _head(CASES.index(case))
@@ -367,7 +367,7 @@ def test_the_exported_head_is_the_trained_one(
     write_arrays(begun.best, weights_of(head), {})
     begun.write_sample(codes(6, 12).astype(np.uint8), LENGTHS)
     bundle = export([begun], tmp_path / "bundle")
-    for n, time in ((1, 1), (3, 12), (2, 40)):  # batch and time are free
+    for n, time in ((1, 1), (3, 12), (2, 40)):  # batch and time are dynamic
         frames, n_frames = codes(n, time, seed=n), np.array([time, 0, 5][:n])
         expected = run(head, frames, n_frames)
         scores = bundle.scores(frames.astype(np.uint8), n_frames)
@@ -380,7 +380,7 @@ def test_the_exported_head_is_the_trained_one(
                 np.testing.assert_allclose(judged[row, :length], right, atol=1e-5)
 
 
-# --- whole heads in numpy ----------------------------------------------------------------
+# --- Whole heads in numpy ----------------------------------------------------------------
 
 
 def sigmoid(values: Any) -> Any:
@@ -396,7 +396,7 @@ def unit(rows: Any) -> Any:
 
 
 class Reference:
-    """A head's layers for one clip of nothing but real frames, in float64."""
+    """Layers of a head for one unpadded clip, in float64."""
 
     def __init__(self, weights: Weights) -> None:
         self.weights = {name: value.astype(np.float64) for name, value in weights.items()}
@@ -470,7 +470,7 @@ class Reference:
         return np.concatenate([layer(f"{name}_forward", values), backward], 1)
 
     def self_attention(self, name: str, values: Any) -> Any:
-        """Order of the weights: query, key, value, output; kernel and bias of each."""
+        """Weights in order: query, key, value, output; kernel then bias of each."""
         kernels, biases = (
             [self.weights[f"{name}/{i}"] for i in range(first, 8, 2)] for first in (0, 1)
         )
@@ -500,7 +500,7 @@ def positions(n: int, width: int) -> Any:
 
 
 def expected_logits(name: str, settings: Any, of: Reference, x: Any) -> Any:
-    """The logits of one clip; `x` float64 [n, 128] dequantised, n > 0."""
+    """Return the logits of one clip; `x` is float64 [n, 128], dequantised, with n > 0."""
     mean = x.mean(0)
     if name in ("logistic", "moe"):
         row = of.norm("normalise", mean) if settings.normalisation == "batch" else unit(mean)
@@ -558,7 +558,7 @@ def _recurrent_logits(kind: str, settings: Any, of: Reference, x: Any) -> Any:
     return of.pooled(settings.pooling, x)
 
 
-def test_each_head_computes_what_its_source_says(
+def test_each_head_matches_its_numpy_reference(
     case: tuple[str, dict[str, object]], head: Any
 ) -> None:
     name, values = case
@@ -572,29 +572,29 @@ def test_each_head_computes_what_its_source_says(
             assert_near(logits[row], expected, 2e-4)
 
 
-# --- the layers --------------------------------------------------------------------------
+# --- Layers ------------------------------------------------------------------------------
 
 
 def mask_of(lengths: Any, n_frames: int) -> Any:
     return (np.arange(n_frames) < np.asarray(lengths)[:, None])[..., None].astype(np.float32)
 
 
-def test_codes_are_dequantised_as_everywhere_else_and_padding_is_zero() -> None:
+def test_dequantise_layer_equals_dequantize_with_zero_padding() -> None:
     all_codes = np.arange(256, dtype=np.uint8).reshape(1, 2, 128)
     got = Dequantise()(all_codes.astype(np.float32), mask_of([2], 2)).numpy()
     np.testing.assert_allclose(got, dequantize(all_codes), atol=5e-7)
     assert not Dequantise()(all_codes.astype(np.float32), mask_of([1], 2)).numpy()[0, 1].any()
-    # Mixed codes lie between: the layer is linear.
+    # The layer is linear, so mixed codes are interpolated.
     between = Dequantise()(np.full((1, 1, 128), 3.25, np.float32), mask_of([1], 1)).numpy()
     np.testing.assert_allclose(between[0, 0], got[0, 0, 3] + 0.25 * 4 / 255, atol=5e-7)
 
 
-def test_a_row_of_zeros_survives_l2_normalisation() -> None:
+def test_l2_normalisation_of_zeros_is_zero() -> None:
     rows = np.array([[3.0, 4.0], [0.0, 0.0]], np.float32)
     np.testing.assert_allclose(L2Normalise()(rows).numpy(), [[0.6, 0.8], [0, 0]], atol=1e-6)
 
 
-def test_batch_norm_learns_from_real_frames_alone(rng: np.random.Generator) -> None:
+def test_batch_norm_ignores_padding(rng: np.random.Generator) -> None:
     values = rng.normal(3, 2, (4, 6, 8)).astype(np.float32)
     lengths = np.array([6, 2, 0, 1])
     real = np.concatenate([values[row, :n] for row, n in enumerate(lengths)])
@@ -614,7 +614,7 @@ def test_batch_norm_learns_from_real_frames_alone(rng: np.random.Generator) -> N
         np.testing.assert_allclose(got, (values - before) * scale, atol=1e-4)
 
 
-def test_batch_norm_without_mask_counts_each_row(rng: np.random.Generator) -> None:
+def test_batch_norm_without_mask_uses_all_rows(rng: np.random.Generator) -> None:
     values = rng.normal(3, 2, (50, 8)).astype(np.float32)
     got = BatchNorm()(values, training=True).numpy()
     np.testing.assert_allclose(got.mean(0), 0, atol=1e-5)
@@ -623,7 +623,9 @@ def test_batch_norm_without_mask_counts_each_row(rng: np.random.Generator) -> No
 
 @pytest.mark.parametrize("rate", [0.1, 0.5, 0.999])
 def test_dropout_keeps_the_mean_and_the_rate(rate: float) -> None:
-    ones = np.ones((30, 20, 101), np.float32)  # of a width that no word of bytes divides
+    ones = np.ones(
+        (30, 20, 101), np.float32
+    )  # a width that is no multiple of a word of random bytes
     layer = Dropout(rate, seed=1)
     first, second = (layer(ones, training=True).numpy() for _ in range(2))
     dropped = min(round(rate * 256), 255) / 256
@@ -632,21 +634,21 @@ def test_dropout_keeps_the_mean_and_the_rate(rate: float) -> None:
     assert (first == 0).mean() == pytest.approx(dropped, abs=0.01)
     assert first.mean() == pytest.approx(1, abs=5 * np.sqrt(dropped / (1 - dropped) / ones.size))
     assert (first != second).any()
-    if rate == 0.5:  # every place has its own chance, apart from its neighbours
+    if rate == 0.5:  # positions are dropped independently
         alike = np.corrcoef(first.reshape(-1, 101), rowvar=False)
         assert np.abs(alike - np.eye(101)).max() < 0.25
     np.testing.assert_array_equal(layer(ones).numpy(), ones)
     np.testing.assert_array_equal(Dropout(0.0, seed=1)(ones, training=True).numpy(), ones)
 
 
-def test_dropout_of_another_seed_draws_otherwise() -> None:
+def test_dropout_depends_on_the_seed() -> None:
     ones = np.ones((4, 64), np.float32)
     draws = [Dropout(0.5, seed)(ones, training=True).numpy() for seed in (1000, 1000, 2000)]
     np.testing.assert_array_equal(draws[0], draws[1])
     assert (draws[0] != draws[2]).any()
 
 
-def test_frames_are_sampled_from_the_real_ones_evenly() -> None:
+def test_frames_are_sampled_uniformly_without_padding() -> None:
     n_frames = np.array([5, 1, 0])
     frames = np.tile(np.arange(6, dtype=np.float32)[None, :, None], (3, 1, 2))
     layer = SampleFrames(4000, seed=3)
@@ -660,7 +662,7 @@ def test_frames_are_sampled_from_the_real_ones_evenly() -> None:
     np.testing.assert_array_equal(kept.numpy(), frames)
 
 
-def test_poolings_take_real_frames_alone(rng: np.random.Generator) -> None:
+def test_pooling_ignores_padding(rng: np.random.Generator) -> None:
     values, lengths = rng.normal(size=(4, 6, 3)).astype(np.float32) - 5, np.array([6, 2, 0, 1])
     mask = mask_of(lengths, 6)
     mean, top = TimeMean()(values, mask).numpy(), TimeMax()(values, mask).numpy()
@@ -671,7 +673,7 @@ def test_poolings_take_real_frames_alone(rng: np.random.Generator) -> None:
 
 
 @pytest.mark.parametrize("function", ["softmax", "sigmoid"])
-def test_shares_sum_to_one_over_real_frames(function: str, rng: np.random.Generator) -> None:
+def test_time_weights_sum_to_one_without_padding(function: str, rng: np.random.Generator) -> None:
     values = rng.normal(0, 30, (4, 6, 3)).astype(np.float32)
     values[0, :, 0] = [-500, -501, -502, -503, -504, -505]
     lengths = np.array([6, 2, 0, 1])
@@ -685,7 +687,7 @@ def test_shares_sum_to_one_over_real_frames(function: str, rng: np.random.Genera
     np.testing.assert_allclose(shares[1, :2], weights / weights.sum(0), atol=1e-4)
 
 
-def test_reverse_leaves_padding_and_is_its_own_inverse() -> None:
+def test_reverse_keeps_padding_and_is_its_own_inverse() -> None:
     values = np.arange(12, dtype=np.float32).reshape(2, 6, 1)
     lengths = np.array([4, 0], np.int32)
     got = Reverse()(values, lengths).numpy()
@@ -694,14 +696,14 @@ def test_reverse_leaves_padding_and_is_its_own_inverse() -> None:
     np.testing.assert_array_equal(Reverse()(got, lengths).numpy(), values)
 
 
-def test_the_last_state_is_that_of_the_last_real_frame() -> None:
+def test_last_state_ignores_padding() -> None:
     values = np.arange(1, 13, dtype=np.float32).reshape(3, 4, 1)
     last = LastState()(values, np.array([4, 1, 0], np.int32)).numpy()
     assert last[:, 0].tolist() == [4, 5, 0]
 
 
 @pytest.mark.parametrize("width", [8, 7])
-def test_positions_are_added_for_any_number_of_frames(width: int) -> None:
+def test_positional_encoding_works_for_any_number_of_frames(width: int) -> None:
     got = Positions()(np.zeros((2, 50, width), np.float32)).numpy()
     half = (width + 1) // 2
     angles = np.arange(50)[:, None] / 10_000 ** (2 * np.arange(half) / width)
@@ -709,14 +711,14 @@ def test_positions_are_added_for_any_number_of_frames(width: int) -> None:
     np.testing.assert_allclose(got, np.stack([waves, waves]), atol=1e-5)
 
 
-def test_probabilities_become_logits_and_stay_finite() -> None:
+def test_logit_layer_is_finite_at_zero_and_one() -> None:
     given = np.array([0.0, 0.25, 0.5, 1.0], np.float32)
     got = Logit()(given).numpy()
     np.testing.assert_allclose(got[1:3], [np.log(1 / 3), 0], atol=1e-6)
     assert got[0] < -13 < 13 < got[3] < np.inf
 
 
-def test_a_mixture_is_exact_also_next_to_no_and_yes(rng: np.random.Generator) -> None:
+def test_mixture_is_precise_near_zero_and_one(rng: np.random.Generator) -> None:
     gates = rng.normal(0, 3, (6, 2, 3))
     experts = rng.normal(0, 3, (6, 2, 2))
     experts[1] -= 60
@@ -725,7 +727,7 @@ def test_a_mixture_is_exact_also_next_to_no_and_yes(rng: np.random.Generator) ->
     got = Mixture(2)(
         gates.reshape(6, 6).astype(np.float32), experts.reshape(6, 4).astype(np.float32)
     ).numpy()
-    # log p and log (1 - p) one term at a time, so that float64 is enough
+    # Sum p and 1 - p separately, so that float64 is precise enough.
     shares = np.exp(gates) / np.exp(gates).sum(-1, keepdims=True)
     yes = (shares[..., :2] * sigmoid(experts)).sum(-1)
     no = (shares[..., :2] * sigmoid(-experts)).sum(-1) + shares[..., 2]
@@ -734,17 +736,17 @@ def test_a_mixture_is_exact_also_next_to_no_and_yes(rng: np.random.Generator) ->
     assert np.isfinite(extreme).all()
 
 
-# --- settings ----------------------------------------------------------------------------
+# --- Settings ----------------------------------------------------------------------------
 
 
-def test_settings_are_the_published_ones_where_nothing_is_said() -> None:
+def test_default_settings_are_those_of_the_head_class() -> None:
     for name, kind in HEADS.items():
         assert head_settings(name) == kind()
     assert DEFAULT_HEAD in HEADS
     assert head_settings("dbof") == head_settings("dbof", {"clusters": 8192, "mixtures": 2})
 
 
-def test_settings_may_be_text_of_a_command_line() -> None:
+def test_settings_are_parsed_from_command_line_strings() -> None:
     settings = head_settings(
         "gru", {"units": "64", "layers": "2.0", "bidirectional": "No", "dropout": "0.25"}
     )
@@ -784,17 +786,17 @@ def test_settings_may_be_text_of_a_command_line() -> None:
         ("transformer", {"units": 20}, "a multiple of attention_heads. Received: 20 and 8"),
     ],
 )
-def test_what_no_head_can_have_is_refused(name: str, values: Any, message: str) -> None:
+def test_invalid_head_settings_are_rejected(name: str, values: Any, message: str) -> None:
     with pytest.raises(OptionError, match=message):
         head_settings(name, values)
 
 
-def test_a_head_of_no_class_is_refused() -> None:
+def test_head_without_classes_is_rejected() -> None:
     with pytest.raises(OptionError, match=r"at least one class\. Received: 0"):
         build_head("logistic", head_settings("logistic"), 0)
 
 
-def test_the_original_penalty_is_half_of_the_sum_of_squares() -> None:
+def test_l2_penalty_is_half_the_sum_of_squares() -> None:
     model = build(("logistic", {"l2": 0.5}))
     kernel = weights_of(model)["classes/0"]
     assert float(sum(model.losses)) == pytest.approx(0.25 * (kernel**2).sum(), rel=1e-5)

@@ -1,4 +1,4 @@
-"""Metrics, against slow loops that follow the definitions, and against published numbers."""
+"""Metrics, against slow reference loops and published values."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hypothesis.extra import numpy as npst
 from classifier import metrics
 from vggish.errors import OptionError
 
-# The example that was run with the YouTube-8M starter code.
+# Example computed with the YouTube-8M starter code.
 SCORES = [[0.9, 0.1, 0.4, 0.3], [0.2, 0.8, 0.7, 0.1], [0.5, 0.5, 0.5, 0.5]]
 LABELS = [[1, 0, 1, 0], [0, 0, 1, 0], [0, 0, 0, 0]]
 
@@ -34,7 +34,7 @@ COUNTS = {"n_clips", "n_classes", "n_positives"}
 
 @st.composite
 def pairs(draw: Any, min_clips: int = 0, n_levels: int = 5) -> tuple[Any, Any]:
-    """Scores with many ties, and labels from none to all."""
+    """Draw scores with many ties, and labels from none to all positive."""
     shape = draw(st.tuples(st.integers(min_clips, 7), st.integers(1, 6)))
     dtype = draw(st.sampled_from([np.float32, np.float64]))
     levels = st.integers(0, n_levels - 1).map(lambda level: level / (n_levels - 1))
@@ -42,7 +42,7 @@ def pairs(draw: Any, min_clips: int = 0, n_levels: int = 5) -> tuple[Any, Any]:
     return scores, draw(npst.arrays(np.bool_, shape))
 
 
-# --- Slow implementations, from the definitions ------------------------------------------
+# --- Slow reference implementations ------------------------------------------------------
 
 
 def slow_mean(values: list[float]) -> float:
@@ -50,7 +50,7 @@ def slow_mean(values: list[float]) -> float:
 
 
 def slow_average_precision(scores: list[float], labels: list[bool], n_positives: int) -> float:
-    """The area under the steps of precision over recall, one step a distinct threshold."""
+    """Step-wise area under the precision-recall curve, with one step per distinct threshold."""
     area = recall = 0.0
     for threshold in sorted(set(scores), reverse=True):
         taken = [y for p, y in zip(scores, labels, strict=True) if p >= threshold]
@@ -60,7 +60,7 @@ def slow_average_precision(scores: list[float], labels: list[bool], n_positives:
 
 
 def slow_auc(scores: list[float], labels: list[bool]) -> float:
-    """How often a positive beats a negative, over all such pairs."""
+    """Fraction of positive-negative pairs in which the positive scores higher."""
     positives = [p for p, y in zip(scores, labels, strict=True) if y]
     negatives = [p for p, y in zip(scores, labels, strict=True) if not y]
     duels = [(a > b) + (a == b) / 2 for a in positives for b in negatives]
@@ -175,7 +175,7 @@ def test_metric_equals_its_slow_definition(metric: Any, pair: tuple[Any, Any]) -
     "metric", [metrics.gap, metrics.truncated_mean_average_precision], ids=["gap", "mAP"]
 )
 @given(pair=pairs(), k=st.integers(1, 7))
-def test_cut_to_the_top_k_equals_its_slow_definition(
+def test_top_k_metric_equals_its_slow_definition(
     metric: Any, pair: tuple[Any, Any], k: int
 ) -> None:
     assert metric(*pair, k=k) == pytest.approx(SLOW[metric](*pair, k), nan_ok=True)
@@ -188,7 +188,7 @@ def test_calibration_equals_its_slow_definition(pair: tuple[Any, Any], n_bins: i
 
 
 @given(pair=pairs(min_clips=1))
-def test_each_class_equals_its_slow_definition(pair: tuple[Any, Any]) -> None:
+def test_per_class_metrics_equal_their_slow_definitions(pair: tuple[Any, Any]) -> None:
     found = metrics.per_class(*pair)
     for c, (p, y) in enumerate(zip(pair[0].T.tolist(), pair[1].T.tolist(), strict=True)):
         assert found.n_positives[c] == sum(y)
@@ -216,9 +216,9 @@ def test_each_class_equals_its_slow_definition(pair: tuple[Any, Any]) -> None:
         (metrics.gap(SCORES, LABELS, k=2), 0.7222222),
         (metrics.gap(SCORES, LABELS, k=1), 0.3333333),
         (metrics.mean_average_precision(SCORES, LABELS), (1 + 0.8333333) / 2),
-        # In the order .9 to .1 the labels stand at 1 and 2 of one clip, at 2 of the other.
+        # Sorted from .9 to .1, the labels rank 1 and 2 in one clip, and 2 in the other.
         (metrics.lwlrap(SCORES, LABELS), (1 + 1 + 1 / 2) / 3),
-        # Class 0: .9 against .2 and .5. Class 2: .4 and .7 against .5.
+        # Class 0: .9 versus .2 and .5. Class 2: .4 and .7 versus .5.
         (metrics.mean_auc(SCORES, LABELS), (1 + 1 / 2) / 2),
     ],
 )
@@ -226,7 +226,7 @@ def test_worked_example(found: float, expected: float) -> None:
     assert found == pytest.approx(expected, abs=1e-7)
 
 
-def test_worked_example_by_class() -> None:
+def test_per_class_worked_example() -> None:
     found = metrics.per_class(SCORES, LABELS)
     np.testing.assert_allclose(found.ap, [1, math.nan, 5 / 6, math.nan])
     np.testing.assert_array_equal(found.auc, [1, math.nan, 1 / 2, math.nan])
@@ -236,7 +236,7 @@ def test_worked_example_by_class() -> None:
     np.testing.assert_array_equal(found.n_positives, [1, 0, 2, 0])
 
 
-def test_scores_equal_to_the_labels_are_perfect_where_there_are_labels() -> None:
+def test_scores_equal_to_the_labels_are_perfect() -> None:
     found = metrics.evaluate(np.array(LABELS, float), LABELS)
     assert found["Hit@1"] == found["PERR"] == pytest.approx(2 / 3)
     assert found["GAP"] == found["mAP"] == found["mAUC"] == found["lwlrap"] == 1
@@ -248,25 +248,25 @@ def test_scores_equal_to_the_labels_are_perfect_where_there_are_labels() -> None
     ("auc", "expected"),
     [(0.959, 2.452), (0.968, 2.612), (0.969, 2.641), (0.9693, 2.6472), (0.9733, 2.7317)],
 )
-def test_published_aucs_give_the_published_d_primes(auc: float, expected: float) -> None:
-    # The papers rounded the AUC.
+def test_d_prime_matches_published_values(auc: float, expected: float) -> None:
+    # The AUC is rounded in the papers.
     assert metrics.d_prime_of(auc) == pytest.approx(expected, abs=0.015)
 
 
 @given(st.floats(0.001, 0.999))
 def test_d_prime_inverts_the_normal_distribution(auc: float) -> None:
-    # Phi(d' / sqrt(2)), by the error function.
+    # Phi(d' / sqrt(2)), using the error function.
     assert (1 + math.erf(metrics.d_prime_of(auc) / 2)) / 2 == pytest.approx(auc)
 
 
 @pytest.mark.parametrize(
     ("auc", "expected"), [(0.5, 0), (1, math.inf), (0, -math.inf), (math.nan, math.nan)]
 )
-def test_d_prime_has_no_hole(auc: float, expected: float) -> None:
+def test_d_prime_is_defined_at_the_limits(auc: float, expected: float) -> None:
     assert metrics.d_prime_of(auc) == pytest.approx(expected, abs=1e-12, nan_ok=True)
 
 
-def test_scores_that_come_true_as_often_as_they_say_are_calibrated() -> None:
+def test_reliability_error_of_calibrated_scores_is_zero() -> None:
     scores = [[0.25, 0.25, 0.25, 0.25, 1.0, 0.5, 0.5]]
     found = metrics.reliability(scores, [[1, 0, 0, 0, 1, 1, 0]], n_bins=4)
     assert found.error == 0
@@ -276,36 +276,34 @@ def test_scores_that_come_true_as_often_as_they_say_are_calibrated() -> None:
     np.testing.assert_array_equal(found.share_positive, [math.nan, 0.25, 0.5, 1])
 
 
-def test_calibration_error_is_the_gap_between_score_and_share() -> None:
+def test_calibration_error_is_mean_score_minus_share_positive() -> None:
     assert metrics.calibration_error([[0.75] * 4], [[1, 0, 0, 0]]) == pytest.approx(0.5)
 
 
-def test_a_score_of_zero_is_no_hit_of_perr() -> None:
+def test_perr_ignores_scores_of_zero() -> None:
     assert metrics.perr([[0.0, 0.0]], [[1, 1]]) == 0
     assert metrics.perr([[0.1, 0.0]], [[1, 1]]) == 0.5
 
 
-def test_positives_outside_the_top_k_count_as_missed() -> None:
+def test_positives_outside_the_top_k_are_misses() -> None:
     scores, labels = [[0.9, 0.8, 0.7]], [[1, 0, 1]]
     assert metrics.gap(scores, labels, k=2) == 0.5
     assert metrics.truncated_mean_average_precision(scores, labels, k=2) == 0.5
     assert metrics.mean_average_precision(scores, labels) == 1
 
 
-# --- Laws --------------------------------------------------------------------------------
+# --- Invariants --------------------------------------------------------------------------
 
 
 @given(pair=pairs(min_clips=1), seed=st.integers(0, 99))
-def test_order_of_clips_does_not_matter(pair: tuple[Any, Any], seed: int) -> None:
+def test_metrics_do_not_depend_on_clip_order(pair: tuple[Any, Any], seed: int) -> None:
     order = np.random.default_rng(seed).permutation(len(pair[0]))
     found, expected = metrics.evaluate(pair[0][order], pair[1][order]), metrics.evaluate(*pair)
     assert found == pytest.approx(expected, nan_ok=True)
 
 
 @given(pair=pairs(min_clips=1), seed=st.integers(0, 99))
-def test_order_of_classes_matters_only_where_a_clip_is_cut(
-    pair: tuple[Any, Any], seed: int
-) -> None:
+def test_class_order_affects_only_hit_at_1_and_perr(pair: tuple[Any, Any], seed: int) -> None:
     order = np.random.default_rng(seed).permutation(pair[0].shape[1])
     found = metrics.evaluate(pair[0][:, order], pair[1][:, order])
     expected = metrics.evaluate(*pair)
@@ -314,7 +312,7 @@ def test_order_of_classes_matters_only_where_a_clip_is_cut(
 
 
 @given(pair=pairs(min_clips=1), seed=st.integers(0, 99))
-def test_order_of_classes_never_matters_without_ties(pair: tuple[Any, Any], seed: int) -> None:
+def test_class_order_does_not_matter_without_ties(pair: tuple[Any, Any], seed: int) -> None:
     rng = np.random.default_rng(seed)
     scores = (1 + rng.permutation(pair[0].size).reshape(pair[0].shape)) / pair[0].size
     order = rng.permutation(scores.shape[1])
@@ -325,7 +323,7 @@ def test_order_of_classes_never_matters_without_ties(pair: tuple[Any, Any], seed
 
 
 @given(pair=pairs())
-def test_logits_rank_as_their_probabilities(pair: tuple[Any, Any]) -> None:
+def test_logits_and_probabilities_have_equal_ranking_metrics(pair: tuple[Any, Any]) -> None:
     scores, labels = pair[0] / 2 + 0.25, pair[1]
     found = metrics.evaluate(np.log(scores / (1 - scores)) + 5, labels)
     expected = metrics.evaluate(scores, labels)
@@ -335,14 +333,14 @@ def test_logits_rank_as_their_probabilities(pair: tuple[Any, Any]) -> None:
 
 
 @given(pair=pairs())
-def test_mirrored_scores_mirror_the_auc(pair: tuple[Any, Any]) -> None:
+def test_inverted_scores_invert_the_auc(pair: tuple[Any, Any]) -> None:
     found = metrics.per_class(1 - pair[0], pair[1]).auc
     np.testing.assert_allclose(found, 1 - metrics.per_class(*pair).auc)
 
 
 @settings(max_examples=20)
 @given(pair=pairs())
-def test_types_and_layouts_of_the_arrays_do_not_matter(pair: tuple[Any, Any]) -> None:
+def test_dtype_and_memory_layout_do_not_matter(pair: tuple[Any, Any]) -> None:
     scores, labels = pair
     expected = metrics.evaluate(scores, labels)
     for same in (
@@ -353,7 +351,7 @@ def test_types_and_layouts_of_the_arrays_do_not_matter(pair: tuple[Any, Any]) ->
         assert metrics.evaluate(*same) == pytest.approx(expected, nan_ok=True)
 
 
-def test_the_arrays_given_are_left_alone(rng: np.random.Generator) -> None:
+def test_inputs_are_not_modified(rng: np.random.Generator) -> None:
     scores, labels = rng.random((9, 5)), rng.random((9, 5)) < 0.5
     copies = scores.copy(), labels.copy()
     scores.flags.writeable = labels.flags.writeable = False
@@ -363,8 +361,8 @@ def test_the_arrays_given_are_left_alone(rng: np.random.Generator) -> None:
     np.testing.assert_array_equal(labels, copies[1])
 
 
-def test_evaluate_names_every_metric_and_counts(rng: np.random.Generator) -> None:
-    # More classes than the top 20 hold, and some without a positive.
+def test_evaluate_returns_every_metric_and_counts(rng: np.random.Generator) -> None:
+    # More than 20 classes, some without positives.
     scores, labels = rng.random((50, 30), np.float32), rng.random((50, 30)) < 0.1
     labels[:, 25:] = False
     found = metrics.evaluate(scores, labels)
@@ -377,7 +375,7 @@ def test_evaluate_names_every_metric_and_counts(rng: np.random.Generator) -> Non
     assert all(type(value) in (int, float) for value in found.values())
 
 
-# --- What is not defined -----------------------------------------------------------------
+# --- Undefined values --------------------------------------------------------------------
 
 
 def assert_found(scores: Any, labels: Any, **expected: float) -> None:
@@ -386,21 +384,21 @@ def assert_found(scores: Any, labels: Any, **expected: float) -> None:
     assert len(metrics.per_class(scores, labels).ap) == np.shape(scores)[1]
 
 
-def test_without_positives_means_over_classes_are_nan_and_the_rest_is_zero() -> None:
+def test_without_positives_class_means_are_nan_and_the_rest_zero() -> None:
     nan = math.nan
     assert_found([[0.5, 0.25]], [[0, 0]], mAP=nan, mAUC=nan, d_prime=nan, lwlrap=nan, n_classes=0)
     assert_found([[0.5, 0.25]], [[0, 0]], GAP=0, PERR=0, ECE=0.375, **{"Hit@1": 0, "mAP@20": nan})
 
 
-def test_without_negatives_only_the_auc_is_nan() -> None:
+def test_without_negatives_only_auc_is_nan() -> None:
     assert_found([[0.5], [0.25]], [[1], [1]], mAP=1, mAUC=math.nan, d_prime=math.nan, GAP=1)
 
 
-def test_one_clip_of_one_class_is_enough() -> None:
+def test_one_clip_of_one_class_is_sufficient() -> None:
     assert_found([[0.5]], [[1]], mAP=1, lwlrap=1, PERR=1, ECE=0.5, n_clips=1, n_classes=1)
 
 
-def test_without_clips_all_is_nan_but_gap() -> None:
+def test_without_clips_all_metrics_but_gap_are_nan() -> None:
     nan = math.nan
     names = {**dict.fromkeys(NAMES, nan), "GAP": 0, "n_clips": 0, "n_positives": 0}
     assert_found(np.zeros((0, 3)), np.zeros((0, 3), bool), **names)
@@ -434,13 +432,13 @@ def test_without_clips_all_is_nan_but_gap() -> None:
         ([[0.5, 0.5]], [[None, True]], "labels must be numbers"),
     ],
 )
-def test_error_guesses_the_mistake(scores: Any, labels: Any, message: str) -> None:
+def test_error_suggests_the_likely_mistake(scores: Any, labels: Any, message: str) -> None:
     for function in (metrics.evaluate, metrics.per_class, *NAMES.values()):
         with pytest.raises(OptionError, match=message):
             function(scores, labels)
 
 
-def test_calibration_of_logits_is_refused() -> None:
+def test_calibration_of_logits_is_rejected() -> None:
     with pytest.raises(OptionError, match=r"-3 to 2 \(are these logits\? apply the sigmoid"):
         metrics.calibration_error([[-3, 2]], [[0, 1]])
 
@@ -454,11 +452,11 @@ def test_calibration_of_logits_is_refused() -> None:
     ],
     ids=["gap", "mAP", "ECE"],
 )
-def test_a_count_below_one_is_refused(function: Any, name: str) -> None:
+def test_count_below_one_is_rejected(function: Any, name: str) -> None:
     with pytest.raises(OptionError, match=f"`{name}` must be at least 1. Received: 0"):
         function(SCORES, LABELS, **{name: 0})
 
 
-def test_an_auc_in_percent_is_refused() -> None:
+def test_auc_in_percent_is_rejected() -> None:
     with pytest.raises(OptionError, match=r"Received: 96\.8 \(is it a percentage"):
         metrics.d_prime_of(96.8)
