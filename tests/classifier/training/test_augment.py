@@ -1,4 +1,4 @@
-"""Augmentation: what is drawn, and what it does to a batch."""
+"""Augmentation: random draws, and their effect on a batch."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ def augmented(batch: dict[str, Any], **choices: Any) -> dict[str, Any]:
 
 
 def real_or_neutral(batch: dict[str, Any]) -> Any:
-    """The frames as float64, neutral beyond each clip's end."""
+    """Return the frames as float64, with neutral padding."""
     frames = np.full(batch["frames"].shape, NEUTRAL_CODE)
     for row, n in enumerate(batch["n_frames"]):
         frames[row, :n] = batch["frames"][row, :n]
     return frames
 
 
-def test_without_choices_clips_stay_as_they_are(batch: dict[str, Any]) -> None:
+def test_batch_is_unchanged_without_augmentation(batch: dict[str, Any]) -> None:
     got = augmented(batch)
     assert got["frames"].dtype == np.float32
     np.testing.assert_array_equal(got["n_frames"], N_FRAMES)
@@ -45,13 +45,13 @@ def test_without_choices_clips_stay_as_they_are(batch: dict[str, Any]) -> None:
     np.testing.assert_array_equal(got["frames"], real_or_neutral(batch))
 
 
-def test_a_share_of_one_leaves_a_clip(batch: dict[str, Any]) -> None:
+def test_share_of_one_leaves_clips_unchanged(batch: dict[str, Any]) -> None:
     got = augmented(batch, share=np.ones(4, "f"), partner=np.array([1, 2, 3, 0], np.int32))
     np.testing.assert_array_equal(got["labels"], batch["labels"])
     np.testing.assert_array_equal(got["frames"], real_or_neutral(batch))
 
 
-def test_a_mixed_clip_is_so_much_of_each_and_as_long_as_the_longer(batch: dict[str, Any]) -> None:
+def test_mixup_is_a_weighted_sum_as_long_as_the_longer_clip(batch: dict[str, Any]) -> None:
     share, partner = np.array([0.5, 0.75, 1.0, 0.9], "f"), np.array([2, 0, 1, 3], np.int32)
     got = augmented(batch, share=share, partner=partner)
     frames = real_or_neutral(batch)
@@ -69,7 +69,7 @@ def test_a_mixed_clip_is_so_much_of_each_and_as_long_as_the_longer(batch: dict[s
         assert got["n_frames"][row] == max(N_FRAMES[row], N_FRAMES[other])
 
 
-def test_what_stands_beyond_a_clip_never_comes_into_another(batch: dict[str, Any]) -> None:
+def test_mixup_ignores_padding(batch: dict[str, Any]) -> None:
     choices = {"share": np.full(4, 0.6, "f"), "partner": np.array([2, 0, 1, 3], np.int32)}
     other = {**batch, "frames": batch["frames"].copy()}
     for row, n in enumerate(N_FRAMES):
@@ -90,7 +90,7 @@ def test_masked_frames_are_neutral(batch: dict[str, Any]) -> None:
     assert abs(dequantize(np.array([int(NEUTRAL_CODE)]))[0]) < 1e-3
 
 
-def test_masks_are_of_the_clip_before_it_is_mixed(batch: dict[str, Any]) -> None:
+def test_frames_are_masked_before_mixup(batch: dict[str, Any]) -> None:
     keep = np.ones((4, 5), bool)
     keep[0, 1] = False
     got = augmented(
@@ -100,7 +100,7 @@ def test_masks_are_of_the_clip_before_it_is_mixed(batch: dict[str, Any]) -> None
     np.testing.assert_allclose(got["frames"][2, 1], half, rtol=1e-6)
 
 
-def test_it_works_inside_of_a_graph_of_unknown_sizes(batch: dict[str, Any]) -> None:
+def test_augment_works_in_a_graph_with_dynamic_shapes(batch: dict[str, Any]) -> None:
     signature = {
         "frames": tf.TensorSpec((None, None, 128), tf.uint8),
         "n_frames": tf.TensorSpec((None,), tf.int32),
@@ -111,7 +111,7 @@ def test_it_works_inside_of_a_graph_of_unknown_sizes(batch: dict[str, Any]) -> N
     np.testing.assert_array_equal(got["frames"].numpy(), real_or_neutral(batch))
 
 
-def test_draws_follow_from_the_seed_and_differ_by_step() -> None:
+def test_draws_depend_on_seed_and_step() -> None:
     config = TrainingConfig(mixup=0.5, frame_masking=0.2)
     draws = [draw(config, 64, 10, np.random.default_rng((7, 1, step))) for step in (0, 0, 1)]
     assert set(draws[0]) == {"share", "partner", "keep"}
@@ -120,18 +120,18 @@ def test_draws_follow_from_the_seed_and_differ_by_step() -> None:
         assert (values != draws[2][name]).any()
 
 
-def test_what_is_left_out_is_not_drawn() -> None:
+def test_disabled_augmentations_are_not_drawn() -> None:
     rng = np.random.default_rng(0)
     assert draw(TrainingConfig(mixup=0, frame_masking=0), 4, 5, rng) == {}
     assert set(draw(TrainingConfig(mixup=1, frame_masking=0), 4, 5, rng)) == {"share", "partner"}
     assert set(draw(TrainingConfig(mixup=0, frame_masking=0.5), 4, 5, rng)) == {"keep"}
 
 
-def test_draws_have_their_distributions() -> None:
+def test_draws_have_the_expected_distributions() -> None:
     rng = np.random.default_rng(0)
     drawn = draw(TrainingConfig(mixup=1.0, frame_masking=0.3), 20_000, 4, rng)
     assert (drawn["share"].dtype, drawn["partner"].dtype) == (np.float32, np.int32)
-    # Beta(1, 1) is uniform, and its larger side uniform from 0.5 to 1.
+    # Beta(1, 1) is uniform, so max(x, 1 - x) is uniform from 0.5 to 1.
     assert drawn["share"].min() >= 0.5
     assert drawn["share"].mean() == pytest.approx(0.75, abs=0.01)
     assert sorted(drawn["partner"]) == list(range(20_000))

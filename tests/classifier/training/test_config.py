@@ -1,4 +1,4 @@
-"""The configuration of a training: kept as JSON, checked field by field, compared."""
+"""Training configuration: JSON round trip, validation and comparison."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from classifier.training.config import (
 from vggish.common.bounds import settings_of
 from vggish.errors import OptionError, RunError
 
-# Other than the defaults in every field.
+# Every field differs from its default.
 ALL_OTHER: dict[str, Any] = {
     "head": "moe",
     "settings": {"mixtures": 3, "l2": 1e-6, "normalisation": "batch"},
@@ -52,7 +52,7 @@ ALL_OTHER: dict[str, Any] = {
 }
 
 
-def test_a_configuration_survives_json() -> None:
+def test_config_json_round_trip() -> None:
     config = TrainingConfig(**ALL_OTHER)
     default = TrainingConfig()
     assert set(ALL_OTHER) == {field.name for field in dataclasses.fields(TrainingConfig)}
@@ -62,24 +62,24 @@ def test_a_configuration_survives_json() -> None:
         assert TrainingConfig.from_json(json.loads(json.dumps(each.as_json()))) == each
 
 
-def test_fields_that_json_lacks_have_their_defaults() -> None:
+def test_fields_missing_in_json_take_their_defaults() -> None:
     assert TrainingConfig.from_json({}) == TrainingConfig()
     assert TrainingConfig.from_json({"epochs": 3}) == TrainingConfig(epochs=3)
 
 
-def test_each_setting_belongs_to_one_group_of_the_command_line() -> None:
+def test_each_setting_is_in_one_command_line_group() -> None:
     grouped = [name for names in GROUPS.values() for name in names]
     assert sorted([*grouped, "head"]) == sorted(settings_of(TrainingConfig))
 
 
 @pytest.mark.parametrize("head", HEADS)
-def test_settings_are_complete_and_typed(head: str) -> None:
+def test_head_settings_are_complete_and_typed(head: str) -> None:
     config = TrainingConfig(head=head)
     assert config.settings == dataclasses.asdict(head_settings(head))
     assert config.head_settings == head_settings(head)
 
 
-def test_settings_are_those_of_the_head() -> None:
+def test_head_settings_are_validated_for_the_head() -> None:
     config = TrainingConfig(head="moe", settings={"mixtures": "5"})
     assert config.settings == {"mixtures": 5, "l2": 1e-8, "normalisation": "l2"}
     with pytest.raises(OptionError, match="the head moe has no setting 'units'"):
@@ -88,7 +88,7 @@ def test_settings_are_those_of_the_head() -> None:
         TrainingConfig(head="moe", settings={"mixtures": 0})
 
 
-def test_softmax_makes_scores_that_sum_to_one() -> None:
+def test_activation_matches_the_loss() -> None:
     assert TrainingConfig(loss="softmax").activation == "softmax"
     for loss in LOSSES:
         assert loss == "softmax" or TrainingConfig(loss=loss).activation == "sigmoid"
@@ -106,7 +106,7 @@ def test_softmax_makes_scores_that_sum_to_one() -> None:
         ("sampling", SAMPLINGS),
     ],
 )
-def test_every_choice_is_taken_and_all_are_named_when_it_is_none(name: str, choices: Any) -> None:
+def test_every_choice_is_accepted_and_an_invalid_one_lists_them(name: str, choices: Any) -> None:
     more: dict[str, Any] = {"n_frames": 4} if name == "sampling" else {}
     for choice in choices:
         assert getattr(TrainingConfig(**{name: choice}, **more), name) == choice
@@ -140,9 +140,7 @@ def test_every_choice_is_taken_and_all_are_named_when_it_is_none(name: str, choi
         ("seed", -1, "from 0 to 2147483647"),
     ],
 )
-def test_a_number_out_of_its_range_is_named_with_the_range(
-    name: str, value: float, message: str
-) -> None:
+def test_number_out_of_range_error_states_the_range(name: str, value: float, message: str) -> None:
     with pytest.raises(OptionError, match=f"^{name} must be {message}"):
         TrainingConfig(**{name: value})
     if isinstance(getattr(TrainingConfig(), name), float):
@@ -160,17 +158,17 @@ def test_a_number_out_of_its_range_is_named_with_the_range(
         ({"loss": "softmax", "label_smoothing": 0.1}, "no label smoothing"),
     ],
 )
-def test_options_that_exclude_one_another_are_refused(options: Any, message: str) -> None:
+def test_mutually_exclusive_options_are_rejected(options: Any, message: str) -> None:
     with pytest.raises(OptionError, match=message):
         TrainingConfig(**options)
 
 
-def test_fields_of_another_version_are_refused() -> None:
+def test_unknown_fields_are_rejected() -> None:
     with pytest.raises(RunError, match="unknown fields of a configuration: lookahead, rectified"):
         TrainingConfig.from_json({"rectified": True, "lookahead": 5, "epochs": 3})
 
 
-def test_differences_name_each_field_also_within_others() -> None:
+def test_differences_include_nested_fields() -> None:
     before = TrainingConfig()
     now = dataclasses.replace(before, epochs=7, loss="hinge", settings={"units": 64})
     assert differences(before.as_json(), now.as_json()) == [
@@ -181,7 +179,7 @@ def test_differences_name_each_field_also_within_others() -> None:
     assert differences(before.as_json(), before.as_json()) == []
 
 
-def test_differences_have_what_one_side_lacks() -> None:
+def test_differences_include_missing_fields() -> None:
     before = {"a": 1, "data": {"files": ["x"], "n": 2}}
     now = {"data": {"files": ["y"]}, "new": {"k": True}}
     assert differences(before, now) == [
@@ -192,7 +190,7 @@ def test_differences_have_what_one_side_lacks() -> None:
     ]
 
 
-def test_of_long_lists_what_differs_is_told_alone() -> None:
+def test_differences_of_long_lists_are_summarised() -> None:
     files = [f"data/{n}.tfrecord" for n in range(100)]
     before, now = {"sources": files}, {"sources": [*files[:60], "more.npz"]}
     (line,) = differences(before, now)
@@ -209,6 +207,8 @@ def test_of_long_lists_what_differs_is_told_alone() -> None:
         ({"settings": {"units": 10**10}}, "units of the head gru must be from 1 to 100000. Rec"),
     ],
 )
-def test_bounds_are_told_alike_from_both_sides(changes: dict[str, Any], message: str) -> None:
+def test_range_errors_use_the_same_wording_for_both_bounds(
+    changes: dict[str, Any], message: str
+) -> None:
     with pytest.raises(OptionError, match=message):
         TrainingConfig(**changes)

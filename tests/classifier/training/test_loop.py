@@ -1,4 +1,4 @@
-"""Training: what it learns, what it keeps, and that a stopped run goes on as if it never was."""
+"""Training loop: learning, checkpoint selection, stopping and exact resuming."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def curve(run: Run, column: str) -> list[float]:
 
 
 class Watcher:
-    """An observer that takes notes, and dies where it is told to."""
+    """Observer that records its calls and raises at a given epoch or step."""
 
     def __init__(self, die_after_epoch: int = 0, die_after_steps: int = 0) -> None:
         self.steps: list[TrainingProgress] = []
@@ -93,7 +93,7 @@ class Watcher:
 
 
 class Gathered:
-    """Notes which clips are asked of stores, and how; whole stores' worth of validation too."""
+    """Record which clips are gathered from stores, and how, including for validation."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.calls: list[tuple[list[int], int | None, str]] = []
@@ -112,7 +112,7 @@ class Gathered:
         monkeypatch.setattr(ClipStore, "gather", noting)
 
     def epochs(self, n_steps: int) -> list[list[int]]:
-        """The clips of each epoch, in order; without validation."""
+        """Return the training clips of each epoch, in order."""
         steps = [indices for indices, _, _ in self.calls]
         return [
             list(itertools.chain.from_iterable(steps[start : start + n_steps]))
@@ -121,7 +121,7 @@ class Gathered:
 
 
 def prescribe_scores(monkeypatch: pytest.MonkeyPatch, scores: Sequence[float]) -> None:
-    """Let validation find these mAPs, one an epoch."""
+    """Make validation return these mAPs, one per epoch."""
     left = iter(scores)
     monkeypatch.setattr(metrics, "evaluate", lambda *_: {"mAP": next(left)})
 
@@ -150,7 +150,7 @@ RESUMED = {
 def uninterrupted(
     data: tuple[FrameExamples, FrameExamples], tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[str], tuple[Run, Result]]:
-    """Trains with one of `RESUMED`, once."""
+    """Return a function that trains a config of `RESUMED`, once per name."""
 
     @functools.cache
     def uninterrupted(name: str) -> tuple[Run, Result]:
@@ -163,7 +163,7 @@ def uninterrupted(
 
 
 @pytest.mark.parametrize("name", RESUMED)
-def test_a_head_learns_what_can_be_learnt(
+def test_head_learns_separable_classes(
     uninterrupted: Callable[[str], tuple[Run, Result]], name: str
 ) -> None:
     run, result = uninterrupted(name)
@@ -173,7 +173,7 @@ def test_a_head_learns_what_can_be_learnt(
     assert curve(run, "loss")[-1] < curve(run, "loss")[0]
 
 
-def test_kept_metrics_are_those_of_the_kept_weights(
+def test_saved_metrics_match_the_saved_weights(
     tmp_path: Path, data: tuple[FrameExamples, FrameExamples]
 ) -> None:
     config = small_config(head="feature-attention", settings=SMALL_HEADS["feature-attention"])
@@ -194,7 +194,7 @@ def test_kept_metrics_are_those_of_the_kept_weights(
     np.testing.assert_array_equal(kept.truth, store.label_matrix(indices, N_CLASSES))
 
 
-def test_the_seed_decides_the_weights(
+def test_weights_depend_on_the_seed(
     tmp_path: Path, data: tuple[FrameExamples, FrameExamples]
 ) -> None:
     one, _ = trained(tmp_path / "one", small_config(), data)
@@ -205,7 +205,7 @@ def test_the_seed_decides_the_weights(
     assert np.abs(weights - others).mean() > 0.01
 
 
-def test_a_new_head_begins_with_how_often_each_class_is(
+def test_new_head_starts_at_class_frequencies(
     tmp_path: Path, data: tuple[FrameExamples, FrameExamples]
 ) -> None:
     rare = [clip for clip in made_clips(200) if clip.labels != (0,) or clip.clip_id.endswith("0")]
@@ -217,7 +217,7 @@ def test_a_new_head_begins_with_how_often_each_class_is(
     np.testing.assert_allclose(1 / (1 + np.exp(-bias)), shares, atol=1e-3)
 
 
-# --- What is run through -----------------------------------------------------------------
+# --- Batches -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -248,7 +248,7 @@ def test_a_new_head_begins_with_how_often_each_class_is(
     ],
     ids=lambda changes: " ".join(f"{v}" for v in changes.values() if not isinstance(v, dict)),
 )
-def test_each_way_of_training_learns(
+def test_each_training_option_learns(
     tmp_path: Path, data: tuple[FrameExamples, FrameExamples], changes: dict[str, Any]
 ) -> None:
     run, result = trained(tmp_path / "run", small_config(epochs=1, **changes), data)
@@ -258,7 +258,7 @@ def test_each_way_of_training_learns(
     assert all(array.dtype == np.float32 for array in weights_in(run.best).values())
 
 
-def test_learning_rates_are_those_of_the_schedule(
+def test_learning_rates_follow_the_schedule(
     tmp_path: Path, data: tuple[FrameExamples, FrameExamples]
 ) -> None:
     config = small_config(epochs=3, schedule="exponential", decay_examples=50, decay_rate=0.5)
@@ -269,7 +269,7 @@ def test_learning_rates_are_those_of_the_schedule(
     assert expected[0] > expected[1] > expected[2]
 
 
-def test_an_epoch_takes_each_clip_once_in_another_order(
+def test_epoch_uses_each_clip_once_in_a_new_order(
     tmp_path: Path, data: tuple[FrameExamples, FrameExamples], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gathered = Gathered(monkeypatch)
@@ -279,7 +279,7 @@ def test_an_epoch_takes_each_clip_once_in_another_order(
     assert first != second
 
 
-def test_balance_draws_rare_classes_more_often(
+def test_balanced_sampling_draws_rare_classes_more_often(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clips = made_clips(400)
@@ -294,7 +294,7 @@ def test_balance_draws_rare_classes_more_often(
     assert np.mean([store[index].labels == (3,) for index in drawn]) == pytest.approx(0.25, abs=0.1)
 
 
-def test_frames_are_sampled_for_training_and_whole_for_validation(
+def test_frames_are_sampled_in_training_but_not_in_validation(
     tmp_path: Path, data: tuple[FrameExamples, FrameExamples], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gathered = Gathered(monkeypatch)
@@ -313,10 +313,10 @@ def test_small_data_gets_small_batches(asked: int, n_clips: int, expected: int) 
     assert batch_size_for(small_config(batch_size=asked), n_clips) == expected
 
 
-# --- What is kept ------------------------------------------------------------------------
+# --- Saved weights and curves ------------------------------------------------------------
 
 
-def test_the_weights_of_the_best_epoch_are_kept(
+def test_weights_of_the_best_epoch_are_kept(
     tmp_path: Path, data: tuple[FrameExamples, FrameExamples], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     prescribe_scores(monkeypatch, [0.3, 0.9, 0.9])
@@ -340,7 +340,7 @@ def test_only_the_latest_checkpoints_are_kept(
     assert names == ["epoch-0003.npz", "epoch-0004.npz", "epoch-0005.npz"]
 
 
-def test_training_stops_when_it_no_longer_gets_better(
+def test_training_stops_early_without_improvement(
     tmp_path: Path, data: tuple[FrameExamples, FrameExamples], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     prescribe_scores(monkeypatch, [0.2, 0.8, 0.7, math.nan])
@@ -351,7 +351,7 @@ def test_training_stops_when_it_no_longer_gets_better(
     assert again == result
 
 
-def test_without_validation_the_last_epoch_is_kept(
+def test_last_epoch_is_kept_without_validation(
     tmp_path: Path, data: tuple[FrameExamples, FrameExamples]
 ) -> None:
     config = small_config(epochs=3, patience=1)
@@ -361,7 +361,7 @@ def test_without_validation_the_last_epoch_is_kept(
     assert all(math.isnan(value) for value in curve(run, "mAP"))
 
 
-def test_the_moving_average_is_what_is_kept(
+def test_moving_average_is_saved_as_the_best_weights(
     tmp_path: Path, data: tuple[FrameExamples, FrameExamples]
 ) -> None:
     training = (data[0], None)
@@ -369,14 +369,14 @@ def test_the_moving_average_is_what_is_kept(
     plain, _ = trained(tmp_path / "plain", small_config(ema=0), training)
     weights = weights_in(plain.best)["classes/0"]
     np.testing.assert_array_equal(weights, weights_in(plain.state)["model/0"])
-    # Training itself is the same; only what is kept differs.
+    # Training is unaffected; only the saved weights differ.
     np.testing.assert_array_equal(weights, weights_in(averaged.state)["model/0"])
     kept = weights_in(averaged.best)["classes/0"]
     np.testing.assert_array_equal(kept, weights_in(averaged.state)["average/0"])
     assert 0 < np.abs(kept - weights).max() < 0.5
 
 
-def test_curves_have_a_row_for_each_epoch(
+def test_curves_have_one_row_per_epoch(
     tmp_path: Path, data: tuple[FrameExamples, FrameExamples]
 ) -> None:
     watcher = Watcher()
@@ -390,7 +390,7 @@ def test_curves_have_a_row_for_each_epoch(
         assert row == {name: pytest.approx(value, rel=1e-6) for name, value in told.items()}
 
 
-def test_an_observer_is_told_of_each_step(
+def test_observer_is_called_after_each_step(
     tmp_path: Path, data: tuple[FrameExamples, FrameExamples]
 ) -> None:
     watcher = Watcher()
@@ -407,7 +407,7 @@ def test_an_observer_is_told_of_each_step(
     assert first.examples_per_second > 0
 
 
-# --- Stopped and resumed -----------------------------------------------------------------
+# --- Stopping and resuming ---------------------------------------------------------------
 
 
 def assert_same_run(found: tuple[Run, Result], expected: tuple[Run, Result]) -> None:
@@ -419,7 +419,7 @@ def assert_same_run(found: tuple[Run, Result], expected: tuple[Run, Result]) -> 
 
 
 @pytest.mark.parametrize("name", RESUMED)
-def test_a_run_stopped_within_an_epoch_goes_on_as_if_it_never_was(
+def test_run_stopped_within_an_epoch_resumes_exactly(
     tmp_path: Path,
     data: tuple[FrameExamples, FrameExamples],
     uninterrupted: Callable[[str], tuple[Run, Result]],
@@ -433,9 +433,9 @@ def test_a_run_stopped_within_an_epoch_goes_on_as_if_it_never_was(
     assert_same_run(resumed, uninterrupted(name))
 
 
-# A gru compiles for long, and is resumed above.
+# The gru is omitted: it compiles slowly and is covered above.
 @pytest.mark.parametrize("name", ["logistic", "feature-attention"])
-def test_a_run_that_died_goes_on_from_its_last_state(
+def test_killed_run_resumes_from_its_last_state(
     tmp_path: Path,
     data: tuple[FrameExamples, FrameExamples],
     uninterrupted: Callable[[str], tuple[Run, Result]],
@@ -450,7 +450,7 @@ def test_a_run_that_died_goes_on_from_its_last_state(
     assert_same_run(resumed, uninterrupted(name))
 
 
-def test_the_state_is_saved_within_long_epochs(
+def test_state_is_saved_within_long_epochs(
     tmp_path: Path, data: tuple[FrameExamples, FrameExamples], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("classifier.training.loop._STATE_SECONDS", 0.0)
@@ -460,7 +460,7 @@ def test_the_state_is_saved_within_long_epochs(
     assert read_arrays(Run(directory).state)[1]["step_of_epoch"] == 3
 
 
-def test_a_run_stopped_before_its_first_step_can_be_resumed(
+def test_run_stopped_before_its_first_step_can_be_resumed(
     tmp_path: Path, data: tuple[FrameExamples, FrameExamples]
 ) -> None:
     config = small_config(epochs=1)
@@ -471,7 +471,7 @@ def test_a_run_stopped_before_its_first_step_can_be_resumed(
     assert result.is_finished
 
 
-def test_a_state_of_another_head_is_refused(
+def test_state_of_another_head_is_rejected(
     tmp_path: Path, data: tuple[FrameExamples, FrameExamples]
 ) -> None:
     run, _ = trained(tmp_path / "run", small_config(epochs=1), data)
@@ -479,7 +479,7 @@ def test_a_state_of_another_head_is_refused(
         trained(run.directory, small_config(epochs=1, head="moe"), data, resume=True)
 
 
-def test_a_run_without_a_state_cannot_be_resumed(
+def test_run_without_a_state_cannot_be_resumed(
     tmp_path: Path, data: tuple[FrameExamples, FrameExamples]
 ) -> None:
     run = begun_run(tmp_path / "run", small_config())
@@ -487,10 +487,10 @@ def test_a_run_without_a_state_cannot_be_resumed(
         trained(run.directory, small_config(), data, resume=True)
 
 
-# --- What cannot be trained on -----------------------------------------------------------
+# --- Invalid data ------------------------------------------------------------------------
 
 
-def test_a_loss_that_is_no_number_ends_training_and_says_where(
+def test_nan_loss_stops_training_and_reports_the_step(
     tmp_path: Path, data: tuple[FrameExamples, FrameExamples], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     n_steps = len(data[0]) // 16
@@ -505,26 +505,26 @@ def test_a_loss_that_is_no_number_ends_training_and_says_where(
     assert np.isfinite(weights_in(kept.best)["classes/0"]).all()
 
 
-def test_there_must_be_clips(tmp_path: Path) -> None:
+def test_training_without_clips_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="no clips"):
         trained(tmp_path / "run", small_config(), (examples_of([]), None))
 
 
 @pytest.mark.parametrize("labels", [None, ()])
-def test_clips_must_have_labels(tmp_path: Path, labels: Any) -> None:
+def test_training_without_labels_is_rejected(tmp_path: Path, labels: Any) -> None:
     clips = [Clip(clip.clip_id, clip.frames, labels) for clip in made_clips(20)]
     with pytest.raises(TrainingError, match="no training clip has a label"):
         trained(tmp_path / "run", small_config(), (examples_of(clips), None))
 
 
-def test_a_label_beyond_the_classes_names_its_clip() -> None:
+def test_label_out_of_range_error_names_the_clip() -> None:
     clips = made_clips(20)
     clips[7] = Clip("odd one", clips[7].frames, (N_CLASSES,))
     with pytest.raises(FrameFileError, match="'odd one' has the label 4"):
         examples_of(clips)
 
 
-def test_wrong_validation_clips_are_found_before_training(
+def test_invalid_validation_clips_are_found_before_training(
     tmp_path: Path, data: tuple[FrameExamples, FrameExamples]
 ) -> None:
     watcher = Watcher()
@@ -571,7 +571,7 @@ print(json.dumps(found))
 
 
 @pytest.mark.slow
-def test_two_replicas_train_as_one_does(tmp_path: Path) -> None:
+def test_two_replicas_train_like_one(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", TWO_REPLICAS, str(tmp_path)],
         env={**os.environ, "PYTHONPATH": str(ROOT)},

@@ -1,4 +1,4 @@
-"""A head that scores, its weights by name, and heads that begin where others ended."""
+"""Scoring with a head, its weights by name, and initialising it from another head."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def make(name: str, n_classes: int, *, settings: Mapping[str, object] | None = N
 
 
 def stirred(model: Any, seed: int = 0) -> Any:
-    """The model with other weights, biases and statistics too; variances stay positive."""
+    """Randomise all weights of a model; variances stay positive."""
     rng = np.random.default_rng(seed)
     weights = weights_of(model)
     noise = {name: rng.normal(0, 0.2, value.shape) for name, value in weights.items()}
@@ -54,7 +54,7 @@ def stirred(model: Any, seed: int = 0) -> Any:
 
 @functools.cache
 def trained(name: str) -> Any:
-    """A head of four classes, shared: leave it as it is."""
+    """Return a head with four classes; shared, do not modify."""
     return stirred(make(name, 4))
 
 
@@ -65,14 +65,14 @@ def logits_of(model: Any) -> Any:
 
 
 def labels(names: str, mids: str = "") -> Labels:
-    """A class for each letter; the mid of `a` is /m/a where `mids` has an a."""
+    """Make one class per letter; class `a` has the mid /m/a if `mids` contains a."""
     return Labels(tuple(names), tuple(f"/m/{name}" if name in mids else "" for name in names))
 
 
-# --- weights by name ---------------------------------------------------------------------
+# --- Weights by name ---------------------------------------------------------------------
 
 
-def test_weights_are_named_by_layer_and_counters_are_none_of_them() -> None:
+def test_weights_are_named_by_layer_without_seed_counters() -> None:
     model = make("gru", 3)
     weights = weights_of(model)
     assert {"classes/0", "classes/1", "normalise/2", "gru1_forward/0"} <= set(weights)
@@ -88,7 +88,7 @@ def test_weights_are_copies() -> None:
     np.testing.assert_array_equal(weights["classes/0"], before)
 
 
-def test_weights_of_another_head_are_refused() -> None:
+def test_weights_of_another_head_are_rejected() -> None:
     model = make("gru", 3)
     weights = weights_of(model)
     with pytest.raises(RunError, match=r"another head; they differ in: classes/0, classes/1$"):
@@ -103,11 +103,11 @@ def test_weights_of_another_head_are_refused() -> None:
         np.testing.assert_array_equal(value, weights[name])
 
 
-# --- scoring -----------------------------------------------------------------------------
+# --- Scoring -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("loss", ["cross-entropy", "softmax"])
-def test_scores_are_the_logits_activated_and_cut_into_batches(
+def test_scores_are_activated_logits_for_any_batch_size(
     loss: str, monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator
 ) -> None:
     scorer = Network([TrainingConfig(head="attention", settings=TINY["attention"], loss=loss)], 5)
@@ -119,19 +119,19 @@ def test_scores_are_the_logits_activated_and_cut_into_batches(
     expected = 1 / (1 + np.exp(-logits))
     if loss == "softmax":
         expected = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
-    for n_at_once in (1 << 14, 12, 1):  # frames; a clip at least
+    for n_at_once in (1 << 14, 12, 1):  # in frames; at least one clip
         monkeypatch.setattr(network, "_BATCH_FRAMES", n_at_once)
         scores = scorer.scores(frames, n_frames)
         assert (scores.shape, scores.dtype) == ((7, 5), np.float32)
         np.testing.assert_allclose(scores, expected, atol=1e-5)
 
 
-def test_no_clips_have_no_scores() -> None:
+def test_no_clips_give_no_scores() -> None:
     scorer = Network([TrainingConfig(head="logistic")], 5)
     assert scorer.scores(np.zeros((0, 6, 128), np.uint8), []).shape == (0, 5)
 
 
-def test_scores_follow_weights_that_are_set_later(rng: np.random.Generator) -> None:
+def test_scores_use_the_current_weights(rng: np.random.Generator) -> None:
     scorer = Network([TrainingConfig(head="logistic")], 5)
     frames = rng.integers(0, 256, (2, 3, 128), np.uint8)
     before = scorer.scores(frames, [3, 3])
@@ -139,11 +139,11 @@ def test_scores_follow_weights_that_are_set_later(rng: np.random.Generator) -> N
     assert (scorer.scores(frames, [3, 3]) != before).all()
 
 
-# --- where a head begins -----------------------------------------------------------------
+# --- Initialisation ----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["logistic", "feature-attention", "max"])
-def test_a_new_head_says_how_often_each_class_is(name: str) -> None:
+def test_new_head_predicts_class_frequencies(name: str) -> None:
     shares = np.array([0.5, 0.1, 0.01, 0.0, 1.0])
     model = make(name, 5)
     start_at_shares(model, shares)
@@ -151,7 +151,7 @@ def test_a_new_head_says_how_often_each_class_is(name: str) -> None:
     np.testing.assert_allclose(1 / (1 + np.exp(-bias)), shares.clip(1e-4, 1 - 1e-4), rtol=1e-4)
 
 
-def test_every_expert_and_level_begins_at_the_shares() -> None:
+def test_every_expert_and_level_starts_at_class_frequencies() -> None:
     shares = np.array([0.5, 0.1, 0.2])
     logits = np.log(shares / (1 - shares))
     moe, levels = make("moe", 3), make("multi-level-attention", 3)
@@ -168,7 +168,7 @@ def test_every_expert_and_level_begins_at_the_shares() -> None:
 
 
 @pytest.mark.parametrize("name", HEADS)
-def test_a_head_of_the_same_classes_goes_on_where_the_other_ended(name: str) -> None:
+def test_head_with_the_same_classes_keeps_all_weights(name: str) -> None:
     old, new = trained(name), make(name, 4)
     assert np.abs(logits_of(old) - logits_of(new)).max() > 1e-3
     assert start_from(new, weights_of(old), labels("abcd"), labels("abcd")) == 4
@@ -176,13 +176,13 @@ def test_a_head_of_the_same_classes_goes_on_where_the_other_ended(name: str) -> 
 
 
 @pytest.mark.parametrize("name", sorted(shipped_bundles()))
-def test_a_bundle_that_ships_can_be_gone_on_from(name: str) -> None:
+def test_shipped_bundle_can_be_fine_tuned(name: str) -> None:
     bundle = load(name)
     head = bundle.card["head"]
     if head["name"] == "ensemble":
         pytest.skip("ensembles have no weights to go on from")
     settings = head_settings(head["name"], head["settings"])
-    # As training builds it, written out for a known number of frames.
+    # Unrolled for a fixed number of frames, as in training.
     model = build_head(head["name"], settings, len(bundle.labels), n_frames=10)
     n_known = start_from(model, read_weights(bundle), bundle.labels, bundle.labels)
     assert n_known == len(bundle.labels)
@@ -190,13 +190,13 @@ def test_a_bundle_that_ships_can_be_gone_on_from(name: str) -> None:
     lengths = np.array([10, 7, 1, 0], np.int32)
     logits = model({"frames": frames.astype(np.float32), "n_frames": lengths})["logits"]
     scores = 1 / (1 + np.exp(-logits.numpy()))
-    # As they are before any calibration: there is none for this embedder.
+    # Uncalibrated scores: there is no calibration for this embedder.
     expected = bundle.scores(frames, lengths, "of nobody")
     np.testing.assert_allclose(scores, expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", HEADS)
-def test_classes_that_both_know_score_as_before_in_any_order(name: str) -> None:
+def test_shared_classes_keep_their_scores_in_any_order(name: str) -> None:
     old, new = trained(name), make(name, 6)
     assert start_from(new, weights_of(old), labels("abcd"), labels("xcaydb")) == 4
     before, after = logits_of(old), logits_of(new)
@@ -205,15 +205,15 @@ def test_classes_that_both_know_score_as_before_in_any_order(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["attention", "feature-attention", "moe"])
-def test_classes_left_out_do_not_change_the_others(name: str) -> None:
-    # In multi-level-attention each class looks at all of them.
+def test_removed_classes_do_not_change_the_others(name: str) -> None:
+    # In multi-level-attention each class depends on all classes.
     old, new = trained(name), make(name, 2)
     assert start_from(new, weights_of(old), labels("abcd"), labels("dz")) == 1
     np.testing.assert_allclose(logits_of(new)[:, 0], logits_of(old)[:, 3], rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["gru", "moe", "attention"])
-def test_new_classes_stay_as_they_were_made(name: str) -> None:
+def test_new_classes_keep_their_initial_weights(name: str) -> None:
     old, new = stirred(make(name, 3)), make(name, 3)
     fresh = weights_of(new)
     assert start_from(new, weights_of(old), labels("abc"), labels("xyz")) == 0
@@ -222,7 +222,7 @@ def test_new_classes_stay_as_they_were_made(name: str) -> None:
         np.testing.assert_array_equal(value, expected)
 
 
-def test_classes_are_known_by_their_ids_before_their_names() -> None:
+def test_classes_are_matched_by_mid_before_name() -> None:
     old, new = stirred(make("logistic", 3)), make("logistic", 3)
     before = Labels(("Dog", "Cat", "Cow"), ("/m/dog", "/m/cat", ""))
     now = Labels(("Cow", "Hound", "Cat"), ("/m/cow", "/m/dog", ""))
@@ -230,7 +230,7 @@ def test_classes_are_known_by_their_ids_before_their_names() -> None:
     np.testing.assert_allclose(logits_of(new), logits_of(old)[:, [2, 0, 1]], rtol=1e-5, atol=1e-5)
 
 
-def test_a_head_of_another_kind_or_size_is_no_beginning() -> None:
+def test_head_of_another_type_or_size_is_rejected() -> None:
     model = make("gru", 3)
     with pytest.raises(BundleError, match=r"of another type; they differ in: .*gru1_forward/0"):
         start_from(model, weights_of(make("logistic", 3)), labels("abc"), labels("abc"))

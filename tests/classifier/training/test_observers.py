@@ -1,4 +1,4 @@
-"""The reports of a training run: the drawn curves and TensorBoard's events."""
+"""Reports of a training run: plotted curves and TensorBoard events."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def row(epoch: int, **values: float) -> dict[str, float]:
 
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The number of rows in each picture, which is not drawn."""
+    """Record the number of rows of each plot instead of drawing it."""
     pictures: list[int] = []
 
     def draw(rows: Any, path: Path) -> None:
@@ -46,7 +46,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def report(run: Run, rows: Iterable[dict[str, float]], *, resume_after: int = 0) -> None:
-    """Finish epochs with these rows, in one session of a run."""
+    """Report these rows as finished epochs in one session of a run."""
     run.directory.mkdir(exist_ok=True)
     curves = CurveWriter(run.curves, COLUMNS, resume_after=resume_after)
     with CurveReports(run) as reports:
@@ -56,7 +56,7 @@ def report(run: Run, rows: Iterable[dict[str, float]], *, resume_after: int = 0)
 
 
 def scalars(run: Run) -> dict[int, dict[str, float]]:
-    """The scalars in all event files of a run, by step and tag."""
+    """Read the scalars in all event files of a run, by step and tag."""
     found: dict[int, dict[str, float]] = {}
     for path in sorted(run.tensorboard.iterdir()):
         version, *events = tf.compat.v1.train.summary_iterator(str(path))
@@ -70,9 +70,7 @@ def scalars(run: Run) -> dict[int, dict[str, float]]:
     return found
 
 
-def test_tensorboard_gets_the_finite_values_at_their_epochs(
-    tmp_path: Path, drawn: list[int]
-) -> None:
+def test_tensorboard_contains_finite_values_by_epoch(tmp_path: Path, drawn: list[int]) -> None:
     run = Run(tmp_path / "run")
     report(run, [row(epoch, val_loss=math.nan, mAP=np.float32(0.25)) for epoch in (1, 200)])
     found = scalars(run)
@@ -84,9 +82,7 @@ def test_tensorboard_gets_the_finite_values_at_their_epochs(
     assert list(run.tensorboard.glob("events.out.tfevents.*"))
 
 
-def test_a_resumed_run_leaves_no_later_epochs_in_tensorboard(
-    tmp_path: Path, drawn: list[int]
-) -> None:
+def test_resuming_removes_later_epochs_from_tensorboard(tmp_path: Path, drawn: list[int]) -> None:
     run = Run(tmp_path / "run")
     report(run, map(row, (1, 2, 3)))
     report(run, [row(2, loss=0.5)], resume_after=1)
@@ -98,7 +94,7 @@ def test_a_resumed_run_leaves_no_later_epochs_in_tensorboard(
     assert drawn[-1] == 2
 
 
-def test_training_does_not_wait_for_the_picture(
+def test_training_does_not_wait_for_the_plot(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     training_goes_on, pictures = threading.Event(), []
@@ -120,7 +116,7 @@ def test_training_does_not_wait_for_the_picture(
     assert list(scalars(run)) == [1, 2, 3]
 
 
-def test_curves_are_drawn_where_that_can_be(
+def test_missing_matplotlib_does_not_stop_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def missing(rows: Any, path: Path) -> None:
@@ -133,13 +129,13 @@ def test_curves_are_drawn_where_that_can_be(
     assert run.picture.exists()
 
 
-def test_a_run_without_an_epoch_gets_no_reports(tmp_path: Path, drawn: list[int]) -> None:
+def test_run_without_an_epoch_gets_no_reports(tmp_path: Path, drawn: list[int]) -> None:
     report(Run(tmp_path), [])
     assert drawn == []
     assert [path.name for path in tmp_path.iterdir()] == ["curves.csv"]
 
 
-def test_a_directory_that_cannot_be_written_is_an_error(tmp_path: Path, drawn: list[int]) -> None:
+def test_unwritable_directory_is_an_error(tmp_path: Path, drawn: list[int]) -> None:
     run = Run(tmp_path)
     run.tensorboard.write_text("a file")
     with pytest.raises(RunError, match=r"cannot write .*tensorboard"):

@@ -1,4 +1,4 @@
-"""Schedules against their formulas, which weights decay, and the moving average."""
+"""Learning-rate schedules, weight decay and the moving average."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ def rates(n_steps: int = 1000, **options: Any) -> Any:
     return np.array([learning_rate(config, step, n_steps, 100) for step in range(n_steps + 1)])
 
 
-def test_a_constant_rate_is_constant() -> None:
+def test_constant_schedule_is_constant() -> None:
     assert set(rates(schedule="constant", learning_rate=0.02)) == {0.02}
 
 
-def test_youtube8m_lowers_the_rate_every_four_million_examples() -> None:
+def test_youtube8m_schedule_decays_every_four_million_examples() -> None:
     config = TrainingConfig(schedule="exponential", learning_rate=0.01)
     step_of = {n: n // 1024 for n in (0, 3_999_999, 4_000_000, 8_000_000, 40_000_000)}
     for n, step in step_of.items():
@@ -35,12 +35,12 @@ def test_youtube8m_lowers_the_rate_every_four_million_examples() -> None:
     assert learning_rate(config, 3907, 10**6, 1024) == pytest.approx(0.0095)
 
 
-def test_an_exponential_schedule_takes_its_own_rate_and_period() -> None:
+def test_exponential_schedule_uses_the_given_rate_and_period() -> None:
     got = rates(schedule="exponential", learning_rate=1, decay_rate=0.5, decay_examples=25_000)
     np.testing.assert_allclose(got[[0, 249, 250, 500, 999]], [1, 1, 0.5, 0.25, 0.125])
 
 
-def test_a_cosine_rises_in_its_warm_up_and_ends_at_one_per_cent() -> None:
+def test_cosine_schedule_warms_up_and_ends_at_one_per_cent() -> None:
     got = rates(schedule="cosine", learning_rate=0.004, warmup=0.1)
     np.testing.assert_allclose(got[:100], 0.004 * np.arange(1, 101) / 101)
     assert got[100] == got.max() == 0.004
@@ -50,7 +50,7 @@ def test_a_cosine_rises_in_its_warm_up_and_ends_at_one_per_cent() -> None:
     assert (np.diff(got[100:]) < 0).all()
 
 
-def test_flat_cosine_is_flat_for_its_first_72_per_cent() -> None:
+def test_flat_cosine_schedule_is_flat_for_72_per_cent() -> None:
     got = rates(schedule="flat-cosine", learning_rate=0.004, warmup=0.0)
     assert set(got[:721]) == {0.004}
     assert got[860] == pytest.approx(0.004 * (0.01 + 0.99 / 2))
@@ -60,7 +60,7 @@ def test_flat_cosine_is_flat_for_its_first_72_per_cent() -> None:
 
 
 @pytest.mark.parametrize("schedule", ["constant", "exponential", "cosine", "flat-cosine"])
-def test_rates_are_positive_and_never_above_the_highest(schedule: str) -> None:
+def test_learning_rates_are_positive_and_at_most_the_peak(schedule: str) -> None:
     for n_steps in (1, 2, 7, 100):
         for warmup in (0.0, 0.5, 1.0):
             got = rates(n_steps, schedule=schedule, warmup=warmup)
@@ -73,7 +73,7 @@ def model() -> Any:
     return build_head("gru", head_settings("gru", {"units": 4, "dense": 4}), 3)
 
 
-def test_adamw_decays_kernels_alone(model: Any) -> None:
+def test_adamw_decays_only_kernels(model: Any) -> None:
     config = TrainingConfig(optimiser="adamw", weight_decay=0.5, learning_rate=0.1)
     variables = model.trainable_variables
     for variable in variables:
@@ -100,7 +100,7 @@ def test_adam_decays_nothing(model: Any) -> None:
 
 
 @pytest.mark.parametrize("optimiser", ["adam", "adamw"])
-def test_steps_are_those_of_kingma_and_ba(optimiser: str, rng: np.random.Generator) -> None:
+def test_optimiser_steps_match_kingma_and_ba(optimiser: str, rng: np.random.Generator) -> None:
     variable = tf.Variable(rng.normal(size=3).astype("f"), name="kernel")
     decay = 0.1 if optimiser == "adamw" else 0.0
     config = TrainingConfig(optimiser=optimiser, weight_decay=decay)
@@ -116,7 +116,7 @@ def test_steps_are_those_of_kingma_and_ba(optimiser: str, rng: np.random.Generat
         np.testing.assert_allclose(variable.numpy(), value, rtol=1e-4)
 
 
-def test_slots_are_there_before_the_first_step(model: Any) -> None:
+def test_slot_variables_exist_before_the_first_step(model: Any) -> None:
     optimiser = make_optimiser(TrainingConfig(), model.trainable_variables)
     n_before = len(optimiser.variables)
     assert n_before >= 2 * len(model.trainable_variables)
@@ -125,14 +125,14 @@ def test_slots_are_there_before_the_first_step(model: Any) -> None:
 
 
 def changed(model: Any, rng: np.random.Generator) -> list[Any]:
-    """Other weights, as after a step; what they are."""
+    """Assign random weights, as after a step, and return them."""
     for weight in model.weights:
         if weight.dtype.is_floating:
             weight.assign(rng.normal(size=weight.shape).astype("f"))
     return [w.numpy().astype(float) for w in model.weights if w.dtype.is_floating]
 
 
-def test_the_moving_average_is_that_of_numpy(model: Any, rng: np.random.Generator) -> None:
+def test_moving_average_equals_numpy_reference(model: Any, rng: np.random.Generator) -> None:
     average = MovingAverage(model, 0.3)
     update = tf.function(average.update)
     expected = [w.numpy().astype(float) for w in model.weights if w.dtype.is_floating]
@@ -146,7 +146,7 @@ def test_the_moving_average_is_that_of_numpy(model: Any, rng: np.random.Generato
         np.testing.assert_allclose(got.numpy(), value, atol=1e-5)
 
 
-def test_the_moving_average_covers_statistics_and_leaves_counters(model: Any) -> None:
+def test_moving_average_includes_statistics_but_not_counters(model: Any) -> None:
     average = MovingAverage(model, 0.9)
     n_counters = sum(w.dtype == tf.int32 for w in model.weights)
     assert n_counters > 0
@@ -154,7 +154,7 @@ def test_the_moving_average_covers_statistics_and_leaves_counters(model: Any) ->
     assert len(average.averages) > len(model.trainable_weights)
 
 
-def test_swapping_twice_changes_nothing(model: Any, rng: np.random.Generator) -> None:
+def test_swapping_twice_restores_the_weights(model: Any, rng: np.random.Generator) -> None:
     average = MovingAverage(model, 0.9)
     began = [value.numpy() for value in average.averages]
     now = changed(model, rng)
@@ -169,7 +169,7 @@ def test_swapping_twice_changes_nothing(model: Any, rng: np.random.Generator) ->
         np.testing.assert_array_equal(kept.numpy(), first)
 
 
-def test_the_optimisers_are_keras_s_own() -> None:
+def test_optimisers_are_keras_classes() -> None:
     variable = tf.Variable([1.0])
     kinds = {
         name: type(make_optimiser(TrainingConfig(optimiser=name), [variable]))

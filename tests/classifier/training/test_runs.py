@@ -1,4 +1,4 @@
-"""A run's directory: what is written whole or not at all, and what is no run to go on with."""
+"""Run directories: atomic writes, validation on resume, checkpoints and names."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ def weights(seed: int = 0) -> dict[str, Any]:
     return {"classes/0": rng.normal(size=(4, 3)).astype("f"), "norm/1": np.zeros(3, "f")}
 
 
-# --- what describes a run ----------------------------------------------------------------
+# --- Description of a run ----------------------------------------------------------------
 
 
-def test_a_run_says_again_what_it_was_begun_with(begun: Run) -> None:
+def test_run_returns_its_config_data_and_labels(begun: Run) -> None:
     again = Run(begun.directory)
     assert again.config() == CONFIG
     assert again.labels() == LABELS
@@ -57,20 +57,20 @@ def test_a_run_says_again_what_it_was_begun_with(begun: Run) -> None:
     assert again.checkpoints() == []
 
 
-def test_a_run_with_nothing_held_out_has_an_empty_list(tmp_path: Path) -> None:
+def test_run_without_held_out_clips_has_an_empty_list(tmp_path: Path) -> None:
     run = Run(tmp_path / "run")
     run.begin(CONFIG, DATA, LABELS, [])
     assert run.held_out() == []
 
 
-def test_a_second_beginning_in_the_same_place_is_refused(begun: Run) -> None:
+def test_existing_run_is_not_overwritten(begun: Run) -> None:
     before = (begun.directory / "config.json").read_bytes()
     with pytest.raises(RunError, match=r"already contains a run; continue it with --resume"):
         begun.begin(dataclasses.replace(CONFIG, epochs=9), DATA, LABELS, [])
     assert (begun.directory / "config.json").read_bytes() == before
 
 
-def test_a_run_begins_in_a_new_or_empty_directory_alone(tmp_path: Path) -> None:
+def test_run_starts_only_in_a_new_or_empty_directory(tmp_path: Path) -> None:
     (tmp_path / ".hidden").write_text("")
     Run(tmp_path).check_free()
     Run(tmp_path / "new" / "run").check_free()
@@ -85,7 +85,7 @@ def test_a_run_begins_in_a_new_or_empty_directory_alone(tmp_path: Path) -> None:
         Run(tmp_path / "folds").check_free()
 
 
-def test_an_interrupted_beginning_is_no_run_and_can_be_begun_again(
+def test_interrupted_start_leaves_no_run_and_can_be_repeated(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = Run(tmp_path / "run")
@@ -103,7 +103,7 @@ def interrupt(*_: Any, **__: Any) -> None:
     raise KeyboardInterrupt
 
 
-def test_metrics_end_a_run(begun: Run) -> None:
+def test_run_with_metrics_is_finished(begun: Run) -> None:
     begun.write_metrics({"epoch": 3, "mAP": 0.25, "mAUC": None})
     assert begun.is_finished
     assert begun.metrics() == {"epoch": 3, "mAP": 0.25, "mAUC": None}
@@ -112,9 +112,9 @@ def test_metrics_end_a_run(begun: Run) -> None:
         begun.metrics()
 
 
-def test_only_the_same_run_can_be_resumed(begun: Run) -> None:
+def test_resuming_requires_the_same_config_and_data(begun: Run) -> None:
     begun.check_same(CONFIG, DATA)
-    begun.check_same(CONFIG, {**DATA, "frames": ("a.tfrecord",)})  # JSON knows no tuples
+    begun.check_same(CONFIG, {**DATA, "frames": ("a.tfrecord",)})  # JSON turns tuples into lists
     now = dataclasses.replace(CONFIG, epochs=4, settings={"units": 128})
     with pytest.raises(RunError) as caught:
         begun.check_same(now, {**DATA, "n_clips": 13, "labels": "own.csv"})
@@ -146,7 +146,7 @@ def test_only_the_same_run_can_be_resumed(begun: Run) -> None:
         "\udcff",
     ],
 )
-def test_a_damaged_configuration_is_named(begun: Run, text: str) -> None:
+def test_damaged_config_error_names_the_file(begun: Run, text: str) -> None:
     path = begun.directory / "config.json"
     path.write_bytes(text.encode("utf-8", "surrogateescape"))
     for read in (begun.described, begun.config, lambda: begun.check_same(CONFIG, DATA)):
@@ -157,9 +157,7 @@ def test_a_damaged_configuration_is_named(begun: Run, text: str) -> None:
 @pytest.mark.parametrize(
     ("field", "value"), [("epochs", "three"), ("epochs", -1), ("settings", 5), ("seed", None)]
 )
-def test_a_configuration_of_impossible_values_is_named(
-    begun: Run, field: str, value: object
-) -> None:
+def test_invalid_config_error_names_the_file(begun: Run, field: str, value: object) -> None:
     path = begun.directory / "config.json"
     described = json.loads(path.read_text())
     described["training"][field] = value
@@ -168,7 +166,7 @@ def test_a_configuration_of_impossible_values_is_named(
         begun.config()
 
 
-def test_a_configuration_of_another_version_is_refused(begun: Run) -> None:
+def test_config_of_another_version_is_rejected(begun: Run) -> None:
     path = begun.directory / "config.json"
     described = json.loads(path.read_text())
     path.write_text(json.dumps({**described, "format": 2}))
@@ -180,13 +178,13 @@ def test_a_configuration_of_another_version_is_refused(begun: Run) -> None:
         begun.config()
 
 
-def test_what_is_no_run_says_what_makes_one(tmp_path: Path) -> None:
+def test_missing_run_error_suggests_the_command(tmp_path: Path) -> None:
     for directory in (tmp_path, tmp_path / "absent"):
         with pytest.raises(RunError, match=r"not a training run.*Make one with: audiotag train"):
             Run(directory).config()
 
 
-def test_damaged_or_missing_labels_and_splits_are_named(begun: Run) -> None:
+def test_damaged_or_missing_labels_and_splits_are_reported(begun: Run) -> None:
     (begun.directory / "labels.csv").write_text("index,mid\n")
     with pytest.raises(RunError, match=r"the run .* is damaged: .*labels\.csv"):
         begun.labels()
@@ -203,22 +201,22 @@ def test_damaged_or_missing_labels_and_splits_are_named(begun: Run) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+def test_unwritable_directory_is_reported(tmp_path: Path) -> None:
     tmp_path.chmod(stat.S_IRUSR | stat.S_IXUSR)
     with pytest.raises(RunError, match="cannot write"):
         Run(tmp_path / "run").begin(CONFIG, DATA, LABELS, [])
 
 
-def test_a_file_in_the_way_is_named(tmp_path: Path) -> None:
+def test_file_in_place_of_a_directory_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(RunError, match=r"cannot write .*file"):
         Run(tmp_path / "file" / "run").begin(CONFIG, DATA, LABELS, [])
 
 
-# --- arrays ------------------------------------------------------------------------------
+# --- Arrays ------------------------------------------------------------------------------
 
 
-def test_arrays_and_facts_come_back(tmp_path: Path) -> None:
+def test_arrays_and_metadata_round_trip(tmp_path: Path) -> None:
     path = tmp_path / "new" / "w.npz"
     arrays = {**weights(), "step": np.array(7, np.int32), "none": np.zeros((0, 2))}
     meta = {"epoch": 3, "best": {"mAP": float("nan")}, "text": "犬", "list": [1, 2.5]}
@@ -231,7 +229,7 @@ def test_arrays_and_facts_come_back(tmp_path: Path) -> None:
     assert repr(facts) == repr(meta)
 
 
-def test_a_write_that_is_cut_off_leaves_the_old_file_and_nothing_else(
+def test_interrupted_write_leaves_only_the_old_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "w.npz"
@@ -254,9 +252,7 @@ def test_a_write_that_is_cut_off_leaves_the_old_file_and_nothing_else(
     assert read_arrays(path)[1] == {"epoch": 1}
 
 
-def test_arrays_that_are_absent_or_damaged_are_named(
-    tmp_path: Path, rng: np.random.Generator
-) -> None:
+def test_missing_or_damaged_arrays_are_reported(tmp_path: Path, rng: np.random.Generator) -> None:
     path = tmp_path / "state.npz"
     with pytest.raises(RunError, match=r"state\.npz does not exist.*before its first checkpoint"):
         read_arrays(path)
@@ -272,17 +268,17 @@ def test_arrays_that_are_absent_or_damaged_are_named(
         with contextlib.suppress(RunError):
             n_damaged += 1
             read, facts = read_arrays(path)
-            n_damaged -= 1  # a byte that says nothing, such as a date's
+            n_damaged -= 1  # an irrelevant byte, such as one of a timestamp
             assert facts == {"epoch": 1}
             for name, values in arrays.items():
                 np.testing.assert_array_equal(read[name], values)
     assert n_damaged > 20
-    np.savez(path, **arrays)  # of another's making
+    np.savez(path, **arrays)  # without audiotag's metadata
     with pytest.raises(RunError, match="is damaged"):
         read_arrays(path)
 
 
-def test_a_sample_is_kept(begun: Run, rng: np.random.Generator) -> None:
+def test_sample_round_trip(begun: Run, rng: np.random.Generator) -> None:
     frames, n_frames = rng.integers(0, 256, (2, 3, 128), np.uint8), np.array([3, 1], np.int32)
     begun.write_sample(frames, n_frames)
     read, _ = read_arrays(begun.sample)
@@ -290,10 +286,10 @@ def test_a_sample_is_kept(begun: Run, rng: np.random.Generator) -> None:
     np.testing.assert_array_equal(read["n_frames"], n_frames)
 
 
-# --- checkpoints -------------------------------------------------------------------------
+# --- Checkpoints -------------------------------------------------------------------------
 
 
-def test_the_latest_checkpoints_are_kept_oldest_first(begun: Run) -> None:
+def test_latest_checkpoints_are_kept_oldest_first(begun: Run) -> None:
     write_arrays(begun.best, weights(), {"epoch": 1})
     write_arrays(begun.state, weights(), {})
     for epoch in (1, 2, 3, 4, 5):
@@ -307,7 +303,7 @@ def test_the_latest_checkpoints_are_kept_oldest_first(begun: Run) -> None:
     assert begun.state.exists()
 
 
-def test_checkpoints_are_ordered_as_numbers(begun: Run) -> None:
+def test_checkpoints_are_sorted_numerically(begun: Run) -> None:
     for epoch in (9_999, 10_000, 10_001, 10_002):
         begun.add_checkpoint(epoch, weights())
     assert [path.name for path in begun.checkpoints()] == [
@@ -315,7 +311,7 @@ def test_checkpoints_are_ordered_as_numbers(begun: Run) -> None:
     ]
 
 
-def test_other_files_among_checkpoints_are_left_alone(begun: Run) -> None:
+def test_other_files_in_the_checkpoint_directory_are_kept(begun: Run) -> None:
     for name in ("epoch-best.npz", "epoch-0001.npz.bak", "epoch-1.npz"):
         (begun.state.parent / name).write_text("mine")
     for epoch in range(1, 6):
@@ -324,7 +320,7 @@ def test_other_files_among_checkpoints_are_left_alone(begun: Run) -> None:
     assert (begun.state.parent / "epoch-best.npz").read_text() == "mine"
 
 
-# --- names of runs -----------------------------------------------------------------------
+# --- Run names ---------------------------------------------------------------------------
 
 
 def test_runs_are_numbered_by_head(tmp_path: Path) -> None:
@@ -338,7 +334,7 @@ def test_runs_are_numbered_by_head(tmp_path: Path) -> None:
     assert new_run("moe", tmp_path).directory.name == "moe-1"
 
 
-def test_the_latest_run_has_the_highest_number(tmp_path: Path) -> None:
+def test_latest_run_has_the_highest_number(tmp_path: Path) -> None:
     for name in ("gru-1", "gru-2", "gru-10", "lstm-3", "lstm-moe-7"):
         (tmp_path / name).mkdir()
     assert latest_run("gru", tmp_path).directory.name == "gru-10"

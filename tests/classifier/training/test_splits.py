@@ -1,4 +1,4 @@
-"""Holding clips out: how many, which together, and that nothing else matters."""
+"""Splits: size, stratification, grouping by recording, and determinism."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from vggish.errors import OptionError, TrainingError
 
 
 def data(n: int = 200, n_classes: int = 8, seed: int = 0) -> tuple[list[str], list[list[int]]]:
-    """Ids, and labels of which the first classes are far more frequent than the last."""
+    """Make ids and labels; the first classes are far more frequent than the last."""
     rng = np.random.default_rng(seed)
     ids = [f"clip{number}" for number in range(n)]
     chances = 0.5 ** np.arange(n_classes)
@@ -30,7 +30,7 @@ def held_ids(ids: Sequence[str], labels: Any, share: float = 0.2, seed: int = 0)
 
 
 @pytest.mark.parametrize("share", [0.01, 0.05, 0.1, 0.29, 0.3, 0.5, 0.57, 0.9, 0.99])
-def test_exactly_the_share_is_held_out(share: float) -> None:
+def test_held_out_share_is_exact(share: float) -> None:
     ids, labels = data(100)
     training, validation = hold_out(ids, labels, share, 0)
     assert len(validation) == round(100 * share)
@@ -40,7 +40,7 @@ def test_exactly_the_share_is_held_out(share: float) -> None:
 
 @given(st.integers(2, 60), st.integers(1, 99), st.integers(0, 5))
 @settings(max_examples=60)
-def test_a_split_is_a_partition_of_about_that_share(n: int, per_cent: int, seed: int) -> None:
+def test_split_is_a_partition_of_about_the_given_share(n: int, per_cent: int, seed: int) -> None:
     ids, labels = data(n, seed=seed)
     expected = n * per_cent // 100
     if expected == 0:
@@ -52,7 +52,7 @@ def test_a_split_is_a_partition_of_about_that_share(n: int, per_cent: int, seed:
     assert sorted([*training, *validation]) == list(range(n))
 
 
-def test_clips_of_one_id_or_one_recording_stay_together() -> None:
+def test_clips_of_one_id_or_recording_stay_together() -> None:
     ids = [f"r{number // 3}@{number}" for number in range(60)]
     ids += ["same"] * 5 + ["alone", "same@1", "r3"]
     labels = [[number % 4] for number in range(len(ids))]
@@ -70,8 +70,8 @@ def test_clips_of_one_id_or_one_recording_stay_together() -> None:
         assert len(fold_of) == len({name.split("@")[0] for name in ids})
 
 
-def test_each_class_gives_its_share_as_its_rarity_says() -> None:
-    # 100 of class 0; of these 30 of class 1 too, and 10 of those of class 2.
+def test_split_is_stratified_by_class() -> None:
+    # All 100 clips have class 0, 30 of them also class 1, and 10 of those class 2.
     labels = [[0]] * 70 + [[0, 1]] * 20 + [[0, 1, 2]] * 10
     ids = [str(number) for number in range(100)]
     for seed in range(5):
@@ -82,15 +82,15 @@ def test_each_class_gives_its_share_as_its_rarity_says() -> None:
             assert Counter(tuple(labels[index]) for index in held) == counts
 
 
-def test_clips_without_labels_are_shared_out_too() -> None:
+def test_unlabelled_clips_are_split_too() -> None:
     ids, labels = [str(number) for number in range(40)], [[0]] * 20 + [[]] * 20
     _, validation = hold_out(ids, labels, 0.25, 1)
     assert Counter(len(labels[index]) for index in validation) == {0: 5, 1: 5}
 
 
-def test_the_order_of_files_does_not_matter(rng: np.random.Generator) -> None:
+def test_split_does_not_depend_on_clip_order(rng: np.random.Generator) -> None:
     ids, labels = data()
-    ids[10] = ids[20] = ids[30]  # one recording in three places
+    ids[10] = ids[20] = ids[30]  # the same recording three times
     order = rng.permutation(len(ids))
     other_ids, other_labels = [ids[i] for i in order], [labels[i] for i in order]
     assert held_ids(ids, labels) == held_ids(other_ids, other_labels)
@@ -99,24 +99,24 @@ def test_the_order_of_files_does_not_matter(rng: np.random.Generator) -> None:
         assert {ids[i] for i in mine[1]} == {other_ids[i] for i in other[1]}
 
 
-def test_another_seed_is_another_choice_and_the_same_one_is_the_same() -> None:
+def test_split_depends_on_the_seed_only() -> None:
     ids, labels = data()
     assert held_ids(ids, labels, seed=0) == held_ids(ids, labels, seed=0)
     assert held_ids(ids, labels, seed=0) != held_ids(ids, labels, seed=1)
 
 
-def test_the_choice_follows_from_a_checksum_and_so_is_the_same_everywhere() -> None:
+def test_split_is_ordered_by_sha256_on_every_platform() -> None:
     ids, labels = [f"clip{number}" for number in range(10)], [[number % 2] for number in range(10)]
 
     def place(clip_id: str) -> bytes:
         return hashlib.sha256(f"7/{clip_id}".encode()).digest()
 
-    # Of each class's five clips one is held out, the last.
+    # The last of the five clips of each class is held out.
     assert held_ids(ids, labels, 0.2, 7) == {max(ids[::2], key=place), max(ids[1::2], key=place)}
 
 
 @pytest.mark.parametrize("n_folds", [2, 3, 7, 50])
-def test_folds_are_a_partition_of_even_sizes(n_folds: int) -> None:
+def test_folds_are_a_partition_of_equal_sizes(n_folds: int) -> None:
     ids, labels = data(50)
     splits = folds(ids, labels, n_folds, 0)
     assert len(splits) == n_folds
@@ -127,7 +127,7 @@ def test_folds_are_a_partition_of_even_sizes(n_folds: int) -> None:
         assert sorted([*training, *held]) == list(range(50))
 
 
-def test_folds_that_the_data_names_are_taken_as_they_are() -> None:
+def test_predefined_folds_are_kept() -> None:
     splits = given_folds(["b", "a", "b", "c"])
     assert [held.tolist() for _, held in splits] == [[1], [0, 2], [3]]
     assert [training.tolist() for training, _ in splits] == [[0, 2, 3], [1, 3], [0, 1, 2]]
@@ -135,12 +135,12 @@ def test_folds_that_the_data_names_are_taken_as_they_are() -> None:
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0, -0.1, 1.5, float("nan")])
-def test_a_share_that_is_none_is_refused(share: float) -> None:
+def test_share_out_of_range_is_rejected(share: float) -> None:
     with pytest.raises(OptionError, match=r"must lie between 0 and 1\. Received:"):
         hold_out(*data(), share, 0)
 
 
-def test_too_few_recordings_are_refused() -> None:
+def test_too_few_recordings_are_rejected() -> None:
     with pytest.raises(
         TrainingError, match=r"too few recordings to hold out 50% of them: 1; .*--val"
     ):
@@ -156,7 +156,7 @@ def test_too_few_recordings_are_refused() -> None:
         given_folds(["x", "x"])
 
 
-def test_given_folds_are_as_many_as_asked_for_and_complete() -> None:
+def test_predefined_folds_must_be_complete_and_match_n_folds() -> None:
     check_given_folds([1, 2, 1], 2)
     with pytest.raises(OptionError, match="the data names 1 fold; --folds says 2"):
         check_given_folds([1, 1], 2)
