@@ -22,7 +22,7 @@ ANIMALS = Labels(("Dog", "Cat", "Frog, toad", "A $x$ < class"), ("/m/0bt9lr", ""
 
 @pytest.fixture
 def frames_directory(tmp_path: Path) -> Path:
-    """Six clips in two files, and four bad records."""
+    """Write six clips in two files, and four bad records."""
     directory = tmp_path / "frames"
     write_records(
         directory / "a.tfrecord",
@@ -118,7 +118,7 @@ def test_json_has_all_counts(frames_directory: Path) -> None:
     assert found["bad"][0]["reason"] == "not a SequenceExample or Example"
 
 
-def test_lengths_of_long_clips_are_binned(tmp_path: Path) -> None:
+def test_long_clip_lengths_are_binned(tmp_path: Path) -> None:
     lengths = [1, 7, 25, 26, 300]
     records = [audioset_record(str(n), n) for n in lengths]
     found = frames_in(write_records(tmp_path / "x.tfrecord", *records))
@@ -139,7 +139,7 @@ def test_files_with_only_damaged_records_are_reported(tmp_path: Path) -> None:
     assert "not a TFRecord file" in found.lines()[-1]
 
 
-def test_clips_without_labels_have_no_table_of_classes(tmp_path: Path) -> None:
+def test_unlabelled_clips_have_no_class_table(tmp_path: Path) -> None:
     record = make_record({"id": "a"}, {"audio": make_frames(2)})
     found = frames_in(write_records(tmp_path / "x.tfrecord", record))
     assert not any("class" in line for line in found.lines())
@@ -154,7 +154,7 @@ def bundle_in(directory: Path) -> BundleInspection:
     return found
 
 
-def test_a_valid_bundle_is_described(tmp_path: Path) -> None:
+def test_valid_bundle_is_described(tmp_path: Path) -> None:
     make_bundle(tmp_path / "tiny", metrics={"mAP": 0.28512}, training={"n_clips": 22160})
     found = bundle_in(tmp_path / "tiny")
     assert found.problem is None
@@ -171,7 +171,7 @@ def test_a_valid_bundle_is_described(tmp_path: Path) -> None:
     assert (as_json["inspected"], as_json["problem"]) == ("bundle", None)
 
 
-def test_the_bundle_of_a_run_is_inspected(tmp_path: Path) -> None:
+def test_bundle_of_a_run_is_inspected(tmp_path: Path) -> None:
     make_bundle(tmp_path / "run" / "bundle")
     assert bundle_in(tmp_path / "run").directory == str(tmp_path / "run" / "bundle")
 
@@ -189,7 +189,7 @@ def test_damaged_files_of_a_bundle_are_listed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("card", ["{", "[]", '{"files": [1]}', '{"files": {"../x": {}}}'])
-def test_a_bundle_with_an_invalid_card_is_reported(tmp_path: Path, card: str) -> None:
+def test_bundle_with_an_invalid_card_is_reported(tmp_path: Path, card: str) -> None:
     make_bundle(tmp_path / "tiny")
     (tmp_path / "x").write_text("not part of it")
     (tmp_path / "tiny" / "bundle.json").write_text(card)
@@ -235,10 +235,10 @@ def test_many_audio_files_are_summarised(write_sound: Callable[..., Path]) -> No
     assert "format: WAV/PCM_16 (5)" in text
 
 
-# --- Finding -----------------------------------------------------------------------------
+# --- Detecting the kind ------------------------------------------------------------------
 
 
-def test_a_directory_of_all_kinds_is_sorted_by_kind(
+def test_directory_of_mixed_files_is_grouped_by_kind(
     tmp_path: Path, frames_directory: Path, write_sound: Callable[..., Path]
 ) -> None:
     make_bundle(frames_directory / "deep" / "tiny")
@@ -252,7 +252,7 @@ def test_a_directory_of_all_kinds_is_sorted_by_kind(
     assert len(sounds.files) == 1
 
 
-def test_a_file_without_a_known_suffix_is_recognised_by_its_contents(
+def test_file_without_a_known_suffix_is_recognised_by_its_contents(
     tmp_path: Path, write_sound: Callable[..., Path]
 ) -> None:
     write_records(tmp_path / "train-00000-of-00001", audioset_record())
@@ -272,7 +272,7 @@ def test_a_file_without_a_known_suffix_is_recognised_by_its_contents(
         ("empty", "empty has no frames, bundles or audio files"),
     ],
 )
-def test_an_argument_with_nothing_to_inspect_is_named(
+def test_argument_with_nothing_to_inspect_is_named(
     tmp_path: Path, argument: str, message: str
 ) -> None:
     (tmp_path / "empty").mkdir()
@@ -305,7 +305,7 @@ def test_plots_of_unlabelled_frames_and_of_audio_are_written(
         (tmp_path / "plot.png").unlink()
 
 
-def test_plots_that_cannot_be_drawn_are_refused(
+def test_plot_errors_are_reported(
     tmp_path: Path, frames_directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = frames_in(frames_directory)
@@ -320,7 +320,7 @@ def test_plots_that_cannot_be_drawn_are_refused(
         plot_inspection(found, tmp_path / "plot.png")
 
 
-def test_the_balanced_training_set_is_inspected(shared_data: Path) -> None:
+def test_balanced_training_set_is_inspected(shared_data: Path) -> None:
     found = frames_in(shared_data / "audioset" / "bal_train", labels=audioset_labels())
     assert (found.report.n_clips, found.n_frames) == (22_160, 220_270)
     assert found.report.bad == []

@@ -21,7 +21,7 @@ def test_audioset_classes_are_built_in() -> None:
     assert audioset_labels() is labels
 
 
-def test_the_built_in_classes_are_the_published_ones(shared_data: Path) -> None:
+def test_built_in_classes_equal_the_published_ones(shared_data: Path) -> None:
     assert read_labels(shared_data / "labels" / "class_labels_indices.csv") == audioset_labels()
 
 
@@ -39,7 +39,7 @@ def test_the_built_in_classes_are_the_published_ones(shared_data: Path) -> None:
         ("0", 0),
     ],
 )
-def test_a_class_is_found_by_mid_name_or_index(label: str, index: int) -> None:
+def test_class_is_found_by_mid_name_or_index(label: str, index: int) -> None:
     assert ANIMALS.index_of(label) == index
 
 
@@ -55,7 +55,7 @@ def test_a_class_is_found_by_mid_name_or_index(label: str, index: int) -> None:
         ("²", "among the 4 classes"),
     ],
 )
-def test_an_unknown_class_is_named_with_similar_names(label: str, message: str) -> None:
+def test_unknown_class_error_suggests_similar_names(label: str, message: str) -> None:
     with pytest.raises(OptionError, match=message):
         ANIMALS.index_of(label)
 
@@ -67,25 +67,25 @@ def test_names_that_differ_only_in_case_need_an_exact_match() -> None:
         labels.index_of("BASS")
 
 
-def test_indices_have_every_name_and_mid() -> None:
+def test_index_lookup_covers_every_name_and_mid() -> None:
     expected = {"Dog": 0, "Cat": 1, "Frog, toad": 2, "3": 3, "/m/0bt9lr": 0, "/m/09ld4": 2}
     assert dict(ANIMALS.indices()) == expected
 
 
 @pytest.mark.parametrize("labels", [ANIMALS, audioset_labels()], ids=["animals", "audioset"])
-def test_labels_survive_writing_and_reading(tmp_path: Path, labels: Labels) -> None:
+def test_labels_round_trip(tmp_path: Path, labels: Labels) -> None:
     with open(tmp_path / "labels.csv", "wb") as file:
         write_labels(file, labels)
     assert read_labels(tmp_path / "labels.csv") == labels
 
 
-def test_labels_are_written_as_csv_with_the_columns_of_audioset() -> None:
+def test_labels_are_written_as_csv_with_audioset_columns() -> None:
     file = io.BytesIO()
     write_labels(file, Labels(('a, "b"', "naïve"), ("/m/1", "")))
     assert file.getvalue().decode() == 'index,mid,display_name\n0,/m/1,"a, ""b"""\n1,,naïve\n'
 
 
-def test_rows_may_have_any_order_other_columns_and_no_mid(tmp_path: Path) -> None:
+def test_rows_may_be_unordered_with_extra_columns_and_no_mid(tmp_path: Path) -> None:
     path = tmp_path / "labels.csv"
     path.write_text("\ufeffdisplay_name, extra, index\r\nCat, x, 1\r\nDog, y, 0\r\n", "utf-8")
     assert read_labels(path) == Labels(("Dog", "Cat"), ("", ""))
@@ -109,9 +109,7 @@ def test_rows_may_have_any_order_other_columns_and_no_mid(tmp_path: Path) -> Non
         ("index,display_name\n0,Dog\n1\n", "line 3: the class 1 has no name"),
     ],
 )
-def test_an_invalid_file_of_labels_is_refused_with_the_line(
-    tmp_path: Path, text: str, message: str
-) -> None:
+def test_invalid_label_file_error_names_the_line(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "labels.csv"
     path.write_text(text)
     with pytest.raises(OptionError, match=rf"labels\.csv.*{message}"):
@@ -119,7 +117,9 @@ def test_an_invalid_file_of_labels_is_refused_with_the_line(
 
 
 @pytest.mark.parametrize("content", [None, b"\xff\xfe\x00", b"index,display_name\n0,\xe9\n"])
-def test_a_missing_or_undecodable_file_of_labels_is_named(tmp_path: Path, content: Any) -> None:
+def test_missing_or_undecodable_label_file_error_names_the_file(
+    tmp_path: Path, content: Any
+) -> None:
     path = tmp_path / "labels.csv"
     if content is not None:
         path.write_bytes(content)

@@ -11,7 +11,7 @@ import pytest
 
 @pytest.fixture
 def folder(tmp_path: Path, write_sound: Any) -> Path:
-    """Two classes: 2 s of each of dog/a.wav, dog/far/b.flac and cat/a.wav."""
+    """Write 2 s of audio each to dog/a.wav, dog/far/b.flac and cat/a.wav."""
     for seed, name in enumerate(("dog/a.wav", "dog/far/b.flac", "cat/a.wav")):
         write_sound(f"sounds/{name}", seconds=2.0, seed=seed)
     return tmp_path / "sounds"
@@ -19,7 +19,7 @@ def folder(tmp_path: Path, write_sound: Any) -> Path:
 
 @pytest.fixture
 def table(folder: Path) -> Callable[[str], Path]:
-    """Writes a CSV beside the class folders."""
+    """Return a function that writes a CSV file next to the class folders."""
 
     def write(text: str, encoding: str = "utf-8") -> Path:
         path = folder / "files.csv"

@@ -29,7 +29,7 @@ def test_each_folder_is_a_class_and_is_searched_recursively(folder: Path) -> Non
     assert found.leftovers == ()
 
 
-def test_other_files_are_reported_and_not_used(folder: Path) -> None:
+def test_other_files_are_reported_and_ignored(folder: Path) -> None:
     (folder / "README.txt").write_text("")
     (folder / "dog" / "notes.txt").write_text("")
     (folder / "notes").mkdir()
@@ -43,7 +43,7 @@ def test_other_files_are_reported_and_not_used(folder: Path) -> None:
     ]
 
 
-def test_audio_files_outside_the_class_folders_are_refused_with_a_hint(
+def test_audio_files_outside_the_class_folders_are_rejected_with_a_hint(
     folder: Path, write_sound: Any
 ) -> None:
     for number in range(7):
@@ -58,7 +58,7 @@ def test_audio_files_outside_the_class_folders_are_refused_with_a_hint(
     ]
 
 
-def test_sources_without_clips_or_with_one_class_are_refused(folder: Path, tmp_path: Path) -> None:
+def test_sources_without_clips_or_with_one_class_are_rejected(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(OptionError, match=r"no folder in .*empty has audio files"):
         read_clip_list(tmp_path / "empty")
@@ -71,7 +71,7 @@ def test_sources_without_clips_or_with_one_class_are_refused(folder: Path, tmp_p
         read_clip_list(folder / "dog" / "a.wav")
 
 
-def test_given_labels_keep_their_indices_and_unknown_classes_are_named(folder: Path) -> None:
+def test_given_labels_keep_their_indices_and_unknown_classes_are_reported(folder: Path) -> None:
     labels = Labels(("wolf", "Dog", "Cat"), ("", "/m/0bt9lr", ""))
     found = read_clip_list(folder, labels)
     assert found.labels is labels
@@ -83,9 +83,7 @@ def test_given_labels_keep_their_indices_and_unknown_classes_are_named(folder: P
     assert "a.wav: no class 'dgo'; did you mean 'Dog'?" in str(error.value)
 
 
-def test_decomposed_accents_in_folder_names_do_not_make_another_class(
-    tmp_path: Path, write_sound: Any
-) -> None:
+def test_unicode_forms_of_a_folder_name_are_one_class(tmp_path: Path, write_sound: Any) -> None:
     for number, form in enumerate(("NFC", "NFD")):
         name = unicodedata.normalize(form, "Vögel")  # type: ignore[arg-type]
         write_sound(f"sounds{number}/{name}/a.wav", seconds=0.1)
@@ -93,7 +91,7 @@ def test_decomposed_accents_in_folder_names_do_not_make_another_class(
         assert read_clip_list(tmp_path / f"sounds{number}").labels.names == ("Vögel", "cat")
 
 
-def test_a_csv_gives_labels_parts_and_folds(table: Any, folder: Path) -> None:
+def test_csv_provides_labels_parts_and_folds(table: Any, folder: Path) -> None:
     found = read_clip_list(
         table(
             "path,labels,start,end,fold\n"
@@ -128,7 +126,7 @@ def test_a_csv_gives_labels_parts_and_folds(table: Any, folder: Path) -> None:
         "label,file_name\ndog,./dog/a.wav\ncat,cat/a.wav",
     ],
 )
-def test_csvs_of_other_tools_are_read(table: Any, text: str) -> None:
+def test_csv_files_of_other_tools_are_read(table: Any, text: str) -> None:
     found = read_clip_list(table(text))
     assert found.labels == DOG_CAT
     assert [(sound.clip_id, sound.labels) for sound in found.clips] == [
@@ -199,12 +197,12 @@ def test_numeric_classes_are_in_numerical_order(table: Any) -> None:
         ),
     ],
 )
-def test_invalid_csvs_are_refused_with_the_line(table: Any, text: str, message: str) -> None:
+def test_invalid_csv_error_names_the_line(table: Any, text: str, message: str) -> None:
     with pytest.raises(OptionError, match=message):
         read_clip_list(table(text))
 
 
-def test_a_csv_that_is_not_utf8_is_refused(table: Any) -> None:
+def test_csv_that_is_not_utf8_is_rejected(table: Any) -> None:
     path = table("path,labels\ndog/a.wav,Vögel\n", encoding="latin-1")
     with pytest.raises(OptionError, match=r"cannot read the list of clips .*utf-8"):
         read_clip_list(path)

@@ -22,7 +22,7 @@ from vggish.errors import AudioError, FrameFileError, OptionError
 
 
 class CountingEmbedder:
-    """The small network, with a count of the patches it embedded."""
+    """Small network that counts the patches it has embedded."""
 
     def __init__(self) -> None:
         self._embedder, self.pca = load_embedder()
@@ -63,7 +63,7 @@ def counts(report: EmbedReport) -> tuple[int, int, int]:
 # --- Embedding ---------------------------------------------------------------------------
 
 
-def test_clips_have_the_frames_of_their_files(folder: Path, extractor: Extractor) -> None:
+def test_clip_frames_equal_the_frames_of_its_file(folder: Path, extractor: Extractor) -> None:
     clip_list = read_clip_list(folder)
     clips, report = embedded(clip_list, extractor, jobs=2)
     assert [clip.clip_id for clip in clips] == [sound.clip_id for sound in clip_list.clips]
@@ -76,7 +76,7 @@ def test_clips_have_the_frames_of_their_files(folder: Path, extractor: Extractor
         assert clip.source == str(sound.path)
 
 
-def test_a_second_run_embeds_only_new_clips(
+def test_second_run_embeds_only_new_clips(
     folder: Path, tmp_path: Path, write_sound: Any, extractor: Any, small_home: Path
 ) -> None:
     first, report = embedded(read_clip_list(folder), extractor)
@@ -90,7 +90,7 @@ def test_a_second_run_embeds_only_new_clips(
         np.testing.assert_array_equal(one.frames, two.frames)
         assert (one.clip_id, one.embedder) == (two.clip_id, two.embedder)
 
-    # Moved and renamed files, other classes, and a new file.
+    # Move and rename files, change classes and add a file.
     moved = tmp_path / "elsewhere"
     folder.rename(moved)
     (moved / "cat").rename(moved / "lion")
@@ -101,14 +101,12 @@ def test_a_second_run_embeds_only_new_clips(
     assert [clip.clip_id for clip in third][-2:] == ["lion/new.wav", "lion/roar.wav"]
     np.testing.assert_array_equal(third[-1].frames, first[0].frames)
 
-    # A file with new contents is embedded again.
+    # A file with changed contents is embedded again.
     write_sound("elsewhere/lion/new.wav", seconds=1.0, seed=10)
     assert counts(embedded(read_clip_list(moved), extractor)[1]) == (1, 3, 0)
 
 
-def test_cached_frames_of_other_options_or_embedders_are_not_used(
-    folder: Path, make_extractor: Any
-) -> None:
+def test_cache_depends_on_options_and_embedder(folder: Path, make_extractor: Any) -> None:
     clip_list = read_clip_list(folder)
     embedded(clip_list, make_extractor())
     for options in ({"hop_seconds": 0.48}, {"tail": "drop"}, {"resampler": "resampy"}):
@@ -125,12 +123,12 @@ def test_cached_frames_of_other_options_or_embedders_are_not_used(
     )()
     clips, report = embedded(clip_list, other)
     assert (counts(report), {clip.embedder for clip in clips}) == ((3, 0, 0), {"other"})
-    # On another device the same network gives the same frames.
+    # The cache is shared between devices for the same network.
     type(other.embedder).provenance["provider"] = "CUDA"
     assert counts(embedded(clip_list, other)[1]) == (0, 3, 0)
 
 
-def test_a_damaged_cache_entry_is_replaced(
+def test_damaged_cache_entry_is_replaced(
     folder: Path, tmp_path: Path, extractor: Extractor
 ) -> None:
     clip_list, cache = read_clip_list(folder), tmp_path / "cache"
@@ -189,7 +187,7 @@ def test_threads_and_processes_share_a_cache(folder: Path, small_home: Path) -> 
     assert [Path(name).suffix for name in files] == [".npz"] * 3
 
 
-def test_a_file_that_cannot_be_decoded_is_named_and_counted(
+def test_file_that_cannot_be_decoded_is_named_and_counted(
     folder: Path, extractor: Extractor
 ) -> None:
     (folder / "cat" / "b.wav").write_bytes(b"no sound at all")
@@ -214,7 +212,7 @@ def test_a_file_that_cannot_be_decoded_is_named_and_counted(
     assert len(seen) == 5
 
 
-def test_a_file_that_was_deleted_counts_as_bad(folder: Path, extractor: Extractor) -> None:
+def test_file_that_was_deleted_counts_as_bad(folder: Path, extractor: Extractor) -> None:
     clip_list = read_clip_list(folder)
     (folder / "cat" / "a.wav").unlink()
     _, report = embedded(clip_list, extractor, max_bad=1)
@@ -223,7 +221,7 @@ def test_a_file_that_was_deleted_counts_as_bad(folder: Path, extractor: Extracto
     )
 
 
-def test_a_truncated_file_is_used_with_a_warning_each_time(
+def test_truncated_file_is_used_with_a_warning_each_time(
     folder: Path, extractor: Extractor
 ) -> None:
     path = folder / "dog" / "a.wav"
@@ -250,14 +248,12 @@ def test_clips_too_short_for_a_frame_count_as_bad(
     assert [len(clip.frames) for clip in clips] == [1, 1, 2]
 
 
-def test_an_extractor_of_other_values_than_uint8_is_refused(
-    folder: Path, make_extractor: Any
-) -> None:
+def test_extractor_without_uint8_values_is_rejected(folder: Path, make_extractor: Any) -> None:
     with pytest.raises(OptionError, match=r"uint8 frames\. Received: values='raw'"):
         embedded(read_clip_list(folder), make_extractor(values="raw"))
 
 
-def test_a_cache_that_cannot_be_written_is_an_error(
+def test_cache_that_cannot_be_written_is_an_error(
     folder: Path, tmp_path: Path, extractor: Extractor
 ) -> None:
     (tmp_path / "cache").write_text("a file where a directory should be")
@@ -270,7 +266,7 @@ def test_a_cache_that_cannot_be_written_is_an_error(
 
 @pytest.mark.parametrize("rate_hz", [16_000, 44_100])
 @pytest.mark.parametrize("options", [{}, {"hop_seconds": 0.5, "tail": "drop"}])
-def test_a_part_is_embedded_as_a_file_of_its_own(
+def test_part_is_embedded_like_a_separate_file(
     tmp_path: Path, make_extractor: Any, rate_hz: int, options: dict[str, Any]
 ) -> None:
     # Stereo and long enough for several blocks of the decoder; parts overlap and touch.
@@ -315,7 +311,7 @@ def test_only_new_parts_of_a_file_are_embedded(table: Any, extractor: Any) -> No
     ]
 
 
-def test_a_part_beyond_the_end_of_the_file_counts_as_bad(table: Any, extractor: Any) -> None:
+def test_part_beyond_the_end_of_the_file_counts_as_bad(table: Any, extractor: Any) -> None:
     path = table(
         "path,labels,start,end\ndog/a.wav,dog,2,3\ndog/a.wav,dog,1,1.9\ndog/a.wav,dog,60,\n"
         "dog/a.wav,dog,1,5\ncat/a.wav,cat,0.1,2.3\n"
@@ -330,7 +326,7 @@ def test_a_part_beyond_the_end_of_the_file_counts_as_bad(table: Any, extractor: 
     assert [bad.where.rsplit(", ", 1)[1] for bad in report.bad] == ["line 2", "line 4"]
     assert report.bad[1].reason.startswith("starts at 60 s, after the end of ")
     assert report.bad[1].reason.endswith("dog/a.wav (2.00 s)")
-    # Small deviations of the end are common and not reported.
+    # Small deviations at the end are common and not reported.
     ((where, warning),) = report.warnings
     assert where.endswith("line 5")
     assert warning.startswith("ends at 5 s, after the end of ")

@@ -26,7 +26,7 @@ def make_clips() -> list[Clip]:
 
 
 @pytest.mark.parametrize("memory_limit_bytes", [1 << 20, 128 * 8, 0])
-def test_a_store_returns_its_clips(memory_limit_bytes: int) -> None:
+def test_store_returns_its_clips(memory_limit_bytes: int) -> None:
     clips = make_clips()
     store = ClipStore.from_clips(iter(clips), memory_limit_bytes=memory_limit_bytes)
     assert len(store) == 5
@@ -48,7 +48,7 @@ def test_a_store_returns_its_clips(memory_limit_bytes: int) -> None:
         store[5]
 
 
-def test_an_empty_store_is_valid() -> None:
+def test_empty_store_is_valid() -> None:
     store = ClipStore.from_clips([])
     assert (len(store), store.longest, store.frames.shape) == (0, 0, (0, 128))
     frames, lengths = store.gather([], 4)
@@ -58,9 +58,7 @@ def test_an_empty_store_is_valid() -> None:
 
 @pytest.mark.parametrize("n_frames", [None, 1, 5, 20])
 @pytest.mark.parametrize("memory_limit_bytes", [1 << 20, 0])
-def test_a_batch_of_all_frames_has_padded_clips(
-    n_frames: int | None, memory_limit_bytes: int
-) -> None:
+def test_batch_of_all_frames_is_padded(n_frames: int | None, memory_limit_bytes: int) -> None:
     clips = make_clips()
     store = ClipStore.from_clips(clips, memory_limit_bytes=memory_limit_bytes)
     indices = [4, 0, 4, 2, 1]
@@ -75,13 +73,13 @@ def test_a_batch_of_all_frames_has_padded_clips(
 
 
 def rows_in_clip(batch: Any, clip: Clip) -> list[int]:
-    """Index of the frame of the clip that each row equals."""
+    """Return the index of the clip frame that each row equals."""
     matches = (batch[:, None] == clip.frames[None]).all(axis=2)
     assert matches.any(axis=1).all()
     return [int(row) for row in matches.argmax(axis=1)]
 
 
-def test_a_run_has_consecutive_frames_from_any_start() -> None:
+def test_run_sampling_takes_consecutive_frames_from_any_start() -> None:
     clips = make_clips()
     store = ClipStore.from_clips(clips)
     rng = np.random.default_rng(0)
@@ -124,7 +122,7 @@ def test_equal_seeds_draw_equal_batches_and_empty_clips_stay_empty(sampling: str
     assert (batch.shape, lengths.tolist()) == ((2, 2, 128), [0, 0])
 
 
-def test_an_unknown_sampling_or_a_missing_generator_is_refused() -> None:
+def test_unknown_sampling_or_a_missing_generator_is_rejected() -> None:
     store = ClipStore.from_clips(make_clips())
     with pytest.raises(OptionError, match=r"all, random, run\. Received: 'some'"):
         store.gather([0], 2, "some")
@@ -132,7 +130,7 @@ def test_an_unknown_sampling_or_a_missing_generator_is_refused() -> None:
         store.gather([0], 2, "run")
 
 
-def test_labels_as_a_matrix() -> None:
+def test_label_matrix_is_multi_hot() -> None:
     store = ClipStore.from_clips(make_clips())
     indices = [4, 1, 2, 2, 3, 0]
     expected = np.zeros((6, 7), bool)
@@ -160,7 +158,7 @@ def test_load_clips_equals_read_clips(tmp_path: Path) -> None:
         assert read.labels == packed.labels
 
 
-def test_a_full_disk_is_an_error_with_a_hint(
+def test_full_disk_error_suggests_the_fix(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def full() -> Any:

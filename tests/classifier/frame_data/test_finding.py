@@ -67,7 +67,9 @@ def test_files_directories_and_patterns_are_found(
         (["empty"], "no files of frames in empty"),
     ],
 )
-def test_an_argument_without_files_is_named(tree: Path, arguments: list[str], message: str) -> None:
+def test_argument_without_files_error_names_it(
+    tree: Path, arguments: list[str], message: str
+) -> None:
     with pytest.raises(OptionError, match=message):
         find_frame_files(arguments)
 
@@ -77,7 +79,7 @@ def test_an_argument_without_files_is_named(tree: Path, arguments: list[str], me
 
 @pytest.fixture
 def memory() -> Iterator[Any]:
-    """The in-memory file system of fsspec, empty."""
+    """Yield fsspec's in-memory file system, emptied."""
     files = fsspec.filesystem("memory")
     files.store.clear()
     yield files
@@ -129,7 +131,7 @@ def test_files_on_a_web_server_are_found_and_read(server: FileServer, tmp_path: 
         list(read_clips([server.url("absent")]))
 
 
-def test_a_missing_package_for_remote_files_is_named_with_its_pip_line(
+def test_missing_package_for_remote_files_error_contains_the_pip_line(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(sys.modules, "gcsfs", None)

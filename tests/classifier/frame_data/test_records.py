@@ -91,7 +91,7 @@ def test_files_written_by_tensorflow_are_read(tmp_path: Path, compression: str) 
 
 @pytest.mark.parametrize("file_format", FRAME_FORMATS)
 @pytest.mark.parametrize("values", ["uint8", "pca", "raw"])
-def test_output_of_embed_is_read(tmp_path: Path, file_format: str, values: str) -> None:
+def test_embed_output_is_read(tmp_path: Path, file_format: str, values: str) -> None:
     frames = [make_frames(n, seed=n) for n in (3, 1)]
     clips = []
     for name, codes in zip("ab", frames, strict=True):
@@ -119,7 +119,7 @@ def test_output_of_embed_is_read(tmp_path: Path, file_format: str, values: str) 
 
 
 @pytest.mark.parametrize("file_format", ["jsonl", "tfrecord"])
-def test_labels_of_our_own_files_are_kept(tmp_path: Path, file_format: str) -> None:
+def test_labels_of_embed_output_are_kept(tmp_path: Path, file_format: str) -> None:
     path = tmp_path / f"x.{file_format}"
     clip = make_clip("a", 2)
     write_frames(path, ClipFrames("a", clip.frames, clip.start_seconds, clip.metadata, (7, 2)))
@@ -127,7 +127,7 @@ def test_labels_of_our_own_files_are_kept(tmp_path: Path, file_format: str) -> N
     assert read.labels == (7, 2)
 
 
-def test_dequantised_values_give_back_every_code(tmp_path: Path) -> None:
+def test_dequantised_values_round_trip_to_every_code(tmp_path: Path) -> None:
     codes = np.arange(256, dtype=np.uint8).reshape(2, 128)
     record = make_record({}, {"audio_embedding": dequantize(codes)})
     np.testing.assert_array_equal(read_one(tmp_path, record).frames, codes)
@@ -146,7 +146,7 @@ def test_int64_values_are_codes(tmp_path: Path) -> None:
     np.testing.assert_array_equal(clip.frames, rows)
 
 
-def test_a_frame_may_be_split_into_several_byte_strings(tmp_path: Path) -> None:
+def test_frame_may_be_split_into_several_byte_strings(tmp_path: Path) -> None:
     frames = make_frames(2)
     rows = [[row[:50].tobytes(), row[50:].tobytes()] for row in frames]
     clip = read_one(tmp_path, make_record({}, {"audio_embedding": rows}))
@@ -207,9 +207,7 @@ def rows(value: Any, n: int = 2) -> dict[str, Any]:
         (make_record({"audiotag_metadata": [1]}, rows(bytes(128))), "index out of range"),
     ],
 )
-def test_an_invalid_record_is_named_with_the_reason(
-    tmp_path: Path, record: bytes, reason: str
-) -> None:
+def test_invalid_record_error_gives_the_reason(tmp_path: Path, record: bytes, reason: str) -> None:
     path = write_records(tmp_path / "x.tfrecord", audioset_record("a"), record)
     path_2 = write_records(tmp_path / "y.tfrecord", audioset_record("b"))
     clips = read_clips([path, path_2])
@@ -236,7 +234,7 @@ def test_records_without_frames_are_counted_and_skipped(tmp_path: Path) -> None:
     assert (report.n_empty, report.n_clips, report.bad) == (3, 2, [])
 
 
-def test_a_report_warns_about_unusual_records(tmp_path: Path) -> None:
+def test_report_warns_about_unusual_records(tmp_path: Path) -> None:
     odd = make_record({}, {"audio_embedding": make_frames()})
     path = write_records(tmp_path / "x.tfrecord", audioset_record("a"), audioset_record("a"), odd)
     write_records(tmp_path / "y.tfrecord")
@@ -282,7 +280,7 @@ def test_reading_continues_after_a_damaged_record(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_the_rest_of_a_file_is_skipped_after_a_damaged_length(
+def test_rest_of_a_file_is_skipped_after_a_damaged_length(
     tmp_path: Path, damage: Callable[[bytes, int], bytes], reason: str
 ) -> None:
     first = len(frame_record(audioset_record("a")))
@@ -325,11 +323,11 @@ def test_damage_anywhere_raises_frame_file_error(tmp_path: Path, suffix: str) ->
         report = ReadReport()
         clips = list(read_clips([path], max_bad=9, report=report))
         if suffix.startswith("tfrecord") and not report.bad:
-            # Records with a checksum are read intact or reported.
+            # Records with a checksum are either read intact or reported.
             assert len(clips) == 2 or not data or position in (1, 3, 4, 5, 6, 7, 8, 9), position
 
 
-def test_a_record_with_right_checksums_may_hold_anything(tmp_path: Path) -> None:
+def test_corrupted_record_with_valid_checksums_is_read_or_reported(tmp_path: Path) -> None:
     whole = [
         audioset_record("a", 2),
         make_record({"id": "a", "audiotag_metadata": '{"values": "pca"}'}, rows([0.5] * 128)),
@@ -361,7 +359,7 @@ def test_labels_in_output_of_embed_are_validated(tmp_path: Path, labels: str) ->
         list(read_clips(path))
 
 
-def test_a_truncated_gzip_file_is_read_up_to_the_damage(tmp_path: Path) -> None:
+def test_truncated_gzip_file_is_read_up_to_the_damage(tmp_path: Path) -> None:
     records = [audioset_record(name, seed=seed) for seed, name in enumerate("abc")]
     path = write_records(tmp_path / "x.tfrecord", *records)
     packed = gzip.compress(path.read_bytes())
@@ -374,7 +372,7 @@ def test_a_truncated_gzip_file_is_read_up_to_the_damage(tmp_path: Path) -> None:
     assert "the rest of the file cannot be read" in bad.reason
 
 
-def test_a_record_whose_length_looks_like_gzip_is_read(tmp_path: Path) -> None:
+def test_record_whose_length_looks_like_gzip_is_read(tmp_path: Path) -> None:
     length = int.from_bytes(b"\x1f\x8b\x08\x00", "little")
     record = audioset_record("a")
     field_header = b"\x1a\xff\xff\xff\x7f"  # an unknown field, which readers skip
@@ -386,7 +384,7 @@ def test_a_record_whose_length_looks_like_gzip_is_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["absent.tfrecord", "absent.npz", "."])
-def test_a_file_that_cannot_be_opened_counts_as_bad(tmp_path: Path, name: str) -> None:
+def test_file_that_cannot_be_opened_counts_as_bad(tmp_path: Path, name: str) -> None:
     with pytest.raises(FrameFileError, match=r"No such file|Is a directory|PermissionError"):
         list(read_clips([tmp_path / name]))
     good = write_records(tmp_path / "x.tfrecord", audioset_record())
@@ -396,7 +394,7 @@ def test_a_file_that_cannot_be_opened_counts_as_bad(tmp_path: Path, name: str) -
     assert str(tmp_path / name) in report.bad[0].where
 
 
-def test_a_damaged_file_is_named_once_in_the_message(tmp_path: Path) -> None:
+def test_damaged_file_is_named_once_in_the_message(tmp_path: Path) -> None:
     path = tmp_path / "x.jsonl"
     write_frames(path, [make_clip("a", 1), make_clip("b", 1)])
     first = path.read_text().splitlines()[0]
@@ -406,7 +404,7 @@ def test_a_damaged_file_is_named_once_in_the_message(tmp_path: Path) -> None:
     assert str(caught.value).count("x.jsonl") == 1
 
 
-def test_clips_come_before_a_later_file_is_opened(tmp_path: Path) -> None:
+def test_clips_are_yielded_before_the_next_file_is_opened(tmp_path: Path) -> None:
     path = write_records(tmp_path / "x.tfrecord", audioset_record())
     clips = read_clips([path, tmp_path / "absent"])
     assert next(clips).clip_id == "a"
@@ -415,7 +413,7 @@ def test_clips_come_before_a_later_file_is_opened(tmp_path: Path) -> None:
 # --- Released data -----------------------------------------------------------------------
 
 
-def test_the_balanced_training_set_is_read_whole(shared_data: Path) -> None:
+def test_balanced_training_set_is_read_completely(shared_data: Path) -> None:
     paths = find_frame_files([str(shared_data / "audioset" / "bal_train" / "*.tfrecord")])
     report = ReadReport()
     store = load_clips(paths, report=report)
@@ -424,12 +422,12 @@ def test_the_balanced_training_set_is_read_whole(shared_data: Path) -> None:
     assert (store.lengths.min(), store.longest) == (1, 10)
     assert {len(clip_id) for clip_id in store.ids} == {11}
     everything = store.label_matrix(np.arange(len(store)), len(audioset_labels()))
-    # The set has about 50 clips of every class, as far as the videos still exist.
+    # The set has about 50 clips per class, minus deleted videos.
     assert everything.sum(axis=0).min() > 30
     assert store.is_labelled.all()
 
 
-def test_released_clips_read_the_same_in_every_form(shared_data: Path, tmp_path: Path) -> None:
+def test_released_clips_are_identical_in_every_format(shared_data: Path, tmp_path: Path) -> None:
     shard = min((shared_data / "audioset" / "bal_train").glob("*.tfrecord"))
     packed = tmp_path / "packed.tfrecord"
     packed.write_bytes(gzip.compress(shard.read_bytes()))

@@ -739,7 +739,7 @@ def test_mixture_is_precise_near_zero_and_one(rng: np.random.Generator) -> None:
 # --- Settings ----------------------------------------------------------------------------
 
 
-def test_default_settings_are_those_of_the_head_class() -> None:
+def test_default_settings_equal_the_class_defaults() -> None:
     for name, kind in HEADS.items():
         assert head_settings(name) == kind()
     assert DEFAULT_HEAD in HEADS

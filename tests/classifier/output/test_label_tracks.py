@@ -1,4 +1,4 @@
-"""Label tracks, read by independent parsers."""
+"""Label tracks, checked with independent parsers."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ ODD = [
 
 
 def clip(*spans: Span, **changes: Any) -> ClipTags:
-    """Tags in the order of their first spans."""
+    """Make tags in order of their first spans."""
     names = list(dict.fromkeys(label for _, _, label in spans))
     tags = tuple(Tag(name, f"/m/{i}", i, 0.9 - i / 100) for i, name in enumerate(names))
     segments = tuple(
@@ -58,7 +58,7 @@ def seconds(text: str) -> float:
 
 
 def read_srt(text: str) -> list[tuple[float, float, list[str]]]:
-    """As a strict player reads it: cues counted from 1, in order, none overlapping or empty."""
+    """Parse strictly: cues numbered from 1, in order, neither overlapping nor empty."""
     cues, end_before = [], 0.0
     for number, block in enumerate(re.split(r"\n\n", text.removesuffix("\n")), 1):
         if not block:
@@ -96,24 +96,24 @@ def test_overlapping_segments_are_cut_into_cues() -> None:
     )
 
 
-def test_a_cue_names_the_best_tag_first() -> None:
+def test_cue_lists_the_best_tag_first() -> None:
     tags = clip((3.0, 9.0, "Best"), (0.0, 9.0, "Second"))
     assert [lines for _, _, lines in read_srt(as_srt(tags))] == [["Second"], ["Best", "Second"]]
 
 
-def test_times_of_more_than_an_hour_have_hours() -> None:
+def test_times_over_an_hour_include_hours() -> None:
     tags = clip((3599.9996, 360_000.5, "Rain"))
     assert "01:00:00,000 --> 100:00:00,500" in as_srt(tags)
 
 
-def test_an_audacity_track_has_a_line_per_segment_in_time_order() -> None:
+def test_audacity_track_has_one_line_per_segment_in_time_order() -> None:
     tags = clip((1.92, 2.88, "Dog"), (4.8, 5.0, "Dog"), (0.0, 5.0, "Speech, male"))
     assert as_audacity(tags) == (
         "0.000000\t5.000000\tSpeech, male\n1.920000\t2.880000\tDog\n4.800000\t5.000000\tDog\n"
     )
 
 
-def test_a_raven_table_has_a_selection_per_segment() -> None:
+def test_raven_table_has_one_selection_per_segment() -> None:
     tags = clip((1.92, 2.88, "Dog"), (0.0, 5.0, "Speech"))
     first, second = read_raven(raven_header() + as_raven("d/a.wav", tags))
     assert first == {
@@ -133,7 +133,7 @@ def test_selections_end_at_half_the_sample_rate() -> None:
         assert float(row["High Freq (Hz)"]) == high
 
 
-def test_a_raven_table_of_several_files_has_times_in_the_sequence_and_in_the_file() -> None:
+def test_raven_table_of_several_files_has_sequence_and_file_times() -> None:
     tags = clip((1.0, 2.0, "Dog"))
     (row,) = read_raven(
         raven_header() + as_raven("b.wav", tags, first_selection=8, begin_seconds=60.5)
@@ -166,10 +166,10 @@ def test_unusual_labels_are_valid_in_every_format(label: str) -> None:
         max_size=12,
     )
 )
-def test_every_format_has_the_same_segments_at_each_time(
+def test_all_formats_have_the_same_segments_at_each_time(
     drawn: list[tuple[int, int, str]],
 ) -> None:
-    # Spans of a label do not touch, as those of a tagger.
+    # Spans of one label do not touch, as in the output of a tagger.
     spans: list[Span] = []
     for start, length, label in sorted(drawn):
         if all(end < start for _, end, other in spans if other == label):
@@ -208,12 +208,12 @@ def test_ffmpeg_reads_the_subtitles(tmp_path: Path) -> None:
     ]
 
 
-def test_silence_has_an_empty_track() -> None:
+def test_silence_gives_an_empty_track() -> None:
     tags = clip((0.0, 1.0, "Speech"), warnings=(SILENCE,))
     assert as_srt(tags) == as_audacity(tags) == as_raven("a.wav", tags) == ""
 
 
-def test_tags_without_segments_are_refused() -> None:
+def test_tags_without_segments_are_rejected() -> None:
     for write in (as_srt, as_audacity, lambda tags: as_raven("a.wav", tags)):
         with pytest.raises(OptionError, match="'tiny' scores whole clips only"):
             write(clip(segments=None))

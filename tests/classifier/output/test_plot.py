@@ -20,7 +20,7 @@ def tagged(tmp_path: Path, n_frames: int, **choice: Any) -> Any:
 
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
-    """The figures that were written."""
+    """Collect the figures that are saved."""
     figures: list[Figure] = []
     savefig = Figure.savefig
 
@@ -48,7 +48,7 @@ def test_tags_are_labelled_with_their_scores_best_on_top(
     assert wave.get_title(loc="left") == "clip.wav"
 
 
-def test_dollar_signs_in_names_are_not_formulas(tmp_path: Path, drawn: list[Figure]) -> None:
+def test_dollar_signs_in_labels_are_not_parsed_as_math(tmp_path: Path, drawn: list[Figure]) -> None:
     names = tuple(f"$x^{{${name}" for name in NAMES)
     bundle = make_bundle(tmp_path / "tiny", names=names)
     tags = Tagger(bundle).tag_frames(np.zeros((1, 128), np.uint8), top_k=1)
@@ -64,7 +64,7 @@ def test_characters_missing_in_the_font_raise_no_warnings(tmp_path: Path) -> Non
     assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_the_heat_map_shows_the_scores_of_frames(tmp_path: Path, drawn: list[Figure]) -> None:
+def test_heat_map_shows_frame_scores(tmp_path: Path, drawn: list[Figure]) -> None:
     tags = tagged(tmp_path, 4, top_k=2)
     plot_tags(np.zeros(4 * 15_360, np.float32), tags, tmp_path / "p.svg")
     mesh = drawn[0].axes[2].collections[0]
@@ -73,12 +73,12 @@ def test_the_heat_map_shows_the_scores_of_frames(tmp_path: Path, drawn: list[Fig
     assert (mesh.norm.vmin, mesh.norm.vmax) == (0.0, 1.0)
 
 
-def test_a_clip_without_tags_or_frame_scores_is_drawn(tmp_path: Path) -> None:
+def test_clip_without_tags_or_frame_scores_is_plotted(tmp_path: Path) -> None:
     waveform = np.ones(16_000, np.float32)
     plot_tags(waveform, tagged(tmp_path, 1, threshold=1.0), tmp_path / "none.pdf")
     assert (tmp_path / "none.pdf").read_bytes().startswith(b"%PDF")
 
 
-def test_an_unknown_suffix_is_refused(tmp_path: Path) -> None:
+def test_unknown_suffix_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(OptionError, match=r"\.png"):
         plot_tags(np.zeros(16_000), tagged(tmp_path, 1), tmp_path / "p.txt")

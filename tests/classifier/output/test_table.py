@@ -44,7 +44,7 @@ def of_frames(tags: tuple[Tag, ...], frame_scores: Any, **changes: Any) -> ClipT
     return ClipTags(**{**values, **changes})
 
 
-def test_a_table_has_a_line_per_tag_with_bar_percentage_and_times() -> None:
+def test_table_has_one_line_per_tag_with_bar_percentage_and_times() -> None:
     assert as_table("a.wav", made_tags(), PLAIN) == [
         "a.wav  7.7 s",
         "  Dog                           ###################.    93 %  throughout",
@@ -54,7 +54,7 @@ def test_a_table_has_a_line_per_tag_with_bar_percentage_and_times() -> None:
     ]
 
 
-def test_a_table_fits_the_terminal() -> None:
+def test_table_fits_the_terminal() -> None:
     many = np.zeros((2000, 4), np.float32)
     many[::3] = 1
     tags = of_frames(made_tags().tags, many, duration_seconds=7500.0)
@@ -79,7 +79,7 @@ def test_colours_are_optional() -> None:
     assert all(line.count("\033[0m") == line.count("\033[") // 2 for line in coloured)
 
 
-def test_short_clips_and_clip_level_heads_have_no_times() -> None:
+def test_short_clips_and_clip_level_heads_show_no_times() -> None:
     for tags in (made_tags(3), made_tags(segments=None, frames=None)):
         line = as_table("a", tags, PLAIN)[1]
         assert line.endswith("93 %")
@@ -98,7 +98,7 @@ def test_json_has_the_documented_keys(frames: bool) -> None:
     assert found["tags"][0] == {"label": "Dog", "mid": "/m/0", "index": 0, "score": 0.93}
 
 
-def test_csv_survives_a_round_trip() -> None:
+def test_csv_round_trip() -> None:
     text = csv_header() + as_csv("a,b.wav", made_tags())
     rows = list(csv.DictReader(io.StringIO(text)))
     assert [row["label"] for row in rows] == list(LABELS)

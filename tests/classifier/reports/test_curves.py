@@ -76,7 +76,7 @@ def test_resuming_drops_the_rows_of_later_epochs(tmp_path: Path) -> None:
     assert_rows(path, range(1, 6))
 
 
-def test_a_partial_row_is_ignored(tmp_path: Path) -> None:
+def test_partial_row_is_ignored(tmp_path: Path) -> None:
     path = tmp_path / "curves.csv"
     write(path, (1, 2))
     whole = path.read_bytes()
@@ -87,18 +87,18 @@ def test_a_partial_row_is_ignored(tmp_path: Path) -> None:
     assert path.read_bytes() == whole
 
 
-def test_a_new_run_replaces_the_file(tmp_path: Path) -> None:
+def test_new_run_replaces_the_file(tmp_path: Path) -> None:
     path = tmp_path / "curves.csv"
     write(path, (1, 2))
     write(path, [])
     assert_rows(path, [])
-    # A run can resume after its curves were deleted.
+    # A run can be resumed after its curves were deleted.
     path.unlink()
     write(path, [5], resume_after=4)
     assert_rows(path, [5])
 
 
-def test_resuming_with_other_columns_is_refused(tmp_path: Path) -> None:
+def test_resuming_with_other_columns_is_rejected(tmp_path: Path) -> None:
     path = tmp_path / "curves.csv"
     write(path, (1, 2))
     before = path.read_bytes()
@@ -116,14 +116,14 @@ def test_resuming_with_other_columns_is_refused(tmp_path: Path) -> None:
         ("epoch,loss\n1\n", "line 2 is damaged: 1"),
     ],
 )
-def test_damaged_curves_are_refused_with_the_line(tmp_path: Path, text: str, message: str) -> None:
+def test_damaged_curves_error_names_the_line(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "curves.csv"
     path.write_text(text)
     with pytest.raises(RunError, match=message):
         read_curves(path)
 
 
-def test_a_file_that_cannot_be_read_or_written_is_named(tmp_path: Path) -> None:
+def test_unreadable_or_unwritable_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"cannot read .*nowhere\.csv"):
         read_curves(tmp_path / "nowhere.csv")
     (tmp_path / "file").write_text("")
@@ -135,7 +135,7 @@ def test_a_file_that_cannot_be_read_or_written_is_named(tmp_path: Path) -> None:
             make()
 
 
-def test_the_best_epoch_is_the_first_with_the_highest_score() -> None:
+def test_best_epoch_is_the_first_with_the_highest_score() -> None:
     scores = [math.nan, 0.1, 0.3, 0.2, 0.3]
     rows = [row(epoch, mAP=score) for epoch, score in enumerate(scores, start=1)]
     best = best_epoch(rows)
@@ -149,7 +149,7 @@ def test_the_best_epoch_is_the_first_with_the_highest_score() -> None:
 
 
 @pytest.mark.parametrize("n_epochs", [1, 2, 60])
-def test_the_plot_is_written_atomically_as_png(tmp_path: Path, n_epochs: int) -> None:
+def test_plot_is_written_atomically_as_png(tmp_path: Path, n_epochs: int) -> None:
     image = pytest.importorskip("matplotlib.image")
     path = tmp_path / "curves.png"
     path.write_text("old")
@@ -160,7 +160,7 @@ def test_the_plot_is_written_atomically_as_png(tmp_path: Path, n_epochs: int) ->
     assert [file.name for file in tmp_path.iterdir()] == ["curves.png"]
 
 
-def test_missing_values_are_not_drawn(tmp_path: Path) -> None:
+def test_missing_values_are_not_plotted(tmp_path: Path) -> None:
     image = pytest.importorskip("matplotlib.image")
     plot_curves([row(1), row(2)], tmp_path / "all.png")
     plot_curves([row(1, mAP=math.nan), row(2, mAP=math.nan)], tmp_path / "no-mAP.png")
@@ -176,7 +176,7 @@ def test_missing_values_are_not_drawn(tmp_path: Path) -> None:
     assert not (tmp_path / "none.png").exists()
 
 
-def test_a_missing_matplotlib_is_an_error_with_the_pip_line(
+def test_missing_matplotlib_error_contains_the_pip_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)

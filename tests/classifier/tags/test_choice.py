@@ -1,4 +1,4 @@
-"""Selection of tags."""
+"""Tag selection."""
 
 from __future__ import annotations
 
@@ -49,6 +49,6 @@ def test_selecting_all_classes_equals_selecting_none(rng: np.random.Generator) -
         ({"threshold": -0.1}, "threshold must be from 0 to 1. Received: -0.1"),
     ],
 )
-def test_invalid_choices_are_refused(choice: Any, message: str) -> None:
+def test_invalid_choices_are_rejected(choice: Any, message: str) -> None:
     with pytest.raises(OptionError, match=message):
         chosen(**choice)

@@ -85,11 +85,11 @@ def test_overlapping_frames_make_one_span_and_a_gap_ends_it() -> None:
     assert spans([0.9, 0.9], [0, 1.0]) == [(0.0, 0.96, 0.9), (1.0, 1.96, 0.9)]
 
 
-def test_no_span_ends_after_the_audio() -> None:
+def test_spans_end_within_the_audio() -> None:
     assert spans([0.9, 0.9], [0, 0.96], duration=1.5) == [(0.0, 1.5, 0.9)]
 
 
-def test_a_frame_is_in_a_span_exactly_if_its_score_reaches_the_threshold(
+def test_frame_is_in_a_span_if_and_only_if_its_score_reaches_the_threshold(
     rng: np.random.Generator,
 ) -> None:
     frame_scores = rng.random((50, 3)).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Results of tagging: their JSON form and back."""
+"""Tagging results and their JSON form."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_write_then_read_round_trips(without: Any) -> None:
     assert found.as_json() == clip.as_json()
 
 
-def test_absent_keys_take_their_defaults() -> None:
+def test_missing_keys_take_their_defaults() -> None:
     found = CLIP.as_json()
     for key in ("frames", "segments", "warnings", "timings"):
         del found[key]
@@ -47,12 +47,12 @@ def test_absent_keys_take_their_defaults() -> None:
     )
 
 
-def test_timings_are_ignored_in_comparisons() -> None:
+def test_comparison_ignores_timings() -> None:
     assert dataclasses.replace(CLIP, timings={}) == CLIP
     assert dataclasses.replace(CLIP, warnings=()) != CLIP
 
 
-def test_a_warning_marks_silence() -> None:
+def test_silence_is_detected_from_its_warning() -> None:
     assert through_json(dataclasses.replace(CLIP, warnings=(SILENCE,))).is_silent
     assert not CLIP.is_silent
 
