@@ -623,9 +623,7 @@ def test_batch_norm_without_mask_uses_all_rows(rng: np.random.Generator) -> None
 
 @pytest.mark.parametrize("rate", [0.1, 0.5, 0.999])
 def test_dropout_keeps_the_mean_and_the_rate(rate: float) -> None:
-    ones = np.ones(
-        (30, 20, 101), np.float32
-    )  # a width that is no multiple of a word of random bytes
+    ones = np.ones((30, 20, 101), np.float32)  # 101 is no multiple of a word's size
     layer = Dropout(rate, seed=1)
     first, second = (layer(ones, training=True).numpy() for _ in range(2))
     dropped = min(round(rate * 256), 255) / 256

@@ -99,7 +99,7 @@ def test_split_does_not_depend_on_clip_order(rng: np.random.Generator) -> None:
         assert {ids[i] for i in mine[1]} == {other_ids[i] for i in other[1]}
 
 
-def test_split_depends_on_the_seed_only() -> None:
+def test_split_depends_on_the_seed() -> None:
     ids, labels = data()
     assert held_ids(ids, labels, seed=0) == held_ids(ids, labels, seed=0)
     assert held_ids(ids, labels, seed=0) != held_ids(ids, labels, seed=1)
