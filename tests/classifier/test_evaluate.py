@@ -161,9 +161,7 @@ def test_json_is_valid_with_nan_and_infinity(bundle: Bundle) -> None:
     assert answer["mAP"] == answer["mAUC"] == 1.0
     keys = {"mAP", "mAUC", "d_prime", "lwlrap", "GAP", "Hit@1", "PERR", "n_clips"}
     assert answer.keys() >= keys | {"n_classes", "n_unlabelled", "embedders", "seconds"}
-    only = evaluate(
-        FixedScores([[0.9]]), clips[:1], many_labels(1)
-    )  # no negatives: AUC is undefined
+    only = evaluate(FixedScores([[0.9]]), clips[:1], many_labels(1))  # no negatives: no AUC
     assert json.loads(json.dumps(only.as_json(), allow_nan=False))["mAUC"] is None
     table = only.as_table()
     assert re.search(r"^mAUC +-  area", table, re.MULTILINE)
