@@ -57,6 +57,7 @@ class TrainingDisplay:
             completed=progress.step,
             epoch=f"{progress.epoch}/{progress.n_epochs}",
             state=f"loss {progress.loss:.3f}  {so_far}{self._speed}  {self._left}",
+            refresh=progress.step == 1,  # an epoch may be over before the bar is redrawn
         )
 
     def on_epoch(self, row: Mapping[str, float], is_best: bool) -> None:
