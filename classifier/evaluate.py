@@ -15,6 +15,7 @@ from classifier import metrics
 from classifier.bundles.bundle import Bundle, Scorer, score_batches
 from classifier.labels import Labels
 from classifier.reports.evaluation import Evaluation
+from classifier.tags.types import Scores
 from classifier.training.runs import Run, read_arrays
 from vggish.errors import FrameFileError, OptionError, RunError
 
@@ -44,7 +45,7 @@ def evaluate(
     """
     started = time.perf_counter()
     tally: Counter[str | None] = Counter()  # by embedder; None counts clips without labels
-    scores = [np.zeros((0, len(labels)), np.float32)]
+    scores: list[Scores] = [np.zeros((0, len(labels)), np.float32)]
     truth = [np.zeros((0, len(labels)), np.bool_)]
     n_scored = 0
     labelled = _labelled(clips, scorer, len(labels), force, tally)

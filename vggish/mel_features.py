@@ -101,7 +101,7 @@ def mel_matrix() -> npt.NDArray[np.float64]:
     lower, centre, upper = edges[:-2], edges[1:-1], edges[2:]
     rising = (bin_mel - lower) / (centre - lower)
     falling = (upper - bin_mel) / (upper - centre)
-    matrix = np.maximum(0.0, np.minimum(rising, falling))
+    matrix: npt.NDArray[np.float64] = np.maximum(0.0, np.minimum(rising, falling))
     matrix[0] = 0.0
     matrix.flags.writeable = False
     return matrix

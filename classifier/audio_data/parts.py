@@ -34,7 +34,7 @@ class SequentialReader:
         self.stream = stream
         self.position = 0
         self._blocks = stream.blocks()
-        self._rest = np.zeros(0, np.float32)
+        self._rest: Waveform = np.zeros(0, np.float32)
 
     @property
     def seconds(self) -> float:

@@ -24,7 +24,7 @@ def validate(scores: npt.ArrayLike, labels: npt.ArrayLike) -> tuple[Floats, Bool
     given_scores, given_labels = _numbers(scores, "scores"), _numbers(labels, "labels")
     _check_shapes(given_scores, given_labels)
     dtype = np.float32 if given_scores.dtype == np.float32 else np.float64
-    values = given_scores.astype(dtype, copy=False)
+    values: Floats = given_scores.astype(dtype, copy=False)
     finite = np.isfinite(values)
     if not finite.all():
         clip, class_index = np.argwhere(~finite)[0]

@@ -181,7 +181,7 @@ def _plot_best_and_worst(axes: Any, found: Evaluation) -> None:
 
 
 def _plot_precision_recall(axes: Any, found: Evaluation) -> None:
-    recall = np.linspace(0, 1, 201)
+    recall = np.linspace(0, 1, 201, dtype=np.float64)
     micro = interpolated_precision(found.scores.ravel(), found.truth.ravel(), recall)
     per_class = [
         interpolated_precision(found.scores[:, index], found.truth[:, index], recall)
@@ -232,4 +232,5 @@ def interpolated_precision(
     best = np.maximum.accumulate((n_hits / n_listed)[::-1])[::-1]
     # A recall of 0.3 needs three of ten hits; 1e-9 keeps rounding from making it four.
     needed = np.ceil(recall * len(hits) - 1e-9).astype(np.int64)
-    return best[np.maximum(needed - 1, 0)]
+    at_recall: npt.NDArray[np.float64] = best[np.maximum(needed - 1, 0)]
+    return at_recall

@@ -16,6 +16,7 @@ from classifier.bundles.files import Weights
 from classifier.heads.backend import keras, tf
 from classifier.heads.build import build_head
 from classifier.reports.curves import CurveWriter
+from classifier.tags.types import Scores
 from classifier.training.config import TrainingConfig
 from classifier.training.examples import Examples, Indices, LabelMatrix
 from classifier.training.network import Network
@@ -134,7 +135,7 @@ class Training:
                 parts = model, self._optimiser, self._average, training.augment
                 self._step = make_step(config, *parts, class_shares, n_frames)
             self._network = Network([config], n_classes)
-        self._scores = np.zeros((0, n_classes), np.float32)
+        self._scores: Scores = np.zeros((0, n_classes), np.float32)
         if resume:
             self._restore()
 
@@ -267,7 +268,9 @@ class Training:
         some = np.linspace(0, n - 1, min(n, _CALIBRATION_CLIPS)).astype(np.int64)
         ids = validation.ids
         self._directory.write_validation(
-            self._scores[some], validation.labels[some], [ids[position] for position in some]
+            self._scores[some],
+            validation.labels[some],
+            [ids[position] for position in some.tolist()],
         )
 
     def _has_stalled(self) -> bool:

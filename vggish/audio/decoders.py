@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -148,7 +148,7 @@ class _SoundFileDecoder:
         """Read the block again, up to the damage."""
         self._file.close()
         self._file = self._open()
-        blocks = [np.zeros((0, self.n_channels), self._dtype)]
+        blocks: list[npt.NDArray[Any]] = [np.zeros((0, self.n_channels), self._dtype)]
         with contextlib.suppress(self._library_error):
             n_left = self._n_read
             while n_left > 0:

@@ -71,7 +71,7 @@ class _ResampyResampler:
         self._period_out = SAMPLE_RATE_HZ // divisor
         # kaiser_best reaches 64 zero crossings to each side (resampy.filters).
         self._reach = math.ceil(64 * max(1.0, rate_hz / SAMPLE_RATE_HZ)) + 1
-        self._buffer = np.zeros(0, np.float32)
+        self._buffer: Waveform = np.zeros(0, np.float32)
         self._buffer_period = 0  # the buffer begins at input sample _buffer_period * _period_in
         self._n_out = 0
 

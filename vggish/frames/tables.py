@@ -89,10 +89,11 @@ def write_npz(file: IO[bytes], clips: ClipFrames | Clips) -> None:
     def write(name: str, shape: tuple[int, ...], dtype: Any, parts: Iterable[Any]) -> None:
         # A fixed date, so that equal contents give equal files.
         member = zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))
-        descr = np.lib.format.dtype_to_descr(np.dtype(dtype))
+        npy: Any = np.lib.format  # some versions of numpy have no types here
+        descr = npy.dtype_to_descr(np.dtype(dtype))
         header = {"descr": descr, "fortran_order": False, "shape": shape}
         with archive.open(member, "w", force_zip64=True) as out:
-            np.lib.format.write_array_header_1_0(out, header)
+            npy.write_array_header_1_0(out, header)
             for part in parts:
                 out.write(np.ascontiguousarray(part, dtype).tobytes())
 
