@@ -54,6 +54,7 @@ class Decoder(Protocol):
     n_channels: int
     n_frames: int | None  # as the header states it
     format: str
+    is_float_pcm: bool  # samples are stored as floats, which may lawfully exceed full scale
     warnings: list[str]
 
     def read(self, n_frames: int) -> Block:
@@ -97,6 +98,7 @@ class _SoundFileDecoder:
         log = self._file.extra_info
         # Why the file may continue after the end that libsndfile assumes; or None.
         self.guessed_end = _guessed_end(self._file.format, log, path)
+        self.is_float_pcm = self._file.subtype in {"FLOAT", "DOUBLE"}
         # libsndfile reports 2^63 - 1 frames if the header does not state their number.
         unknown = self.guessed_end is not None or self._file.frames >= 1 << 62
         self.n_frames: int | None = None if unknown else self._file.frames
@@ -164,10 +166,12 @@ class _SoundFileDecoder:
         self.warnings.append(f"truncated or damaged: {read} could be read ({reason.rstrip('.')})")
 
 
-def open_decoder(path: str, name: str, deadline: float | None = None) -> Decoder:
+def open_decoder(
+    path: str, name: str, deadline: float | None = None, stream: int | None = None
+) -> Decoder:
     """Open a file with libsndfile or, if that cannot read it, with ffmpeg.
 
-    Messages call it `name`. At the deadline (of `time.monotonic()`) ffmpeg is killed; its output
+    Messages call it `name`. `stream` is the number of an audio stream, from 1; None chooses. At the deadline (of `time.monotonic()`) ffmpeg is killed; its output
     until then looks like that of a damaged file.
     """
     suffix = Path(path).suffix.lower()

@@ -42,6 +42,7 @@ class FfmpegDecoder:
     """
 
     n_frames: int | None = None
+    is_float_pcm = False
 
     def __init__(self, path: str, executable: str, deadline: float | None) -> None:
         self._url = "file:" + os.path.abspath(path)

@@ -115,7 +115,10 @@ class AudioStream:
 
 
 def open_audio(
-    source: AudioSource, name: str | None = None, limits: AudioLimits | None = None
+    source: AudioSource,
+    name: str | None = None,
+    limits: AudioLimits | None = None,
+    stream: int | None = None,
 ) -> AudioStream:
     """Open audio for reading in blocks.
 
@@ -124,6 +127,8 @@ def open_audio(
             (read from its current position; left open).
         name: name of the source in messages; the path by default.
         limits: limits on the audio; none by default.
+        stream: number of the audio stream of a file with several, from 1; by default the one that
+            the file marks as default, else the first with sound.
 
     Raises:
         OptionError: the source has an unsupported type.
@@ -139,7 +144,7 @@ def open_audio(
         if is_temporary:
             on_error.callback(os.unlink, path)
         try:
-            decoder = open_decoder(path, name, limits.deadline)
+            decoder = open_decoder(path, name, limits.deadline, stream)
         except AudioError:
             limits.check_time(name)  # ffmpeg was killed at the deadline
             raise
@@ -152,9 +157,9 @@ def open_audio(
         limits.check_format(name, rate_hz, n_channels)
         limits.check_length(name, decoder.n_frames or 0, rate_hz, n_channels)
         on_error.pop_all()
-    stream = AudioStream(name, decoder, path if is_temporary else None, limits)
-    stream.decode_seconds = time.perf_counter() - start
-    return stream
+    audio = AudioStream(name, decoder, path if is_temporary else None, limits)
+    audio.decode_seconds = time.perf_counter() - start
+    return audio
 
 
 def open_waveform(
@@ -198,6 +203,7 @@ class _ArrayDecoder:
         self.n_frames: int | None
         self.n_frames, self.n_channels = samples.shape
         self.format = f"array/{samples.dtype}"
+        self.is_float_pcm = samples.dtype.kind == "f"
         self.warnings: list[str] = []
         self._rest = samples
 
