@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from classifier.audio_data.clip_list import AudioClip
-from vggish.audio.decoders import Block
 from vggish.audio.resample import Waveform
+from vggish.audio.sndfile import Block
 from vggish.audio.stream import AudioStream
 
 
@@ -64,6 +64,7 @@ class PartDecoder:
     def __init__(self, reader: SequentialReader, clip: AudioClip) -> None:
         self.sample_rate_hz = reader.stream.sample_rate_hz
         self.format = reader.stream.format
+        self.is_float_pcm = False  # the samples of the whole file are scaled already
         self.warnings: list[str] = []  # the warnings of the whole file are used instead
         self._reader = reader
         self._start = round(clip.start_seconds * self.sample_rate_hz)
