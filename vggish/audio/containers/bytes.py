@@ -27,34 +27,41 @@ class FileBytes:
         """Return up to `n_bytes` bytes from a position; fewer at the end, none before the start."""
         if position < 0:
             return b""
-        offset = position - self._window_start
-        if not 0 <= offset <= len(self._window) - n_bytes:
-            if n_bytes > _WINDOW_BYTES >> 1:
-                return self._read(position, n_bytes)
-            self._window, self._window_start = self._read(position, _WINDOW_BYTES), position
-            offset = 0
+        if n_bytes > _WINDOW_BYTES:
+            return self._read(position, n_bytes)
+        offset = self._offset(position, n_bytes)
         return self._window[offset : offset + n_bytes]
 
     def find(self, pattern: bytes, start: int, end: int | None = None) -> int:
         """Position of the first occurrence of a pattern in [start, end), or -1."""
         end = self.size if end is None else min(end, self.size)
         while start + len(pattern) <= end:
-            window = self.at(start, min(_WINDOW_BYTES >> 1, end - start))
-            if (place := window.find(pattern)) >= 0:
-                return start + place
-            if len(window) < len(pattern):
+            offset = self._offset(start, len(pattern))
+            place = self._window.find(pattern, offset, offset + end - start)
+            if place >= 0:
+                return self._window_start + place
+            following = self._window_start + len(self._window) - len(pattern) + 1
+            if following <= start:
                 return -1
-            start += len(window) - len(pattern) + 1
+            start = following
         return -1
 
     def is_zero(self, start: int, end: int) -> bool:
         """Whether all bytes of [start, end) are 0."""
         while start < end:
-            window = self.at(start, min(_WINDOW_BYTES >> 1, end - start))
+            window = self.at(start, min(_WINDOW_BYTES, end - start))
             if not window or window.count(0) < len(window):
                 return not window
             start += len(window)
         return True
+
+    def _offset(self, position: int, n_bytes: int) -> int:
+        """Place of a position in the window, which is moved to hold `n_bytes` bytes from there."""
+        offset = position - self._window_start
+        if not 0 <= offset <= len(self._window) - n_bytes:
+            self._window, self._window_start = self._read(position, _WINDOW_BYTES), position
+            offset = 0
+        return offset
 
     def _read(self, position: int, n_bytes: int) -> bytes:
         self._file.seek(position)

@@ -78,6 +78,7 @@ class Container:
     format_name: str
     bytes_per_second: float  # of audio; 0 if unknown
     is_readable: bool = True  # by libsndfile, as it is
+    holds_mpeg: bool = False  # frames, of which the header does not state the number
 
 
 def find_chunks(

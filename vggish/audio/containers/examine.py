@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from vggish.audio.containers.bytes import FileBytes
-from vggish.audio.containers.chunks import settle
+from vggish.audio.containers.chunks import Container, settle
 from vggish.audio.containers.flac import find_flac
 from vggish.audio.containers.headers import read_container
 from vggish.audio.containers.layout import Found, Layout, Link
@@ -62,5 +63,16 @@ def _find(data: FileBytes, start: int, is_mpeg: bool) -> Found | None:
         return find_flac(data, start)
     container = read_container(data, start)
     if container is not None:
-        return settle(container, data, start, data.size)
-    return find_mpeg(data, start, is_mpeg or start > 0)
+        found = settle(container, data, start, data.size)
+        return _mpeg_in(container, found, data) if container.holds_mpeg else found
+    return find_mpeg(data, start, search=is_mpeg or start > 0)
+
+
+def _mpeg_in(container: Container, found: Found, data: FileBytes) -> Found:
+    """The MPEG audio in a WAV file, whose header does not state the number of frames."""
+    end = found.links[0].end
+    mpeg = find_mpeg(data, container.audio.start, search=True, end=end)
+    if mpeg is None:
+        return found
+    links = tuple(replace(link, format_name=container.format_name) for link in mpeg.links)
+    return Found(links, found.warnings + mpeg.warnings, found.next_file)

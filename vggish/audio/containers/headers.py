@@ -29,6 +29,7 @@ _AIFC_BITS = {
     b"42ni": 24,
 }
 _AIFC_PCM = (b"NONE", b"none", b"twos", b"sowt", b"raw ")
+_WAV_MPEG_FORMATS = (0x50, 0x55)
 _CAF_CODECS = (b"lpcm", b"ulaw", b"alaw", b"ima4")
 
 
@@ -75,14 +76,15 @@ def _w64(data: FileBytes, start: int) -> Container | None:
     format_chunk = _contents(data, found[0][format_id])
     if len(format_chunk) < 16:
         return None
-    return _wav_container(_W64, found[1], format_chunk, "<", "W64")
+    # libsndfile takes the chunks after the audio of a W64 file for audio.
+    return replace(_wav_container(_W64, found[1], format_chunk, "<", "W64"), is_readable=False)
 
 
 def _wav_container(
     style: ChunkStyle, audio: Chunk, format_chunk: bytes, order: str, name: str
 ) -> Container:
     """A container whose audio is described by the format chunk of WAV."""
-    _, n_channels, rate_hz, bytes_per_second, block_bytes, bits = struct.unpack_from(
+    format_code, n_channels, rate_hz, bytes_per_second, block_bytes, bits = struct.unpack_from(
         order + "HHIIHH", format_chunk
     )
     # Only formats with blocks of one sample have their rate in bytes from the other fields.
@@ -92,7 +94,8 @@ def _wav_container(
     def make_header(n_bytes: int) -> bytes:
         return _wav_header(format_chunk, n_bytes, order)
 
-    return Container(style, audio, make_header, name, rate)
+    is_mpeg = format_code in _WAV_MPEG_FORMATS
+    return Container(style, audio, make_header, name, rate, holds_mpeg=is_mpeg)
 
 
 def _wav_header(format_chunk: bytes, n_bytes: int, order: str) -> bytes:

@@ -77,7 +77,7 @@ class _Run:
     @property
     def stated_frames(self) -> int | None:
         """The number of frames according to the tag."""
-        xing = self._xing
+        xing = self.xing
         if xing:
             flags = int.from_bytes(xing[4:8], "big")
             return int.from_bytes(xing[8:12], "big") if flags & 1 else None
@@ -87,14 +87,15 @@ class _Run:
     @property
     def lame(self) -> bytes:
         """The encoder's part of the tag, with the delay and the padding of the audio; or b""."""
-        xing = self._xing
+        xing = self.xing
         flags = int.from_bytes(xing[4:8], "big")
         fields = (4, 4, 100, 4)
         offset = 8 + sum(size for bit, size in enumerate(fields) if flags >> bit & 1)
         return xing[offset : offset + _LAME_BYTES] if xing else b""
 
     @property
-    def _xing(self) -> bytes:
+    def xing(self) -> bytes:
+        """The tag from its name on; or b""."""
         for offset in _tag_offsets(self.kind)[:2]:
             if self.tag[offset : offset + 4] in (b"Xing", b"Info"):
                 return self.tag[offset:]
@@ -203,12 +204,12 @@ def begins_with_frames(data: FileBytes, position: int) -> bool:
     return _Walk(data, data.size).find_frame(position, position + 1) is not None
 
 
-def find_mpeg(data: FileBytes, start: int, search: bool) -> Found | None:
+def find_mpeg(data: FileBytes, start: int, *, search: bool, end: int | None = None) -> Found | None:
     """The links of MPEG audio that follow one another; None if no frames are at `start`.
 
     With `search`, other bytes may stand in front.
     """
-    walk = _Walk(data, end_of_audio(data, start))
+    walk = _Walk(data, end_of_audio(data, start) if end is None else end)
     first = walk.find_frame(
         start, min(data.size, start + _FIRST_FRAME_SEARCH_BYTES if search else start + 1)
     )
@@ -218,24 +219,28 @@ def find_mpeg(data: FileBytes, start: int, search: bool) -> Found | None:
     runs = [run for run in walk.runs if run.n_frames]
     if not runs:
         return None
-    links = tuple(_link(data, runs, place) for place in range(len(runs)))
+    n_frames = sum(run.n_frames for run in runs)
     warnings = [
         f"{n_bytes:,} bytes after {seconds:.2f} s are not MPEG frames; they were not decoded"
         for n_bytes, seconds in walk.skipped
     ]
-    return Found(links, tuple(warnings), next_file)
+    for run in runs:
+        stated = run.stated_frames or 0
+        # Who joins files may let the first tag state the sum.
+        if stated > run.n_frames + 1 and abs(stated - n_frames) > 2 * len(runs):
+            warnings.append(
+                f"truncated: the header states {_seconds(run, stated):.2f} s of audio, the file "
+                f"holds {_seconds(run, run.n_frames):.2f} s"
+            )
+    return Found(tuple(_link(data, run) for run in runs), tuple(warnings), next_file)
 
 
-def _link(data: FileBytes, runs: list[_Run], place: int) -> Link:
-    run = runs[place]
-    is_last = place == len(runs) - 1
+def _link(data: FileBytes, run: _Run) -> Link:
     _, layer, _, _ = run.kind
     if layer != 3:
         return Link(run.start, run.end, n_frames=run.n_frames * _samples(run.kind))
     stated = run.stated_frames
-    is_right = stated is not None and abs(stated - run.n_frames) <= 1
-    is_cut = stated is not None and stated > run.n_frames and is_last and len(runs) == 1
-    if is_right or is_cut:
+    if run.xing and stated is not None and abs(stated - run.n_frames) <= 1:
         return Link(run.start, run.end)
     first = data.at(run.first_frame, _HEADER_BYTES)
     prefix = _first_frame(first, run.n_frames, run.end - run.first_frame, run.lame)

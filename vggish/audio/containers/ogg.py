@@ -10,8 +10,8 @@ from vggish.audio.containers.bytes import FileBytes
 from vggish.audio.containers.layout import Found, Link
 from vggish.audio.containers.tags import FILE_STARTS, skip_tags
 
-_MAGIC = b"OggS"
-_HEADER = struct.Struct("<4sBBqIIIB")
+_MAGIC = b"OggS\0"  # with the version
+_HEADER = struct.Struct("<5sBqIIIB")
 _BEGINS, _ENDS = 0x02, 0x04
 _AUDIO_STARTS = (b"\x01vorbis", b"OpusHead", b"\x7fFLAC", b"Speex   ", b"fLaC", b"PCM     ")
 
@@ -98,8 +98,8 @@ def _pages(data: FileBytes, position: int) -> Iterator[_Page]:
         header = data.at(position, _HEADER.size)
         if len(header) < _HEADER.size:
             return
-        magic, version, flags, _, serial, number, _, n_segments = _HEADER.unpack(header)
-        if magic != _MAGIC or version != 0:
+        magic, flags, _, serial, number, _, n_segments = _HEADER.unpack(header)
+        if magic != _MAGIC:
             position = data.find(_MAGIC, position + 1)
             if position < 0:
                 return
