@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from classifier.audio_data.clip_list import AudioClip
+from vggish.audio.decoder import Block
 from vggish.audio.resample import Waveform
-from vggish.audio.sndfile import Block
 from vggish.audio.stream import AudioStream
 
 
@@ -56,7 +56,7 @@ class SequentialReader:
 
 
 class PartDecoder:
-    """Decoder of a part of an audio file; see `vggish.audio.decoders.Decoder`."""
+    """Decoder of a part of an audio file; see `vggish.audio.decoder.Decoder`."""
 
     n_channels = 1
     n_frames: int | None = None

@@ -9,10 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import soxr
 
-from vggish.audio.sndfile import Block, SoundFileDecoder
+from vggish.audio.decoder import Block, Decoder
 from vggish.errors import AudioError
-
-OpenLink = Callable[[], SoundFileDecoder]
 
 
 class ChainDecoder:
@@ -24,7 +22,7 @@ class ChainDecoder:
     n_frames: int | None = None
 
     def __init__(
-        self, first: SoundFileDecoder, following: Sequence[OpenLink], warnings: list[str]
+        self, first: Decoder, following: Sequence[Callable[[], Decoder]], warnings: list[str]
     ) -> None:
         self.sample_rate_hz = first.sample_rate_hz
         self.n_channels = first.n_channels
@@ -46,7 +44,9 @@ class ChainDecoder:
                 return block
 
     def interrupt(self) -> None:
-        """Do nothing: reading takes milliseconds."""
+        """See `Decoder`."""
+        self._following.clear()
+        self._current.interrupt()
 
     def close(self) -> None:
         """See `Decoder`."""

@@ -9,12 +9,12 @@ from __future__ import annotations
 import functools
 import os
 from pathlib import Path
-from typing import Protocol
 
 from vggish.audio.chain import ChainDecoder
 from vggish.audio.containers import Layout, Link, examine
+from vggish.audio.decoder import Decoder
 from vggish.audio.ffmpeg import FFMPEG_HINT, FfmpegDecoder, find_ffmpeg
-from vggish.audio.sndfile import Block, SoundFileDecoder
+from vggish.audio.sndfile import SoundFileDecoder
 from vggish.errors import AudioError
 
 # File name suffix -> the libsndfile formats that belong to it.
@@ -40,26 +40,6 @@ AUDIO_SUFFIXES = frozenset(_FORMATS_BY_SUFFIX) | _FFMPEG_SUFFIXES
 _GUESSED_END = "libsndfile guesses the length of this MP3"
 
 
-class Decoder(Protocol):
-    """A file being decoded: its properties, and `read` until it returns no frames."""
-
-    sample_rate_hz: int
-    n_channels: int
-    n_frames: int | None  # as the header states it
-    format: str
-    is_float_pcm: bool  # samples are stored as floats, which may lawfully exceed full scale
-    warnings: list[str]
-
-    def read(self, n_frames: int) -> Block:
-        """Read up to `n_frames` more frames, [n, n_channels]; n is 0 only at the end."""
-
-    def interrupt(self) -> None:
-        """End a `read` that waits in another thread."""
-
-    def close(self) -> None:
-        """Stop decoding."""
-
-
 def open_decoder(
     path: str, name: str, deadline: float | None = None, stream: int | None = None
 ) -> Decoder:
@@ -73,10 +53,14 @@ def open_decoder(
     sndfile = None
     try:
         layout = examine(path)
+        if len(layout.links or ()) > 1:
+            return _open_chain(path, layout, deadline)
         if layout.n_streams == 1:
-            sndfile, is_whole = _open_links(path, layout)
-            sndfile.warnings += _wrong_suffix(suffix, sndfile)
-            if is_whole:
+            link = layout.links[0] if layout.links else None
+            sndfile = SoundFileDecoder(path, _as_it_is(path, link))
+            sndfile.warnings += [*layout.warnings, *_wrong_suffix(suffix, sndfile.container)]
+            # Without the structure of an MP3, libsndfile guesses its length.
+            if sndfile.n_guessed is None and (link or sndfile.container != "MP3"):
                 return sndfile
         sndfile_reason = _GUESSED_END if sndfile else f"{layout.n_streams} audio streams at once"
     except OSError as error:
@@ -109,34 +93,44 @@ def open_decoder(
     return decoder
 
 
-def _open_links(path: str, layout: Layout) -> tuple[Decoder, bool]:
-    """Open a file with libsndfile; return the decoder, and whether it decodes all of it."""
-    links = layout.links
-    if links is None:
-        decoder = SoundFileDecoder(path, None)
-        # Without the structure of an MP3, libsndfile guesses its length.
-        return decoder, decoder.container != "MP3"
-    if not links:
-        raise AudioError("no audio in it")
-    as_float = len(links) > 1
-    first = SoundFileDecoder(path, _as_it_is(path, links[0]), as_float=as_float)
-    if len(links) == 1:
-        first.warnings += layout.warnings
-        return first, first.n_guessed is None
-    following = [
-        functools.partial(SoundFileDecoder, path, link, as_float=True) for link in links[1:]
-    ]
-    return ChainDecoder(first, following, list(layout.warnings)), True
+def _open_chain(path: str, layout: Layout, deadline: float | None) -> Decoder:
+    """Open the links of a file, each with libsndfile or ffmpeg."""
+    assert layout.links is not None
+    links = list(layout.links)
+    warnings = list(layout.warnings)
+    while True:
+        try:
+            first = _open_link(path, deadline, links[0])
+            break
+        except AudioError as error:
+            if len(links) == 1:
+                raise
+            warnings.append(f"a part could not be decoded ({error})")
+            del links[0]
+    opening = [functools.partial(_open_link, path, deadline, link) for link in links[1:]]
+    return ChainDecoder(first, opening, warnings)
 
 
-def _as_it_is(path: str, link: Link) -> Link | None:
+def _open_link(path: str, deadline: float | None, link: Link) -> Decoder:
+    try:
+        return SoundFileDecoder(path, link, as_float=True)
+    except AudioError as error:
+        ffmpeg = find_ffmpeg()
+        if ffmpeg is None or link.prefix:
+            raise
+        try:
+            return FfmpegDecoder(path, ffmpeg, deadline, (link.start, link.end))
+        except (AudioError, OSError) as ffmpeg_error:
+            raise AudioError(f"{error}; ffmpeg: {ffmpeg_error}") from error
+
+
+def _as_it_is(path: str, link: Link | None) -> Link | None:
     """None for a link that is the whole file, which libsndfile reads faster by its path."""
     is_whole = link == Link(0, os.path.getsize(path))
     return None if is_whole else link
 
 
-def _wrong_suffix(suffix: str, decoder: Decoder) -> list[str]:
-    container = decoder.format.split("/", 1)[0]
+def _wrong_suffix(suffix: str, container: str) -> list[str]:
     if container in _FORMATS_BY_SUFFIX.get(suffix, {container}):
         return []
     return [f"named {suffix}, but it is {container}"]

@@ -39,14 +39,23 @@ class FfmpegDecoder:
 
     At the deadline (of `time.monotonic()`) ffmpeg is killed. If it cannot decode the file, the
     message of the `AudioError` is only the reason; if it does not run, an `OSError` is raised.
+    `span` limits the bytes of the file that ffmpeg sees: [start, end).
     """
 
     n_frames: int | None = None
     is_float_pcm = False
 
-    def __init__(self, path: str, executable: str, deadline: float | None) -> None:
+    def __init__(
+        self,
+        path: str,
+        executable: str,
+        deadline: float | None,
+        span: tuple[int, int] | None = None,
+    ) -> None:
         self._url = "file:" + os.path.abspath(path)
-        command = [executable, "-v", "error", "-nostdin", "-protocol_whitelist", "file"]
+        if span is not None:
+            self._url = f"subfile,,start,{span[0]},end,{span[1]},,:{self._url}"
+        command = [executable, "-v", "error", "-nostdin", "-protocol_whitelist", "file,subfile"]
         # A header may request an allocation of any size.
         command += ["-format_whitelist", _DEMUXERS, "-max_alloc", str(1 << 28)]
         # Otherwise it would decode pictures to probe them: gigabytes from a few kilobytes.

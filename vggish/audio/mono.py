@@ -6,8 +6,8 @@ from typing import cast
 
 import numpy as np
 
+from vggish.audio.decoder import Block
 from vggish.audio.resample import Waveform
-from vggish.audio.sndfile import Block
 
 # 16-bit recordings clip at these values; a lossy codec may overshoot them.
 FULL_SCALE = 1.0 - 2.0**-15

@@ -11,12 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from vggish.audio.containers import Link, LinkFile
+from vggish.audio.decoder import Block
 from vggish.errors import AudioError
 
 if TYPE_CHECKING:
     import soundfile  # imported late: it loads libsndfile
 
-Block = npt.NDArray[np.float32] | npt.NDArray[np.int16]
 # A read that reaches damage returns nothing; audio before it is read in steps of this size.
 _SALVAGE_FRAMES = 64
 

@@ -17,11 +17,11 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from vggish.audio.decoders import Decoder, open_decoder
+from vggish.audio.decoder import Block, Decoder
+from vggish.audio.decoders import open_decoder
 from vggish.audio.limits import AudioLimits
 from vggish.audio.mono import MonoMix
 from vggish.audio.resample import Waveform, check_sample_rate, make_resampler
-from vggish.audio.sndfile import Block
 from vggish.audio.sources import AudioSource, as_file
 from vggish.errors import AudioError, EmptyAudioError, OptionError
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 import struct
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import soundfile
 
 from tests.support.sounds import make_sound
 from vggish.audio.containers import examine
+from vggish.audio.ffmpeg import find_ffmpeg
 from vggish.audio.stream import open_audio
 
 SECONDS = 2.0
@@ -97,3 +99,15 @@ def test_streams_at_once_are_counted(tmp_path: Path) -> None:
     assert layout.n_streams == 2
     assert layout.links is not None
     assert len(layout.links) == 1
+
+
+def test_chained_streams_that_only_ffmpeg_decodes_are_decoded_one_by_one(tmp_path: Path) -> None:
+    executable = find_ffmpeg()
+    if executable is None:
+        pytest.skip("needs ffmpeg")
+    source = tmp_path / "a.wav"
+    soundfile.write(source, make_sound(SECONDS), 16_000)
+    command = [executable, "-v", "error", "-i", str(source), "-c:a", "flac", "-f", "ogg", "pipe:1"]
+    flac = subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout
+    waveform, warnings = read(flac + ogg() + flac)
+    assert (len(waveform), warnings) == (3 * SECONDS * 16_000, [])
