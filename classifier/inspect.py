@@ -167,11 +167,9 @@ def _bundle_file(bundle: Path, name: str, facts: Any) -> inspection.BundleFile:
 def _audio_file(path: str) -> inspection.AudioFile:
     try:
         with open_audio(path) as stream:
-            seconds = stream.seconds_in_header
-            if seconds is None:
-                for _ in stream.blocks():
-                    pass
-                seconds = stream.seconds_read
+            for _ in stream.blocks():
+                pass  # warnings about the samples need all of them
+            seconds = stream.seconds_read
             return inspection.AudioFile(
                 path,
                 stream.format,

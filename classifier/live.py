@@ -12,8 +12,9 @@ from classifier.bundles.bundle import BATCH_FRAMES, pad
 from classifier.tagger import Tagger
 from classifier.tags.choice import Choice, ChoiceOptions
 from classifier.tags.types import LiveTags, Scores
-from vggish.audio.mono import MonoMix
-from vggish.audio.resample import make_resampler
+from vggish.audio.mono import Limiter, MonoMix
+from vggish.audio.resample import band_warnings, make_resampler
+from vggish.audio.stream import MAX_BLOCK_SECONDS
 from vggish.errors import OptionError
 from vggish.frames.clip import Frames
 from vggish.mel_features import FloatArray, PatchStream
@@ -24,13 +25,14 @@ if TYPE_CHECKING:
 
 
 class LiveTagger:
-    """Tags one live stream, of 4 to 384 kHz, from one thread at a time.
+    """Tags one live stream, of 1 Hz to 1 MHz, from one thread at a time.
 
     The frames are bit for bit those that the tagger's extractor computes from the whole stream,
     however it is cut into blocks. Memory holds at most a second of audio and one clip of frames.
     The tags of a frame are returned with the block that completes it; at rates other than 16 kHz
-    the resampler delays less than 0.1 s of samples. The tagger may be shared with other streams;
-    the options are top_k, threshold, labels and exclude_labels, see `Tagger.tag`.
+    from 4 kHz on the resampler delays less than 0.1 s of samples. Floats beyond 1 are scaled by a
+    limiter. The tagger may be shared with other streams; the options are top_k, threshold, labels
+    and exclude_labels, see `Tagger.tag`.
     """
 
     def __init__(
@@ -44,7 +46,7 @@ class LiveTagger:
         self._rate_hz = sample_rate_hz
         self._resampler = make_resampler(sample_rate_hz, embed_options.resampler)
         self._patches = PatchStream(embed_options.hop_seconds, embed_options.tail)
-        self._mix = MonoMix()
+        self._mix = MonoMix(limiter=Limiter(sample_rate_hz))
         self._n_resampled, self._n_samples, self._is_finished = 0, 0, False
         self._earlier: Frames = np.zeros((0, EMBEDDING_SIZE), np.uint8)
         self.n_frames = 0
@@ -53,6 +55,11 @@ class LiveTagger:
     def duration_seconds(self) -> float:
         """Duration of the samples so far."""
         return self._n_samples / self._rate_hz
+
+    @property
+    def warnings(self) -> list[str]:
+        """Sentences about defects of the samples so far, and about a low sample rate."""
+        return [*band_warnings(self._rate_hz), *self._mix.warnings]
 
     def feed(self, samples: npt.NDArray[Any]) -> list[LiveTags]:
         """Process samples [n] or [n, channels], float in [-1, 1] or int16; n may be 0.
@@ -66,7 +73,13 @@ class LiveTagger:
         if len(block) == 0:
             return []
         self._n_samples += len(block)
-        return self._tags(self._patches_of(self._resampler.feed(self._mix(block))))
+        # At low rates, samples become many more at 16 kHz.
+        longest = MAX_BLOCK_SECONDS * self._rate_hz
+        found: list[LiveTags] = []
+        for start in range(0, len(block), longest):
+            waveform = self._mix(block[start : start + longest])
+            found += self._tags(self._patches_of(self._resampler.feed(waveform)))
+        return found
 
     def finish(self) -> list[LiveTags]:
         """End the stream and return the tags of the remaining frames; none without samples."""

@@ -118,7 +118,7 @@ class Tagger:
             source: path, "-" for standard input, bytes, or a binary file object; a stream of
                 `vggish.open_audio`, which is closed; or a waveform [n] or [n, channels],
                 float in [-1, 1], int16 or int32.
-            sample_rate: of a waveform, in Hz, from 4 to 384 kHz; files have their own.
+            sample_rate: of a waveform, in Hz, from 1 Hz to 1 MHz; files have their own.
             top_k: maximum number of tags of the clip and of each frame; None for all classes.
             threshold: lowest score of a tag.
             labels: the only classes to return, by name or mid in any case; None for all.

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 VERSION = "0.1.0"
 SAMPLE_RATE_HZ = 16_000
-MIN_SOURCE_RATE_HZ = 4_000
-MAX_SOURCE_RATE_HZ = 384_000
+MIN_SOURCE_RATE_HZ = 1
+MAX_SOURCE_RATE_HZ = 1_000_000
 
 # Short-time Fourier transform: no padding, periodic Hann window, magnitude (not power).
 STFT_WINDOW_SECONDS = 0.025

@@ -18,7 +18,7 @@ from classifier.tags.types import FrameTags, Tag, TagSegment
 from service import documents
 from service.documents import ServiceModel, ServiceModels, ServiceTags
 from vggish.common.choices import Tail, Values
-from vggish.params import PATCH_SECONDS
+from vggish.params import MAX_SOURCE_RATE_HZ, MIN_SOURCE_RATE_HZ, PATCH_SECONDS
 
 # Limited, since an unknown label triggers a fuzzy search, whose time grows with the name.
 _Labels = Annotated[list[Annotated[str, Field(max_length=200)]], Field(max_length=1000)]
@@ -88,7 +88,9 @@ class EmbedRequestOptions(BaseModel):
 class StreamStart(TagOptions):
     """The first message of a stream."""
 
-    sample_rate_hz: int = Field(ge=4000, le=384_000, description="Sample rate in Hz.")
+    sample_rate_hz: int = Field(
+        ge=MIN_SOURCE_RATE_HZ, le=MAX_SOURCE_RATE_HZ, description="Sample rate in Hz."
+    )
     encoding: Literal["s16le", "f32le"] = Field(
         "s16le", description="Little-endian 16-bit integers or 32-bit floats."
     )

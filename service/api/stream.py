@@ -25,6 +25,8 @@ from vggish.errors import AudiotagError
 from vggish.params import PATCH_SECONDS
 
 _MAX_MESSAGE_BYTES = 1 << 20
+# At low rates, few bytes are hours of audio.
+_MAX_MESSAGE_SECONDS = 600
 _DTYPES: dict[str, np.dtype[Any]] = {"s16le": np.dtype("<i2"), "f32le": np.dtype("<f4")}
 # Close codes of RFC 6455: normal closure, policy violation, internal error, try again later.
 _NORMAL, _POLICY, _INTERNAL, _TRY_LATER = 1000, 1008, 1011, 1013
@@ -88,7 +90,8 @@ async def _tag_stream(websocket: WebSocket, service: Service, start: StreamStart
             samples, rest = _split(rest, data, start)
         for tags in await _tag(service, live, samples):
             await _send(websocket, {"type": "tags", **tags.as_json()})
-    await _send(websocket, {"type": "done", "duration_seconds": round(live.duration_seconds, 6)})
+    seconds = round(live.duration_seconds, 6)
+    await _send(websocket, {"type": "done", "duration_seconds": seconds, "warnings": live.warnings})
 
 
 async def _tag(
@@ -113,6 +116,9 @@ def _split(rest: bytes, data: bytes, start: StreamStart) -> tuple[npt.NDArray[An
     data = rest + data
     dtype = _DTYPES[start.encoding]
     whole = len(data) - len(data) % (dtype.itemsize * start.channels)
+    n_bytes_per_second = dtype.itemsize * start.channels * start.sample_rate_hz
+    if whole > _MAX_MESSAGE_SECONDS * n_bytes_per_second:
+        raise Problem("too-large", f"a message may have at most {_MAX_MESSAGE_SECONDS} s of audio")
     return np.frombuffer(data[:whole], dtype).reshape(-1, start.channels), data[whole:]
 
 

@@ -179,7 +179,7 @@ def test_empty_stream_gives_no_tags_and_cannot_be_fed_once_finished(tagger: Tagg
 
 
 def test_one_sample_is_tagged(tagger: Tagger) -> None:
-    live = LiveTagger(tagger, 384_000)
+    live = LiveTagger(tagger, 1_000_000)
     live.feed(np.ones(1, np.float32))
     assert len(live.finish()) == 1
 
@@ -198,7 +198,7 @@ def test_invalid_samples_are_rejected(tagger: Tagger, samples: Any, told: str) -
         LiveTagger(tagger, 16_000).feed(samples)
 
 
-@pytest.mark.parametrize("rate_hz", [100, 1_000_000])
+@pytest.mark.parametrize("rate_hz", [0, 1_000_001])
 def test_sample_rate_out_of_range_is_rejected(tagger: Tagger, rate_hz: int) -> None:
     with pytest.raises(OptionError, match="sample rate"):
         LiveTagger(tagger, rate_hz)

@@ -22,6 +22,8 @@ from vggish.common.extras import import_extra
 from vggish.errors import OptionError
 from vggish.params import MAX_SOURCE_RATE_HZ, MIN_SOURCE_RATE_HZ, SAMPLE_RATE_HZ
 
+# Telephones record up to 4 kHz. Below half of that, speech cannot be understood.
+NARROW_RATE_HZ = 4_000
 Waveform = npt.NDArray[np.float32]
 
 
@@ -113,7 +115,7 @@ class _NoResampler:
 
 
 def make_resampler(rate_hz: int, name: str = "soxr") -> Resampler:
-    """Make a streaming resampler from `rate_hz`, 4 to 384 kHz, to 16 kHz."""
+    """Make a streaming resampler from `rate_hz`, 1 Hz to 1 MHz, to 16 kHz."""
     check_choice("resampler", name, sorted(RESAMPLERS))
     check_sample_rate(rate_hz)
     if rate_hz == SAMPLE_RATE_HZ:
@@ -122,7 +124,7 @@ def make_resampler(rate_hz: int, name: str = "soxr") -> Resampler:
 
 
 def check_sample_rate(rate_hz: Any) -> None:
-    """Raise `OptionError` for a sample rate that is not a whole number, 4 to 384 kHz."""
+    """Raise `OptionError` for a sample rate that is not a whole number, 1 Hz to 1 MHz."""
     is_number = isinstance(rate_hz, numbers.Real)
     in_range = is_number and MIN_SOURCE_RATE_HZ <= rate_hz <= MAX_SOURCE_RATE_HZ
     if not in_range or rate_hz != round(rate_hz):
@@ -131,3 +133,14 @@ def check_sample_rate(rate_hz: Any) -> None:
             f"the sample rate must be a whole number from {MIN_SOURCE_RATE_HZ} to "
             f"{MAX_SOURCE_RATE_HZ} Hz. Received: {rate_hz!r}{hint}"
         )
+
+
+def band_warnings(rate_hz: int) -> list[str]:
+    """A sentence about a sample rate that is too low for most classes of sound, if it is."""
+    if rate_hz >= NARROW_RATE_HZ:
+        return []
+    hint = "" if rate_hz >= 400 else "; is that kHz, or a wrong header?"
+    return [
+        f"sampled at {rate_hz:,} Hz: nothing above {rate_hz / 2:,.12g} Hz is recorded, and most "
+        f"sounds need more to be recognised{hint}"
+    ]

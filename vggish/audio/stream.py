@@ -1,17 +1,18 @@
 """Read files, bytes, file objects and standard input as blocks of a mono waveform.
 
 Memory does not grow with the duration of the audio. Defects that do not prevent reading
-(clipping, NaN, truncation, a wrong file name extension) become sentences in
-`AudioStream.warnings`; all others raise `AudioError`.
+(clipping, NaN, levels beyond full scale, truncation, a wrong file name extension) become sentences
+in `AudioStream.warnings`; all others raise `AudioError`.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 import numpy as np
@@ -20,14 +21,16 @@ import numpy.typing as npt
 from vggish.audio.decoder import Block, Decoder
 from vggish.audio.decoders import open_decoder
 from vggish.audio.limits import AudioLimits
-from vggish.audio.mono import MonoMix
-from vggish.audio.resample import Waveform, check_sample_rate, make_resampler
+from vggish.audio.mono import Level, MonoMix, PeakMeter
+from vggish.audio.resample import Waveform, band_warnings, check_sample_rate, make_resampler
 from vggish.audio.sources import AudioSource, as_file
 from vggish.errors import AudioError, EmptyAudioError, OptionError
 
 # Samples per block over all channels, and the least number per channel.
 BLOCK_SAMPLES = 1 << 18
 MIN_BLOCK_FRAMES = 1 << 10
+# At low rates, samples become many more at 16 kHz.
+MAX_BLOCK_SECONDS = 60
 
 
 class AudioStream:
@@ -38,8 +41,14 @@ class AudioStream:
     """
 
     def __init__(
-        self, name: str, decoder: Decoder, temporary: str | None, limits: AudioLimits | None = None
+        self,
+        name: str,
+        decoder: Decoder,
+        temporary: str | None,
+        limits: AudioLimits | None = None,
+        reopen: Callable[[], Decoder] | None = None,
     ) -> None:
+        """Read from `decoder`; `reopen` starts anew, for float samples, which are read twice."""
         self.name = name
         self.sample_rate_hz = decoder.sample_rate_hz
         self.n_channels = decoder.n_channels
@@ -49,6 +58,7 @@ class AudioStream:
         self.format = decoder.format
         self.decode_seconds = 0.0
         self._decoder = decoder
+        self._reopen = reopen
         self._temporary = temporary
         self._limits = AudioLimits() if limits is None else limits
         self._mono = MonoMix()
@@ -59,7 +69,8 @@ class AudioStream:
     @property
     def warnings(self) -> list[str]:
         """Sentences about defects; complete once all blocks are read."""
-        return [*self._decoder.warnings, *self._mono.warnings]
+        of_rate = band_warnings(self.sample_rate_hz)
+        return [*self._decoder.warnings, *of_rate, *self._mono.warnings]
 
     @property
     def seconds_read(self) -> float:
@@ -73,10 +84,10 @@ class AudioStream:
         """
         if block_frames is None:
             block_frames = max(MIN_BLOCK_FRAMES, BLOCK_SAMPLES // self.n_channels)
-        n_frames = 0
-        while len(block := self._read(block_frames)):
-            n_frames += len(block)
-            self._limits.check_length(self.name, n_frames, self.sample_rate_hz, self.n_channels)
+            block_frames = min(block_frames, MAX_BLOCK_SECONDS * self.sample_rate_hz)
+        if self._decoder.is_float_pcm and self._reopen is not None:
+            self._mono.level = self._measure(block_frames)
+        for block in self._decoded(block_frames):
             yield self._mono(block)
         if self._mono.n_samples == 0:
             reasons = "; ".join([f"{self.name} holds no audio: 0 samples", *self.warnings])
@@ -96,6 +107,28 @@ class AudioStream:
             if self._temporary is not None:
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(self._temporary)
+
+    def _measure(self, block_frames: int) -> Level:
+        """Find the level of float samples by decoding the audio once more."""
+        assert self._reopen is not None
+        meter = PeakMeter()
+        for block in self._decoded(block_frames):
+            meter.feed(block)
+        start = time.perf_counter()
+        with self._reading:
+            if not self._is_closed:
+                self._decoder.close()
+                self._decoder = self._reopen()
+        self.decode_seconds += time.perf_counter() - start
+        return meter.level
+
+    def _decoded(self, block_frames: int) -> Iterator[Block]:
+        """The samples of all channels, in blocks within the limits."""
+        n_frames = 0
+        while len(block := self._read(block_frames)):
+            n_frames += len(block)
+            self._limits.check_length(self.name, n_frames, self.sample_rate_hz, self.n_channels)
+            yield block
 
     def _read(self, n_frames: int) -> Block:
         start = time.perf_counter()
@@ -133,8 +166,8 @@ def open_audio(
 
     Raises:
         OptionError: the source has an unsupported type.
-        AudioError: no such file, an unknown or damaged format, a sample rate outside 4 to
-            384 kHz, or a format that needs ffmpeg, which is not installed.
+        AudioError: no such file, an unknown or damaged format, a sample rate outside 1 Hz to
+            1 MHz, or a format that needs ffmpeg, which is not installed.
         AudioLimitError: the header states more than the limits allow.
         AudioTimeoutError: the deadline has passed.
     """
@@ -144,8 +177,9 @@ def open_audio(
     with contextlib.ExitStack() as on_error:
         if is_temporary:
             on_error.callback(os.unlink, path)
+        decode = functools.partial(open_decoder, path, name, limits.deadline, stream)
         try:
-            decoder = open_decoder(path, name, limits.deadline, stream)
+            decoder = decode()
         except AudioError:
             limits.check_time(name)  # ffmpeg was killed at the deadline
             raise
@@ -158,7 +192,7 @@ def open_audio(
         limits.check_format(name, rate_hz, n_channels)
         limits.check_length(name, decoder.n_frames or 0, rate_hz, n_channels)
         on_error.pop_all()
-    audio = AudioStream(name, decoder, path if is_temporary else None, limits)
+    audio = AudioStream(name, decoder, path if is_temporary else None, limits, decode)
     audio.decode_seconds = time.perf_counter() - start
     return audio
 
@@ -170,7 +204,8 @@ def open_waveform(
 
     Args:
         waveform: [n] or [n, channels]; float in [-1, 1], or int16 or int32, which are scaled.
-        sample_rate_hz: 4 to 384 kHz, a whole number.
+            Floats beyond 1 are divided by their peak, with a warning.
+        sample_rate_hz: 1 to 1,000,000, a whole number.
         name: name in messages.
 
     Raises:
@@ -193,7 +228,8 @@ def open_waveform(
             f"a waveform [n, channels] has more samples than channels. Received: {shape} "
             "(is it [channels, n]? Then pass waveform.T)"
         )
-    return AudioStream(name, _ArrayDecoder(columns, int(sample_rate_hz)), None)
+    decode = functools.partial(_ArrayDecoder, columns, int(sample_rate_hz))
+    return AudioStream(name, decode(), None, reopen=decode)
 
 
 class _ArrayDecoder:
@@ -243,5 +279,5 @@ def waveform_blocks(stream: AudioStream, resampler: str = "soxr") -> Iterator[Wa
         n_samples += len(resampled)
         yield resampled
     rest = resample.flush()
-    # One or two samples at 384 kHz are less than one at 16 kHz, but the clip is not empty.
+    # One or two samples at 1 MHz are less than one at 16 kHz, but the clip is not empty.
     yield rest if n_samples + len(rest) else np.zeros(1, np.float32)

@@ -13,6 +13,7 @@ from classifier.live import LiveTagger
 from classifier.output.live_report import LiveReport
 from classifier.tags.types import LiveTags
 from vggish.audio.microphone import Microphone
+from vggish.audio.mono import SILENCE
 
 
 def run_live(options: Options) -> int:
@@ -39,5 +40,8 @@ def run_live(options: Options) -> int:
                 raise
             print(file=sys.stderr)  # after the ^C that the terminal shows
         finally:
+            for warning in live.warnings:
+                if warning != SILENCE:  # the report has a note about it
+                    options.log(f"warning: {warning}")
             options.log(report.summary())
     return EXIT_OK

@@ -71,7 +71,7 @@ def test_stream_tags_equal_those_of_the_live_tagger(
     expected = [*live.feed(sound), *live.finish()]
     assert [{**tags.as_json(), "type": "tags"} for tags in expected] == found
     assert [message["start_seconds"] for message in found] == [0.0, 0.96, 1.92, 2.88]
-    assert last == {"type": "done", "duration_seconds": 4.0}
+    assert last == {"type": "done", "duration_seconds": 4.0, "warnings": []}
 
 
 def test_floats_and_several_channels_are_accepted(served: Running) -> None:
@@ -146,7 +146,7 @@ START = json.dumps({"sample_rate_hz": 16_000})
         ([b"\0\0"], "bad-request"),
         (["[]"], "invalid-option"),
         (["{}"], "invalid-option"),
-        (['{"sample_rate_hz": 16}'], "invalid-option"),
+        (['{"sample_rate_hz": 0}'], "invalid-option"),
         (['{"sample_rate_hz": 16000, "encoding": "mp3"}'], "invalid-option"),
         (['{"sample_rate_hz": 16000, "sample_rate": 1}'], "invalid-option"),
         (['{"sample_rate_hz": 16000, "model": "nobody"}'], "unknown-model"),
@@ -228,7 +228,23 @@ def test_a_disconnect_frees_the_slot(served: Running) -> None:
     assert problem["type"] == "/problems/bad-request"
 
 
+def test_a_message_of_hours_of_audio_is_refused(served: Running) -> None:
+    start = json.dumps({"sample_rate_hz": 10})
+    problem, _ = refusal(served, start, b"\0" * 2 * 6_001)
+    assert problem["detail"] == "a message may have at most 600 s of audio"
+
+
+def test_a_stream_beyond_full_scale_ends_with_a_warning(served: Running) -> None:
+    sound = (4 * make_sound(1.0) / np.abs(make_sound(1.0)).max()).astype("<f4")
+    *_, last = converse(
+        served, sound.tobytes(), 4096, sample_rate_hz=2_000, encoding="f32le", channels=1
+    )
+    narrow, loud = last["warnings"]
+    assert narrow.startswith("sampled at 2,000 Hz")
+    assert loud.startswith("samples reach 4 (+12.0 dBFS); scaled by a limiter")
+
+
 def test_a_stream_without_samples_has_no_tags(served: Running) -> None:
     assert converse(served, b"", 1, sample_rate_hz=16_000) == [
-        {"type": "done", "duration_seconds": 0.0}
+        {"type": "done", "duration_seconds": 0.0, "warnings": []}
     ]
