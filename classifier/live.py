@@ -12,7 +12,7 @@ from classifier.bundles.bundle import BATCH_FRAMES, pad
 from classifier.tagger import Tagger
 from classifier.tags.choice import Choice, ChoiceOptions
 from classifier.tags.types import LiveTags, Scores
-from vggish.audio.mono import Limiter, MonoMix
+from vggish.audio.mono import Limiter, MonoMix, in_pieces
 from vggish.audio.resample import band_warnings, make_resampler
 from vggish.audio.stream import MAX_BLOCK_SECONDS
 from vggish.errors import OptionError
@@ -30,7 +30,8 @@ class LiveTagger:
     The frames are bit for bit those that the tagger's extractor computes from the whole stream,
     however it is cut into blocks. Memory holds at most a second of audio and one clip of frames.
     The tags of a frame are returned with the block that completes it; at rates other than 16 kHz
-    from 4 kHz on the resampler delays less than 0.1 s of samples. Floats beyond 1 are scaled by a
+    from 4 kHz on the resampler delays less than 0.1 s of samples, and several channels are mixed in
+    parts of a second. Floats beyond 1 are scaled by a
     limiter. The tagger may be shared with other streams; the options are top_k, threshold, labels
     and exclude_labels, see `Tagger.tag`.
     """
@@ -46,7 +47,7 @@ class LiveTagger:
         self._rate_hz = sample_rate_hz
         self._resampler = make_resampler(sample_rate_hz, embed_options.resampler)
         self._patches = PatchStream(embed_options.hop_seconds, embed_options.tail)
-        self._mix = MonoMix(limiter=Limiter(sample_rate_hz))
+        self._mix = MonoMix(sample_rate_hz, limiter=Limiter(sample_rate_hz))
         self._n_resampled, self._n_samples, self._is_finished = 0, 0, False
         self._earlier: Frames = np.zeros((0, EMBEDDING_SIZE), np.uint8)
         self.n_frames = 0
@@ -73,23 +74,26 @@ class LiveTagger:
         if len(block) == 0:
             return []
         self._n_samples += len(block)
-        # At low rates, samples become many more at 16 kHz.
-        longest = MAX_BLOCK_SECONDS * self._rate_hz
-        found: list[LiveTags] = []
-        for start in range(0, len(block), longest):
-            waveform = self._mix(block[start : start + longest])
-            found += self._tags(self._patches_of(self._resampler.feed(waveform)))
-        return found
+        return self._tags_of(self._mix.feed(block))
 
     def finish(self) -> list[LiveTags]:
         """End the stream and return the tags of the remaining frames; none without samples."""
         is_over, self._is_finished = self._is_finished, True
         if is_over or self._n_samples == 0:
             return []
+        found = self._tags_of(self._mix.flush())
         rest = self._patches_of(self._resampler.flush())
         if self._n_resampled == 0:  # even less than a sample at 16 kHz gives a frame
             rest = self._patches_of(np.zeros(1, np.float32))
-        return self._tags(np.concatenate([rest, self._patches.flush()]))
+        return found + self._tags(np.concatenate([rest, self._patches.flush()]))
+
+    def _tags_of(self, waveform: npt.NDArray[np.float32]) -> list[LiveTags]:
+        """Tags of the frames that a waveform at the stream's own rate completes."""
+        found: list[LiveTags] = []
+        # At low rates, samples become many more at 16 kHz.
+        for piece in in_pieces(waveform, MAX_BLOCK_SECONDS * self._rate_hz):
+            found += self._tags(self._patches_of(self._resampler.feed(piece)))
+        return found
 
     def _patches_of(self, waveform: npt.NDArray[np.float32]) -> FloatArray:
         self._n_resampled += len(waveform)

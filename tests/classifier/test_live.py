@@ -143,6 +143,25 @@ def test_integer_and_multichannel_samples_are_converted_as_in_files(
     assert live_tags(tagger, stereo, rate_hz, constant(5000)) == expected
 
 
+def test_live_channels_that_cancel_are_mixed_as_in_files(tagger: Tagger) -> None:
+    sound = make_sound(3.3, 44_100)
+    stereo = np.stack([sound, -sound], axis=1)
+    live = LiveTagger(tagger, 44_100)
+    found = [tags for block in np.array_split(stereo, 40) for tags in live.feed(block)]
+    found += live.finish()
+    assert found == live_tags(tagger, sound, 44_100, constant(999))
+    (warning,) = live.warnings
+    assert warning.endswith("channel 2 of 2 inverted in 3.3 s of 3.3 s")
+
+
+def test_number_of_live_channels_may_change(tagger: Tagger) -> None:
+    sound = make_sound(2.5)
+    live = LiveTagger(tagger, 16_000)
+    found = live.feed(np.stack([sound[:8_000]] * 2, axis=1))
+    found += live.feed(sound[8_000:])
+    assert [*found, *live.finish()] == live_tags(tagger, sound, 16_000, constant(999))
+
+
 def test_tag_options_are_applied(tagger: Tagger) -> None:
     live = LiveTagger(tagger, 16_000, top_k=2, labels=["Speech", "Dog", "Music"],
                       exclude_labels=["/m/09x0r"])  # fmt: skip

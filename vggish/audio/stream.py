@@ -21,7 +21,7 @@ import numpy.typing as npt
 from vggish.audio.decoder import Block, Decoder
 from vggish.audio.decoders import open_decoder
 from vggish.audio.limits import AudioLimits
-from vggish.audio.mono import Level, MonoMix, PeakMeter
+from vggish.audio.mono import Level, MonoMix, PeakMeter, in_pieces
 from vggish.audio.resample import Waveform, band_warnings, check_sample_rate, make_resampler
 from vggish.audio.sources import AudioSource, as_file
 from vggish.errors import AudioError, EmptyAudioError, OptionError
@@ -61,7 +61,7 @@ class AudioStream:
         self._reopen = reopen
         self._temporary = temporary
         self._limits = AudioLimits() if limits is None else limits
-        self._mono = MonoMix()
+        self._mono = MonoMix(self.sample_rate_hz)
         # libsndfile would crash if its file were closed during a read.
         self._reading = threading.Lock()
         self._is_closed = False
@@ -88,7 +88,8 @@ class AudioStream:
         if self._decoder.is_float_pcm and self._reopen is not None:
             self._mono.level = self._measure(block_frames)
         for block in self._decoded(block_frames):
-            yield self._mono(block)
+            yield from in_pieces(self._mono.feed(block), block_frames)
+        yield from in_pieces(self._mono.flush(), block_frames)
         if self._mono.n_samples == 0:
             reasons = "; ".join([f"{self.name} holds no audio: 0 samples", *self.warnings])
             raise EmptyAudioError(reasons)

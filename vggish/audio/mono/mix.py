@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import cast
 
 import numpy as np
 
 from vggish.audio.decoder import Block
+from vggish.audio.mono.channels import ChannelMixer
+from vggish.audio.mono.levels import MAX_LIVE_PEAK, Level, Limiter
 from vggish.audio.resample import Waveform
 from vggish.common.wording import count
 
@@ -19,96 +21,23 @@ CLIPPED_SHARE_TO_REPORT = 1e-3
 # -60 dBFS: the noise of a recorder with its microphone off is quieter.
 SILENT_PEAK = 1e-3
 SILENCE = "silence: no sample is beyond -60 dBFS"
-# Few samples, this far above all others, are corrupt: a sound of that level would also pass
-# through the levels between, as it rises and fades.
-CORRUPT_GAP_OCTAVES = 12
-CORRUPT_SHARE = 1e-4
-MIN_CORRUPT = 4
-# Floats at or beyond 1.0 have the exponents 1 to 128.
-_N_OCTAVES = 129
-# The limiter of live audio returns to full scale by 12 dB a second.
-RELEASE_OCTAVES_PER_SECOND = 2.0
-# 32-bit integers saved as floats end at 2^31; no audio is beyond.
-MAX_LIVE_PEAK = 2.0**32
-
-
-@dataclass(frozen=True)
-class Level:
-    """Level of float samples: they are divided by `peak`; those beyond `limit` are corrupt."""
-
-    peak: float = 1.0  # at least 1
-    limit: float = math.inf
-
-
-class PeakMeter:
-    """Peak of float samples that arrive in blocks, lone corrupt samples apart."""
-
-    def __init__(self) -> None:
-        self._n_samples = 0
-        # Number and largest magnitude of the samples of each exponent; 0 stands for all below 1.
-        self._counts = np.zeros(_N_OCTAVES, np.int64)
-        self._peaks = np.zeros(_N_OCTAVES, np.float32)
-
-    def feed(self, block: Block) -> None:
-        """Measure float samples of any shape."""
-        self._n_samples += block.size
-        peak = max(float(block.max()), -float(block.min()))
-        if peak < 1.0:  # False for NaN
-            self._peaks[0] = max(self._peaks[0], peak)
-            return
-        magnitudes = np.abs(block[np.isfinite(block)])
-        octaves = np.maximum(np.frexp(magnitudes)[1], 0)
-        self._counts += np.bincount(octaves, minlength=_N_OCTAVES)
-        np.maximum.at(self._peaks, octaves, magnitudes)
-
-    @property
-    def level(self) -> Level:
-        """Level of the samples so far."""
-        used = np.flatnonzero(self._peaks).tolist()
-        if not used:
-            return Level()
-        peak, is_corrupt = float(self._peaks[used[-1]]), False
-        most = max(MIN_CORRUPT, CORRUPT_SHARE * self._n_samples)
-        for below, octave in zip(used[-2::-1], used[:0:-1], strict=True):
-            if self._counts[octave:].sum() > most:
-                break
-            if octave - math.frexp(self._peaks[below])[1] > CORRUPT_GAP_OCTAVES:
-                peak, is_corrupt = float(self._peaks[below]), True
-        return Level(max(1.0, peak), peak if is_corrupt else math.inf)
-
-
-class Limiter:
-    """Scales live audio beyond full scale by its recent peak, whatever the blocks it arrives in."""
-
-    def __init__(self, sample_rate_hz: int) -> None:
-        self._release = RELEASE_OCTAVES_PER_SECOND / sample_rate_hz
-        self._n_frames = 0
-        self._envelope = -math.inf  # log2 of the peak, as if there were no release
-
-    def __call__(self, block: Waveform) -> Waveform:
-        """Scale samples [n, n_channels] to [-1, 1]."""
-        released = self._release * np.arange(self._n_frames, self._n_frames + len(block))
-        self._n_frames += len(block)
-        peaks = np.abs(block).max(axis=1).astype(np.float64)
-        if peaks.max() <= 1.0 and self._envelope <= released[0]:
-            return block
-        # max(peak[n], envelope[n - 1] * release), as a running maximum of logarithms.
-        logs = np.log2(np.maximum(peaks, 1.0)) + released
-        logs[0] = max(logs[0], self._envelope)
-        envelope = np.maximum.accumulate(logs)
-        self._envelope = float(envelope[-1])
-        return cast(Waveform, (block / np.exp2(envelope - released)[:, None]).astype(np.float32))
 
 
 class MonoMix:
     """Mean over channels of audio that arrives in blocks.
 
+    Channels of opposite polarity are inverted before they cancel, see `ChannelMixer`; therefore
+    several channels are mixed in parts of about a second.
     Float samples are divided by the peak of their `level`, or by a `limiter` where that is not
     known before the end. NaN, infinite and corrupt samples become 0; what then is beyond [-1, 1]
     is clipped. `warnings` reports all of it.
     """
 
-    def __init__(self, level: Level | None = None, limiter: Limiter | None = None) -> None:
+    def __init__(
+        self, sample_rate_hz: int, level: Level | None = None, limiter: Limiter | None = None
+    ) -> None:
+        self._rate_hz = sample_rate_hz
+        self._mixers: list[ChannelMixer] = []  # the last one is in use
         self.n_samples = 0  # over all channels
         self.level = Level() if level is None else level
         self._limiter = limiter
@@ -119,8 +48,11 @@ class MonoMix:
         self._peak = 0.0
         self._live_peak = 0.0
 
-    def __call__(self, block: Block) -> Waveform:
-        """Mix samples [n, n_channels], n >= 1, float32 or int16, to float32 [n] in [-1, 1]."""
+    def feed(self, block: Block) -> Waveform:
+        """Mix samples [n, n_channels], n >= 1, float32 or int16; return float32 [m] in [-1, 1].
+
+        The number of channels may change from block to block, in live audio.
+        """
         self.n_samples += block.size
         scale = 2.0**-15
         if block.dtype != np.int16:
@@ -135,12 +67,18 @@ class MonoMix:
             self._n_adjacent += int(np.count_nonzero(at_full_scale[1:] & at_full_scale[:-1]))
             if scale == 1.0:
                 block = cast(Waveform, np.clip(block, np.float32(-1.0), np.float32(1.0)))
-        # Adding columns is many times faster than numpy's mean over a short axis.
-        total = block[:, 0].astype(np.float32)
-        for channel in range(1, block.shape[1]):
-            total += block[:, channel]
-        total *= np.float32(scale / block.shape[1])
-        return total
+        n_channels = block.shape[1]
+        rest = np.zeros(0, np.float32)
+        if self._mixers and self._mixers[-1].n_channels != n_channels:
+            rest = self.flush()
+        if not self._mixers or self._mixers[-1].n_channels != n_channels:
+            self._mixers.append(ChannelMixer(self._rate_hz, n_channels))
+        mixed = self._mixers[-1].feed(block, scale)
+        return np.concatenate([rest, mixed]) if len(rest) else mixed
+
+    def flush(self) -> Waveform:
+        """Return the mix of the last samples, float32 [m]."""
+        return self._mixers[-1].flush() if self._mixers else np.zeros(0, np.float32)
 
     def _scaled(self, block: Waveform) -> Waveform:
         """Float samples without invalid ones, at the level."""
@@ -182,7 +120,12 @@ class MonoMix:
         if is_clipped and self._n_full_scale > CLIPPED_SHARE_TO_REPORT * self.n_samples:
             share = 100.0 * self._n_full_scale / self.n_samples
             warnings.append(f"clipped: {share:.1f} % of the samples are at or beyond full scale")
-        return warnings
+        return warnings + [mixer.warning for mixer in self._mixers if mixer.warning]
+
+
+def in_pieces(waveform: Waveform, n: int) -> Iterator[Waveform]:
+    """Cut a waveform into pieces of at most `n` samples, none of them empty."""
+    return (waveform[start : start + n] for start in range(0, len(waveform), n))
 
 
 def _beyond_full_scale(peak: float) -> str:

@@ -185,15 +185,15 @@ def test_limiter_returns_to_full_scale_after_a_loud_event() -> None:
 
 
 def test_live_audio_beyond_full_scale_has_a_warning() -> None:
-    mix = MonoMix(limiter=Limiter(16_000))
-    mix(SOUND[:, None])
+    mix = MonoMix(16_000, limiter=Limiter(16_000))
+    mix.feed(SOUND[:, None])
     assert mix.warnings == []
-    waveform = mix(3 * SOUND[:, None])
+    waveform = mix.feed(3 * SOUND[:, None])
     assert np.abs(waveform).max() <= 1
     assert mix.warnings[0].startswith("samples reach 3 (+9.5 dBFS); scaled by a limiter")
     corrupt = SOUND.copy()
     corrupt[5] = 1e30
-    assert np.abs(mix(corrupt[:, None])[100:]).max() > 0.1
+    assert np.abs(mix.feed(corrupt[:, None])[100:]).max() > 0.1
     assert mix.warnings[0].startswith("1 corrupt sample, thousands")
 
 
