@@ -13,7 +13,7 @@ from pathlib import Path
 from vggish.audio.chain import ChainDecoder
 from vggish.audio.containers import Layout, Link, examine
 from vggish.audio.decoder import Decoder
-from vggish.audio.ffmpeg import FFMPEG_HINT, FfmpegDecoder, find_ffmpeg
+from vggish.audio.ffmpeg import FFMPEG_HINT, FfmpegDecoder, find_ffmpeg, no_such_stream
 from vggish.audio.sndfile import SoundFileDecoder
 from vggish.errors import AudioError
 
@@ -49,11 +49,20 @@ def open_decoder(
     deadline (of `time.monotonic()`) ffmpeg is killed; its output until then looks like that of a
     damaged file.
     """
+    decoder = _open(path, name, deadline, stream)
+    is_single = not isinstance(decoder, FfmpegDecoder)
+    if is_single and stream is not None and stream > 1:
+        decoder.close()
+        raise AudioError(f"cannot read {name}: {no_such_stream(stream, 1)}")
+    return decoder
+
+
+def _open(path: str, name: str, deadline: float | None, stream: int | None) -> Decoder:
     suffix = Path(path).suffix.lower()
     sndfile = None
     try:
         layout = examine(path)
-        if len(layout.links or ()) > 1:
+        if layout.n_streams == 1 and len(layout.links or ()) > 1:
             return _open_chain(path, layout, deadline)
         if layout.n_streams == 1:
             link = layout.links[0] if layout.links else None
@@ -77,7 +86,7 @@ def open_decoder(
             f"(m4a, webm, video) need ffmpeg, and none was found: {FFMPEG_HINT}"
         )
     try:
-        decoder = FfmpegDecoder(path, ffmpeg, deadline)
+        decoder = FfmpegDecoder(path, ffmpeg, deadline, stream)
     except (OSError, AudioError) as error:
         if sndfile is not None:
             return sndfile
@@ -119,7 +128,7 @@ def _open_link(path: str, deadline: float | None, link: Link) -> Decoder:
         if ffmpeg is None or link.prefix:
             raise
         try:
-            return FfmpegDecoder(path, ffmpeg, deadline, (link.start, link.end))
+            return FfmpegDecoder(path, ffmpeg, deadline, span=(link.start, link.end))
         except (AudioError, OSError) as ffmpeg_error:
             raise AudioError(f"{error}; ffmpeg: {ffmpeg_error}") from error
 

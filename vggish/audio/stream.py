@@ -166,12 +166,14 @@ def open_audio(
             the file marks as default, else the first with sound.
 
     Raises:
-        OptionError: the source has an unsupported type.
-        AudioError: no such file, an unknown or damaged format, a sample rate outside 1 Hz to
-            1 MHz, or a format that needs ffmpeg, which is not installed.
+        OptionError: the source has an unsupported type, or `stream` is less than 1.
+        AudioError: no such file or stream, an unknown or damaged format, a sample rate outside 1 Hz
+            to 1 MHz, or a format that needs ffmpeg, which is not installed.
         AudioLimitError: the header states more than the limits allow.
         AudioTimeoutError: the deadline has passed.
     """
+    if stream is not None and stream < 1:
+        raise OptionError(f"stream must be at least 1. Received: {stream!r}")
     limits = AudioLimits() if limits is None else limits
     path, name, is_temporary = as_file(source, name)
     start = time.perf_counter()

@@ -99,8 +99,8 @@ def test_audio_decoded_by_ffmpeg_is_limited_too(
     with open_audio(path, limits=AudioLimits(max_seconds=5.5, max_channels=1)) as stream:
         assert seconds_decoded(stream) == pytest.approx(5, abs=0.2)
     with (
-        open_audio(path, limits=AudioLimits(max_seconds=2.0)) as stream,
         pytest.raises(AudioLimitError, match=r"too long, in seconds: at most 2 are allowed"),
+        open_audio(path, limits=AudioLimits(max_seconds=2.0)) as stream,
     ):
         seconds_decoded(stream)
     with pytest.raises(AudioLimitError, match="sample rate, in Hz: at most 8,000 are allowed"):
@@ -354,11 +354,18 @@ def fake_ffmpeg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 HANGS = "exec sleep 100"
-# An AU header (16 kHz, mono) and 64000 bytes of audio, then nothing.
-HANGS_LATER = (
-    r"printf '.snd\0\0\0\030\377\377\377\377\0\0\0\006\0\0\076\200\0\0\0\001'; "
-    f"head -c 64000 /dev/zero; {HANGS}"
-)
+
+
+def element(name: str, content: bytes) -> bytes:
+    """An element of a Matroska stream, as ffmpeg writes audio."""
+    return bytes.fromhex(name) + (len(content) | 1 << 28).to_bytes(4, "big") + content
+
+
+TRACK = element("e1", element("b5", struct.pack(">d", 16_000)) + element("9f", b"\1"))
+BLOCK = element("a3", b"\x81\0\0\x80" + bytes(64_000))
+MATROSKA = element("1654ae6b", element("ae", TRACK)) + element("1f43b675", BLOCK)
+# A second of audio, then nothing.
+HANGS_LATER = "printf '{}'; {}".format("".join(f"\\{byte:03o}" for byte in MATROSKA), HANGS)
 NOT_FOR_LIBSNDFILE = b"\0\0\0\x18ftypM4A " + bytes(1_000)
 
 
