@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +34,8 @@ DEFAULT_MODEL = "audioset"
 
 class Tagger:
     """Tags audio; thread-safe. See `load`.
+
+    It can be pickled: other processes load the bundle and the embedder from the same files.
 
     Clips longer than those that the head was trained on are scored in windows of that length,
     which overlap by half: the score of a clip is the highest of its windows, that of a frame the
@@ -87,6 +89,10 @@ class Tagger:
         bundle = load(model)
         extractor = _load_extractor(bundle, embedder, precision, device, force)
         return cls(bundle, extractor, force=force)
+
+    def __reduce__(self) -> tuple[Callable[..., Tagger], tuple[Bundle, Extractor | None, bool]]:
+        """Pickle as what it was loaded from; another process loads it again."""
+        return _make, (self.bundle, self._extractor, self._force)
 
     @property
     def extractor(self) -> Extractor:
@@ -255,6 +261,10 @@ class Tagger:
         name = extractor.embedder.provenance["name"]
         self.bundle.check_embedder(name, self._force, what="this audio")
         return extractor
+
+
+def _make(bundle: Bundle, extractor: Extractor | None, force: bool) -> Tagger:
+    return Tagger(bundle, extractor, force=force)
 
 
 def choose_embedder(

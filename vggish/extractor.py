@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import pickle
 import time
 from collections.abc import Callable, Generator, Iterator, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
@@ -87,6 +88,17 @@ class Extractor:
                 f"the embedder {embedder.provenance['name']} has no raw embeddings, as its output "
                 "is whitened already: use the values pca, or VGGish (audiotag weights fetch vggish)"
             )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The attributes, if the embedder can be pickled; those of audiotag can."""
+        try:
+            pickle.dumps(self.embedder)
+        except (TypeError, AttributeError, pickle.PicklingError) as error:
+            raise OptionError(
+                f"the extractor cannot be sent to another process, as its embedder cannot be "
+                f"pickled ({error}); make an extractor in each process"
+            ) from error
+        return self.__dict__
 
     @property
     def provenance(self) -> dict[str, Any]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -45,6 +46,8 @@ class Scorer(Protocol):
 class Bundle:
     """A loaded head that scores clips of frames; thread-safe. See `load`.
 
+    It is pickled as its directory, so that other processes load it from there.
+
     Attributes:
         directory: of the bundle.
         card: contents of `bundle.json`.
@@ -56,6 +59,7 @@ class Bundle:
 
     def __init__(self, directory: Path, card: dict[str, Any], labels: Labels, model: bytes) -> None:
         self.directory, self.card, self.labels = directory, card, labels
+        self._location = directory.absolute()
         self.sha256 = hashlib.sha256(model).hexdigest()
         self.clip_frames = _clip_frames(card, directory)
         self._calibrations = _calibrations(card, directory)
@@ -69,6 +73,16 @@ class Bundle:
     def _wide_session(self) -> Any:
         """A session with a thread per core, for many frames."""
         return _session(self._model, self.directory, n_threads=0)
+
+    def __reduce__(self) -> tuple[Callable[..., Bundle], tuple[Path, str]]:
+        """Pickle as the directory, from which another process loads the bundle."""
+        return _load_again, (self._location, self._identity)
+
+    @property
+    def _identity(self) -> str:
+        """Checksum of the card and the head; the card has the checksum of the labels."""
+        card = json.dumps(self.card, sort_keys=True)
+        return hashlib.sha256((card + self.sha256).encode()).hexdigest()
 
     @property
     def name(self) -> str:
@@ -204,6 +218,15 @@ def load(directory: str | Path) -> Bundle:
         BundleError: there is none, it is damaged, or it needs a newer version of audiotag.
     """
     return Bundle(*read_bundle(Path(directory)))
+
+
+# A pool pickles the same object with each task; a process loads it once.
+@functools.lru_cache(maxsize=4)
+def _load_again(directory: Path, identity: str) -> Bundle:
+    bundle = load(directory)
+    if bundle._identity != identity:
+        raise BundleError(f"the bundle {directory} has changed since it was pickled; load it again")
+    return bundle
 
 
 def pad(clips: Sequence[Frames]) -> tuple[Frames, npt.NDArray[np.int32]]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -41,6 +43,8 @@ class PatchEmbedder(Protocol):
 class Embedder:
     """A network that maps patches to embeddings; may be called from several threads.
 
+    It is pickled as its file and options, so that other processes load it from there.
+
     Args:
         model_path: ONNX file with one input [n, 96, 64] and one output [n, 128].
         name: of the network, "vggish" or "mini".
@@ -72,6 +76,9 @@ class Embedder:
     ) -> None:
         onnxruntime = import_onnxruntime()
         check_choice("precision", precision, PRECISIONS)
+        self._path = Path(model_path).absolute()
+        self._device: Device = device
+        self._n_threads = n_threads
         self.name = name
         self.weights_sha256 = weights_sha256
         self.precision = precision
@@ -128,6 +135,11 @@ class Embedder:
             raw[start : start + len(part)] = self._session.run(None, {self._input: part})[0]
         return raw
 
+    def __reduce__(self) -> tuple[Callable[..., Embedder], tuple[object, ...]]:
+        """Pickle as the file and the options, from which another process loads the network."""
+        how = (self.name, self.weights_sha256, self.precision, self._device, self._n_threads)
+        return _load_again, (self._path, self.model_sha256, *how)
+
     @property
     def provenance(self) -> dict[str, str]:
         """Description stored with each output.
@@ -141,6 +153,40 @@ class Embedder:
             "precision": self.precision,
             "provider": self.provider,
         }
+
+
+# A pool pickles the same object with each task; a process loads it once.
+@functools.lru_cache(maxsize=4)
+def _load_again(
+    path: Path,
+    model_sha256: str,
+    name: str,
+    weights_sha256: str,
+    precision: Precision,
+    device: Device,
+    n_threads: int,
+) -> Embedder:
+    try:
+        found = sha256_of(path)
+    except OSError as error:
+        raise WeightsError(
+            f"cannot load the network {path}, which was pickled by its path: "
+            f"{error.strerror or error}. Install the weights on this machine too, and load the "
+            "embedder in each process"
+        ) from error
+    if found != model_sha256:
+        raise WeightsError(
+            f"the network {path} has changed since it was pickled; load the embedder again"
+        )
+    return Embedder(
+        path,
+        name=name,
+        weights_sha256=weights_sha256,
+        model_sha256=model_sha256,
+        precision=precision,
+        device=device,
+        n_threads=n_threads,
+    )
 
 
 def import_onnxruntime() -> Any:
