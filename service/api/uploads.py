@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,11 +19,14 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import Request
 
+from service.api.content_coding import BodyDecoder
 from service.engine.service import Service
 from service.engine.storage import SPOOL_BYTES, Upload
 from service.problems import Problem
 
-AUDIO_TYPES = ("application/octet-stream", "application/ogg", "video/mp4", "video/webm")
+# Of bodies that are audio, or a video with audio; a form may hold the same.
+AUDIO_TYPES = ("audio/*", "video/*", "application/octet-stream", "application/ogg")
+_AUDIO_TYPE = re.compile("|".join(name.replace("*", ".+") for name in AUDIO_TYPES))
 BINARY = {"type": "string", "format": "binary"}  # OpenAPI schema of a file
 _MULTIPART = "multipart/form-data"
 # Limits of all other fields together, which stay in memory.
@@ -80,7 +84,7 @@ class _Receiver:
             raise self._too_large()
         if content_type == _MULTIPART:
             await self._receive_multipart(parameters.get(b"boundary", b""))
-        elif content_type.startswith("audio/") or content_type in AUDIO_TYPES:
+        elif _AUDIO_TYPE.fullmatch(content_type):
             self.form.uploads.append(self._storage.new_file(None))
             await self._read(self.form.uploads[0].add, self._max_bytes)
         else:
@@ -172,23 +176,24 @@ class _Receiver:
     async def _read(self, write: Callable[[bytes], object], limit: int) -> None:
         """Pass the body to `write` in pieces, within the limits of size and time."""
         n_bytes = 0
+        decoder = BodyDecoder(self._request.headers.get("content-encoding", ""))
         clock = asyncio.get_running_loop().time
         idle, total = self._config.upload_idle_seconds, self._config.upload_timeout_seconds
         end = clock() + total
         try:
             # One scope for all pieces: a new one for each costs more than reading it.
             with anyio.fail_after(min(idle, total)) as scope:
-                async for piece in self._request.stream():
-                    n_bytes += len(piece)
-                    if n_bytes > limit:
-                        raise self._too_large()
-                    write(piece)
-                    if sum(upload.bytes_in_memory for upload in self.form.uploads) >= SPOOL_BYTES:
-                        scope.deadline = math.inf  # a slow disk is not the client's fault
-                        for upload in self.form.uploads:
-                            if upload.bytes_in_memory:
-                                await asyncio.to_thread(upload.flush)
+                async for coded in self._request.stream():
+                    for piece in decoder.feed(coded):
+                        n_bytes += len(piece)
+                        if n_bytes > limit:
+                            raise self._too_large()
+                        write(piece)
+                        if self._bytes_in_memory() >= SPOOL_BYTES:
+                            scope.deadline = math.inf  # a slow disk is not the client's fault
+                            await self._flush()
                     scope.deadline = min(clock() + idle, end)
+                decoder.finish()
         except TimeoutError as error:
             raise Problem(
                 "upload-timeout",
@@ -196,6 +201,14 @@ class _Receiver:
                 "send it again, or a smaller one",
                 headers={"Connection": "close"},
             ) from error
+
+    def _bytes_in_memory(self) -> int:
+        return sum(upload.bytes_in_memory for upload in self.form.uploads)
+
+    async def _flush(self) -> None:
+        for upload in self.form.uploads:
+            if upload.bytes_in_memory:
+                await asyncio.to_thread(upload.flush)
 
     def _too_large(self) -> Problem:
         return Problem(
@@ -211,8 +224,8 @@ def _unsupported(content_type: str) -> Problem:
     return Problem(
         "unsupported-media-type",
         "send multipart/form-data with the audio in the field 'file', or the audio itself with "
-        f"the content type audio/* or application/octet-stream. {received}",
-        headers={"Accept": f"{_MULTIPART}, audio/*, {', '.join(AUDIO_TYPES)}"},
+        f"the content type audio/*, video/* or application/octet-stream. {received}",
+        headers={"Accept": ", ".join((_MULTIPART, *AUDIO_TYPES))},
     )
 
 
@@ -228,5 +241,5 @@ def upload_schema(options: type[BaseModel], *, many: bool = False) -> dict[str, 
     }
     content: dict[str, Any] = {_MULTIPART: {"schema": form}}
     if not many:
-        content |= {kind: {"schema": BINARY} for kind in ("audio/*", *AUDIO_TYPES)}
+        content |= {kind: {"schema": BINARY} for kind in AUDIO_TYPES}
     return {"requestBody": {"required": True, "content": content}}
