@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 
 from classifier.inspect import inspect_paths
 from classifier.labels import Labels, audioset_labels
@@ -15,6 +16,7 @@ from classifier.reports.inspection import AudioInspection, BundleInspection, Fra
 from classifier.reports.inspection_plot import plot_inspection
 from tests.support.bundles import make_bundle
 from tests.support.records import audioset_record, make_frames, make_record, write_records
+from tests.support.sounds import make_sound
 from vggish.errors import FrameFileError, MissingPackageError, OptionError
 
 ANIMALS = Labels(("Dog", "Cat", "Frog, toad", "A $x$ < class"), ("/m/0bt9lr", "", "/m/09ld4", ""))
@@ -223,6 +225,16 @@ def test_audio_files_are_described_by_their_headers(
     assert "audio files: 3 (12.0 s); frames when embedded: 12" in text
     assert "files that cannot be read: 1" in text
     assert "10.00 s      10 frames  16,000 Hz, 1 ch" in text
+
+
+def test_warnings_about_samples_are_shown(tmp_path: Path) -> None:
+    sound = make_sound(2.0)
+    path = tmp_path / "a.wav"
+    soundfile.write(path, 8 * np.stack([sound, -sound], axis=1), 2_000, subtype="FLOAT")
+    (found,) = inspect_paths([str(path)], ANIMALS)
+    said = "\n".join(found.lines())
+    for warning in ("sampled at 2,000 Hz", "scaled to full scale", "channel 2 of 2 inverted"):
+        assert warning in said
 
 
 def test_many_audio_files_are_summarised(write_sound: Callable[..., Path]) -> None:

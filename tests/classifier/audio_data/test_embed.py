@@ -298,6 +298,28 @@ def test_part_is_embedded_like_a_separate_file(
         np.testing.assert_array_equal(clip.frames, made[clip.clip_id])
 
 
+def test_parts_have_the_level_and_the_polarity_of_the_whole_file(
+    tmp_path: Path, extractor: Extractor
+) -> None:
+    sound = make_sound(12.0)
+    soundfile.write(tmp_path / "mono.wav", sound / np.abs(sound).max(), 16_000, subtype="FLOAT")
+    loud = 8 * np.stack([sound, -sound], axis=1)
+    soundfile.write(tmp_path / "loud.wav", loud, 16_000, subtype="FLOAT")
+    rows = [
+        f"{name}.wav,a|b,{start},{start + 2}" for name in ("mono", "loud") for start in (1, 7.3)
+    ]
+    (tmp_path / "files.csv").write_text("\n".join(["path,labels,start,end", *rows]))
+    clips, report = embedded(read_clip_list(tmp_path / "files.csv"), extractor)
+    for mono, other in zip(clips[:2], clips[2:], strict=True):
+        # The level differs by rounding, which may change a quantised value by one.
+        difference = np.abs(mono.frames.astype(int) - other.frames)
+        assert difference.max() <= 1
+        assert difference.mean() < 0.01
+    said = " ".join(warning for _, warning in report.warnings)
+    assert "samples reach" in said
+    assert "channel 2 of 2 inverted" in said
+
+
 def test_only_new_parts_of_a_file_are_embedded(table: Any, extractor: Any) -> None:
     text = "path,labels,start,end\ndog/a.wav,dog,0,1\ncat/a.wav,cat,,\n"
     embedded(read_clip_list(table(text)), extractor)
