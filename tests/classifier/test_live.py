@@ -151,7 +151,7 @@ def test_live_channels_that_cancel_are_mixed_as_in_files(tagger: Tagger) -> None
     found += live.finish()
     assert found == live_tags(tagger, sound, 44_100, constant(999))
     (warning,) = live.warnings
-    assert warning.endswith("channel 2 of 2 inverted in 3.3 s of 3.3 s")
+    assert warning.endswith("channel 2 of 2 inverted in 3.30 s of 3.30 s")
 
 
 def test_number_of_live_channels_may_change(tagger: Tagger) -> None:

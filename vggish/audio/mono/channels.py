@@ -93,7 +93,7 @@ class ChannelMixer:
         cancelled, total = (n / self._rate_hz for n in (self._n_cancelled, self._n_frames))
         return (
             f"channels cancel when mixed to mono (inverted polarity, or a delay): {channels} of "
-            f"{self.n_channels} inverted in {cancelled:.1f} s of {total:.1f} s"
+            f"{self.n_channels} inverted in {cancelled:.2f} s of {total:.2f} s"
         )
 
     def _choose_signs(self, part: Waveform) -> Waveform:

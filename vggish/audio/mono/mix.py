@@ -104,7 +104,8 @@ class MonoMix:
         if self.n_samples and self._peak < SILENT_PEAK:
             warnings.append(SILENCE)
         if self._n_non_finite:
-            warnings.append(f"{self._n_non_finite} samples are NaN or infinite; taken as 0")
+            are = "sample is" if self._n_non_finite == 1 else "samples are"
+            warnings.append(f"{self._n_non_finite} {are} NaN or infinite; taken as 0")
         if self._n_corrupt:
             warnings.append(
                 f"{count(self._n_corrupt, 'corrupt sample')}, thousands of times beyond all "

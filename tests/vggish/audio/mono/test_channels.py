@@ -68,7 +68,7 @@ def test_inverted_channel_gives_the_waveform_of_mono_to_the_last_bit(
     expected, _ = mixed(mono, rate_hz)
     # The polarity of the mix itself is that of the first channel.
     np.testing.assert_array_equal(waveform, expected if inverted else -expected)
-    assert "channel 2 of 2 inverted in 2.5 s of 2.5 s" in warning
+    assert "channel 2 of 2 inverted in 2.50 s of 2.50 s" in warning
 
 
 @pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24", "FLOAT"])
@@ -87,7 +87,7 @@ def test_channels_of_other_levels_and_with_noise_of_their_own_are_inverted(level
     waveform, (warning,) = mixed(stereo)
     expected = (stereo[:, 0] - stereo[:, 1]) / 2
     np.testing.assert_allclose(waveform, expected, atol=1e-6)
-    assert "inverted in 6.0 s of 6.0 s" in warning
+    assert "inverted in 6.00 s of 6.00 s" in warning
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,7 @@ def test_part_that_cancels_is_mended_and_the_rest_is_unchanged() -> None:
     np.testing.assert_array_equal(waveform[16 * RATE_HZ :], sound[16 * RATE_HZ :])
     inside = slice(10 * RATE_HZ + 160, 15 * RATE_HZ)
     np.testing.assert_array_equal(waveform[inside], sound[inside])
-    assert "channel 2 of 2 inverted in 5.0 s of 30.0 s" in warning
+    assert "channel 2 of 2 inverted in 5.00 s of 30.00 s" in warning
 
 
 def test_change_of_sign_is_a_short_fade() -> None:
@@ -183,7 +183,7 @@ def test_quiet_parts_keep_the_signs() -> None:
     sound[2 * RATE_HZ : 4 * RATE_HZ] *= 1e-6
     waveform, (warning,) = mixed(stack(sound, -sound))
     np.testing.assert_array_equal(waveform, sound)
-    assert "in 6.0 s of 6.0 s" in warning
+    assert "in 6.00 s of 6.00 s" in warning
 
 
 @settings(max_examples=30, deadline=None)
@@ -208,7 +208,7 @@ def test_low_rates_are_measured_over_enough_samples() -> None:
     waveform, (narrow, warning) = mixed(stack(sound, -sound), 2, 120)
     np.testing.assert_array_equal(waveform, sound)
     assert narrow.startswith("sampled at 2 Hz")
-    assert "inverted in 5000.0 s of 5000.0 s" in warning
+    assert "inverted in 5000.00 s of 5000.00 s" in warning
 
 
 # True stereo
