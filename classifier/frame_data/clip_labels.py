@@ -12,7 +12,7 @@ from vggish.common.csv_table import read_table
 from vggish.errors import OptionError
 
 _COLUMNS = {
-    "clip": ("clip", "video_id", "id", "fname", "filename", "file"),
+    "clip": ("clip", "video_id", "ytid", "id", "fname", "filename", "file", "slice_file_name"),
     "labels": ("labels", "label", "positive_labels"),
 }
 
@@ -22,10 +22,10 @@ def read_clip_labels(
 ) -> dict[str, tuple[int, ...]]:
     """Read class indices by clip id from a CSV.
 
-    It has a column of clip ids (`clip`, `video_id`, `id`, `fname`, `filename` or `file`; with or
-    without the suffix of an audio format) and a column of labels (`labels`, `label` or
-    `positive_labels`): indices, or `names`, separated by `|`, `;` or `,`. Several rows of a clip
-    add up.
+    It has a column of clip ids (`clip`, `video_id`, `ytid`, `id`, `fname`, `filename`, `file` or
+    `slice_file_name`; with or without the suffix of an audio format) and a column of labels
+    (`labels`, `label` or `positive_labels`): indices, or `names`, separated by `|`, `;` or `,`.
+    Several rows of a clip add up.
 
     Raises an `OptionError` that names the line of a mistake.
     """

@@ -97,7 +97,10 @@ def _labels(context: Any) -> tuple[int, ...] | None:
     feature = context["labels"]
     labels = tuple(feature.int64_list.value)
     if not labels and feature.WhichOneof("kind") not in (None, "int64_list"):
-        raise ValueError("labels must be class indices (int64), not text or floats")
+        raise ValueError(
+            "labels must be class indices (int64), not text or floats (a multi-hot vector? Write "
+            "the indices of its ones)"
+        )
     return _checked_labels(labels)
 
 
@@ -109,7 +112,13 @@ def _checked_labels(labels: tuple[int, ...]) -> tuple[int, ...] | None:
         raise ValueError(
             f"labels must be class indices of at least 0. Received: {list(labels)[:8]}"
         )
-    return labels if len(set(labels)) == len(labels) else tuple(dict.fromkeys(labels))
+    distinct = tuple(dict.fromkeys(labels))
+    if len(distinct) < len(labels) and max(labels) <= 1:
+        raise ValueError(
+            f"labels must be class indices. Received: {len(labels)} values that repeat 0 or 1 (a "
+            "multi-hot vector? Write the indices of its ones)"
+        )
+    return distinct
 
 
 def _metadata(context: Any) -> dict[str, Any]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,37 +25,65 @@ class Table:
 def read_table(
     path: Path, content: str, columns: Mapping[str, Sequence[str]], required: Sequence[str]
 ) -> Table:
-    """Read a CSV file: UTF-8 with or without a BOM, with commas, semicolons or tabs.
+    """Read a CSV file with commas, semicolons or tabs; for its encoding, see `read_text`.
 
-    Cells are stripped of whitespace; empty rows are skipped. `content` describes the file in
-    messages. `columns` are the accepted header names of each column, in any case, by column key;
-    `required` are the keys of the columns that the file must have.
+    Lines above the header may be empty or start with `#`, as may the header itself (AudioSet's
+    segment lists). Cells are stripped of whitespace; empty rows are skipped. `content` describes
+    the file in messages. `columns` are the accepted header names of each column, in any case, by
+    column key; `required` are the keys of the columns that the file must have.
     """
+    # Not splitlines, which also splits at form feeds and other separators inside cells.
+    lines = list(io.StringIO(read_text(path, content), newline=""))
+    n_above, header = _find_header(lines, columns, required)
+    # Spreadsheets separate columns by what the user's locale prescribes.
+    delimiter = max(",;\t", key=header.count)
+    names = _cells(header, delimiter)
+    places = _find_columns(path, names, columns, required)
     rows = []
+    reader = csv.reader(lines[n_above + 1 :], delimiter=delimiter, skipinitialspace=True)
     try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            header = file.readline()
-            # Spreadsheets separate columns by what the user's locale prescribes.
-            delimiter = max(",;\t", key=header.count)
-            names = next(csv.reader([header], delimiter=delimiter, skipinitialspace=True), [])
-            places = _find_columns(path, names, columns, required)
-            reader = csv.reader(file, delimiter=delimiter, skipinitialspace=True)
-            for row in reader:
-                cells = [cell.strip() for cell in row]
-                line = reader.line_num + 1
-                if any(cells[len(names) :]):
-                    raise OptionError(
-                        f"{path}, line {line}: {len(cells)} cells, but {len(names)} columns. Quote "
-                        f'a cell with several labels: "dog{delimiter}bark", or use a bar: dog|bark'
-                    )
-                if any(cells):
-                    cells += [""] * (len(names) - len(cells))
-                    rows.append((line, {key: cells[place] for key, place in places.items()}))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise OptionError(f"cannot read {content} {path}: {reason}") from error
+        for row in reader:
+            cells = [cell.strip() for cell in row]
+            line = reader.line_num + n_above + 1
+            if any(cells[len(names) :]):
+                raise OptionError(
+                    f"{path}, line {line}: {len(cells)} cells, but {len(names)} columns. Quote "
+                    f'a cell with several labels: "dog{delimiter}bark", or use a bar: dog|bark'
+                )
+            if any(cells):
+                cells += [""] * (len(names) - len(cells))
+                rows.append((line, {key: cells[place] for key, place in places.items()}))
+    except csv.Error as error:
+        raise OptionError(f"cannot read {content} {path}: {error}") from error
     used = set(places.values())
     return Table(rows, [name for place, name in enumerate(names) if place not in used])
+
+
+def read_text(path: Path, content: str) -> str:
+    """Text of a file in UTF-8, with or without a BOM, or in UTF-16; line ends are kept.
+
+    Raises an `OptionError` that names the line of the first byte that is not text.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise OptionError(f"cannot read {content} {path}: {error.strerror or error}") from error
+    encoding = _encoding(data)
+    try:
+        text = data.decode(encoding)
+    except UnicodeDecodeError as error:
+        before = data[: error.start].decode(encoding, "ignore")
+        line = len(re.findall("\r\n?|\n", before)) + 1
+        raise OptionError(
+            f"cannot read {content} {path}: line {line} is not {encoding.removesuffix('-sig')} "
+            f"text (byte 0x{data[error.start]:02x} at offset {error.start:,}). Save the file as "
+            'UTF-8; in Excel: "CSV UTF-8"'
+        ) from error
+    if "\0" in text:
+        raise OptionError(
+            f"cannot read {content} {path}: it is not a text file. Save the table as a CSV in UTF-8"
+        )
+    return text
 
 
 def csv_text(*rows: Iterable[Any]) -> str:
@@ -61,6 +91,35 @@ def csv_text(*rows: Iterable[Any]) -> str:
     text = io.StringIO(newline="")
     csv.writer(text, lineterminator="\n").writerows(rows)
     return text.getvalue()
+
+
+def _encoding(data: bytes) -> str:
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "utf-16"
+    # Without a BOM, the zero bytes of ASCII characters show UTF-16 and its byte order.
+    start = data[:4096]
+    n_even, n_odd = start[::2].count(0), start[1::2].count(0)
+    if max(n_even, n_odd) > len(start) // 4 and not min(n_even, n_odd):
+        return "utf-16-le" if n_odd else "utf-16-be"
+    return "utf-8-sig"
+
+
+def _find_header(
+    lines: Sequence[str], columns: Mapping[str, Sequence[str]], required: Sequence[str]
+) -> tuple[int, str]:
+    """The number of lines above the header, and the header without a leading `#`."""
+    for number, line in enumerate(lines):
+        text = line.strip(" \r\n")
+        header = text.lstrip("#").lstrip(" ")
+        names = {name.strip().casefold() for name in _cells(header, max(",;\t", key=header.count))}
+        is_header = not any(names.isdisjoint(columns[key]) for key in required)
+        if text.strip() and (is_header or not text.startswith("#")):
+            return number, header if is_header else text
+    return len(lines), ""
+
+
+def _cells(line: str, delimiter: str) -> list[str]:
+    return next(csv.reader([line], delimiter=delimiter, skipinitialspace=True), [])
 
 
 def _find_columns(

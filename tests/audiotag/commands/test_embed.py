@@ -190,6 +190,12 @@ class TestEmbed:
                 'fname,labels\na,"Child speech, kid speaking"\nb,"3,Speech"\n',
                 [(1,), (3, 0), ()],
             ),
+            (
+                "# Segments csv\n# num_ytids=2, num_segs=2\n"
+                "# YTID, start_seconds, end_seconds, positive_labels\n"
+                'a, 30.000, 40.000, "/m/0ytgt,/m/09x0r"\nb, 0.000, 10.000, "/m/09x0r"\n',
+                [(1, 0), (0,), ()],
+            ),
         ],
     )
     def test_labels_are_written(

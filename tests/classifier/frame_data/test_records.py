@@ -201,6 +201,9 @@ def rows(value: Any, n: int = 2) -> dict[str, Any]:
         (make_record({"mean_audio": [9.5] * 128}), "codes .*Received: 9.5"),
         (make_record({"labels": [-1]}, rows(bytes(128))), r"class indices.* \[-1\]"),
         (make_record({"labels": [1 << 31]}, rows(bytes(128))), "class indices"),
+        (make_record({"labels": [0, 0, 1, 0]}, rows(bytes(128))), "4 values .*multi-hot"),
+        (make_record({"labels": [0] * 526 + [1]}, rows(bytes(128))), "527 values .*multi-hot"),
+        (make_record({"labels": [0, 0]}, rows(bytes(128))), "2 values .*multi-hot"),
         (make_record({"labels": "Dog"}, rows(bytes(128))), "must be class indices .int64."),
         (make_record({"audiotag_metadata": "{"}, rows(bytes(128))), "Expecting"),
         (make_record({"audiotag_metadata": "[]"}, rows(bytes(128))), "must be a JSON object"),
@@ -350,7 +353,10 @@ def test_corrupted_record_with_valid_checksums_is_read_or_reported(tmp_path: Pat
     assert all(clip.frames.shape[1:] == (128,) for clip in clips)
 
 
-@pytest.mark.parametrize("labels", ['["Dog"]', "[0.5]", "[-1]", "[null]", "[4294967296]"])
+@pytest.mark.parametrize(
+    "labels",
+    ['["Dog"]', "[0.5]", "[0,0,1]", "[false,true,false]", "[-1]", "[null]", "[4294967296]"],
+)
 def test_labels_in_output_of_embed_are_validated(tmp_path: Path, labels: str) -> None:
     path = tmp_path / "x.jsonl"
     write_frames(path, make_clip("a", 1))
