@@ -13,6 +13,7 @@ from classifier.output.rows import as_csv, as_json, csv_header
 from classifier.output.table import TableStyle, as_segment_table, as_table
 from classifier.tags.types import ClipTags
 from vggish.common.search import STDIN
+from vggish.common.wording import as_text
 from vggish.errors import OptionError
 
 # Suffix of the files of each format.
@@ -98,8 +99,9 @@ class TagFormatter:
             return csv_header(frames=self._format.frames, segments=self._format.segments)
         return raven_header() if self._format.file_format == "raven" else ""
 
-    def format(self, path: str, name: str, tags: ClipTags) -> str:
+    def format(self, source: str, name: str, tags: ClipTags) -> str:
         """Text of the next clip; `name` is its title in a table."""
+        path = as_text(source)
         self._n_clips += 1
         content = {"frames": self._format.frames, "segments": self._format.segments}
         match self._format.file_format:
@@ -116,17 +118,18 @@ class TagFormatter:
             case "audacity":
                 return as_audacity(tags)
             case "raven":
-                return self._format_raven(path, tags)
+                return self._format_raven(source, tags)
         as_lines = as_segment_table if self._format.segments else as_table
         lines = as_lines(name, tags, self._style)
         return "\n" * (self._n_clips > 1) + "\n".join(lines) + "\n"
 
-    def _format_raven(self, path: str, tags: ClipTags) -> str:
+    def _format_raven(self, source: str, tags: ClipTags) -> str:
         """Rows whose times continue after the previous clip, as Raven opens several files."""
         rows = as_raven(
-            path if path == STDIN else os.path.abspath(path),  # so that Raven finds the file
+            # Absolute, so that Raven finds the file.
+            source if source == STDIN else as_text(os.path.abspath(source)),
             tags,
-            sample_rate_hz=self._sample_rate_hz(path),
+            sample_rate_hz=self._sample_rate_hz(source),
             first_selection=self._n_rows + 1,
             begin_seconds=self._seconds,
         )

@@ -81,7 +81,7 @@ def _file_per_clip(options: Options, directory: str) -> Iterator[WriteFn]:
 
 
 def _formatted(formatter: TagFormatter, item: Item, tags: ClipTags) -> str:
-    return formatter.format(as_text(item.source), as_text(source_name(item.source)), tags)
+    return formatter.format(item.source, as_text(source_name(item.source)), tags)
 
 
 class _NothingToWrite(Exception):  # noqa: N818 - never leaves this module

@@ -165,6 +165,17 @@ def test_raven_table_places_several_clips_one_after_another(
         assert os.path.exists(row["Begin Path"])
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="file names are Unicode elsewhere")
+def test_raven_table_has_the_sample_rate_of_a_file_whose_name_is_not_utf8(
+    classify: Classify, write_sound: Any
+) -> None:
+    path = write_sound("cwd/low.wav", seconds=2.0, rate_hz=8_000)
+    os.rename(path, os.fsdecode(b"low\xff \t.wav"))
+    _, out, _ = classify(os.fsdecode(b"low\xff \t.wav"), "--raven", "--top-k", "1")
+    rows = list(csv.DictReader(io.StringIO(out), delimiter="\t"))
+    assert {row["High Freq (Hz)"] for row in rows} == {"4000.0"}
+
+
 def test_out_dir_has_a_file_per_clip_in_the_same_tree(classify: Classify) -> None:
     status, out, err = classify("a.wav", "d", "bad.wav", "--srt", "--out-dir", "t")
     assert (status, out) == (1, "a.wav -> t/a.srt\nd/b.flac -> t/d/b.srt\n")
