@@ -63,6 +63,7 @@ class TrainingSetup:
     head_is_given: bool = True
     frames: Sequence[str] = ()
     audio: Path | None = None
+    audio_root: Path | None = None
     labels: Labels | None = None
     validation: Sequence[str] = ()
     validation_share: float | None = None
@@ -86,6 +87,8 @@ class TrainingSetup:
             )
         if self.frames and self.embedder is not None:
             raise OptionError("--embedder embeds --audio; --frames are embedded already")
+        if self.audio_root is not None and self.audio is None:
+            raise OptionError("--audio-root is for the paths in the CSV of --audio")
         if self.folds is not None:
             check_n_folds(self.folds)
             if self.validation or self.validation_share is not None:
@@ -140,7 +143,7 @@ class TrainingSetup:
     ) -> LabelledClips:
         from classifier.fit import LabelledClips  # imports TensorFlow
 
-        clips = read_clip_list(audio, self.labels)
+        clips = read_clip_list(audio, self.labels, self.audio_root)
         fold_of = {clip.clip_id: clip.fold for clip in clips.clips}
         has_folds = any(fold is not None for fold in fold_of.values())
         if self.folds is not None and has_folds:

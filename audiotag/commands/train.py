@@ -74,6 +74,11 @@ class Options(CommonOptions):
         "path, labels (and start, end, fold)",
         "DIR|CSV",
     )
+    audio_root: Path | None = option(
+        "directory from which the relative paths in the CSV of --audio start (default: that of "
+        "the CSV)",
+        "DIR",
+    )
     val: Sequence[str] = option("frames to validate on (default: a share of the data)", **FRAMES)
     val_share: float | None = option(
         "share of the clips to validate on; 0 trains on all clips, for all epochs (default: 0.1)",
@@ -119,6 +124,7 @@ class Options(CommonOptions):
             head_is_given=bool(self.head or self.set),
             frames=self.frames,
             audio=self.audio,
+            audio_root=self.audio_root,
             labels=None if self.labels is None else read_labels(self.labels),
             validation=self.val,
             validation_share=self.val_share,

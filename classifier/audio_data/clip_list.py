@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from classifier.audio_data.named_files import NamedFiles
 from classifier.frame_data.clip_labels import split_labels
 from classifier.labels import Labels
 from vggish.audio.decoders import AUDIO_SUFFIXES
@@ -64,20 +65,25 @@ class ClipList:
 _Entry = tuple[AudioClip, tuple[str, ...]]
 
 
-def read_clip_list(source: Path, labels: Labels | None = None) -> ClipList:
+def read_clip_list(
+    source: Path, labels: Labels | None = None, audio_root: Path | None = None
+) -> ClipList:
     """List the audio clips of a folder or a CSV file.
 
     The source is a folder with one folder per class, searched recursively; or a CSV with the
-    columns `path` (relative to the CSV) and `labels` (separated by `|`, `;` or `,`; empty for no
+    columns `path` (relative to `audio_root`, by default the folder of the CSV; the suffix of an
+    audio format may be missing) and `labels` (separated by `|`, `;` or `,`; empty for no
     class), and optionally `start` and `end` in seconds and `fold`. Labels of several rows for the
     same clip are merged. The classes are by default those that occur, in alphabetical order.
 
     Raises an `OptionError` that names the place of a mistake.
     """
     if source.is_dir():
+        if audio_root is not None:
+            raise OptionError(f"--audio-root is for the paths of a CSV; {source} is a directory")
         entries, leftovers = _read_folder(source)
     else:
-        entries, leftovers = _read_csv(source, labels)
+        entries, leftovers = _read_csv(source, labels, audio_root or source.parent)
     if labels is None:
         labels = _collect_labels(entries, source)
     indices = _class_indices(entries, labels)
@@ -136,7 +142,9 @@ def _find_audio(folder: Path) -> tuple[list[Path], list[str]]:
     return [Path(item.source) for item in inputs.items], unused
 
 
-def _read_csv(path: Path, labels: Labels | None) -> tuple[list[_Entry], tuple[str, ...]]:
+def _read_csv(
+    path: Path, labels: Labels | None, root: Path
+) -> tuple[list[_Entry], tuple[str, ...]]:
     if path.suffix.lower() in AUDIO_SUFFIXES:
         raise OptionError(
             f"{path} is an audio file; training needs a folder per class, or a CSV with the "
@@ -144,7 +152,8 @@ def _read_csv(path: Path, labels: Labels | None) -> tuple[list[_Entry], tuple[st
         )
     table = read_table(path, "the list of clips", _COLUMNS, ("path", "labels"))
     known = {} if labels is None else labels.indices()
-    entries = [_entry(path, f"{path}, line {line}", row, known) for line, row in table.rows]
+    named = NamedFiles(root)
+    entries = [_entry(named, f"{path}, line {line}", row, known) for line, row in table.rows]
     if not entries:
         raise OptionError(f"{path} has no rows below its header")
     files = {clip.path: clip.where for clip, _ in reversed(entries)}
@@ -152,19 +161,20 @@ def _read_csv(path: Path, labels: Labels | None) -> tuple[list[_Entry], tuple[st
     if missing:
         raise OptionError(
             f"{len(missing):,} of {count(len(files), 'file')} in {path} are missing:\n"
-            f"{first_few(missing)}\nRelative paths start from the folder of the CSV, {path.parent}"
+            f"{first_few(missing)}\nRelative paths start from {root}; "
+            "to change that, use --audio-root"
         )
     leftovers = [f"{path}: unused columns: {', '.join(table.unused)}"] if table.unused else []
     return entries, tuple(leftovers)
 
 
-def _entry(csv_path: Path, where: str, row: Mapping[str, str], known: Mapping[str, int]) -> _Entry:
+def _entry(
+    named: NamedFiles, where: str, row: Mapping[str, str], known: Mapping[str, int]
+) -> _Entry:
     name = row["path"]
     if not name:
         raise OptionError(f"{where}: the path is empty")
-    # Without "..", so that a clip has one id however the CSV refers to it.
-    root = Path(os.path.normpath(csv_path.parent))
-    path = Path(os.path.normpath(csv_path.parent / name))
+    path, root = named.find(name, where), named.root
     clip_id = path.relative_to(root) if path.is_relative_to(root) else Path(os.path.normpath(name))
     start = _seconds(row.get("start", ""), "start", where) or 0.0
     end = _seconds(row.get("end", ""), "end", where)

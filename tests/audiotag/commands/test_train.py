@@ -469,6 +469,7 @@ def test_missing_weights_are_explained_with_three_remedies(
     [
         ("", r"train on files of frames \(--frames\) or on audio \(--audio\); neither is given\n"),
         ("--frames data --audio data", r"on audio \(--audio\); not on both"),
+        ("--frames data --audio-root .", "--audio-root is for the paths in the CSV of --audio"),
         ("--frames data --embedder mini", "--audio; --frames are embedded already"),
         ("--frames nowhere", "no file or directory nowhere"),
         ("--frames no*.tfrecord", r"no file matches the pattern no\*\.tfrecord"),

@@ -135,6 +135,20 @@ def test_csv_files_of_other_tools_are_read(table: Any, text: str) -> None:
     ]
 
 
+def test_paths_start_from_the_audio_root(table: Any, folder: Path, tmp_path: Path) -> None:
+    lists = tmp_path / "lists"
+    lists.mkdir()
+    path = table("fname,labels,mids,split\ndog\\a,dog,x,train\ncat/a,cat,x,val\n")
+    path = path.rename(lists / "dev.csv")
+    found = read_clip_list(path, audio_root=folder)
+    assert [clip.clip_id for clip in found.clips] == ["dog/a.wav", "cat/a.wav"]
+    assert [clip.path for clip in found.clips] == [folder / "dog/a.wav", folder / "cat/a.wav"]
+    with pytest.raises(OptionError, match=f"2 of 2 .*missing(.|\\n)*{lists}; .*--audio-root"):
+        read_clip_list(path)
+    with pytest.raises(OptionError, match="--audio-root is for the paths of a CSV"):
+        read_clip_list(folder, audio_root=folder)
+
+
 def test_labels_of_rows_for_the_same_clip_are_merged(table: Any) -> None:
     found = read_clip_list(
         table("path,label,take\ndog/a.wav,dog,1\ncat/a.wav,cat,1\ndog/a.wav,bark,2\n")
@@ -218,5 +232,5 @@ def test_missing_files_are_named(table: Any, folder: Path) -> None:
     assert lines[1] == f"  {folder / 'no' / '0.wav'} ({path}, line 3)"
     assert lines[-2:] == [
         "  and 3 more",
-        f"Relative paths start from the folder of the CSV, {folder}",
+        f"Relative paths start from {folder}; to change that, use --audio-root",
     ]
