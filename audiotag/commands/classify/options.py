@@ -19,7 +19,7 @@ from vggish.errors import OptionError
 # What --live cannot be combined with.
 _NOT_LIVE = (
     *("inputs", "files_from", "out", "out_dir", "plot", "server", "api_key_file"),
-    *("file_format", "frames", "segments"),
+    *("file_format", "bom", "frames", "segments"),
 )
 
 
@@ -84,6 +84,7 @@ class Options(InputOptions):
             "raven": "write a Raven Pro selection table",
         }
     )
+    bom: bool = option("start CSV with a byte order mark, so that Excel reads it as UTF-8")
     plot: str | None = option(
         "also draw a plot (.png, .svg, .pdf); for several inputs, a directory for the plots", "PNG"
     )
@@ -103,6 +104,8 @@ class Options(InputOptions):
             )
         if self.frames and self.segments and kind == "csv":
             raise OptionError("a CSV has rows of --frames or of --segments; --json has both")
+        if self.bom and kind != "csv":
+            raise OptionError("--bom is for CSV: add --csv, or name a .csv file with -o")
         check_one_destination(self.out, self.out_dir)
         if self.out is not None and self.out.endswith(("/", os.sep)):
             raise OptionError(

@@ -45,7 +45,7 @@ def open_tag_writer(options: Options, n_clips: int) -> Iterator[WriteFn]:
         formatter = TagFormatter(
             options.tag_format, style, 0 if is_jsonl else n_clips, _sample_rate_hz
         )
-        write_text(formatter.header())
+        write_text(_header(options, formatter))
 
         def write(item: Item, tags: ClipTags) -> None:
             nonlocal n_written
@@ -70,7 +70,7 @@ def _file_per_clip(options: Options, directory: str) -> Iterator[WriteFn]:
         path = options.text_path(item)
         with _clip_errors(), text_output(str(path)) as (write_text, style):
             formatter = TagFormatter(options.tag_format, style, 1, _sample_rate_hz)
-            write_text(formatter.header() + _formatted(formatter, item, tags))
+            write_text(_header(options, formatter) + _formatted(formatter, item, tags))
         written.append((item.source, path))
 
     try:
@@ -78,6 +78,10 @@ def _file_per_clip(options: Options, directory: str) -> Iterator[WriteFn]:
     finally:
         for line in [] if options.quiet else outputs_summary(written, directory):
             print_result(printable(line))
+
+
+def _header(options: Options, formatter: TagFormatter) -> str:
+    return "\ufeff" * options.bom + formatter.header()
 
 
 def _formatted(formatter: TagFormatter, item: Item, tags: ClipTags) -> str:

@@ -148,6 +148,17 @@ def test_label_tracks_hold_the_segments(classify: Classify) -> None:
     assert out == raven_header() + as_raven(path, tags, sample_rate_hz=44_100)
 
 
+def test_csv_starts_with_a_byte_order_mark_on_request(classify: Classify) -> None:
+    _, plain, _ = classify("a.wav", "--csv")
+    assert classify("a.wav", "--csv", "--bom") == (0, "\ufeff" + plain, "")
+    classify("a.wav", "-o", "x.csv", "--bom")
+    assert Path("x.csv").read_bytes() == b"\xef\xbb\xbf" + plain.encode()
+    classify("a.wav", "--csv", "--out-dir", "t", "--bom")
+    assert Path("t/a.csv").read_bytes() == b"\xef\xbb\xbf" + plain.encode()
+    status, _, err = classify("a.wav", "--json", "--bom")
+    assert (status, "--bom is for CSV" in err) == (2, True)
+
+
 def test_raven_table_places_several_clips_one_after_another(
     classify: Classify, write_sound: Any
 ) -> None:
