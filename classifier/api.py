@@ -43,6 +43,7 @@ def classify(
     device: Device = "auto",
     force: bool = False,
     sample_rate: float | None = None,
+    stream: int | None = None,
     top_k: int | None = DEFAULT_TOP_K,
     threshold: float = 0.0,
     labels: Sequence[str] | None = None,
@@ -61,6 +62,8 @@ def classify(
         device: "auto", "cpu" or "gpu".
         force: use an embedder that the model was not trained on.
         sample_rate: of a waveform, in Hz; audio files have their own.
+        stream: number of the audio stream of a file with several, from 1; by default the one that
+            the file marks as default, else the first with sound.
         top_k: maximum number of tags; None for all classes.
         threshold: minimum score of a tag, from 0 to 1.
         labels: classes to report, by name or AudioSet id; None for all.
@@ -80,6 +83,7 @@ def classify(
     return tagger.tag(
         source,
         sample_rate=sample_rate,
+        stream=stream,
         top_k=top_k,
         threshold=threshold,
         labels=labels,

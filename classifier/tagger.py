@@ -112,6 +112,7 @@ class Tagger:
         source: AudioSource | AudioStream | npt.NDArray[Any],
         *,
         sample_rate: float | None = None,
+        stream: int | None = None,
         top_k: int | None = DEFAULT_TOP_K,
         threshold: float = 0.0,
         labels: Sequence[str] | None = None,
@@ -125,6 +126,7 @@ class Tagger:
                 `vggish.open_audio`, which is closed; or a waveform [n] or [n, channels],
                 float in [-1, 1], int16 or int32.
             sample_rate: of a waveform, in Hz, from 1 Hz to 1 MHz; files have their own.
+            stream: number of the audio stream of a file with several, see `vggish.open_audio`.
             top_k: maximum number of tags of the clip and of each frame; None for all classes.
             threshold: lowest score of a tag.
             labels: the only classes to return, by name or mid in any case; None for all.
@@ -141,7 +143,7 @@ class Tagger:
         choice.classes(self.bundle.labels)  # refuses unknown ones before any audio is read
         audio = _open(source, sample_rate)
         extractor = self.extractor
-        clip = extractor(audio, on_progress=on_progress)
+        clip = extractor(audio, on_progress=on_progress, stream=stream)
         if len(clip) == 0:
             seconds = clip.metadata["duration_seconds"]
             raise EmptyAudioError(

@@ -56,10 +56,12 @@ def embed(
     hop_seconds: float = PATCH_SECONDS,
     tail: Tail = "pad",
     resampler: ResamplerName = "soxr",
+    stream: int | None = None,
 ) -> ClipFrames:
     """Embed one clip: a path, the bytes of a file, or a binary file object.
 
-    The network stays loaded for the next call. The options are those of `load_extractor`.
+    The network stays loaded for the next call. The options are those of `load_extractor`, and
+    `stream`, the number of the audio stream of a file with several, from 1.
 
     Returns:
         Frames [n, 128] (uint8, or float32 if `values` is "pca" or "raw"), `start_seconds`
@@ -70,7 +72,7 @@ def embed(
         WeightsNotInstalledError, WeightsError, OptionError: see `load_extractor`.
     """
     options = EmbedOptions(values=values, hop_seconds=hop_seconds, tail=tail, resampler=resampler)
-    return Extractor(*_load_cached(embedder, precision), options)(source)
+    return Extractor(*_load_cached(embedder, precision), options)(source, stream=stream)
 
 
 @functools.lru_cache(maxsize=1)

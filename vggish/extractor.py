@@ -115,6 +115,8 @@ class Extractor:
         source: AudioSource | AudioStream,
         clip_id: str | None = None,
         on_progress: OnAudioProgress | None = None,
+        *,
+        stream: int | None = None,
     ) -> ClipFrames:
         """Embed one clip.
 
@@ -124,6 +126,7 @@ class Extractor:
             clip_id: name of the clip; the file's name without its suffix by default.
             on_progress: called with the seconds of audio read so far, and the total as the header
                 states it (None if it does not).
+            stream: number of the audio stream of a file, see `open_audio`.
 
         Returns:
             Frames [n, 128] with `start_seconds` [n] and provenance;
@@ -136,21 +139,21 @@ class Extractor:
             name = source.name if isinstance(source, AudioStream) else source_name(source)
             clip_id = as_text(Path(name).stem)
         timings = dict.fromkeys(("decode", "front_end", "embed"), 0.0)
-        with source if isinstance(source, AudioStream) else open_audio(source) as stream:
-            blocks = list(self.stream(stream, on_progress, timings))
+        with _opened(source, stream) as audio:
+            blocks = list(self.stream(audio, on_progress, timings))
             dtype = np.uint8 if self.options.values == "uint8" else np.float32
             empty = np.zeros((0, EMBEDDING_SIZE), dtype)
             frames = cast(FrameArray, np.concatenate([empty, *blocks]))
             metadata = {
                 **self.provenance,
-                "duration_seconds": round(stream.seconds_read, 6),
+                "duration_seconds": round(audio.seconds_read, 6),
                 "source": {
-                    "name": stream.name,
-                    "sample_rate_hz": stream.sample_rate_hz,
-                    "n_channels": stream.n_channels,
-                    "format": stream.format,
+                    "name": audio.name,
+                    "sample_rate_hz": audio.sample_rate_hz,
+                    "n_channels": audio.n_channels,
+                    "format": audio.format,
                 },
-                "warnings": stream.warnings,
+                "warnings": audio.warnings,
             }
         starts = self.start_seconds(len(frames))
         return ClipFrames(clip_id, frames, starts, metadata, timings=timings)
@@ -205,6 +208,14 @@ class Extractor:
             if on_progress is not None:
                 on_progress(stream.seconds_read, stream.seconds_in_header)
         yield patches.flush()
+
+
+def _opened(source: AudioSource | AudioStream, stream: int | None) -> AudioStream:
+    if not isinstance(source, AudioStream):
+        return open_audio(source, stream=stream)
+    if stream is not None:
+        raise OptionError(f"{source.name} is open already; choose its stream in open_audio")
+    return source
 
 
 def _ahead(make: Callable[[], FloatArray | None]) -> Generator[FloatArray]:

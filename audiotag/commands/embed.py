@@ -157,6 +157,7 @@ def run(arguments: argparse.Namespace) -> int:
                     jobs=options.jobs,
                     resume=options.resume,
                     labels=labels,
+                    stream=options.stream,
                     observer=bar,
                     report=report,
                 )

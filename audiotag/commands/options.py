@@ -108,6 +108,12 @@ def option_name(field: str) -> str:
     return f"--{field.replace('_', '-')}"
 
 
+def _stream_number(text: str) -> int:
+    if not (text.isdecimal() and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"must be a whole number, 1 or more. Received: {text}")
+    return int(text)
+
+
 @dataclass(frozen=True, kw_only=True)
 class InputOptions(CommonOptions):
     """Options of a command that reads audio files."""
@@ -120,6 +126,12 @@ class InputOptions(CommonOptions):
     )
     files_from: str | None = option(
         "read more inputs from a file, one per line (- for standard input)", "FILE"
+    )
+    stream: int | None = option(
+        "number of the audio stream, from 1, in files with several (default: the one marked as "
+        "default, or else the first with sound)",
+        "N",
+        type=_stream_number,
     )
 
     def input_names(self, command: str) -> list[str]:

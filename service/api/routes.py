@@ -129,7 +129,8 @@ async def embed(request: Request, options: Annotated[EmbedRequestOptions, Query(
     def work(job: Job) -> bytes:
         embed_options = EmbedOptions(options.values, options.hop_seconds, options.tail)
         extractor = model.network.extractor(embed_options)
-        clip = extractor(service.open(job, form.uploads[0]), on_progress=job.raise_if_stopped)
+        audio = service.open(job, form.uploads[0], options.stream)
+        clip = extractor(audio, on_progress=job.raise_if_stopped)
         service.record(job, clip.metadata["duration_seconds"], clip.timings)
         if media_type != _JSON:
             file_format = _FRAME_FORMATS[media_type]
@@ -237,8 +238,8 @@ def _classification(
 
     def work(job: Job) -> bytes:
         choice = options.choice()
-        with service.open(job, upload) as stream:
-            tags = model.tagger.tag(stream, on_progress=job.raise_if_stopped, **vars(choice))
+        with service.open(job, upload, options.stream) as audio:
+            tags = model.tagger.tag(audio, on_progress=job.raise_if_stopped, **vars(choice))
         service.record(job, tags.duration_seconds, tags.timings)
         timings = {
             "upload": upload_seconds,

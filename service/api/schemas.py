@@ -28,6 +28,18 @@ def _example(**members: Any) -> ConfigDict:
     return ConfigDict(json_schema_extra={"examples": [members]})
 
 
+class AudioOptions(BaseModel):
+    """Options that select the audio of a clip."""
+
+    stream: int | None = Field(
+        None,
+        ge=1,
+        le=1000,
+        description="Number of the audio stream of a file with several; by default the one that "
+        "the file marks as default, or else the first with sound.",
+    )
+
+
 class TagOptions(BaseModel):
     """Options that select tags."""
 
@@ -53,7 +65,7 @@ class TagOptions(BaseModel):
         return Choice(self.top_k, self.threshold, self.labels or None, self.exclude_labels or None)
 
 
-class ClassifyOptions(TagOptions):
+class ClassifyOptions(TagOptions, AudioOptions):
     """Options of a classification."""
 
     frames: bool = Field(False, description="Return the tags of each frame of 0.96 s.")
@@ -61,7 +73,7 @@ class ClassifyOptions(TagOptions):
     tracks: bool = Field(False, description="Return the scores of the clip's tags over time.")
 
 
-class EmbedRequestOptions(BaseModel):
+class EmbedRequestOptions(AudioOptions):
     """Options of an embedding."""
 
     model_config = ConfigDict(extra="forbid")

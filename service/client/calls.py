@@ -47,12 +47,14 @@ class ClassifyArguments(ChoiceOptions, total=False):
         segments: return when each tag is detected.
         tracks: return the scores of the clip's tags over time.
         model: name of the model; None for the service's default.
+        stream: number of the audio stream of a file with several; None for the service's choice.
     """
 
     frames: bool
     segments: bool
     tracks: bool
     model: str | None
+    stream: int | None
 
 
 class EmbedArguments(TypedDict, total=False):
@@ -63,12 +65,14 @@ class EmbedArguments(TypedDict, total=False):
         hop_seconds: time from one frame to the next; None for 0.96.
         tail: pad the last frame with silence ("pad", the default), or leave it out ("drop").
         model: name of the model whose embedder is used; None for the service's default.
+        stream: number of the audio stream of a file with several; None for the service's choice.
     """
 
     values: Values
     hop_seconds: float | None
     tail: Tail
     model: str | None
+    stream: int | None
 
 
 def classify_params(
@@ -76,6 +80,7 @@ def classify_params(
     segments: bool = False,
     tracks: bool = False,
     model: str | None = None,
+    stream: int | None = None,
     **options: Unpack[ChoiceOptions],
 ) -> Params:
     """Convert the arguments of `Client.classify` to query parameters."""
@@ -86,7 +91,7 @@ def classify_params(
     params += [("exclude_labels", label) for label in choice.exclude_labels or ()]
     flags = {"frames": frames, "segments": segments, "tracks": tracks}
     params += [(name, "true") for name, is_set in flags.items() if is_set]
-    return [*params, *given({"model": model})]
+    return [*params, *given({"model": model, "stream": None if stream is None else str(stream)})]
 
 
 def given(values: Mapping[str, str | None]) -> Params:

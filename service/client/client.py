@@ -120,7 +120,7 @@ class Client(_BaseClient):
                 from its position to its end and left open.
             name: name of the clip; the path by default. The service receives its last part.
             options: top_k (default 10), threshold, labels and exclude_labels, see
-                `classifier.tags.choice.Choice`; frames, segments, tracks and model, see
+                `classifier.tags.choice.Choice`; frames, segments, tracks, model and stream, see
                 `ClassifyArguments`.
 
         Raises:
@@ -172,11 +172,12 @@ class Client(_BaseClient):
         Args:
             source: see `classify`.
             name: see `classify`.
-            options: values, hop_seconds, tail and model, see `EmbedArguments`.
+            options: values, hop_seconds, tail, model and stream, see `EmbedArguments`.
 
         Raises: see `classify`.
         """
         values, hop_seconds = options.get("values", "uint8"), options.get("hop_seconds")
+        stream = options.get("stream")
 
         def read(found: Mapping[str, Any]) -> ClipFrames:
             return ClipFrames(
@@ -191,6 +192,7 @@ class Client(_BaseClient):
             "hop_seconds": None if hop_seconds is None else str(hop_seconds),
             "tail": options.get("tail", "pad"),
             "model": options.get("model"),
+            "stream": None if stream is None else str(stream),
         }
         files = [open_audio_file(source, name)]
         return self._send(Call("POST", "/embed", read, given(params), files))

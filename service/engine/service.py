@@ -57,7 +57,7 @@ class Service:
         await self.pool.close()
         self.storage.close()
 
-    def open(self, job: Job, upload: Upload) -> AudioStream:
+    def open(self, job: Job, upload: Upload, stream: int | None) -> AudioStream:
         """Open an uploaded clip with the limits of the service and the deadline of the job."""
         limits = AudioLimits(
             max_seconds=self.config.max_audio_seconds,
@@ -67,7 +67,7 @@ class Service:
             deadline=job.deadline,
         )
         name = shortened(printable(one_line(upload.name or "the upload")), 100)
-        return open_audio(upload.path(), name=name, limits=limits)
+        return open_audio(upload.path(), name=name, limits=limits, stream=stream)
 
     def record(self, job: Job, audio_seconds: float, timings: Mapping[str, float]) -> None:
         """Count audio that was processed, and the time spent on it in each stage."""

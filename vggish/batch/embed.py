@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import hashlib
 import json
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -20,7 +21,7 @@ from vggish.batch.journal import SourceState, open_journal, source_state
 from vggish.batch.sinks import Destination, FilePerClip, SingleFile, open_sink, spool_path
 from vggish.common.ordered import map_in_order
 from vggish.errors import FrameFileError, MissingPackageError, write_errors_as
-from vggish.extractor import Extractor
+from vggish.extractor import Extractor, OnAudioProgress
 from vggish.frames.clip import ClipFrames
 
 # Errors of one output that all later outputs would meet too.
@@ -70,17 +71,20 @@ def embed_batch(
     jobs: int = 1,
     resume: bool = False,
     labels: Mapping[str, tuple[int, ...]] | None = None,
+    stream: int | None = None,
     observer: BatchObserver | None = None,
     report: BatchReport | None = None,
 ) -> BatchReport:
     """Embed audio files into files of frames. Failures are reported, and the run continues.
 
     `jobs` inputs are in progress at once. With `resume`, the run continues from the journal of an
-    interrupted one. `labels` are class indices by clip id, for formats that hold them. `report` is
-    filled during the run, for callers that need it even after an interruption. If only one of many
-    output files cannot be written, that is a failure of its input, otherwise a `FrameFileError`.
+    interrupted one. `labels` are class indices by clip id, for formats that hold them. `stream` is
+    the number of the audio stream in files with several. `report` is filled during the run, for
+    callers that need it even after an interruption. If only one of many output files cannot be
+    written, that is a failure of its input, otherwise a `FrameFileError`.
     """
     report = BatchReport() if report is None else report
+    extract = functools.partial(extractor, stream=stream)
     fingerprint = {
         **extractor.provenance,
         "format": destination.file_format,
@@ -90,12 +94,14 @@ def embed_batch(
     if labels is not None:
         text = json.dumps(sorted(labels.items()))
         fingerprint["labels_sha256"] = hashlib.sha256(text.encode()).hexdigest()
+    if stream is not None:
+        fingerprint["stream"] = stream
     with write_errors_as(FrameFileError, destination.file or destination.directory):
         journal = open_journal(destination.journal, fingerprint, resume=resume)
         keep = True
         try:
             with contextlib.closing(open_sink(destination, journal)) as sink:
-                results = _embed_each(extractor, items, sink, jobs, report, observer)
+                results = _embed_each(extract, items, sink, jobs, report, observer)
                 with contextlib.closing(results):
                     for item, result in results:
                         clip = result and _store(sink, item, *result, labels, report)
@@ -116,7 +122,7 @@ Result = tuple[ClipFrames, SourceState]
 
 
 def _embed_each(
-    extractor: Extractor,
+    extract: Callable[[str, str, OnAudioProgress], ClipFrames],
     items: Sequence[Item],
     sink: FilePerClip | SingleFile,
     jobs: int,
@@ -136,7 +142,7 @@ def _embed_each(
                 observer.progress(item, seconds, total_seconds)
 
         state = source_state(item.source)
-        return extractor(item.source, item.clip_id, on_progress), state
+        return extract(item.source, item.clip_id, on_progress), state
 
     tasks = ((item, sink.holds(item)) for item in items)
     results = map_in_order(embed, tasks, jobs=jobs, name="audiotag-embed")

@@ -18,7 +18,7 @@ from vggish.errors import OptionError
 
 # What --live cannot be combined with.
 _NOT_LIVE = (
-    *("inputs", "files_from", "out", "out_dir", "plot", "server", "api_key_file"),
+    *("inputs", "files_from", "stream", "out", "out_dir", "plot", "server", "api_key_file"),
     *("file_format", "bom", "frames", "segments"),
 )
 

@@ -46,6 +46,7 @@ def remote_tagger(options: Options, stack: ExitStack) -> TagFn:
         tags: ClipTags = client.classify(
             source,
             model=model.name,
+            stream=options.stream,
             **options.choice,
             frames=options.tag_format.frames,
             segments=options.tag_format.shows_times and model.has_frame_scores,

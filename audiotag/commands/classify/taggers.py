@@ -26,7 +26,8 @@ def local_tagger(options: Options) -> TagFn:
     check_times(options, tagger.bundle.name, tagger.bundle.has_frame_scores)
 
     def tag(source: AudioSource, on_progress: OnAudioProgress) -> ClipTags:
-        audio = open_audio(source, source_name(STDOUT)) if isinstance(source, bytes) else source
+        name = source_name(STDOUT) if isinstance(source, bytes) else None
+        audio = open_audio(source, name, stream=options.stream)
         return tagger.tag(audio, **options.choice, on_progress=on_progress)
 
     return tag

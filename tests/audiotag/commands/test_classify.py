@@ -159,6 +159,14 @@ def test_csv_starts_with_a_byte_order_mark_on_request(classify: Classify) -> Non
     assert (status, "--bom is for CSV" in err) == (2, True)
 
 
+def test_stream_of_a_file_with_one_is_1(classify: Classify) -> None:
+    assert classify("a.wav", "--stream", "1")[:2] == classify("a.wav")[:2]
+    status, _, err = classify("a.wav", "--stream", "2")
+    assert status == 1
+    assert "it has 1 audio stream, but stream 2 was chosen" in err
+    assert "must be a whole number, 1 or more" in classify("a.wav", "--stream", "0")[2]
+
+
 def test_raven_table_places_several_clips_one_after_another(
     classify: Classify, write_sound: Any
 ) -> None:

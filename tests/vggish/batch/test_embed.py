@@ -134,11 +134,11 @@ class Flawed:
         self.calls: list[str] = []
         self._extractor, self._source, self._error = extractor, source, error
 
-    def __call__(self, source: str, *arguments: Any) -> ClipFrames:
+    def __call__(self, source: str, *arguments: Any, **options: Any) -> ClipFrames:
         self.calls.append(source)
         if source == self._source:
             raise self._error
-        return self._extractor(source, *arguments)
+        return self._extractor(source, *arguments, **options)
 
 
 def test_unexpected_errors_are_reported_too(sounds: Path, extractor: Extractor) -> None:
