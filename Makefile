@@ -6,7 +6,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 
 .PHONY: demo test lint bench bench-train bench-read bench-metrics bench-mini bench-serve bench-startup \
-        docs vendor lock clean
+        docs vendor lock fuzz clean
 
 demo: $(VENV)/.base
 	@$(BIN)/python examples/demo.py
@@ -55,6 +55,11 @@ bench-serve: $(VENV)/.dev
 lock: $(VENV)/.base
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check uv
 	@$(BIN)/python deploy/lock.py
+
+# Decode a million generated audio files, valid and damaged: make fuzz FILES=20000 SEED=1 JOBS=2
+fuzz: $(VENV)/.dev
+	@$(BIN)/python -m tests.support.fuzzing --files $(or $(FILES),1000000) --seed $(or $(SEED),0) \
+		$(if $(JOBS),--jobs $(JOBS)) $(OPTIONS)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info demo-output

@@ -88,10 +88,12 @@ def find_chunks(
     found: dict[bytes, Chunk] = {}
     for _ in range(_MAX_CHUNKS):
         chunk = style.chunk(data, position)
-        if chunk is None or chunk.size < 0:
+        if chunk is None:
             return None
         if chunk.id == style.audio_id:
             return found, chunk
+        if chunk.size < 0:
+            return None
         if chunk.id in wanted:
             found.setdefault(chunk.id, chunk)
         following = [p for p in style.positions_after(chunk) if style.chunk(data, p) is not None]

@@ -65,7 +65,8 @@ def _riff(data: FileBytes, start: int, magic: bytes) -> Container | None:
     order = ">" if magic == b"RIFX" else "<"
     name = "RF64" if magic in (b"RF64", b"BW64") else "WAV"
     container = _wav_container(style, audio, format_chunk, order, name)
-    return replace(container, is_readable=magic != b"BW64")
+    # libsndfile does not know BW64, and fails on some chunks of RF64.
+    return replace(container, is_readable=name == "WAV")
 
 
 def _w64(data: FileBytes, start: int) -> Container | None:
@@ -128,7 +129,8 @@ def _aiff(data: FileBytes, start: int, kind: bytes) -> Container | None:
     chunk = found[1]
     (offset,) = struct.unpack(">I", data.at(chunk.start, 4).ljust(4, b"\0"))
     audio = Chunk(chunk.id, chunk.start + 8 + offset, chunk.size and chunk.size - 8 - offset)
-    rate_hz = float(mantissa) * 2.0 ** ((exponent & 0x7FFF) - 16383 - 63)
+    # A float of 80 bits; only messages use it.
+    rate_hz = float(mantissa) * 2.0 ** (min(exponent & 0x7FFF, 16383 + 63) - 16383 - 63)
 
     def make_header(n_bytes: int) -> bytes:
         frames = struct.pack(">I", min(n_bytes // frame_bytes, _UINT32_MAX))

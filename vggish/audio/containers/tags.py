@@ -5,7 +5,10 @@ from __future__ import annotations
 from vggish.audio.containers.bytes import FileBytes
 
 # Of the formats of which files are joined.
-FILE_STARTS = (b"RIFF", b"RIFX", b"RF64", b"BW64", b"FORM", b"caff", b"fLaC", b"OggS", b".snd")
+FILE_STARTS = (
+    *(b"RIFF", b"RIFX", b"RF64", b"BW64", b"riff", b"FORM", b"caff", b".snd", b"dns."),
+    *(b"fLaC", b"OggS"),
+)
 _ID3_HEADER_BYTES = 10
 _ID3V1_BYTES = 128
 _APE_FOOTER_BYTES = 32

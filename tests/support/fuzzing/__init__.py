@@ -1,0 +1,1 @@
+"""Seeded files and messages, valid and damaged, with what must come out of them."""
