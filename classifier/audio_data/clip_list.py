@@ -20,12 +20,17 @@ from vggish.common.wording import as_text, count, first_few, one_line, prefix_lo
 from vggish.errors import OptionError
 
 _COLUMNS = {
-    "path": ("path", "filename", "file_name", "filepath", "fname", "file"),
+    "path": (
+        *("path", "filename", "file_name", "filepath", "fname", "file"),
+        *("slice_file_name", "ytid"),
+    ),
     "labels": ("labels", "label", "positive_labels", "category", "class"),
     "start": ("start", "start_seconds", "start_time", "start_time_seconds"),
     "end": ("end", "end_seconds", "end_time", "end_time_seconds"),
     "fold": ("fold",),
 }
+# Columns of lists whose times are those in the recordings that the files were cut from.
+_CUT_FILES = ("slice_file_name", "ytid")  # of UrbanSound8K and AudioSet
 
 
 @dataclass(frozen=True)
@@ -75,6 +80,9 @@ def read_clip_list(
     audio format may be missing) and `labels` (separated by `|`, `;` or `,`; empty for no
     class), and optionally `start` and `end` in seconds and `fold`. Labels of several rows for the
     same clip are merged. The classes are by default those that occur, in alphabetical order.
+
+    The lists of AudioSet's segments (`YTID`) and of UrbanSound8K (`slice_file_name`, with files in
+    folders `fold1`, `fold2` ...) name files that were cut; their `start` and `end` are not used.
 
     Raises an `OptionError` that names the place of a mistake.
     """
@@ -152,6 +160,10 @@ def _read_csv(
         )
     table = read_table(path, "the list of clips", _COLUMNS, ("path", "labels"))
     known = {} if labels is None else labels.indices()
+    leftovers = [f"{path}: unused columns: {', '.join(table.unused)}"] if table.unused else []
+    if table.columns["path"] in _CUT_FILES and not {"start", "end"}.isdisjoint(table.columns):
+        leftovers.append(f"{path}: start and end are those in the original recordings; not used")
+        table = replace(table, rows=[(n, {**row, "start": "", "end": ""}) for n, row in table.rows])
     named = NamedFiles(root)
     entries = [_entry(named, f"{path}, line {line}", row, known) for line, row in table.rows]
     if not entries:
@@ -164,7 +176,6 @@ def _read_csv(
             f"{first_few(missing)}\nRelative paths start from {root}; "
             "to change that, use --audio-root"
         )
-    leftovers = [f"{path}: unused columns: {', '.join(table.unused)}"] if table.unused else []
     return entries, tuple(leftovers)
 
 
@@ -175,6 +186,9 @@ def _entry(
     if not name:
         raise OptionError(f"{where}: the path is empty")
     path, root = named.find(name, where), named.root
+    if row.get("fold") and not path.is_file():
+        in_fold = named.find(f"fold{row['fold']}/{name}", where)
+        path = in_fold if in_fold.is_file() else path
     clip_id = path.relative_to(root) if path.is_relative_to(root) else Path(os.path.normpath(name))
     start = _seconds(row.get("start", ""), "start", where) or 0.0
     end = _seconds(row.get("end", ""), "end", where)

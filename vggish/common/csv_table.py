@@ -20,6 +20,7 @@ class Table:
 
     rows: Sequence[tuple[int, dict[str, str]]]  # line number, and cells by column key
     unused: Sequence[str]  # header names of the columns that have no key
+    columns: Mapping[str, str]  # header names of the others, in lower case, by column key
 
 
 def read_table(
@@ -56,7 +57,8 @@ def read_table(
     except csv.Error as error:
         raise OptionError(f"cannot read {content} {path}: {error}") from error
     used = set(places.values())
-    return Table(rows, [name for place, name in enumerate(names) if place not in used])
+    unused = [name for place, name in enumerate(names) if place not in used]
+    return Table(rows, unused, {key: names[place].casefold() for key, place in places.items()})
 
 
 def read_text(path: Path, content: str) -> str:
@@ -68,6 +70,11 @@ def read_text(path: Path, content: str) -> str:
         data = path.read_bytes()
     except OSError as error:
         raise OptionError(f"cannot read {content} {path}: {error.strerror or error}") from error
+    return decode_text(data, f"{content} {path}")
+
+
+def decode_text(data: bytes, name: str) -> str:
+    """Text from the bytes of a file, see `read_text`; `name` is that of the file in messages."""
     encoding = _encoding(data)
     try:
         text = data.decode(encoding)
@@ -75,14 +82,12 @@ def read_text(path: Path, content: str) -> str:
         before = data[: error.start].decode(encoding, "ignore")
         line = len(re.findall("\r\n?|\n", before)) + 1
         raise OptionError(
-            f"cannot read {content} {path}: line {line} is not {encoding.removesuffix('-sig')} "
+            f"cannot read {name}: line {line} is not {encoding.removesuffix('-sig')} "
             f"text (byte 0x{data[error.start]:02x} at offset {error.start:,}). Save the file as "
             'UTF-8; in Excel: "CSV UTF-8"'
         ) from error
     if "\0" in text:
-        raise OptionError(
-            f"cannot read {content} {path}: it is not a text file. Save the table as a CSV in UTF-8"
-        )
+        raise OptionError(f"cannot read {name}: it is not a text file. Save it as text in UTF-8")
     return text
 
 

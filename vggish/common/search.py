@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+from vggish.common.csv_table import decode_text
 from vggish.errors import OptionError
 
 STDIN = "-"
@@ -64,9 +65,9 @@ def read_list(path: str) -> list[str]:
         data = sys.stdin.buffer.read() if path == STDIN else Path(path).read_bytes()
     except OSError as error:
         raise OptionError(f"cannot read the list of files {path}: {error.strerror}") from error
-    if b"\0" in data:
-        raise OptionError(
-            f"the list of files {path} contains NUL bytes; it must be UTF-8 text, one name a line"
-        )
-    lines = os.fsdecode(data.removeprefix(codecs.BOM_UTF8)).split("\n")
+    if b"\0" in data:  # only UTF-16 has them
+        text = decode_text(data, f"the list of files {path}").removeprefix("\ufeff")
+    else:
+        text = os.fsdecode(data.removeprefix(codecs.BOM_UTF8))  # names need not be UTF-8
+    lines = text.split("\n")
     return [name for line in lines if (name := line.removesuffix("\r")).strip()]

@@ -222,6 +222,26 @@ def test_csv_that_is_not_utf8_is_rejected(table: Any) -> None:
         read_clip_list(path)
 
 
+def test_files_in_the_folders_of_their_folds_are_found(table: Any, folder: Path) -> None:
+    (folder / "fold2").mkdir()
+    shutil.copy(folder / "cat" / "a.wav", folder / "fold2" / "1-0.wav")
+    rows = "slice_file_name,start,end,fold,class\n1-0.wav,9,13,2,cat\ndog/a.wav,0,1,1,dog"
+    found = read_clip_list(table(rows))
+    assert [(clip.clip_id, clip.fold) for clip in found.clips] == [
+        ("fold2/1-0.wav", 2),
+        ("dog/a.wav", 1),
+    ]
+    assert "start and end are those in the original recordings; not used" in found.notes()[0]
+
+
+def test_segments_of_audioset_name_files_that_were_cut(table: Any, folder: Path) -> None:
+    rows = '# YTID, start_seconds, end_seconds, positive_labels\n--x, 30.0, 40.0, "/m/a,/m/b"\n'
+    shutil.copy(folder / "cat" / "a.wav", folder / "--x.wav")
+    found = read_clip_list(table(rows))
+    assert [(clip.clip_id, clip.is_whole) for clip in found.clips] == [("--x.wav", True)]
+    assert found.labels.names == ("/m/a", "/m/b")
+
+
 def test_missing_files_are_named(table: Any, folder: Path) -> None:
     rows = [f"no/{number}.wav,dog,{start}" for number in range(8) for start in (0, 1)]
     path = table("\n".join(["path,labels,start", "cat/a.wav,cat,0", *rows]))

@@ -84,7 +84,7 @@ def test_random_messages_get_documented_answers_and_leave_nothing_behind() -> No
             n_done += "done" in kinds
             n_problems += "error" in kinds
         wait_until(lambda: served.service.streams.n_taken == 0)
-        assert served.client.get("/health/ready").status_code == 200
+        assert served.client.get("/readyz").status_code == 200
     assert n_messages > 1_500
     assert n_done > N_CONVERSATIONS / 10
     assert n_problems > N_CONVERSATIONS / 4

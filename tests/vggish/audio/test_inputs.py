@@ -149,6 +149,8 @@ def test_a_directory_that_cannot_be_searched_is_reported(monkeypatch: pytest.Mon
         b"a.wav\nb c.wav\n",
         b"a.wav\r\nb c.wav\r\n",
         b"\xef\xbb\xbfa.wav\n\n  \nb c.wav",
+        "a.wav\r\nb c.wav\r\n".encode("utf-16"),
+        "a.wav\nb c.wav".encode("utf-16-be"),
     ],
 )
 def test_a_list_may_have_any_line_endings(data: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,7 +171,7 @@ def test_a_list_may_have_any_file_names() -> None:
     [
         (lambda path: None, "cannot read the list of files list.txt: No such file"),
         (lambda path: path.mkdir(), "Is a directory"),
-        (lambda path: path.write_text("a.wav\n", "utf-16"), "contains NUL bytes; it must be UTF-8"),
+        (lambda path: path.write_bytes(b"a.wav\n\0b.wav\n"), "it is not a text file"),
     ],
 )
 def test_a_list_that_cannot_be_read_is_an_error(make: Callable[[Path], None], message: str) -> None:
