@@ -51,8 +51,9 @@ def _run(seed: int, n_files: int, n_jobs: int, seconds: float | None) -> Tally:
         futures = [pool.submit(check_shard, shard) for shard in shards]
         for future in as_completed(futures):
             if not future.cancelled():
-                tally.add(future.result())
-                for line in tally.wrong[-3:]:
+                found = future.result()
+                tally.add(found)
+                for line in found.wrong:
                     print(line, file=sys.stderr)
             if seconds is not None and time.monotonic() - started > seconds:
                 for waiting in futures:

@@ -206,13 +206,13 @@ def _after(
             if may_be_zero and data.is_zero(untagged, end):
                 return _After(tuple(audio), n_zeros=end - untagged)
             following = style.chunk(data, position)
-            if following is None:
+            if following is None or following.size < 0:
                 continue
             if following.end - end <= 1 or following.id[:4] in _METADATA:
                 break
         else:
             return None
-        if following.size < 0 or following.end > end:
+        if following.end > end:
             return _After(tuple(audio))
         chunk, may_be_zero = following, True
         if chunk.id == style.audio_id:
