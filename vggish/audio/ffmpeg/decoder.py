@@ -140,7 +140,10 @@ class FfmpegDecoder:
         rest_seconds = (info.duration_seconds or 0.0) - n_frames / rate_hz
         damage = self._process.damage()
         if damage is not None:
-            self.warnings.append(f"ffmpeg reports damage: {damage}")
+            read = f"{n_frames / rate_hz:.2f} s"
+            if info.duration_seconds is not None:
+                read += f" of {info.duration_seconds:.2f} s"
+            self.warnings.append(f"ffmpeg reports damage: {damage}; {read} could be decoded")
         elif rest_seconds > _JITTER_SECONDS and info.has_video:
             # The pictures go on.
             yield round(rest_seconds * rate_hz), self._rest[:0]

@@ -76,7 +76,8 @@ def read_info(log: str) -> FileInfo:
                 tracks.append(AudioTrack("(default)" in text, is_float, text))
             elif "(attached pic)" not in text:
                 has_video = True
-    if "Estimating duration from bitrate" in log:
+    # AVI from a pipe states a placeholder, which ffmpeg does not recognise.
+    if "Estimating duration from bitrate" in log or "avi" in containers:
         duration = None
     # These count from 0, also if nothing begins there; but a live recording in Matroska may begin
     # at any time of its day.
