@@ -12,6 +12,8 @@ import soxr
 from vggish.audio.decoder import Block, Decoder
 from vggish.errors import AudioError
 
+_MAX_WARNINGS = 20
+
 
 class ChainDecoder:
     """A `Decoder` of the links of a file, of which the first is open.
@@ -100,6 +102,9 @@ class ChainDecoder:
         self._current.warnings.clear()
 
     def _warn(self, warning: str) -> None:
+        if len(self.warnings) >= _MAX_WARNINGS:
+            self.warnings[_MAX_WARNINGS:] = ["further warnings about its parts are left out"]
+            return
         number = self._n_links - len(self._following)
         seconds = self._n_read / self.sample_rate_hz
         self.warnings.append(f"{warning} (part {number} of {self._n_links}, up to {seconds:.2f} s)")

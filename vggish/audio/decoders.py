@@ -15,6 +15,7 @@ from vggish.audio.containers import Layout, Link, examine
 from vggish.audio.decoder import Decoder
 from vggish.audio.ffmpeg import FFMPEG_HINT, FfmpegDecoder, find_ffmpeg, no_such_stream
 from vggish.audio.sndfile import SoundFileDecoder
+from vggish.common.wording import count
 from vggish.errors import AudioError
 
 # File name suffix -> the libsndfile formats that belong to it.
@@ -37,6 +38,7 @@ _FFMPEG_SUFFIXES = {
 
 # Files that are read from a directory; a file that is named is read whatever its suffix.
 AUDIO_SUFFIXES = frozenset(_FORMATS_BY_SUFFIX) | _FFMPEG_SUFFIXES
+_MAX_FFMPEG_FAILURES = 3
 _GUESSED_END = "libsndfile guesses the length of this MP3"
 
 
@@ -105,32 +107,43 @@ def _open(path: str, name: str, deadline: float | None, stream: int | None) -> D
 def _open_chain(path: str, layout: Layout, deadline: float | None) -> Decoder:
     """Open the links of a file, each with libsndfile or ffmpeg."""
     assert layout.links is not None
-    links = list(layout.links)
+    opener = _LinkOpener(path, deadline)
     warnings = list(layout.warnings)
-    while True:
+    n_failed = 0
+    for number, link in enumerate(layout.links, 1):
         try:
-            first = _open_link(path, deadline, links[0])
-            break
+            first = opener.open(link)
         except AudioError as error:
-            if len(links) == 1:
-                raise
-            warnings.append(f"a part could not be decoded ({error})")
-            del links[0]
-    opening = [functools.partial(_open_link, path, deadline, link) for link in links[1:]]
-    return ChainDecoder(first, opening, warnings)
+            n_failed = number
+            reason = error
+            continue
+        if n_failed:
+            warnings.append(f"the first {count(n_failed, 'part')} could not be decoded ({reason})")
+        following = [functools.partial(opener.open, link) for link in layout.links[number:]]
+        return ChainDecoder(first, following, warnings)
+    raise reason
 
 
-def _open_link(path: str, deadline: float | None, link: Link) -> Decoder:
-    try:
-        return SoundFileDecoder(path, link, as_float=True)
-    except AudioError as error:
-        ffmpeg = find_ffmpeg()
-        if ffmpeg is None or link.prefix:
-            raise
+class _LinkOpener:
+    """Opens links of a file with libsndfile, or else with ffmpeg."""
+
+    def __init__(self, path: str, deadline: float | None) -> None:
+        self._path, self._deadline = path, deadline
+        self._n_failures = 0  # of ffmpeg; a hostile file must not start it thousands of times
+
+    def open(self, link: Link) -> Decoder:
         try:
-            return FfmpegDecoder(path, ffmpeg, deadline, span=(link.start, link.end))
-        except (AudioError, OSError) as ffmpeg_error:
-            raise AudioError(f"{error}; ffmpeg: {ffmpeg_error}") from error
+            return SoundFileDecoder(self._path, link, as_float=True)
+        except AudioError as error:
+            ffmpeg = find_ffmpeg() if self._n_failures < _MAX_FFMPEG_FAILURES else None
+            if ffmpeg is None or link.prefix:
+                raise
+            span = (link.start, link.end)
+            try:
+                return FfmpegDecoder(self._path, ffmpeg, self._deadline, span=span)
+            except (AudioError, OSError) as ffmpeg_error:
+                self._n_failures += 1
+                raise AudioError(f"{error}; ffmpeg: {ffmpeg_error}") from error
 
 
 def _as_it_is(path: str, link: Link | None) -> Link | None:

@@ -9,13 +9,11 @@ from vggish.audio.containers.bytes import FileBytes
 from vggish.audio.containers.chunks import Container, settle
 from vggish.audio.containers.flac import find_flac
 from vggish.audio.containers.headers import read_container
-from vggish.audio.containers.layout import Found, Layout, Link
+from vggish.audio.containers.layout import MAX_LINKS, Found, Layout, Link
 from vggish.audio.containers.mpeg import find_mpeg
 from vggish.audio.containers.ogg import find_ogg
 from vggish.audio.containers.tags import skip_id3
 
-# Files that were joined from more parts than this are decoded up to here.
-_MAX_LINKS = 10_000
 _MPEG_SUFFIXES = {".mp1", ".mp2", ".mp3", ".mpa", ".mpga"}
 
 
@@ -31,7 +29,7 @@ def examine(path: str) -> Layout:
     with open(path, "rb") as file:
         data = FileBytes(file)
         position: int | None = 0
-        while position is not None and len(links) < _MAX_LINKS:
+        while position is not None and len(links) < MAX_LINKS:
             start = skip_id3(data, position)
             if (ogg := find_ogg(data, start) if data.at(start, 4) == b"OggS" else None) is not None:
                 found: Found | None = ogg[0]
@@ -49,9 +47,9 @@ def examine(path: str) -> Layout:
             links += found.links
             warnings += found.warnings
             position = found.next_file
-        if position is not None and len(links) >= _MAX_LINKS:
+        if position is not None and len(links) >= MAX_LINKS:
             warnings.append(
-                f"joined from more than {_MAX_LINKS:,} parts; the last {data.size - position:,} "
+                f"joined from more than {MAX_LINKS:,} parts; the last {data.size - position:,} "
                 "bytes were not decoded. Split the file"
             )
         return Layout(tuple(links), tuple(warnings), n_streams)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vggish.audio.containers.bytes import FileBytes
-from vggish.audio.containers.layout import Found, Link
+from vggish.audio.containers.layout import MAX_LINKS, Found, Link
 from vggish.audio.containers.tags import end_of_audio
 
 _HEADER_BYTES = 42  # the magic number, and the block STREAMINFO
@@ -16,9 +16,12 @@ def find_flac(data: FileBytes, start: int) -> Found | None:
         return None
     starts = [start]
     while (following := _next_header(data, starts[-1] + 4)) is not None:
+        if len(starts) == MAX_LINKS:
+            break
         starts.append(following)
-    ends = [*starts[1:], end_of_audio(data, starts[-1])]
-    return Found(tuple(_link(data, *span) for span in zip(starts, ends, strict=True)))
+    ends = [*starts[1:], end_of_audio(data, starts[-1]) if following is None else following]
+    links = tuple(_link(data, *span) for span in zip(starts, ends, strict=True))
+    return Found(links, next_file=following)
 
 
 def _next_header(data: FileBytes, position: int) -> int | None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+# A hostile file may be joined from very many parts; more are not decoded.
+MAX_LINKS = 10_000
+
 
 @dataclass(frozen=True)
 class Link:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from vggish.audio.containers.bytes import FileBytes
-from vggish.audio.containers.layout import Found, Link
+from vggish.audio.containers.layout import MAX_LINKS, Found, Link
 from vggish.audio.containers.tags import FILE_STARTS, end_of_audio, skip_tags
 
 # kbit/s by bitrate index, for MPEG-1 layers I, II, III and MPEG-2 layers I, II and III.
@@ -121,6 +121,8 @@ class _Walk:
         """Find all runs from a first frame on; return where a file of another format begins."""
         while True:
             position = self._run(position)
+            if len(self.runs) >= MAX_LINKS:
+                return position
             following = skip_tags(self.data, position)
             if following < self.end and self.data.at(following, 4) in FILE_STARTS:
                 return following
@@ -181,6 +183,8 @@ class _Walk:
                     break
                 run = self._begin(position, header)
             elif head[4:] == b"\0\0" and _is_tag_frame(at(position, header.n_bytes), header.kind):
+                if len(self.runs) >= MAX_LINKS:
+                    break
                 run = self._begin(position, header)
             else:
                 run.n_frames += 1

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from vggish.audio.containers.bytes import FileBytes
-from vggish.audio.containers.layout import Found, Link
+from vggish.audio.containers.layout import MAX_LINKS, Found, Link
 from vggish.audio.containers.tags import FILE_STARTS, skip_tags
+from vggish.common.wording import count
 
 _MAGIC = b"OggS\0"  # with the version
 _HEADER = struct.Struct("<5sBqIIIB")
@@ -68,6 +69,9 @@ def find_ogg(data: FileBytes, start: int) -> tuple[Found, int] | None:
         damaged += page.start - position
         position, last = page.end, page
         if not chains or (page.begins_stream and chains[-1].has_data):
+            if len(chains) == MAX_LINKS:
+                next_file = position = page.start
+                break
             chains.append(_Chain(page.start))
         chains[-1].add(page)
     if last is None:
@@ -85,7 +89,7 @@ def find_ogg(data: FileBytes, start: int) -> tuple[Found, int] | None:
     if damaged > _HEADER.size:
         warnings.append(f"damaged: {damaged:,} bytes are not Ogg pages; they were not decoded")
     if n_missing := sum(chain.n_missing for chain in chains):
-        warnings.append(f"damaged: {n_missing:,} pages of the Ogg stream are missing")
+        warnings.append(f"damaged: {count(n_missing, 'page')} of the Ogg stream missing")
     stop = data.size if next_file is None else next_file
     ends = [*(chain.start for chain in chains[1:]), stop]
     links = tuple(Link(chain.start, end) for chain, end in zip(chains, ends, strict=True))

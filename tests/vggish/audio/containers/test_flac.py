@@ -10,6 +10,7 @@ import pytest
 import soundfile
 
 from tests.support.sounds import make_sound
+from vggish.audio.containers.layout import MAX_LINKS
 from vggish.audio.stream import open_audio
 
 N_SAMPLES = 32_000
@@ -71,3 +72,11 @@ def test_magic_number_inside_metadata_begins_no_file() -> None:
     block = bytes([2]) + len(application).to_bytes(3, "big") + application
     waveform, warnings = read(data[:42] + block + data[42:])
     assert (len(waveform), warnings) == (N_SAMPLES, [])
+
+
+def test_file_of_very_many_parts_is_decoded_up_to_a_limit() -> None:
+    parts = flac()[:42] * (MAX_LINKS + 5)
+    waveform, warnings = read(flac() + parts)
+    assert len(waveform) == N_SAMPLES
+    assert any("joined from more than 10,000 parts; the last " in warning for warning in warnings)
+    assert len(warnings) < 30

@@ -79,7 +79,7 @@ def test_missing_page_has_a_warning() -> None:
     parts = pages(buffer.getvalue())
     assert len(parts) > 6
     _, warnings = read(b"".join(parts[:4] + parts[5:]))
-    assert any("1 pages of the Ogg stream are missing" in warning for warning in warnings)
+    assert any("1 page of the Ogg stream missing" in warning for warning in warnings)
 
 
 def test_damage_between_pages_has_a_warning() -> None:
