@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 # A hostile file may be joined from very many parts; more are not decoded.
-MAX_LINKS = 10_000
+MAX_LINKS = 4_000
 
 
 @dataclass(frozen=True)
