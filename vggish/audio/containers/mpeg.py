@@ -41,7 +41,7 @@ class _Header(NamedTuple):
     n_samples: int
 
 
-@functools.cache
+@functools.lru_cache(1 << 14)
 def _parse(header: bytes) -> _Header | None:
     """The three bytes of a header after 0xFF."""
     versions = {3: 1, 2: 2, 0: 3}
