@@ -75,6 +75,17 @@ def test_the_client_returns_what_a_tagger_returns(
     assert found.request_id
 
 
+def test_stream_of_a_file_is_chosen_by_number(client: Client) -> None:
+    assert client.classify(BELL, stream=1).tags == client.classify(BELL).tags
+    assert len(client.embed(BELL, stream=1)) == len(client.embed(BELL))
+    for ask in (client.classify, client.embed):
+        with pytest.raises(ServiceError, match="it has 1 audio stream, but stream 2 was chosen"):
+            ask(BELL, stream=2)
+        with pytest.raises(ServiceError) as refused:
+            ask(BELL, stream=0)
+        assert refused.value.status == 422
+
+
 def test_sync_and_async_return_the_same(served: Running, client: Client) -> None:
     async def ask() -> list[Any]:
         async with AsyncClient(served.url, api_key=KEY) as other:
