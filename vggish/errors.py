@@ -5,6 +5,7 @@
     ├── MissingPackageError         an optional package is not installed
     ├── AudioError                  audio cannot be read
     │   ├── EmptyAudioError         ... because it holds no samples
+    │   ├── NoSuchStreamError       ... because it lacks the audio stream that was chosen
     │   ├── AudioLimitError         ... because it exceeds a limit
     │   └── AudioTimeoutError       ... because decoding took too long
     ├── WeightsError                weights are missing, damaged or wrong
@@ -48,6 +49,10 @@ class AudioError(AudiotagError):
 
 class EmptyAudioError(AudioError):
     """A readable file holds no samples."""
+
+
+class NoSuchStreamError(AudioError):
+    """A file does not have the audio stream that was chosen."""
 
 
 class AudioLimitError(AudioError):

@@ -16,7 +16,7 @@ from vggish.audio.decoder import Decoder
 from vggish.audio.ffmpeg import FFMPEG_HINT, FfmpegDecoder, find_ffmpeg, no_such_stream
 from vggish.audio.sndfile import SoundFileDecoder
 from vggish.common.wording import count
-from vggish.errors import AudioError
+from vggish.errors import AudioError, NoSuchStreamError
 
 # File name suffix -> the libsndfile formats that belong to it.
 _FORMATS_BY_SUFFIX: dict[str, frozenset[str]] = {
@@ -55,7 +55,7 @@ def open_decoder(
     is_single = not isinstance(decoder, FfmpegDecoder)
     if is_single and stream is not None and stream > 1:
         decoder.close()
-        raise AudioError(f"cannot read {name}: {no_such_stream(stream, 1)}")
+        raise NoSuchStreamError(f"cannot read {name}: {no_such_stream(stream, 1)}")
     return decoder
 
 
@@ -89,6 +89,8 @@ def _open(path: str, name: str, deadline: float | None, stream: int | None) -> D
         )
     try:
         decoder = FfmpegDecoder(path, ffmpeg, deadline, stream)
+    except NoSuchStreamError as error:
+        raise NoSuchStreamError(f"cannot read {name}: {error}") from error
     except (OSError, AudioError) as error:
         if sndfile is not None:
             return sndfile

@@ -18,7 +18,7 @@ from vggish.audio.ffmpeg.log import LOG_LEVEL, AudioTrack, FileInfo, first_error
 from vggish.audio.ffmpeg.matroska import MatroskaPcm
 from vggish.audio.ffmpeg.program import audio_codecs
 from vggish.common.wording import count
-from vggish.errors import AudioError
+from vggish.errors import AudioError, NoSuchStreamError
 
 # Containers only: playlist and script formats could make ffmpeg open other files. Of these, only
 # mov can refer to another file, which ffmpeg does not open by default.
@@ -244,9 +244,11 @@ class _Process:
             return log.read(1 << 20).decode("utf-8", "replace")
 
 
-def no_such_stream(stream: int, n_streams: int) -> AudioError:
+def no_such_stream(stream: int, n_streams: int) -> NoSuchStreamError:
     """The error for the number of a stream that a file does not have."""
-    return AudioError(f"it has {count(n_streams, 'audio stream')}, but stream {stream} was chosen")
+    return NoSuchStreamError(
+        f"it has {count(n_streams, 'audio stream')}, but stream {stream} was chosen"
+    )
 
 
 def _choose(
