@@ -15,6 +15,7 @@ from vggish.errors import (
     AudiotagError,
     AudioTimeoutError,
     EmptyAudioError,
+    NoSuchStreamError,
     OptionError,
 )
 
@@ -108,6 +109,7 @@ _SLUGS: dict[type[AudiotagError], str] = {
     EmptyAudioError: "empty-audio",
     AudioLimitError: "audio-too-long",
     AudioTimeoutError: "deadline-exceeded",
+    NoSuchStreamError: "invalid-option",
     AudioError: "unreadable-audio",
     OptionError: "invalid-option",
 }
